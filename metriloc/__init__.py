@@ -1,0 +1,1 @@
+"""metriloc (being assembled)."""

@@ -1,0 +1,220 @@
+"""DINOv2 vision transformers (ViT-S/B/L, patch 14, no registers), with the official parameter names.
+
+Written from the DINOv2 paper and from MicKey's use of it: the feature map is the normalised patch tokens of the last
+block. The position table is interpolated by the rule of the released models, which differs from transformers' rule at
+every size but 518 x 518.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_LAYER_NORM_EPS = 1e-6
+_OFFSET = 0.1  # of the released models, against rounding in the output size
+
+
+@dataclass(frozen=True)
+class DinoV2Config:
+    """Shape of the transformer; the defaults are ViT-L/14, MicKey's backbone. image_size: of the position table."""
+
+    embed_dim: int = 1024
+    depth: int = 24
+    num_heads: int = 16
+    patch_size: int = 14
+    image_size: int = 518
+    mlp_ratio: int = 4
+
+    def __post_init__(self) -> None:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
+
+
+VIT_S = DinoV2Config(384, 12, 6)
+VIT_B = DinoV2Config(768, 12, 12)
+VIT_L = DinoV2Config(1024, 24, 16)
+
+
+class DinoV2(nn.Module):
+    """Image [B, 3, H, W] -> feature map [B, C, H // 14, W // 14]; right and bottom remainders are cropped away."""
+
+    def __init__(self, config: DinoV2Config = VIT_L) -> None:
+        super().__init__()
+        self.config = config
+        self.stride = config.patch_size
+        self.channels = config.embed_dim
+        side = config.image_size // config.patch_size
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, config.embed_dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, config.embed_dim))  # stored with the official weights, unused here
+        self.patch_embed = PatchEmbedding(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.embed_dim, eps=_LAYER_NORM_EPS)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        h, w = image.shape[-2] // self.stride, image.shape[-1] // self.stride
+        patches = self.tokens(image)[:, 1:]
+        return patches.mT.unflatten(-1, (h, w))
+
+    def tokens(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+N C"]:
+        """Normalised tokens of the last block, class token first, patches row by row."""
+        x = self.embed(image)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def embed(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+N C"]:
+        """Patch embeddings with the class token in front and positions added."""
+        height, width = image.shape[-2:]
+        h, w = height // self.stride, width // self.stride
+        if min(h, w) < 1:
+            raise ValueError(f"an image of {width}x{height} pixels is smaller than one {self.stride}x{self.stride} patch")
+        patches = self.patch_embed(image[..., : h * self.stride, : w * self.stride])
+        x = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], 1)
+        return x + interpolate_positions(self.pos_embed, (h, w)).to(x.dtype)
+
+
+class PatchEmbedding(nn.Module):
+    """Non-overlapping patches -> tokens [B, N, C]."""
+
+    def __init__(self, config: DinoV2Config) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.embed_dim, config.patch_size, stride=config.patch_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image).flatten(2).mT
+
+
+class LayerScale(nn.Module):
+    """A learned factor a channel."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), 1e-5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; one linear layer gives queries, keys and values, in this order."""
+
+    def __init__(self, config: DinoV2Config) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+
+    def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU (erf) between."""
+
+    def __init__(self, config: DinoV2Config) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, config.mlp_ratio * config.embed_dim)
+        self.fc2 = nn.Linear(config.mlp_ratio * config.embed_dim, config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with layer scale."""
+
+    def __init__(self, config: DinoV2Config) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=_LAYER_NORM_EPS)
+        self.attn = Attention(config)
+        self.ls1 = LayerScale(config.embed_dim)
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=_LAYER_NORM_EPS)
+        self.mlp = Mlp(config)
+        self.ls2 = LayerScale(config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+def interpolate_positions(
+    table: Float[Tensor, "1 1+M C"], grid: tuple[int, int]
+) -> Float[Tensor, "1 1+N C"]:
+    """The square position table at another grid (h, w), in float32; the class position stays as it is.
+
+    Bicubic, no antialiasing, and called with scale factors ``(h + 0.1) / side``: torch then uses the factors, not the
+    sizes, to map coordinates. The released models were trained with exactly this.
+    """
+    h, w = grid
+    side = round((table.shape[1] - 1) ** 0.5)
+    if (h, w) == (side, side):
+        return table
+    patches = table[:, 1:].float().mT.unflatten(-1, (side, side))
+    factors = ((h + _OFFSET) / side, (w + _OFFSET) / side)
+    resized = F.interpolate(patches, scale_factor=factors, mode="bicubic", align_corners=False, antialias=False)
+    if resized.shape[-2:] != (h, w):
+        raise ValueError(f"the position table of side {side} cannot be interpolated to a {h}x{w} grid")
+    return torch.cat([table[:, :1].float(), resized.flatten(2).mT], 1)
+
+
+def config_from_weights(weights: Mapping[str, Tensor], num_heads: int | None = None) -> DinoV2Config:
+    """The shape a state dict with official names was made for; heads are 64 wide in S, B and L, else say how many."""
+    try:
+        embed_dim, positions = weights["cls_token"].shape[-1], weights["pos_embed"].shape[1] - 1
+        patch_size = weights["patch_embed.proj.weight"].shape[-1]
+        mlp_ratio = weights["blocks.0.mlp.fc1.weight"].shape[0] // embed_dim
+    except KeyError as error:
+        raise ValueError(f"not DINOv2 weights: {error.args[0]!r} is missing") from error
+    depth = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
+    heads = num_heads or max(1, embed_dim // 64)
+    return DinoV2Config(embed_dim, depth, heads, patch_size, round(positions**0.5) * patch_size, mlp_ratio)
+
+
+# transformers name (5.x in memory | 4.x and hub files) -> official name; q, k, v are joined afterwards
+_TRANSFORMERS = [
+    (r"^(?:dinov2\.|model\.)?embeddings\.(cls_token|mask_token)$", r"\1"),
+    (r"^(?:dinov2\.|model\.)?embeddings\.position_embeddings$", "pos_embed"),
+    (r"^(?:dinov2\.|model\.)?embeddings\.patch_embeddings\.projection\.(weight|bias)$", r"patch_embed.proj.\1"),
+    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.attention\.(?:attention\.)?(?:query|q_proj)\.", r"blocks.\1.attn.q."),
+    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.attention\.(?:attention\.)?(?:key|k_proj)\.", r"blocks.\1.attn.k."),
+    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.attention\.(?:attention\.)?(?:value|v_proj)\.", r"blocks.\1.attn.v."),
+    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.attention\.(?:output\.dense|o_proj)\.", r"blocks.\1.attn.proj."),
+    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.layer_scale([12])\.lambda1$", r"blocks.\1.ls\2.gamma"),
+    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.(norm[12]|mlp\.fc[12])\.", r"blocks.\1.\2."),
+    (r"^(?:dinov2\.|model\.)?layernorm\.", "norm."),
+]
+
+
+def weights_from_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of transformers' ``Dinov2Model`` (4.x or 5.x names) -> official names.
+
+    Raises ValueError for a name that no rule knows.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        for pattern, replacement in _TRANSFORMERS:
+            new, count = re.subn(pattern, replacement, key)
+            if count:
+                renamed[new] = value
+                break
+        else:
+            raise ValueError(f"not a DINOv2 state dict of transformers: unknown name {key!r}")
+    for q_key in [key for key in renamed if ".attn.q." in key]:
+        parts = [renamed.pop(q_key.replace(".attn.q.", f".attn.{part}.")) for part in "qkv"]
+        renamed[q_key.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+    return renamed
+
+
+def official_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Raw DINOv2 or transformers names -> official names, whichever they are."""
+    if "pos_embed" in weights:
+        return dict(weights)
+    return weights_from_transformers(weights)

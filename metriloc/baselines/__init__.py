@@ -1,0 +1,1 @@
+"""Peers that one compares with: feature matching with a depth map or a known distance."""

@@ -1,0 +1,103 @@
+"""``metriloc COMMAND ...``: finds the command, runs it, and turns wrong use into one sentence and an exit code.
+
+Only the module of the command that is asked for is imported.
+Exit codes: 0 done; 1 done, but a photo has no pose; 2 wrong use or bad input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from metriloc.version import __version__
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives: ``module.function``; ``help`` is its line in ``metriloc --help``."""
+
+    module: str
+    function: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("metriloc.cli.demo", "demo", "the bundled example: two photos, the pose found and the true one"),
+    "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
+    "weights list": Command("metriloc.cli.weights", "weights_list", "the weights metriloc knows, and which are here"),
+    "weights get": Command("metriloc.cli.weights", "weights_get", "download weights by name, checked and resumable"),
+    "weights convert": Command("metriloc.cli.weights", "weights_convert", "turn official checkpoints into ours"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Ends by SystemExit with the code of the module's docstring."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments in (["--version"], ["-V"]):
+        print(f"metriloc {__version__}")
+        raise SystemExit(0)
+    name, rest = _split(arguments)
+    if name is None:
+        wanted_help = all(a in {"-h", "--help", *_groups()} for a in arguments)
+        _usage(sys.stdout if wanted_help else sys.stderr, arguments, wanted_help)
+        raise SystemExit(0 if wanted_help else EXIT_BAD_INPUT)
+    command = COMMANDS[name]
+    raise SystemExit(_run(getattr(importlib.import_module(command.module), command.function), name, rest))
+
+
+def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str]) -> int:
+    import tyro
+
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return tyro.cli(function, prog=f"metriloc {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,)) or 0
+        except (ValueError, OSError, ImportError) as error:
+            print(f"metriloc {name}: {_sentence(error)}", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        except KeyboardInterrupt:
+            print(f"metriloc {name}: interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    # our own warnings are advice to the user; those of libraries keep their place in the code
+    place = "" if issubclass(category, UserWarning) and "metriloc" in filename else f"{filename}:{lineno}: "
+    print(f"warning: {place}{message}", file=sys.stderr)
+
+
+def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    for length in (2, 1):
+        name = " ".join(arguments[:length])
+        if name in COMMANDS:
+            return name, list(arguments[length:])
+    return None, list(arguments)
+
+
+def _groups() -> set[str]:
+    return {name.split()[0] for name in COMMANDS if " " in name}
+
+
+def _usage(stream: TextIO, arguments: Sequence[str], wanted: bool) -> None:
+    if not wanted:
+        print(f"metriloc: there is no command {' '.join(arguments[:2])!r}", file=stream)
+    print("usage: metriloc COMMAND ...   (metriloc COMMAND --help explains one)\n", file=stream)
+    for name, command in COMMANDS.items():
+        print(f"  {name:<16} {command.help}", file=stream)
+    print("\nWhere is the camera? Metric relative pose from two photos.", file=stream)

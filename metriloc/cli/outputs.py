@@ -1,0 +1,254 @@
+"""What ``metriloc relpose`` leaves behind: pose.json, TUM and Map-free lines, pictures and the HTML report.
+
+Every file is written under a temporary name and renamed, the pose.json of a query last, so that whatever stands in the
+folder is whole and a run that was stopped can go on (``--resume``): a query whose pose.json carries the same
+fingerprint (photos, settings, weights, version) is not computed again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metriloc.geometry import Camera, Pose
+from metriloc.io import pose_as_dict, prepare_output_folder, submission_line, tum_line, write_atomically
+from metriloc.types import PhotoFeatures, PoseEstimate, View
+from metriloc.version import __version__
+from metriloc.viz import (
+    Picture,
+    QueryReport,
+    RelposeReport,
+    SoftwareFacts,
+    depth_overlay,
+    depth_picture,
+    encode_jpeg,
+    match_picture,
+    relpose_report,
+    score_overlay,
+    verdict,
+)
+
+FORMAT = "metriloc-relpose-1"
+
+
+@dataclass(frozen=True, eq=False)
+class QueryResult:
+    """One query: its pose entry for pose.json, or the error that stopped it; view and estimate if computed just now."""
+
+    path: str
+    entry: Mapping[str, Any]
+    view: View | None = None
+    estimate: PoseEstimate | None = None
+
+    @classmethod
+    def computed(cls, path: Path, view: View, estimate: PoseEstimate) -> QueryResult:
+        """What a method said of one query."""
+        return cls(str(path), _entry(path, view, estimate), view, estimate)
+
+    @classmethod
+    def unreadable(cls, path: Path, error: Exception) -> QueryResult:
+        """A photo that could not be used."""
+        return cls(str(path), {"query": str(path), "success": False, "error": str(error)})
+
+    @property
+    def success(self) -> bool:
+        """Whether there is a pose."""
+        return bool(self.entry["success"])
+
+    @property
+    def unusable(self) -> bool:
+        """Whether the photo itself could not be used."""
+        return "error" in self.entry
+
+    @property
+    def pose(self) -> Pose:
+        """query_from_reference of a success."""
+        return Pose.from_matrix(torch.tensor(self.entry["query_from_reference"]["matrix"], dtype=torch.float64))
+
+
+@dataclass(eq=False)
+class Run:
+    """One reference, one method, many queries."""
+
+    reference: View
+    method: str
+    weights_id: str
+    settings: Mapping[str, Any]
+    results: list[QueryResult] = field(default_factory=list)
+
+    @property
+    def seed(self) -> int:
+        """The seed of every pair."""
+        return int(self.settings["seed"])
+
+    def header(self) -> dict[str, Any]:
+        """What is common to all queries."""
+        return {
+            "format": FORMAT,
+            "metriloc_version": __version__,
+            "method": self.method,
+            "weights_id": self.weights_id,
+            "seed": self.seed,
+            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in self.settings.items() if v is not None},
+            "conventions": {
+                "query_from_reference": "X_query = R X_reference + t, points in camera frames",
+                "camera_axes": "x right, y down, z forward (OpenCV)",
+                "pixels": "the centre of the first pixel is (0, 0)",
+            },
+            "reference": _view_entry(self.reference),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of pose.json."""
+        return {**self.header(), "queries": [dict(result.entry) for result in self.results]}
+
+    def fingerprint(self, query: Path) -> str:
+        """Equal exactly when the same photos would be treated in the same way again."""
+        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
+        for path in (Path(self.reference.name), query):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
+    detail = estimate.details[0]
+    success = bool(estimate.success)
+    entry: dict[str, Any] = {
+        "query": str(path),
+        "success": success,
+        "reason": estimate.reasons[0],
+        "confidence": float(estimate.confidence),
+        "score": detail.score,
+        "num_inliers": len(detail.inliers),
+        "metric": detail.metric,
+        "scale_source": detail.scale_source,
+        **_view_entry(view),
+        "timings_s": {stage: round(seconds, 6) for stage, seconds in detail.timings.items()},
+    }
+    if success:
+        entry["query_from_reference"] = pose_as_dict(
+            estimate.pose, to_frame="query camera", from_frame="reference camera", metric=detail.metric
+        )
+        entry["camera_center_in_reference"] = estimate.pose.center().tolist()
+        entry["distance"] = float(estimate.pose.distance())
+        entry["rotation_angle_deg"] = math.degrees(float(estimate.pose.angle()))
+    return entry
+
+
+def _view_entry(view: View) -> dict[str, Any]:
+    return {"photo": view.name, "camera": _camera_entry(view.camera), "intrinsics_source": view.intrinsics_source}
+
+
+def _camera_entry(camera: Camera) -> dict[str, Any]:
+    return {
+        "size": camera.size.tolist(),
+        "K": camera.K.tolist(),
+        "model": camera.model,
+        "distortion": camera.distortion.tolist(),
+    }
+
+
+def summary(result: QueryResult) -> str:
+    """The answer for a person: a verdict and the numbers behind it."""
+    if result.estimate is None or result.view is None:
+        return f"{result.path}: kept from the earlier run"
+    lines = [f"{result.path}: {verdict(result.estimate)}"]
+    if result.success:
+        pose, detail = result.estimate.pose, result.estimate.details[0]
+        x, y, z = pose.center().tolist()
+        unit = "m" if detail.metric else "baseline = 1"
+        w, qx, qy, qz = pose.quaternion().tolist()
+        tx, ty, tz = pose.t.tolist()
+        lines += [
+            f"  camera position in the reference frame ({unit}): x {x:+.3f} (right), y {y:+.3f} (down), "
+            f"z {z:+.3f} (forward)",
+            f"  query_from_reference: q wxyz {w:.6f} {qx:.6f} {qy:.6f} {qz:.6f}, t {tx:.6f} {ty:.6f} {tz:.6f}",
+            f"  inliers: {len(detail.inliers)}; scale: {detail.scale_source}",
+        ]
+    lines.append(f"  intrinsics of the query: {result.view.intrinsics_source}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """Where a run writes. One query: everything in ``path``; many: each query in a folder of its own below it."""
+
+    path: Path
+    single: bool
+
+    @classmethod
+    def prepare(cls, path: Path, *, single: bool) -> OutputFolder:
+        """Make the folder; raises InputError when it cannot be written."""
+        prepare_output_folder(path)
+        return cls(path, single)
+
+    def folder_of(self, index: int, query: Path) -> Path:
+        """The folder of the query at a place of the command line (its number keeps equal names apart)."""
+        return self.path if self.single else self.path / f"{index:04d}_{query.stem}"
+
+    def saved(self, index: int, query: Path, run: Run) -> QueryResult | None:
+        """The result of an earlier run of the same photos and settings, if its pose.json is here."""
+        file = self.folder_of(index, query) / "pose.json"
+        if not file.is_file():
+            return None
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["fingerprint"] != run.fingerprint(query):
+                return None
+            return QueryResult(str(query), content["queries"][0])
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None  # not a file of ours: compute again
+
+    def write_query(self, run: Run, index: int, result: QueryResult, reference: PhotoFeatures, query: PhotoFeatures) -> None:
+        """Pictures, report and, last, pose.json of one query."""
+        if result.view is None or result.estimate is None:
+            return
+        folder = self.folder_of(index, Path(result.path))
+        prepare_output_folder(folder)
+        pictures = draw_pictures(result.estimate, reference, query)
+        for name, picture in pictures.items():
+            write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
+        report = RelposeReport(
+            title=f"{Path(run.reference.name).name} and {Path(result.path).name}",
+            reference=run.reference,
+            queries=(QueryReport(result.view, result.estimate, tuple(pictures.values())),),
+            software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, datetime.date.today().isoformat()),
+        )
+        write_atomically(folder / "report.html", relpose_report(report))
+        content = {**run.header(), "fingerprint": run.fingerprint(Path(result.path)), "queries": [dict(result.entry)]}
+        write_atomically(folder / "pose.json", json.dumps(content, indent=2) + "\n")
+
+    def write_run(self, run: Run) -> None:
+        """The files over all queries."""
+        if not self.single:
+            write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
+        solved = [(i, r) for i, r in enumerate(run.results) if r.success]
+        tum = [tum_line(float(i), r.pose) for i, r in solved if r.entry["metric"]]
+        mapfree = [submission_line(r.path, r.pose, float(r.entry["score"])) for _, r in solved if r.entry["metric"]]
+        # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
+        write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))
+        write_atomically(self.path / "poses.mapfree.txt", "\n".join(mapfree))
+
+
+def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: PhotoFeatures) -> dict[str, Picture]:
+    """File name -> picture: inlier matches, then scores and depths as far as there are any."""
+    lines = match_picture(reference.view.image, query.view.image, estimate.details[0].inliers)
+    pictures = {"matches": Picture("Inlier matches", lines)}
+    for role, features in (("reference", reference), ("query", query)):
+        view, predicted = features.view, features.depth_map()
+        scores = score_overlay(view.image, features.score_map(), features.stride)
+        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", scores)
+        if predicted is not None:
+            overlay = depth_overlay(predicted, features.stride, view.size)
+            pictures[f"{role}.depth"] = Picture(f"Predicted depth, {role}", overlay)
+        elif view.depth is not None:
+            pictures[f"{role}.depth"] = Picture(f"Depth map given, {role}", depth_picture(view.depth))
+    return pictures

@@ -1,0 +1,41 @@
+"""Poses, cameras and lookups: pure functions on tensors, batched, differentiable, on any device.
+
+Conventions: ``docs/conventions.md``. Imports torch (and numpy) only.
+"""
+
+from metriloc.geometry.camera import MIN_DEPTH, Camera
+from metriloc.geometry.distortion import J_distort, Model, Validity, distort, undistort
+from metriloc.geometry.pose import J_transform, Pose
+from metriloc.geometry.sampling import J_normalize, Sampled, sample, sample_depth
+from metriloc.geometry.so3 import (
+    closest_rotation,
+    matrix_from_quaternion,
+    quaternion_from_matrix,
+    rotation_angle,
+    skew,
+    so3_exp,
+    so3_log,
+)
+
+__all__ = [
+    "MIN_DEPTH",
+    "Camera",
+    "J_distort",
+    "J_normalize",
+    "J_transform",
+    "Model",
+    "Pose",
+    "Sampled",
+    "Validity",
+    "closest_rotation",
+    "distort",
+    "matrix_from_quaternion",
+    "quaternion_from_matrix",
+    "rotation_angle",
+    "sample",
+    "sample_depth",
+    "skew",
+    "so3_exp",
+    "so3_log",
+    "undistort",
+]

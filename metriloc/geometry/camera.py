@@ -1,0 +1,211 @@
+"""Cameras: size, focal lengths, principal point and distortion of an image, and the projection with its Jacobian.
+
+Pixels: the centre of the first pixel is (0, 0). Camera axes: x right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from metriloc.geometry.distortion import NUM_PARAMETERS, J_distort, Model, Validity, distort, undistort
+
+MIN_DEPTH = 1e-3
+"""Points nearer than this (metres), or behind the camera, are not visible; their depth is clamped to it (PixLoc)."""
+
+# COLMAP model -> (our model, index of each parameter: fx, fy, cx, cy, then the distortion; None for an absent one)
+_COLMAP: dict[str, tuple[Model, tuple[int, int, int, int], tuple[int | None, ...], int]] = {
+    "SIMPLE_PINHOLE": ("pinhole", (0, 0, 1, 2), (), 3),
+    "PINHOLE": ("pinhole", (0, 1, 2, 3), (), 4),
+    "SIMPLE_RADIAL": ("radtan", (0, 0, 1, 2), (3, None, None, None, None), 4),
+    "RADIAL": ("radtan", (0, 0, 1, 2), (3, 4, None, None, None), 5),
+    "OPENCV": ("radtan", (0, 1, 2, 3), (4, 5, 6, 7, None), 8),
+    "FULL_OPENCV": ("radtan", (0, 1, 2, 3), (4, 5, 6, 7, 8), 12),
+    "OPENCV_FISHEYE": ("fisheye", (0, 1, 2, 3), (4, 5, 6, 7), 8),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A batch of cameras of one distortion model.
+
+    size: (width, height) pixels; f, c: focal lengths and principal point, pixels; distortion: no parameters
+    (``pinhole``), k1 k2 p1 p2 k3 (``radtan``) or k1..k4 (``fisheye``).
+    """
+
+    size: Float[Tensor, "*b 2"]
+    f: Float[Tensor, "*b 2"]
+    c: Float[Tensor, "*b 2"]
+    distortion: Float[Tensor, "*b D"] = None  # type: ignore[assignment] # filled below
+    model: Model = "pinhole"
+
+    def __post_init__(self) -> None:
+        batch = self.size.shape[:-1]
+        for name, value in (("size", self.size), ("f", self.f), ("c", self.c)):
+            if value.ndim == 0 or value.shape != (*batch, 2):
+                raise ValueError(f"Camera.{name} must have shape [*b, 2], got {list(value.shape)} (size: {list(self.size.shape)})")
+        if self.model not in NUM_PARAMETERS:
+            raise ValueError(f"unknown distortion model {self.model!r}: one of {', '.join(NUM_PARAMETERS)}")
+        if self.distortion is None:
+            object.__setattr__(self, "distortion", self.f.new_zeros(*batch, NUM_PARAMETERS[self.model]))
+        if self.distortion.shape != (*batch, NUM_PARAMETERS[self.model]):
+            raise ValueError(
+                f"Camera.distortion of model {self.model!r} must have shape {[*batch, NUM_PARAMETERS[self.model]]}, "
+                f"got {list(self.distortion.shape)}"
+            )
+
+    # -- construction ---------------------------------------------------------------------------------------------
+    @classmethod
+    def from_K(
+        cls,
+        K: Float[Tensor, "*b 3 3"],
+        size: tuple[float, float] | Tensor,
+        distortion: Float[Tensor, "*b D"] | None = None,
+        model: Model = "pinhole",
+    ) -> Camera:
+        """From calibration matrices without skew and the image size (width, height)."""
+        if K.shape[-2:] != (3, 3):
+            raise ValueError(f"K must have shape [*b, 3, 3], got {list(K.shape)}")
+        f = torch.stack([K[..., 0, 0], K[..., 1, 1]], -1)
+        wh = torch.as_tensor(size, dtype=K.dtype, device=K.device).expand(f.shape)
+        return cls(wh, f, K[..., :2, 2], distortion, model)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_colmap(cls, model: str, width: int, height: int, params: Sequence[float]) -> Camera:
+        """One camera from COLMAP's name, size and parameters (float64); moves the pixel centre from 0.5 to 0.
+
+        Raises ValueError for models the papers do not use and for FULL_OPENCV with a rational part (k4, k5, k6).
+        """
+        if model not in _COLMAP:
+            raise ValueError(f"COLMAP camera model {model!r} is not supported: one of {', '.join(_COLMAP)}")
+        ours, (fx, fy, cx, cy), terms, count = _COLMAP[model]
+        values = [float(p) for p in params]
+        if len(values) != count:
+            raise ValueError(f"COLMAP camera model {model} takes {count} parameters, got {len(values)}")
+        if model == "FULL_OPENCV" and any(values[9:]):
+            raise ValueError(f"FULL_OPENCV with k4, k5, k6 = {values[9:]} is not supported: only the polynomial part is")
+        tensor = torch.tensor(values, dtype=torch.float64)
+        distortion = torch.stack([tensor[i] if i is not None else tensor.new_zeros(()) for i in terms]) if terms else None
+        size = torch.tensor([float(width), float(height)], dtype=torch.float64)
+        return cls(size, tensor[[fx, fy]], tensor[[cx, cy]] - 0.5, distortion, ours)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_fov(cls, size: tuple[int, int], horizontal: float) -> Camera:
+        """A pinhole camera with square pixels, centred, from its horizontal field of view in radians (float32)."""
+        if not 0 < horizontal < math.pi:
+            raise ValueError(f"the field of view must be between 0 and pi radians, got {horizontal}")
+        width, height = size
+        f = 0.5 * width / math.tan(0.5 * horizontal)
+        return cls(
+            torch.tensor([float(width), float(height)]),
+            torch.tensor([f, f]),
+            torch.tensor([(width - 1) / 2, (height - 1) / 2]),
+        )
+
+    @classmethod
+    def stack(cls, cameras: Sequence[Camera], dim: int = 0) -> Camera:
+        """Cameras of one batch shape and model -> a new batch axis."""
+        models = {camera.model for camera in cameras}
+        if len(models) != 1:
+            raise ValueError(f"cameras of different models cannot be stacked: {', '.join(sorted(models))}")
+        parts = [torch.stack([getattr(c, name) for c in cameras], dim) for name in ("size", "f", "c", "distortion")]
+        return cls(*parts, model=cameras[0].model)
+
+    # -- batch ----------------------------------------------------------------------------------------------------
+    @property
+    def shape(self) -> torch.Size:
+        """Batch shape."""
+        return self.f.shape[:-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating point type."""
+        return self.f.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers lie."""
+        return self.f.device
+
+    def to(self, *args: Any, **kwargs: Any) -> Camera:
+        """As ``Tensor.to``."""
+        parts = [getattr(self, name).to(*args, **kwargs) for name in ("size", "f", "c", "distortion")]
+        return Camera(*parts, model=self.model)
+
+    def __getitem__(self, index: Any) -> Camera:
+        """Index the batch axes."""
+        index = index if isinstance(index, tuple) else (index,)
+        parts = [getattr(self, name)[(*index, ..., slice(None))] for name in ("size", "f", "c", "distortion")]
+        return Camera(*parts, model=self.model)
+
+    @property
+    def K(self) -> Float[Tensor, "*b 3 3"]:
+        """Calibration matrix of the pinhole part."""
+        fx, fy = self.f.unbind(-1)
+        cx, cy = self.c.unbind(-1)
+        zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+        return torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], -1).unflatten(-1, (3, 3))
+
+    # -- change of image ------------------------------------------------------------------------------------------
+    def scale(self, factor: float | tuple[float, float] | Tensor) -> Camera:
+        """The camera of the image resized by ``factor`` (or (x, y) factors): ``c' = s (c + 0.5) - 0.5``."""
+        s = torch.as_tensor(factor, dtype=self.dtype, device=self.device)
+        return replace(self, size=self.size * s, f=self.f * s, c=(self.c + 0.5) * s - 0.5)
+
+    def crop(self, corner: tuple[float, float] | Tensor, size: tuple[float, float] | Tensor) -> Camera:
+        """The camera of the window of ``size`` (width, height) whose first pixel is at ``corner`` (left, top)."""
+        left_top = torch.as_tensor(corner, dtype=self.dtype, device=self.device)
+        wh = torch.as_tensor(size, dtype=self.dtype, device=self.device).expand(self.size.shape)
+        return replace(self, size=wh, c=self.c - left_top)
+
+    def in_image(self, uv: Float[Tensor, "*b N 2"]) -> Bool[Tensor, "*b N"]:
+        """``0 <= uv <= size - 1`` in both axes."""
+        return ((uv >= 0) & (uv <= self.size[..., None, :] - 1)).all(-1)
+
+    # -- projection -----------------------------------------------------------------------------------------------
+    def project(
+        self, xyz: Float[Tensor, "*b N 3"], validity: Validity = "correct"
+    ) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
+        """Points in the camera frame -> pixels, and whether each is seen: in front, not beyond the fold, in the image."""
+        m, in_front = _perspective(xyz)
+        if self.model == "pinhole":
+            uv = m * self.f[..., None, :] + self.c[..., None, :]
+            return uv, in_front & self.in_image(uv)
+        distorted, inside = distort(m, self.distortion, self.model, validity)
+        uv = distorted * self.f[..., None, :] + self.c[..., None, :]
+        return uv, in_front & inside & self.in_image(uv)
+
+    def J_project(self, xyz: Float[Tensor, "*b N 3"]) -> tuple[Float[Tensor, "*b N 2 3"], Bool[Tensor, "*b N"]]:
+        """Derivative of the pixel with respect to the point, and whether the point is in front of the camera.
+
+        ``diag(f) J_distort(m) [[1/z, 0, -x/z^2], [0, 1/z, -y/z^2]]``, with z clamped as in ``project``.
+        """
+        m, in_front = _perspective(xyz)
+        inverse_z = 1 / xyz[..., 2].clamp(min=MIN_DEPTH)
+        zero = torch.zeros_like(inverse_z)
+        x, y = (-m * inverse_z[..., None]).unbind(-1)
+        J = torch.stack([inverse_z, zero, x, zero, inverse_z, y], -1).unflatten(-1, (2, 3))
+        if self.model != "pinhole":
+            J = J_distort(m, self.distortion, self.model) @ J
+        return self.f[..., None, :, None] * J, in_front
+
+    def unproject(self, uv: Float[Tensor, "*b N 2"]) -> tuple[Float[Tensor, "*b N 3"], Bool[Tensor, "*b N"]]:
+        """Pixels -> points at depth 1 on their rays; invalid where the distortion has no inverse."""
+        if uv.ndim < 2 or uv.shape[-1] != 2:
+            raise ValueError(f"uv must have shape [*b, N, 2], got {list(uv.shape)}")
+        distorted = (uv - self.c[..., None, :]) / self.f[..., None, :]
+        m, valid = undistort(distorted, self.distortion, self.model)
+        return torch.cat([m, torch.ones_like(m[..., :1])], -1), valid
+
+
+def _perspective(xyz: Tensor) -> tuple[Tensor, Tensor]:
+    if xyz.ndim < 2 or xyz.shape[-1] != 3:
+        raise ValueError(f"xyz must have shape [*b, N, 3], got {list(xyz.shape)}")
+    z = xyz[..., 2]
+    return xyz[..., :2] / z.clamp(min=MIN_DEPTH)[..., None], z > MIN_DEPTH

@@ -1,0 +1,121 @@
+"""Files of the user: the one error class for them, reading text, and writing without ever leaving half a file.
+
+Everything that is wrong with a file is an ``InputError`` whose message is one sentence naming the file and the value.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from pathlib import Path
+
+MAX_TEXT_BYTES = 64 * 2**20
+"""Text files beyond this are not what they claim to be (a Map-free scene has 100 kB)."""
+
+
+class InputError(ValueError):
+    """A file or a value from the user cannot be used; the message is one sentence that says which and why."""
+
+
+def require_file(path: str | os.PathLike[str]) -> Path:
+    """``path`` as a Path, once it is known to be a regular file with something in it.
+
+    Raises InputError when it is missing, a folder, a device, empty, or cannot be looked at.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder, not a file")
+        if not path.exists():
+            raise InputError(f"'{path}' does not exist")
+        if not path.is_file():
+            raise InputError(f"'{path}' is not a regular file")
+        empty = path.stat().st_size == 0
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{str(path)!r} is not a path: {error}") from error  # a NUL byte
+    if empty:
+        raise InputError(f"'{path}' is empty")
+    return path
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file; InputError when it cannot be read."""
+    path = require_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The content of a UTF-8 text file (a byte order mark is dropped).
+
+    Raises InputError when it cannot be read, is larger than 64 MiB or is not text.
+    """
+    path = require_file(path)
+    size = path.stat().st_size
+    if size > MAX_TEXT_BYTES:
+        raise InputError(f"'{path}' has {size} bytes; text files of more than {MAX_TEXT_BYTES} are not read")
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{path}' is not a text file: byte {error.start} is not UTF-8") from error
+
+
+def parse_numbers(fields: list[str], place: str) -> list[float]:
+    """Finite decimal numbers from text; InputError naming ``place`` (file:line) and the first field that is not one."""
+    numbers = []
+    for text in fields:
+        try:
+            # float() also takes '1_000', which no writer of these formats means
+            number = math.nan if "_" in text else float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"{place}: {text!r} is not a finite number")
+        numbers.append(number)
+    return numbers
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write a whole file or nothing: under a temporary name in the same folder, then renamed. Text becomes UTF-8.
+
+    A failure, also an interrupt, leaves an older file of that name as it was and no temporary file.
+    Raises InputError when the folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be written: {error.strerror or error}") from error
+
+
+def prepare_output_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder (and those above it) and find out now, not after the work, whether it can be written.
+
+    Raises InputError when it is a file or cannot be made or written.
+    """
+    path = Path(path)
+    probe = path / f".{secrets.token_hex(4)}.tmp"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.touch(exist_ok=False)
+        finally:
+            probe.unlink(missing_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"'{path}' cannot be an output folder: a file is in the way") from error
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be written: {error.strerror or error}") from error
+    return path

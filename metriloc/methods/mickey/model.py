@@ -1,0 +1,129 @@
+"""MicKey, whole: two photos in, metric relative pose and confidence out.
+
+The pipeline reads like the paper: network -> keypoints -> match probabilities -> probabilistic Procrustes -> (polish).
+Every pair runs by itself with a generator of its own, so a pose does not depend on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metriloc.geometry import Camera, Pose
+from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
+from metriloc.methods.mickey.matching import match_keypoints
+from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, keypoints
+from metriloc.methods.mickey.solver import Solution, SolverConfig, solve
+from metriloc.solvers.reprojection import PolishConfig, polish
+from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
+
+
+@dataclass(frozen=True, eq=False)
+class MicKeyFeatures:
+    """What MicKey keeps of one photo: its keypoints (one a cell) and the seconds they took."""
+
+    view: View
+    keypoints: Keypoints
+    stride: int
+    seconds: float
+
+    def score_map(self) -> Float[Tensor, "h w"]:
+        """Keypoint probabilities on the grid."""
+        return self.keypoints.score[0].reshape(self.keypoints.grid)
+
+    def depth_map(self) -> Float[Tensor, "h w"]:
+        """Predicted depth on the grid, metres; may be zero or negative where the network knows nothing."""
+        return self.keypoints.depth[0].reshape(self.keypoints.grid)
+
+
+class MicKey:
+    """A loaded MicKey network with its solver.
+
+    network: weights. solver: settings of the probabilistic Procrustes. polish: settings of the refinement by
+    reprojection error after it, None (default, as published) for none. weights_id: recorded with every result.
+    """
+
+    name = "mickey"
+
+    def __init__(
+        self,
+        network: MicKeyNetwork,
+        solver: SolverConfig | None = None,
+        polish: PolishConfig | None = None,
+        weights_id: str = "mickey-unsaved",
+    ) -> None:
+        self.network = network.eval()
+        self.solver = solver or SolverConfig()
+        self.polish = polish
+        self.weights_id = weights_id
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        device: torch.device | str = "cpu",
+        precision: Precision = "auto",
+        polish: bool = False,
+        offline: bool | None = None,
+    ) -> MicKey:
+        """Load weights from a folder, a file, a published name (``mickey``, ``mickey_sc``) or a hub name ``owner/name``.
+
+        precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere. polish: refine poses by reprojection
+        error. offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError, with the command that gets
+        the weights where they are missing.
+        """
+        weights = load_weights(resolve_weights(source, offline=offline), method=cls.name)
+        config = MicKeyConfig.from_dict(weights.config["network"])
+        network = MicKeyNetwork(dataclasses.replace(config, precision=precision))
+        load_state_dict_strictly(network, weights.tensors, source=str(weights.path))
+        solver = SolverConfig(**weights.config.get("solver", {}))
+        model = cls(network, solver, PolishConfig() if polish else None, weights.weights_id)
+        return model.to(device)
+
+    def save_pretrained(self, folder: str | Path) -> str:
+        """Write ``config.json`` and ``model.safetensors``; returns the weights id, which the model takes on."""
+        config = {"network": dataclasses.asdict(self.network.config), "solver": dataclasses.asdict(self.solver)}
+        self.weights_id = save_weights(folder, self.name, config, self.network.state_dict())
+        return self.weights_id
+
+    def to(self, device: torch.device | str) -> MicKey:
+        """Move the network; returns self."""
+        self.network.to(device)
+        return self
+
+    @torch.no_grad()
+    def extract(self, view: View) -> MicKeyFeatures:
+        """Metric keypoints of one photo, one a cell of the backbone's grid (any size; right and bottom rest unused)."""
+        start = time.perf_counter()
+        device = next(self.network.parameters()).device
+        maps = self.network(view.image[None].to(device))
+        found = keypoints(maps, self.network.stride)
+        return MicKeyFeatures(view, found, self.network.stride, time.perf_counter() - start)
+
+    def relative_pose(
+        self, reference: View | MicKeyFeatures, query: View | MicKeyFeatures, *, seed: int = 0
+    ) -> PoseEstimate:
+        """``query_from_reference`` in metres, with a confidence in 0..1; batch shape ().
+
+        Photos may differ in size and camera. Fails, with the reason, when fewer matches are possible than the solver
+        needs, when every hypothesis is degenerate, or when the network gave nothing finite.
+        """
+        features0 = reference if isinstance(reference, MicKeyFeatures) else self.extract(reference)
+        features1 = query if isinstance(query, MicKeyFeatures) else self.extract(query)
+        timings = {"extract_reference": features0.seconds, "extract_query": features1.seconds}
+        return self._solve(features0, features1, seed, timings)
+
+    def relative_poses(
+        self, reference: View | MicKeyFeatures, queries: Sequence[View | MicKeyFeatures], *, seed: int = 0
+    ) -> PoseEstimate:
+        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one."""
+        features0 = reference if isinstance(reference, MicKeyFeatures) else self.extract(reference)
+        return PoseEstimate.stack([self.relative_pose(features0, query, seed=seed) for query in queries])

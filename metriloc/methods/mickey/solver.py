@@ -1,0 +1,205 @@
+"""MicKey's probabilistic Procrustes at test time: draw matches, fit minimal sets, score, refine the best.
+
+Paper Sec. 3.1 and Eqs. (4)-(6). Per pair, in float32, without gradients. ``solve`` draws, ``solve_given_samples`` does
+everything after the draws and is deterministic.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metriloc.geometry import Camera, Pose
+from metriloc.methods.mickey.matching import MatchProbabilities
+from metriloc.solvers.consensus import (
+    draw_minimal_sets,
+    draw_without_replacement,
+    residuals,
+    score_hypotheses,
+    soft_inliers,
+)
+from metriloc.solvers.procrustes import RigidFit, kabsch
+from metriloc.types import FailureReason, WinningHypothesis
+
+
+@dataclass(frozen=True)
+class SolverConfig:
+    """Settings of the probabilistic Procrustes; defaults are the published ones.
+
+    num_sets Q: sets of matches drawn; set_size S: matches a set; num_hypotheses J: minimal sets of ``minimal_size`` n a
+    set. soft_inlier_threshold: metres, for choosing the best; inlier_threshold: metres, for refinement, confidence and
+    inlier list. max_refinements: refits on the inliers.
+    """
+
+    num_sets: int = 20
+    num_hypotheses: int = 100
+    set_size: int = 2048
+    minimal_size: int = 3
+    max_refinements: int = 4
+    inlier_threshold: float = 0.15
+    soft_inlier_threshold: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("num_sets", "num_hypotheses", "max_refinements"):
+            if getattr(self, name) < (0 if name == "max_refinements" else 1):
+                raise ValueError(f"SolverConfig.{name} must be positive, got {getattr(self, name)}")
+        if not 3 <= self.minimal_size <= self.set_size:
+            raise ValueError(f"minimal_size must be in 3..set_size {self.set_size}, got {self.minimal_size}")
+        for name in ("inlier_threshold", "soft_inlier_threshold"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"SolverConfig.{name} must be positive metres, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Sets of matches that were drawn, [Q, S]: keypoint indices, match probabilities and points in camera frames."""
+
+    index0: Int[Tensor, "Q S"]
+    index1: Int[Tensor, "Q S"]
+    probability: Float[Tensor, "Q S"]
+    xyz0: Float[Tensor, "Q S 3"]
+    xyz1: Float[Tensor, "Q S 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What the solver found for one pair.
+
+    pose: ``1_from_0`` in metres. score: soft inliers of the pose in its set, 0..S. inlier0, inlier1: keypoint indices of
+    the matches within the inlier threshold, most probable first, with their ``probability``. reason: None on success;
+    then ``pose`` and ``hypothesis`` are there. counts: inliers seen at each step of the refinement.
+    """
+
+    reason: FailureReason | None
+    pose: Pose | None = None
+    score: float = 0.0
+    confidence: float = 0.0
+    inlier0: Int[Tensor, " M"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    inlier1: Int[Tensor, " M"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    probability: Float[Tensor, " M"] = field(default_factory=lambda: torch.zeros(0))
+    hypothesis: WinningHypothesis | None = None
+    counts: tuple[int, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def lift(uv: Float[Tensor, "*b N 2"], depth: Float[Tensor, "*b N"], camera: Camera) -> Float[Tensor, "*b N 3"]:
+    """Keypoints and depths -> points in the camera frame, paper Eq. (1); lens distortion is taken out.
+
+    The sign of the depth is kept. Where the distortion has no inverse the point is NaN.
+    """
+    ray, valid = camera.unproject(uv)
+    xyz = depth[..., None] * ray
+    return torch.where(valid[..., None], xyz, torch.full_like(xyz, torch.nan))
+
+
+@torch.no_grad()
+def solve(
+    matches: MatchProbabilities,
+    xyz0: Float[Tensor, "N0 3"],
+    xyz1: Float[Tensor, "N1 3"],
+    config: SolverConfig,
+    generator: torch.Generator,
+) -> Solution:
+    """The pose of one pair from match probabilities and metric keypoints (any numbers of them).
+
+    Matches with a keypoint or probability that is not finite are left out. Fails with ``non_finite`` when that leaves
+    nothing, ``too_few_matches`` when fewer than a minimal set are possible, ``degenerate`` when no minimal set fixes a
+    pose. generator: on the device of the inputs; the only source of chance.
+    """
+    start = time.perf_counter()
+    values, reason = _usable(matches, xyz0, xyz1, config.minimal_size)
+    if reason is not None:
+        return Solution(reason)
+    flat = draw_without_replacement(values.flatten(), config.set_size, config.num_sets, generator)
+    row = torch.div(flat, values.shape[1], rounding_mode="floor")
+    index0, index1 = matches.index0[row], matches.index1[flat - row * values.shape[1]]
+    drawn = Matches(index0, index1, values.flatten()[flat], xyz0[index0], xyz1[index1])
+    minimal = draw_minimal_sets(drawn.probability, config.num_hypotheses, config.minimal_size, generator)
+    sampled = time.perf_counter()
+    solution = solve_given_samples(drawn, minimal, config)
+    solution.timings.update(sample=sampled - start, fit_and_score=time.perf_counter() - sampled)
+    return solution
+
+
+@torch.no_grad()
+def solve_given_samples(drawn: Matches, minimal: Int[Tensor, "Q J n"], config: SolverConfig) -> Solution:
+    """Everything after the draws: minimal fits, Eq. (4); scores, Eq. (5); refinement, Eq. (6); confidence.
+
+    Differs from the paper: three thresholds instead of one (0.3 m to choose, 0.15 m to refine and for the confidence).
+    """
+    fits = fit_minimal_sets(drawn, minimal)
+    scores = score_hypotheses(fits.pose, drawn.xyz0, drawn.xyz1, config.soft_inlier_threshold)
+    usable = fits.rank_ok & fits.pose.is_finite() & torch.isfinite(scores)
+    if not bool(usable.any()):
+        return Solution("degenerate")
+    best = int(torch.where(usable, scores, torch.full_like(scores, -torch.inf)).flatten().argmax())
+    q, j = divmod(best, scores.shape[1])
+    xyz0, xyz1 = drawn.xyz0[q], drawn.xyz1[q]
+    start = fits.pose[q, j]
+    pose, counts = refine(start, xyz0, xyz1, config)
+    residual = residuals(pose, xyz0, xyz1)
+    score = float(soft_inliers(residual, config.inlier_threshold))
+    inliers = (residual <= config.inlier_threshold).nonzero().squeeze(-1)
+    inliers = inliers[drawn.probability[q, inliers].argsort(descending=True, stable=True)]
+    return Solution(
+        None,
+        pose,
+        score,
+        score / config.set_size,
+        drawn.index0[q, inliers],
+        drawn.index1[q, inliers],
+        drawn.probability[q, inliers],
+        WinningHypothesis(q, j, minimal[q, j], start, len(counts) - 1),
+        counts,
+    )
+
+
+def fit_minimal_sets(drawn: Matches, minimal: Int[Tensor, "Q J n"]) -> RigidFit:
+    """One pose a minimal set [Q, J], paper Eq. (4)."""
+    index = minimal.flatten(1)[..., None].expand(-1, -1, 3)
+    shape = (*minimal.shape, 3)
+    return kabsch(drawn.xyz0.gather(1, index).reshape(shape), drawn.xyz1.gather(1, index).reshape(shape))
+
+
+def refine(
+    pose: Pose, xyz0: Float[Tensor, "S 3"], xyz1: Float[Tensor, "S 3"], config: SolverConfig
+) -> tuple[Pose, tuple[int, ...]]:
+    """Refit on the inliers while their number grows, paper Eq. (6); also the numbers of inliers seen.
+
+    As published, the last refit is returned, and the first count must exceed the size of the minimal set. A refit that
+    is degenerate (inliers on a line) is not taken.
+    """
+    previous = config.minimal_size
+    counts: list[int] = []
+    for _ in range(config.max_refinements):
+        inlier = residuals(pose, xyz0, xyz1) <= config.inlier_threshold
+        count = int(inlier.sum())
+        counts.append(count)
+        if count <= previous:
+            return pose, tuple(counts)
+        fit = kabsch(xyz0, xyz1, inlier.to(xyz0))
+        if not bool(fit.rank_ok):
+            return pose, tuple(counts)
+        pose, previous = fit.pose, count
+    counts.append(int((residuals(pose, xyz0, xyz1) <= config.inlier_threshold).sum()))
+    return pose, tuple(counts)
+
+
+def _usable(
+    matches: MatchProbabilities, xyz0: Tensor, xyz1: Tensor, minimal_size: int
+) -> tuple[Tensor, FailureReason | None]:
+    """Match probabilities with 0 for what cannot be used, and why there is no solving, if so."""
+    finite0 = torch.isfinite(xyz0[matches.index0]).all(-1)
+    finite1 = torch.isfinite(xyz1[matches.index1]).all(-1)
+    values = matches.values
+    finite = torch.isfinite(values.sum()) and bool(finite0.all()) and bool(finite1.all())
+    if not finite:
+        keep = torch.isfinite(values) & finite0[:, None] & finite1[None]
+        values = torch.where(keep, values, torch.zeros_like(values))
+    if int((values > 0).sum()) < minimal_size:
+        return values, "too_few_matches" if finite else "non_finite"
+    return values, None

@@ -1,0 +1,35 @@
+"""Pictures and reports: depth and score overlays, the inlier match picture, a single-file HTML report with a 3D view.
+
+Arrays in, uint8 RGB arrays or strings out; nothing here writes a file, opens a window or loads anything from the
+network. Colour maps come from matplotlib (extra ``viz``), which is imported only when a picture needs one.
+"""
+
+from metriloc.viz.matches import match_picture
+from metriloc.viz.overlays import depth_overlay, depth_picture, score_overlay
+from metriloc.viz.pictures import encode_jpeg, encode_png, shrink
+from metriloc.viz.report import Picture, QueryReport, RelposeReport, SoftwareFacts, relpose_report
+from metriloc.viz.scene import Frustum, Scene, build_scene, triangulate
+from metriloc.viz.words import verdict
+
+__all__ = [
+    # pictures
+    "depth_overlay",
+    "depth_picture",
+    "encode_jpeg",
+    "encode_png",
+    "match_picture",
+    "score_overlay",
+    "shrink",
+    # report
+    "Picture",
+    "QueryReport",
+    "RelposeReport",
+    "SoftwareFacts",
+    "relpose_report",
+    "verdict",
+    # 3D view
+    "Frustum",
+    "Scene",
+    "build_scene",
+    "triangulate",
+]

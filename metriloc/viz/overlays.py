@@ -1,0 +1,143 @@
+"""Pictures of what a network saw in a photo: keypoint scores and depth maps, as uint8 RGB arrays [H, W, 3].
+
+A network's map has one cell per ``stride x stride`` block of pixels, from the top left corner; what is left over at
+the right and at the bottom was never looked at. So a map is drawn over ``w*stride x h*stride`` pixels and not stretched
+over the photo (the MicKey demo does stretch it: spec concept 11).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, colour_map, font
+
+NO_DEPTH = 0.001
+"""Depth below this (metres), NaN and infinity mean "unknown" and are drawn black (spec concept 11)."""
+
+
+def score_overlay(image: Float[Tensor, "3 H W"], score: Float[Tensor, "h w"], stride: int) -> Rgb:
+    """The photo in grey with its keypoint scores in green, over the region the scores belong to.
+
+    ``255 tanh(2 s)`` of the scores scaled to 0..1, added at weight 0.6 (spec concept 11); scores that are not finite
+    show no green. Returns a picture of the size of the photo. Raises ValueError when map and photo do not fit.
+    """
+    _require_map(score, "score", stride)
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"image must have shape [3, H, W], got {list(image.shape)}")
+    height, width = score.shape[0] * stride, score.shape[1] * stride
+    if height > image.shape[1] or width > image.shape[2]:
+        raise ValueError(
+            f"a {score.shape[1]}x{score.shape[0]} map of stride {stride} covers {width}x{height} pixels, "
+            f"more than the photo's {image.shape[2]}x{image.shape[1]}"
+        )
+    values = score.detach().float().cpu()
+    finite = torch.isfinite(values)
+    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (torch.zeros(()), torch.zeros(()))
+    heat = torch.where(finite, (values - low) / (high - low + 1e-16), 0.0)
+    heat = 255 * torch.tanh(_enlarge(heat, stride) / 0.5)
+    grey = 255 * _luminance(image.detach().float().cpu())
+    picture = grey.expand(3, -1, -1).clone()
+    picture[1, :height, :width] += 0.6 * heat
+    return picture.clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def depth_overlay(
+    depth: Float[Tensor, "h w"],
+    stride: int,
+    size: tuple[int, int] | None = None,
+    percentiles: tuple[float, float] = (2.0, 85.0),
+    bar: bool = True,
+) -> Rgb:
+    """A network's depth map (metres) at the photo's resolution, near = bright, unknown = black.
+
+    size: (width, height) of the photo; the picture is then padded with black to it, so that pixels correspond. Without
+    it the picture covers the map's region alone, ``w*stride x h*stride``. The colour bar stands right of that.
+    """
+    _require_map(depth, "depth", stride)
+    cells = depth.detach().float().cpu()
+    known = _known(cells)
+    # weighted by validity, so that a hole does not pull its neighbours towards zero metres
+    weight = _enlarge(known.float(), stride)
+    values = _enlarge(torch.where(known, cells, 0.0), stride) / weight.clamp(min=1e-6)
+    inside = known.repeat_interleave(stride, 0).repeat_interleave(stride, 1)
+    low, high = _depth_range(cells[known], percentiles)
+    picture = _paint_depth(torch.where(inside, values, 0.0).numpy(), low, high)
+    if size is not None:
+        if size[0] < picture.shape[1] or size[1] < picture.shape[0]:
+            raise ValueError(f"the photo's size {size} is smaller than the map's {picture.shape[1::-1]} pixels")
+        picture = np.pad(picture, ((0, size[1] - picture.shape[0]), (0, size[0] - picture.shape[1]), (0, 0)))
+    return np.concatenate([picture, _colour_bar(picture.shape[0], low, high)], 1) if bar else picture
+
+
+def depth_picture(depth: Float[Tensor, "H W"], percentiles: tuple[float, float] = (2.0, 85.0), bar: bool = True) -> Rgb:
+    """A depth map of any size (metres), near = bright, unknown = black, one pixel a cell; colour bar at the right."""
+    return depth_overlay(depth, 1, None, percentiles, bar)
+
+
+def _require_map(values: Tensor, name: str, stride: int) -> None:
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"{name} must have shape [h, w], got {list(values.shape)}")
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1, got {stride}")
+
+
+def _enlarge(values: Float[Tensor, "h w"], stride: int) -> Float[Tensor, "H W"]:
+    """Bilinear, with the centre of a cell on the centre of its block of pixels (hence align_corners=False)."""
+    size = (values.shape[0] * stride, values.shape[1] * stride)
+    return torch.nn.functional.interpolate(values[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def _luminance(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 H W"]:
+    """ITU-R BT.601 luma, the grey of OpenCV and Pillow."""
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    return (torch.nan_to_num(image).clamp(0, 1) * weights).sum(0, keepdim=True)
+
+
+def _known(depth: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    return torch.isfinite(depth) & (depth >= NO_DEPTH)
+
+
+def _depth_range(known: Float[Tensor, " n"], percentiles: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise ValueError(f"percentiles must satisfy 0 <= low < high <= 100, got {percentiles}")
+    if known.numel() == 0:
+        return math.nan, math.nan
+    low, high = (float(v) for v in np.percentile(known.numpy(), percentiles))
+    return low, max(high, low * (1 + 1e-6))
+
+
+def _paint_depth(depth: Float[np.ndarray, "H W"], low: float, high: float) -> Rgb:
+    # the darkest eighth of the map is left out: what is far must not look like the black of what is unknown
+    colours = colour_map("magma_r")(0.88 * np.clip((depth - low) / (high - low), 0, 1))
+    return np.where((depth >= NO_DEPTH)[..., None], colours, np.uint8(0)).astype(np.uint8)
+
+
+def _colour_bar(height: int, low: float, high: float) -> Rgb:
+    """A column with the colours of ``low`` (top, near) to ``high`` metres (bottom, far) and their numbers."""
+    from PIL import Image, ImageDraw
+
+    font_size = int(np.clip(height / 24, 10, 28))
+    width, strip, margin = 6 * font_size, font_size, min(font_size, height // 4)
+    bar = np.full((height, width, 3), BACKGROUND, np.uint8)
+    if math.isnan(low):
+        picture = Image.fromarray(bar)
+        ImageDraw.Draw(picture).text((font_size, height / 2), "no depth", fill=TEXT, font=font(font_size), anchor="lm")
+        return np.asarray(picture)
+    ramp = np.linspace(low, high, max(height - 2 * margin, 1))
+    bar[margin : margin + len(ramp), font_size // 2 : font_size // 2 + strip] = _paint_depth(
+        np.maximum(ramp, NO_DEPTH)[:, None], low, high
+    )
+    picture = Image.fromarray(bar)
+    draw = ImageDraw.Draw(picture)
+    ticks = int(np.clip(len(ramp) // (3 * font_size) + 1, 2, 7))
+    wanted = 1 - math.floor(math.log10(max((high - low) / (ticks - 1), 1e-3)))
+    decimals = max(0, min(wanted, 4 - len(str(int(high)))))
+    for position in np.linspace(0, len(ramp) - 1, ticks):
+        text = f"{ramp[round(position)]:.{decimals}f} m"
+        draw.text((font_size * 1.9, margin + position), text, fill=TEXT, font=font(font_size), anchor="lm")
+    return np.asarray(picture)

@@ -1,0 +1,26 @@
+"""Each method opens with a table: paper equation -> function. The functions exist and cite their equation."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+METHODS = sorted(
+    p.parent.name for p in (Path(__file__).resolve().parents[1] / "metriloc" / "methods").glob("*/__init__.py")
+)
+ROW = re.compile(r"^\s*(Eq\. \([^)]+\)|Sec\. [\w.]+)\s+(metriloc(?:\.\w+)+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equation_map(method: str) -> None:
+    doc = importlib.import_module(f"metriloc.methods.{method}").__doc__ or ""
+    rows = ROW.findall(doc)
+    assert len(rows) >= 5, f"metriloc.methods.{method} has no equation map"
+    for equation, dotted in rows:
+        module_name, name = dotted.rsplit(".", 1)
+        target = getattr(importlib.import_module(module_name), name)
+        assert equation in inspect.getsource(target), f"{dotted} does not cite {equation}"

@@ -1,0 +1,113 @@
+"""The layer rule of the architecture: a file imports from its own folder and from lower levels only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "metriloc"
+
+LEVELS = {
+    "version": 0,
+    "geometry": 0,
+    "types": 1,
+    "solvers": 1,
+    "backbones": 1,
+    "io": 2,
+    "methods/mickey": 3,
+    "methods/pixloc": 3,
+    "methods/nre": 3,
+    "methods": 3,
+    "mapping": 3,
+    "datasets": 3,
+    "baselines": 3,
+    "training": 4,
+    "evaluation": 4,
+    "viz": 4,
+    "recipes": 5,
+    "relpose": 5,
+    "cli": 6,
+}
+HEAVY = ("kornia", "matplotlib", "poselib", "pycolmap", "huggingface_hub", "yaml", "pillow_heif", "tyro", "rich")
+
+
+def folder_of(parts: tuple[str, ...]) -> str:
+    """The architectural folder of a module path below the package, e.g. ("methods", "mickey", "solver")."""
+    if parts[0] == "methods" and len(parts) > 1 and f"methods/{parts[1]}" in LEVELS:
+        return f"methods/{parts[1]}"
+    return parts[0]
+
+
+def imports_of(path: Path) -> list[tuple[int, tuple[str, ...]]]:
+    """(line, module path below metriloc) of every import of the package itself, wherever in the file it stands."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            # `from metriloc import geometry` names the folder in the alias
+            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "metriloc" else [node.module or ""]
+        else:
+            continue
+        for name in names:
+            parts = tuple(name.split("."))
+            if parts[0] == "metriloc" and len(parts) > 1:
+                found.append((node.lineno, parts[1:]))
+    return found
+
+
+def violations(path: Path) -> list[str]:
+    own = folder_of(path.relative_to(PACKAGE).with_suffix("").parts)
+    wrong = []
+    for line, parts in imports_of(path):
+        if parts[0] not in LEVELS:
+            continue  # a name such as __version__ of the package itself
+        other = folder_of(parts)
+        if other != own and LEVELS[other] >= LEVELS[own]:
+            wrong.append(f"{path}:{line}: {own} (L{LEVELS[own]}) imports {other} (L{LEVELS[other]})")
+    return wrong
+
+
+def modules() -> list[Path]:
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"]
+
+
+def test_every_module_has_a_level() -> None:
+    unknown = {folder_of(p.relative_to(PACKAGE).with_suffix("").parts) for p in modules()} - set(LEVELS)
+    assert not unknown
+
+
+def test_imports_point_down() -> None:
+    assert [v for path in modules() for v in violations(path)] == []
+
+
+def test_the_rule_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(violations.__globals__, "PACKAGE", tmp_path)
+    bad = tmp_path / "geometry" / "bad.py"
+    bad.parent.mkdir()
+    bad.write_text("def f():\n    from metriloc.io import images\n")
+    assert len(violations(bad)) == 1
+
+
+def test_geometry_needs_only_torch_and_numpy() -> None:
+    allowed = {"torch", "numpy", "jaxtyping", "metriloc", *sys.stdlib_module_names}
+    for path in (PACKAGE / "geometry").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert {n.split(".")[0] for n in names} <= allowed, path
+
+
+def test_import_is_light_and_without_side_effects() -> None:
+    code = (
+        "import sys, torch; before = (torch.is_grad_enabled(), torch.get_default_dtype(), torch.initial_seed());"
+        "import metriloc; after = (torch.is_grad_enabled(), torch.get_default_dtype(), torch.initial_seed());"
+        f"assert before == after; print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
