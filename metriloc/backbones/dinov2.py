@@ -7,6 +7,7 @@ every size but 518 x 518.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class DinoV2Config:
     mlp_ratio: int = 4
 
     def __post_init__(self) -> None:
+        for name in ("embed_dim", "depth", "num_heads", "patch_size", "image_size", "mlp_ratio"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"DinoV2Config.{name} must be positive, got {getattr(self, name)}")
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
 
@@ -42,7 +46,11 @@ VIT_L = DinoV2Config(1024, 24, 16)
 
 
 class DinoV2(nn.Module):
-    """Image [B, 3, H, W] -> feature map [B, C, H // 14, W // 14]; right and bottom remainders are cropped away."""
+    """Image [B, 3, H, W] -> feature map [B, C, H // 14, W // 14]; right and bottom remainders are cropped away.
+
+    Takes the image as it is: whoever wants ImageNet normalisation does it before (MicKey does not). Runs in the
+    precision of its weights; cast with ``.to(torch.float16)`` and cast the image alike. New weights are random.
+    """
 
     def __init__(self, config: DinoV2Config = VIT_L) -> None:
         super().__init__()
@@ -51,8 +59,11 @@ class DinoV2(nn.Module):
         self.channels = config.embed_dim
         side = config.image_size // config.patch_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + side * side, config.embed_dim))
-        self.mask_token = nn.Parameter(torch.zeros(1, config.embed_dim))  # stored with the official weights, unused here
+        self.pos_embed = nn.Parameter(
+            nn.init.trunc_normal_(torch.empty(1, 1 + side * side, config.embed_dim), std=0.02)
+        )
+        # of the official weights; only pre-training uses it
+        self.mask_token = nn.Parameter(torch.zeros(1, config.embed_dim))
         self.patch_embed = PatchEmbedding(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.embed_dim, eps=_LAYER_NORM_EPS)
@@ -74,7 +85,7 @@ class DinoV2(nn.Module):
         height, width = image.shape[-2:]
         h, w = height // self.stride, width // self.stride
         if min(h, w) < 1:
-            raise ValueError(f"an image of {width}x{height} pixels is smaller than one {self.stride}x{self.stride} patch")
+            raise ValueError(f"an image of {width}x{height} pixels is smaller than one patch of {self.stride} pixels")
         patches = self.patch_embed(image[..., : h * self.stride, : w * self.stride])
         x = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], 1)
         return x + interpolate_positions(self.pos_embed, (h, w)).to(x.dtype)
@@ -145,16 +156,15 @@ class Block(nn.Module):
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
-def interpolate_positions(
-    table: Float[Tensor, "1 1+M C"], grid: tuple[int, int]
-) -> Float[Tensor, "1 1+N C"]:
+def interpolate_positions(table: Float[Tensor, "1 1+M C"], grid: tuple[int, int]) -> Float[Tensor, "1 1+N C"]:
     """The square position table at another grid (h, w), in float32; the class position stays as it is.
 
     Bicubic, no antialiasing, and called with scale factors ``(h + 0.1) / side``: torch then uses the factors, not the
-    sizes, to map coordinates. The released models were trained with exactly this.
+    sizes, to map coordinates. This is the rule of the released models; transformers uses sizes, which moves features
+    by up to 20 % of their spread at 714x532. A table of half precision is interpolated in float32 all the same.
     """
     h, w = grid
-    side = round((table.shape[1] - 1) ** 0.5)
+    side = math.isqrt(table.shape[1] - 1)
     if (h, w) == (side, side):
         return table
     patches = table[:, 1:].float().mT.unflatten(-1, (side, side))
@@ -165,56 +175,70 @@ def interpolate_positions(
     return torch.cat([table[:, :1].float(), resized.flatten(2).mT], 1)
 
 
-def config_from_weights(weights: Mapping[str, Tensor], num_heads: int | None = None) -> DinoV2Config:
-    """The shape a state dict with official names was made for; heads are 64 wide in S, B and L, else say how many."""
-    try:
-        embed_dim, positions = weights["cls_token"].shape[-1], weights["pos_embed"].shape[1] - 1
-        patch_size = weights["patch_embed.proj.weight"].shape[-1]
-        mlp_ratio = weights["blocks.0.mlp.fc1.weight"].shape[0] // embed_dim
-    except KeyError as error:
-        raise ValueError(f"not DINOv2 weights: {error.args[0]!r} is missing") from error
-    depth = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
-    heads = num_heads or max(1, embed_dim // 64)
-    return DinoV2Config(embed_dim, depth, heads, patch_size, round(positions**0.5) * patch_size, mlp_ratio)
-
-
-# transformers name (5.x in memory | 4.x and hub files) -> official name; q, k, v are joined afterwards
+# transformers' name (5.x in memory | 4.x and hub files) -> official name; queries, keys, values are joined afterwards
+_LAYER = r"^(?:encoder\.)?layer\.(\d+)\."
 _TRANSFORMERS = [
-    (r"^(?:dinov2\.|model\.)?embeddings\.(cls_token|mask_token)$", r"\1"),
-    (r"^(?:dinov2\.|model\.)?embeddings\.position_embeddings$", "pos_embed"),
-    (r"^(?:dinov2\.|model\.)?embeddings\.patch_embeddings\.projection\.(weight|bias)$", r"patch_embed.proj.\1"),
-    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.attention\.(?:attention\.)?(?:query|q_proj)\.", r"blocks.\1.attn.q."),
-    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.attention\.(?:attention\.)?(?:key|k_proj)\.", r"blocks.\1.attn.k."),
-    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.attention\.(?:attention\.)?(?:value|v_proj)\.", r"blocks.\1.attn.v."),
-    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.attention\.(?:output\.dense|o_proj)\.", r"blocks.\1.attn.proj."),
-    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.layer_scale([12])\.lambda1$", r"blocks.\1.ls\2.gamma"),
-    (r"^(?:dinov2\.|model\.)?(?:encoder\.)?layer\.(\d+)\.(norm[12]|mlp\.fc[12])\.", r"blocks.\1.\2."),
-    (r"^(?:dinov2\.|model\.)?layernorm\.", "norm."),
+    (r"^embeddings\.(cls_token|mask_token)$", r"\1"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (_LAYER + r"attention\.(?:attention\.)?(?:query|q_proj)\.", r"blocks.\1.attn.q."),
+    (_LAYER + r"attention\.(?:attention\.)?(?:key|k_proj)\.", r"blocks.\1.attn.k."),
+    (_LAYER + r"attention\.(?:attention\.)?(?:value|v_proj)\.", r"blocks.\1.attn.v."),
+    (_LAYER + r"attention\.(?:output\.dense|o_proj)\.", r"blocks.\1.attn.proj."),
+    (_LAYER + r"layer_scale([12])\.lambda1$", r"blocks.\1.ls\2.gamma"),
+    (_LAYER + r"(norm[12]|mlp\.fc[12])\.", r"blocks.\1.\2."),
+    (r"^layernorm\.", "norm."),
 ]
+_WRAPPERS = re.compile(r"^(?:dinov2|model)\.")  # a Dinov2Model inside a task model
 
 
-def weights_from_transformers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of transformers' ``Dinov2Model`` (4.x or 5.x names) -> official names.
+def dinov2_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of transformers' ``Dinov2Model`` (5.x names, or 4.x names as in hub files) -> official names.
 
-    Raises ValueError for a name that no rule knows.
+    Raises ValueError for a name that no rule knows, and when one of query, key and value is missing.
     """
-    renamed: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        for pattern, replacement in _TRANSFORMERS:
-            new, count = re.subn(pattern, replacement, key)
-            if count:
-                renamed[new] = value
-                break
-        else:
-            raise ValueError(f"not a DINOv2 state dict of transformers: unknown name {key!r}")
+    renamed = {_official_name(key): value for key, value in state_dict.items()}
     for q_key in [key for key in renamed if ".attn.q." in key]:
-        parts = [renamed.pop(q_key.replace(".attn.q.", f".attn.{part}.")) for part in "qkv"]
-        renamed[q_key.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+        parts = [q_key.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
+        if not all(part in renamed for part in parts):
+            raise ValueError(f"not a DINOv2 state dict of transformers: keys or values are missing beside {q_key!r}")
+        renamed[q_key.replace(".attn.q.", ".attn.qkv.")] = torch.cat([renamed.pop(part) for part in parts])
     return renamed
 
 
-def official_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Raw DINOv2 or transformers names -> official names, whichever they are."""
-    if "pos_embed" in weights:
-        return dict(weights)
-    return weights_from_transformers(weights)
+def _official_name(key: str) -> str:
+    for pattern, replacement in _TRANSFORMERS:
+        name, count = re.subn(pattern, replacement, _WRAPPERS.sub("", key))
+        if count:
+            return name
+    raise ValueError(f"not a DINOv2 state dict of transformers: unknown name {key!r}")
+
+
+def dinov2_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official names, from official or transformers names, whichever they are; new dict, same tensors."""
+    return dict(state_dict) if "pos_embed" in state_dict else dinov2_from_transformers(state_dict)
+
+
+def dinov2_config_from_weights(state_dict: Mapping[str, Tensor], num_heads: int | None = None) -> DinoV2Config:
+    """The shape that a state dict with official names was made for.
+
+    num_heads: not visible in the weights; by default 64 channels a head for the published widths (S 384, B 768,
+    L 1024). Raises ValueError for other widths without it, for missing entries, and for variants that this file does
+    not implement (registers, the giant's gated MLP).
+    """
+    for key, what in (("register_tokens", "registers"), ("blocks.0.mlp.w12.weight", "a gated MLP (ViT-g)")):
+        if key in state_dict:
+            raise ValueError(f"DINOv2 weights with {what} are not supported: {key!r} is present")
+    try:
+        embed_dim, positions = state_dict["cls_token"].shape[-1], state_dict["pos_embed"].shape[1] - 1
+        patch_size = state_dict["patch_embed.proj.weight"].shape[-1]
+        mlp_ratio = state_dict["blocks.0.mlp.fc1.weight"].shape[0] // embed_dim
+    except KeyError as error:
+        raise ValueError(f"not DINOv2 weights: {error.args[0]!r} is missing") from error
+    side = math.isqrt(positions)
+    if side * side != positions:
+        raise ValueError(f"the position table must be square, got {positions} positions")
+    if num_heads is None and embed_dim not in {shape.embed_dim for shape in (VIT_S, VIT_B, VIT_L)}:
+        raise ValueError(f"num_heads must be given for DINOv2 weights of the unpublished width {embed_dim}")
+    depth = len({key.split(".")[1] for key in state_dict if key.startswith("blocks.")})
+    return DinoV2Config(embed_dim, depth, num_heads or embed_dim // 64, patch_size, side * patch_size, mlp_ratio)

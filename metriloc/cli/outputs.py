@@ -11,6 +11,7 @@ import datetime
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,17 +42,17 @@ FORMAT = "metriloc-relpose-1"
 
 @dataclass(frozen=True, eq=False)
 class QueryResult:
-    """One query: its pose entry for pose.json, or the error that stopped it; view and estimate if computed just now."""
+    """One query: its entry for pose.json, or the error that stopped it; estimate and features if computed just now."""
 
     path: str
     entry: Mapping[str, Any]
-    view: View | None = None
     estimate: PoseEstimate | None = None
+    features: PhotoFeatures | None = None
 
     @classmethod
-    def computed(cls, path: Path, view: View, estimate: PoseEstimate) -> QueryResult:
+    def computed(cls, path: Path, estimate: PoseEstimate, features: PhotoFeatures) -> QueryResult:
         """What a method said of one query."""
-        return cls(str(path), _entry(path, view, estimate), view, estimate)
+        return cls(str(path), _entry(path, features.view, estimate), estimate, features)
 
     @classmethod
     def unreadable(cls, path: Path, error: Exception) -> QueryResult:
@@ -158,7 +159,9 @@ def _camera_entry(camera: Camera) -> dict[str, Any]:
 
 def summary(result: QueryResult) -> str:
     """The answer for a person: a verdict and the numbers behind it."""
-    if result.estimate is None or result.view is None:
+    if result.unusable:
+        return f"{result.path}: not used"
+    if result.estimate is None or result.features is None:
         return f"{result.path}: kept from the earlier run"
     lines = [f"{result.path}: {verdict(result.estimate)}"]
     if result.success:
@@ -173,7 +176,7 @@ def summary(result: QueryResult) -> str:
             f"  query_from_reference: q wxyz {w:.6f} {qx:.6f} {qy:.6f} {qz:.6f}, t {tx:.6f} {ty:.6f} {tz:.6f}",
             f"  inliers: {len(detail.inliers)}; scale: {detail.scale_source}",
         ]
-    lines.append(f"  intrinsics of the query: {result.view.intrinsics_source}")
+    lines.append(f"  intrinsics of the query: {result.features.view.intrinsics_source}")
     return "\n".join(lines)
 
 
@@ -207,20 +210,23 @@ class OutputFolder:
         except (ValueError, KeyError, IndexError, TypeError):
             return None  # not a file of ours: compute again
 
-    def write_query(self, run: Run, index: int, result: QueryResult, reference: PhotoFeatures, query: PhotoFeatures) -> None:
-        """Pictures, report and, last, pose.json of one query."""
-        if result.view is None or result.estimate is None:
+    def write_query(
+        self, run: Run, index: int, result: QueryResult, reference: PhotoFeatures, truth: Pose | None = None
+    ) -> None:
+        """Pictures, report and, last, pose.json of a query that was computed just now."""
+        if result.estimate is None or result.features is None:
             return
         folder = self.folder_of(index, Path(result.path))
         prepare_output_folder(folder)
-        pictures = draw_pictures(result.estimate, reference, query)
+        pictures = draw_pictures(result.estimate, reference, result.features)
         for name, picture in pictures.items():
             write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
+        today = datetime.date.today().isoformat()
         report = RelposeReport(
             title=f"{Path(run.reference.name).name} and {Path(result.path).name}",
             reference=run.reference,
-            queries=(QueryReport(result.view, result.estimate, tuple(pictures.values())),),
-            software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, datetime.date.today().isoformat()),
+            queries=(QueryReport(result.features.view, result.estimate, tuple(pictures.values()), truth),),
+            software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, today),
         )
         write_atomically(folder / "report.html", relpose_report(report))
         content = {**run.header(), "fingerprint": run.fingerprint(Path(result.path)), "queries": [dict(result.entry)]}
@@ -230,9 +236,12 @@ class OutputFolder:
         """The files over all queries."""
         if not self.single:
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
-        solved = [(i, r) for i, r in enumerate(run.results) if r.success]
-        tum = [tum_line(float(i), r.pose) for i, r in solved if r.entry["metric"]]
-        mapfree = [submission_line(r.path, r.pose, float(r.entry["score"])) for _, r in solved if r.entry["metric"]]
+        solved = [(i, r) for i, r in enumerate(run.results) if r.success and r.entry["metric"]]
+        tum = [tum_line(float(i), r.pose) for i, r in solved]
+        # the format separates by blanks and takes '#' for a comment
+        names = [re.sub(r"[\s#]", "_", r.path) for _, r in solved]
+        scores = [float(r.entry["score"]) for _, r in solved]
+        mapfree = [submission_line(n, r.pose, score) for n, (_, r), score in zip(names, solved, scores, strict=True)]
         # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
         write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))
         write_atomically(self.path / "poses.mapfree.txt", "\n".join(mapfree))

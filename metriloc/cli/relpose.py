@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ import tyro
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
 from metriloc.io import InputError, load_view
 from metriloc.relpose import MethodName, choose_method
-from metriloc.types import View
+from metriloc.types import PhotoFeatures, RelativePoseMethod, View
 
 EXIT_NO_POSE = 1
 EXIT_BAD_PHOTO = 2
@@ -84,6 +84,7 @@ def relpose(
     photos: PhotoOptions = PhotoOptions(),  # noqa: B008 - frozen
     how: MethodOptions = MethodOptions(),  # noqa: B008 - frozen
     out: Path | None = None,
+    resume: bool = False,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
     """Where the second camera stood, in metres, relative to the first.
@@ -94,41 +95,59 @@ def relpose(
         photos: What is known about the photos.
         how: How the pose is found.
         out: Folder for pose.json, TUM and Map-free lines, pictures and an HTML report.
+        resume: Keep the queries that an earlier run with the same photos and settings left in --out.
         json_: Print the result as JSON on standard output.
     """
     if not query:
         raise InputError("no query photo given: metriloc relpose REF QUERY...")
     choice = {f.name: getattr(how, f.name) for f in dataclasses.fields(how) if f.name not in ("method", "seed")}
     method = choose_method(how.method, **choice)
-    reference_view = photos.load(reference, reference=True)
+    view0 = photos.load(reference, reference=True)
+    single = len(query) == 1
+    # a bad photo must be found before anything is written
+    loaded = {query[0]: photos.load(query[0], reference=False)} if single else {}
     settings: dict[str, Any] = {**dataclasses.asdict(photos), **dataclasses.asdict(how)}
-    run = Run(reference_view, method.name, method.weights_id, how.seed, settings)
-    loaded = {query[0]: photos.load(query[0], reference=False)} if len(query) == 1 else {}
-    folder = OutputFolder.prepare(out, single=len(query) == 1) if out is not None else None
+    run = Run(view0, method.name, method.weights_id, settings)
+    folder = OutputFolder.prepare(out, single=single) if out is not None else None
 
-    reference_features = method.extract(reference_view)
-    for path in _progress(query):
-        try:
-            view = loaded.get(path) or photos.load(path, reference=False)
-        except InputError as error:
-            # one bad photo among many must not cost the others their poses; the exit code tells
-            print(f"metriloc relpose: {error}", file=sys.stderr)
-            run.results.append(QueryResult(str(path), error=str(error)))
-            continue
-        features = method.extract(view)
-        estimate = method.relative_pose(reference_features, features, seed=how.seed)
-        run.results.append(QueryResult(str(path), view, estimate))
-        if not json_:
-            print(summary(run.results[-1], reference_view))
-        if folder is not None:
-            folder.write_query(run, run.results[-1], reference_features, features)
-    if folder is not None:
-        folder.write_run(run)
+    features0 = method.extract(view0)
+    try:
+        for index, path in enumerate(_progress(query)):
+            result = folder.saved(index, path, run) if folder is not None and resume else None
+            if result is None:
+                result = _localise(method, features0, path, photos, loaded, how.seed)
+                if folder is not None and result.features is not None:
+                    folder.write_query(run, index, result, features0)
+            run.results.append(result)
+            if not json_:
+                print(summary(result))
+    finally:
+        # also after Ctrl+C: what was found is in the files
+        if folder is not None and run.results:
+            folder.write_run(run)
     if json_:
         print(json.dumps(run.as_dict(), indent=2))
     elif folder is not None:
-        print(f"report: {folder.path / 'report.html'}")
+        print(f"written to {folder.path}")
     return _exit_code(run.results)
+
+
+def _localise(
+    method: RelativePoseMethod,
+    features0: PhotoFeatures,
+    path: Path,
+    photos: PhotoOptions,
+    loaded: Mapping[Path, View],
+    seed: int,
+) -> QueryResult:
+    try:
+        view = loaded.get(path) or photos.load(path, reference=False)
+    except InputError as error:
+        # one bad photo among many must not cost the others their poses; the exit code tells
+        print(f"metriloc relpose: {error}", file=sys.stderr)
+        return QueryResult.unreadable(path, error)
+    features1 = method.extract(view)
+    return QueryResult.computed(path, method.relative_pose(features0, features1, seed=seed), features1)
 
 
 def _progress(paths: Sequence[Path]) -> Iterable[Path]:
@@ -141,6 +160,6 @@ def _progress(paths: Sequence[Path]) -> Iterable[Path]:
 
 
 def _exit_code(results: Sequence[QueryResult]) -> int:
-    if any(result.error for result in results):
+    if any(result.unusable for result in results):
         return EXIT_BAD_PHOTO
-    return 0 if all(result.estimate is not None and bool(result.estimate.success) for result in results) else EXIT_NO_POSE
+    return 0 if all(result.success for result in results) else EXIT_NO_POSE

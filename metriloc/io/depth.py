@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def _read_npy(path: Path, max_megapixels: float) -> np.ndarray:
     try:
         # mapped, so that the size is known before anything is read; pickles could run code
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except DECODING_ERRORS as error:
+    except (*DECODING_ERRORS, tokenize.TokenError) as error:  # numpy reads headers as Python text
         raise InputError(f"'{path}' is not a usable .npy file: {' '.join(str(error).split())[:200]}") from error
     if array.ndim != 2:
         raise InputError(f"'{path}' has shape {list(array.shape)}; a depth map has [height, width]")

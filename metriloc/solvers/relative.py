@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera, Pose, skew
 from metriloc.solvers.consensus import draw_minimal_sets
 from metriloc.solvers.procrustes import kabsch
 
@@ -53,6 +53,9 @@ def essential_pose(
 ) -> RelativeFit:
     """Rotation and direction (unit ``t``) by five-point LO-RANSAC on the essential matrix.
 
+    Runs at half, once and twice ``max_error_px`` and keeps the pose with the best truncated quadratic score summed over
+    thresholds: with few inliers the best pose of a single threshold is often an accident of that threshold.
+
     Needs five matches. A pair without parallax still gives its rotation; ask ``parallax_angles`` whether ``t`` means
     anything.
     """
@@ -64,9 +67,23 @@ def essential_pose(
     reason = _too_few(usable, uv0, uv1, 5)
     if reason is not None:
         return _failure(len(uv0), reason, metric=False)
-    options = {"max_epipolar_error": max_error_px, "seed": seed}
-    found, info = poselib.estimate_relative_pose(points0[usable], points1[usable], camera0, camera1, options)
-    return _fit(found, info["inliers"], usable, uv0, 5, metric=False)
+    best, best_score = _failure(len(uv0), "degenerate", metric=False), -1.0
+    for factor in (0.5, 1.0, 2.0):
+        options = {"max_epipolar_error": factor * max_error_px, "seed": seed}
+        found, info = poselib.estimate_relative_pose(points0[usable], points1[usable], camera0, camera1, options)
+        fit = _fit(found, info["inliers"], usable, uv0, 5, metric=False)
+        score = -1.0 if fit.pose is None else _marginal_score(fit.pose, uv0, uv1, cameras, max_error_px)
+        if score > best_score:
+            best, best_score = fit, score
+    return best
+
+
+def _marginal_score(
+    pose: Pose, uv0: Tensor, uv1: Tensor, cameras: tuple[Camera, Camera], max_error_px: float
+) -> float:
+    squared, in_front = sampson_errors(pose, uv0, uv1, cameras)
+    thresholds = max_error_px * squared.new_tensor([0.5, 1.0, 2.0, 4.0])
+    return float(((1 - squared[in_front, None] / thresholds**2).clamp(min=0)).sum())
 
 
 def pnp_from_depth(
@@ -162,6 +179,27 @@ def scale_from_depth(
     mean = float((logs * weights)[near].sum() / weights[near].sum())
     support = int(((logs - mean).abs() < np.log(1.25)).sum())
     return ScaleFit(float(np.exp(mean)), float(spread), support)
+
+
+def sampson_errors(
+    pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: tuple[Camera, Camera]
+) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
+    """Squared Sampson error in undistorted pixels (float64), and whether the point lies in front of both cameras.
+
+    The length of ``pose.t`` does not matter; without any translation the error is zero for all.
+    """
+    double = pose.to(torch.float64)
+    ray0, valid0 = cameras[0].to(torch.float64).unproject(uv0.double())
+    ray1, valid1 = cameras[1].to(torch.float64).unproject(uv1.double())
+    unit = Pose(double.R, double.t / double.distance().clamp(min=1e-12))
+    E = skew(unit.t) @ unit.R
+    line1, line0 = ray0 @ E.mT, ray1 @ E
+    # gradients with respect to pixels: lines of normalised points over the focal lengths
+    f0, f1 = cameras[0].f.double(), cameras[1].f.double()
+    gradient = (line1[:, :2] / f1).square().sum(-1) + (line0[:, :2] / f0).square().sum(-1)
+    squared = (ray1 * line1).sum(-1).square() / gradient.clamp(min=1e-30)
+    depth0, _ = _depth_along(unit, ray0, ray1)
+    return squared, valid0 & valid1 & (depth0 > 0)
 
 
 def parallax_angles(

@@ -121,8 +121,15 @@ def test_truncated(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(1, 65535, (40, 40), dtype=np.uint16)
     path = save(tmp_path, name, noise)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(InputError, match="truncated|damaged|not a usable|not an image"):
+    with pytest.raises(InputError, match=r"truncated|damaged|not a usable|not an image"):
         read_depth(path)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': (", b"{'descr': '<f4'}", b"]", b"\xff\x00", b"{'shape': (10**99, 1)}"])
+def test_npy_with_a_broken_header(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "d.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    with pytest.raises(InputError, match=r"d.npy' is not a usable .npy file"):
+        read_depth(tmp_path / "d.npy")
 
 
 def test_size_limit_before_reading(tmp_path: Path) -> None:

@@ -106,5 +106,5 @@ def test_read_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", ["x", "nan", "inf", "1_000", "", "0x1", "1e999"])
 def test_parse_numbers_refuses(bad: str) -> None:
     assert parse_numbers(["1", "-2.5e3"], "f:1") == [1.0, -2500.0]
-    with pytest.raises(InputError, match="f:7: .* is not a finite number"):
+    with pytest.raises(InputError, match=r"f:7: .* is not a finite number"):
         parse_numbers(["1", bad], "f:7")

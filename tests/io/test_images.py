@@ -209,7 +209,7 @@ def test_heic(tmp_path: Path) -> None:
     # turned once: by libheif, not again by the EXIF orientation
     assert loaded.size == (48, 64) and loaded.exif.focal_35mm == 26
     assert np.abs(loaded.rgb.astype(int) - np.rot90(np.asarray(image), -1)).mean() < 4
-    with pytest.raises(InputError, match="the limit is 0.001"):
+    with pytest.raises(InputError, match=r"the limit is 0\.001"):
         read_image(tmp_path / "a.heic", max_megapixels=0.001)
     data = (tmp_path / "a.heic").read_bytes()
     for end in (100, len(data) - 200):

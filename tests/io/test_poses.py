@@ -33,7 +33,7 @@ from metriloc.io.poses import format_submission_line
 
 def random_pose(seed: int = 0, dtype: torch.dtype = torch.float64) -> Pose:
     rng = np.random.default_rng(seed)
-    R = Rotation.random(rng=rng).as_matrix()
+    R = Rotation.random(None, rng).as_matrix()
     return Pose(torch.from_numpy(R), torch.from_numpy(rng.normal(size=3))).to(dtype)
 
 

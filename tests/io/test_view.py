@@ -139,7 +139,7 @@ def test_depth(photo: Path, tmp_path: Path) -> None:
     view = load_view(photo, K=K, depth=file, resize=(40, 40))
     assert view.depth is not None and view.depth.shape == (24, 32) and float(view.depth[0, 0]) == 1.5
     Image.fromarray(np.full((32, 24), 1500, np.uint16)).save(file)
-    with pytest.raises(InputError, match="d.png' has 24x32 pixels, which is not the shape of the 64x48 photo"):
+    with pytest.raises(InputError, match=r"d.png' has 24x32 pixels, which is not the shape of the 64x48 photo"):
         load_view(photo, K=K, depth=file)
 
 

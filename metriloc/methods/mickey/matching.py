@@ -69,19 +69,6 @@ def scored_match_probabilities(
     return MatchProbabilities(values.exp_(), index0, index1)
 
 
-def mutual_nearest(scores: Float[Tensor, "N0 N1"]) -> Int[Tensor, "M 2"]:
-    """Pairs (i, j) where j is the best of row i and i the best of column j, in the order of i.
-
-    The published list drops the last row and column, taking them for dustbins that are gone already; this one does not.
-    """
-    if 0 in scores.shape:
-        return torch.zeros(0, 2, dtype=torch.long, device=scores.device)
-    best1, best0 = scores.argmax(1), scores.argmax(0)
-    rows = torch.arange(len(scores), device=scores.device)
-    mutual = best0[best1] == rows
-    return torch.stack([rows[mutual], best1[mutual]], -1)
-
-
 def _lse(similarity: Tensor, dim: int, dustbin: Tensor | None) -> Tensor:
     total = torch.logsumexp(similarity, dim)
     return total if dustbin is None else torch.logaddexp(total, dustbin.to(total))

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
-from metriloc.methods.mickey.matching import match_keypoints
-from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, keypoints
-from metriloc.methods.mickey.solver import Solution, SolverConfig, solve
+from metriloc.methods.mickey.matching import scored_match_probabilities
+from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision, keypoints
+from metriloc.methods.mickey.solver import Solution, SolverConfig, lift, solve
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
 
@@ -127,3 +127,63 @@ class MicKey:
         """Many queries against one reference, batch shape (n,); bit-equal to asking one by one."""
         features0 = reference if isinstance(reference, MicKeyFeatures) else self.extract(reference)
         return PoseEstimate.stack([self.relative_pose(features0, query, seed=seed) for query in queries])
+
+    def _solve(
+        self, features0: MicKeyFeatures, features1: MicKeyFeatures, seed: int, timings: dict[str, float]
+    ) -> PoseEstimate:
+        start = time.perf_counter()
+        first, second = features0.keypoints, features1.keypoints
+        matches = scored_match_probabilities(
+            first.descriptor[0],
+            second.descriptor[0],
+            first.score[0],
+            second.score[0],
+            self.network.config.match_temperature,
+            self.network.dustbin if self.network.config.use_dustbin else None,
+        )
+        device = matches.values.device
+        cameras = features0.view.camera.to(device), features1.view.camera.to(device)
+        xyz0 = lift(first.uv[0], first.depth[0], cameras[0])
+        xyz1 = lift(second.uv[0], second.depth[0], cameras[1])
+        timings["match"] = time.perf_counter() - start
+        generator = torch.Generator(device).manual_seed(seed)
+        solution = solve(matches, xyz0, xyz1, self.solver, generator)
+        timings |= solution.timings
+        if solution.reason is not None or solution.pose is None:
+            return PoseEstimate.failure(solution.reason or "degenerate", _details(solution, features0, features1, timings))
+        pose = self._polished(solution, features0, features1, timings)
+        details = _details(solution, features0, features1, timings)
+        confidence = torch.tensor(min(1.0, solution.confidence))
+        return PoseEstimate(pose.to("cpu"), torch.tensor(True), confidence, (None,), (details,))
+
+    def _polished(
+        self, solution: Solution, features0: MicKeyFeatures, features1: MicKeyFeatures, timings: dict[str, float]
+    ) -> Pose:
+        if solution.pose is None or self.polish is None:
+            return solution.pose  # type: ignore[return-value]
+        start = time.perf_counter()
+        first, second = features0.keypoints, features1.keypoints
+        i, j = solution.inlier0, solution.inlier1
+        device = first.uv.device
+        cameras = features0.view.camera.to(device), features1.view.camera.to(device)
+        refined = polish(
+            solution.pose, first.uv[0, i], first.depth[0, i], second.uv[0, j], second.depth[0, j], cameras, self.polish
+        )
+        timings["polish"] = time.perf_counter() - start
+        return refined.pose
+
+
+def _details(
+    solution: Solution, features0: MicKeyFeatures, features1: MicKeyFeatures, timings: dict[str, float]
+) -> PairDetails:
+    first, second = features0.keypoints, features1.keypoints
+    i, j = solution.inlier0.to(first.uv.device), solution.inlier1.to(second.uv.device)
+    parts = (first.uv[0, i], second.uv[0, j], first.depth[0, i], second.depth[0, j], solution.probability)
+    return PairDetails(
+        score=solution.score,
+        inliers=Correspondences(*(part.cpu() for part in parts)),
+        metric=True,
+        scale_source="depths that MicKey predicted for the matched keypoints",
+        hypothesis=solution.hypothesis,
+        timings=timings,
+    )

@@ -1,48 +1,42 @@
 """MicKey's network: a backbone and four heads with one trunk architecture, giving one metric keypoint a cell.
 
-Paper Sec. 3.2 (architecture) and Eq. (12) (keypoint positions); where the published code differs from the paper, the
-code is followed, because the released weights need it.
+Paper Sec. 3.2, Tables 4 and 5 (architecture), and Eq. (12) (keypoint positions). Where the published code differs from
+the paper, the code is followed, because the released weights need it. Photos are not normalised by mean and deviation,
+although the backbone was trained that way; they are cropped, not resized, to whole cells.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from metriloc.backbones.dinov2 import DinoV2, DinoV2Config
+from metriloc.backbones import DinoV2, DinoV2Config, FeatureBackbone
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_ATTENTION_HEADS = 8
 _ATTENTION_EPS = 1e-6
-
-
-class FeatureBackbone(Protocol):
-    """Any network of photos: [B, 3, H, W] in 0..1 -> [B, channels, H // stride, W // stride]."""
-
-    stride: int
-    channels: int
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """The feature map."""
-        ...
+_DESCRIPTOR_EPS = 1e-10
 
 
 @dataclass(frozen=True)
 class MicKeyConfig:
     """Shape of the network; defaults are the released models.
 
-    backbone: of DINOv2, or None when another backbone is handed in. blocks: channels of the four residual blocks.
-    use_softmax: spatial softmax of the scores (else a sigmoid). max_depth: metres for the sigmoid depth option, None
-    for the unbounded linear depth. score_temperature: of the spatial softmax. border: cells of zero score.
-    train_backbone: let gradients into the backbone (published: frozen). precision: of the backbone; ``auto`` is fp16 on
-    CUDA and fp32 elsewhere.
+    backbone: of DINOv2, or None when another backbone is handed in. blocks: channels of the four residual blocks; the
+    third is the width of the attention and a multiple of 8. The descriptor head ends in ``descriptor_dim`` instead.
+    use_softmax: spatial softmax of the scores (else a sigmoid each). max_depth: metres for the sigmoid depth option;
+    None for the unbounded linear depth. score_temperature: of the spatial softmax. border: cells of zero score along
+    the edge. match_temperature, use_dustbin: of the matcher. train_backbone: let gradients into the backbone
+    (published: frozen). precision: of the backbone; ``auto`` is fp16 on CUDA (fp32 when it is trained), else fp32.
     """
 
     backbone: DinoV2Config | None = DinoV2Config()  # noqa: RUF009 - frozen
@@ -61,22 +55,40 @@ class MicKeyConfig:
     train_backbone: bool = False
     precision: Precision = "auto"
 
+    def __post_init__(self) -> None:
+        if len(self.blocks) != 4 or min(self.blocks) < 1 or self.blocks[2] % _ATTENTION_HEADS:
+            raise ValueError(
+                f"blocks must be four widths, the third a multiple of {_ATTENTION_HEADS}, got {self.blocks}"
+            )
+        for name in ("descriptor_dim", "max_depth", "score_temperature", "match_temperature"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"MicKeyConfig.{name} must be positive, got {value}")
+        if self.border < 0:
+            raise ValueError(f"MicKeyConfig.border must not be negative, got {self.border}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        if self.train_backbone and self.precision in _HALF:
+            raise ValueError(f"a backbone that is trained needs precision 'fp32' or 'auto', got {self.precision!r}")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MicKeyConfig:
-        """From ``dataclasses.asdict``, as config.json holds it."""
+        """From ``dataclasses.asdict``, as config.json holds it. Raises ValueError for what does not belong there."""
         known = dict(values)
-        if known.get("backbone") is not None:
-            known["backbone"] = DinoV2Config(**known["backbone"])
-        if "blocks" in known:
-            known["blocks"] = tuple(known["blocks"])
         try:
+            if known.get("backbone") is not None:
+                known["backbone"] = DinoV2Config(**known["backbone"])
+            if "blocks" in known:
+                known["blocks"] = tuple(known["blocks"])
             return cls(**known)
         except TypeError as error:
             raise ValueError(f"not a MicKey network configuration: {error}") from error
 
 
-class KeypointMaps(NamedTuple):
-    """Head outputs on the grid. offset: in the cell, 0..1, (x, y); depth: metres; score: sums to 1 an image."""
+@dataclass(frozen=True, eq=False)
+class KeypointMaps:
+    """Head outputs on the grid. offset: in the cell, 0..1, (x, y); depth: metres, of either sign; score: sums to 1 an
+    image (0 everywhere on a grid that is all border); descriptor: unit length."""
 
     offset: Float[Tensor, "B 2 h w"]
     depth: Float[Tensor, "B 1 h w"]
@@ -84,8 +96,9 @@ class KeypointMaps(NamedTuple):
     descriptor: Float[Tensor, "B C h w"]
 
 
-class Keypoints(NamedTuple):
-    """One keypoint a cell, row by row. uv: pixels of the input photo; depth: metres, of either sign."""
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """One keypoint a cell, row by row. uv: pixels of the input photo; depth: metres, of either sign; grid: (h, w)."""
 
     uv: Float[Tensor, "B N 2"]
     depth: Float[Tensor, "B N"]
@@ -95,28 +108,35 @@ class Keypoints(NamedTuple):
 
 
 class MicKeyNetwork(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1 without further normalisation -> ``KeypointMaps``.
+    """Photos [B, 3, H, W], RGB in 0..1 without further normalisation -> ``KeypointMaps`` (paper Sec. 3.2).
 
-    Any size is accepted; what does not fill a cell at the right and bottom is cropped away. The heads run in float32.
+    Any size is accepted; what does not fill a cell at the right and bottom is cropped away. The heads run in the
+    precision of their weights (float32), the backbone in that of the configuration. New weights are random.
     """
 
-    def __init__(self, config: MicKeyConfig, backbone: nn.Module | None = None) -> None:
+    backbone: nn.Module
+
+    def __init__(self, config: MicKeyConfig | None = None, backbone: FeatureBackbone | None = None) -> None:
         super().__init__()
+        config = config or MicKeyConfig()
         if backbone is None:
             if config.backbone is None:
                 raise ValueError("MicKeyConfig.backbone is None: hand a backbone to MicKeyNetwork")
             backbone = DinoV2(config.backbone)
+        if not isinstance(backbone, nn.Module):
+            raise ValueError(f"a backbone must be an nn.Module, got {type(backbone).__name__}")
         self.config = config
+        self.stride = backbone.stride
+        channels = backbone.channels
         self.backbone = backbone
-        channels: int = backbone.channels  # type: ignore[assignment]
-        self.stride: int = backbone.stride  # type: ignore[assignment]
         last = config.blocks[3]
-        self.offset_head = Head(config, channels, last, 2)
-        self.depth_head = Head(config, channels, last, 1)
-        self.score_head = Head(config, channels, last, 1)
-        self.descriptor_head = Head(config, channels, config.descriptor_dim, None)
-        # added to both softmaxes of the matcher: the chance that a keypoint has no partner
-        self.dustbin = nn.Parameter(torch.ones(()))
+        self.offset_head = Trunk(config, channels, last, 2)
+        self.depth_head = Trunk(config, channels, last, 1)
+        self.score_head = Trunk(config, channels, last, 1)
+        self.descriptor_head = Trunk(config, channels, config.descriptor_dim, None)
+        # in both softmaxes of the matcher, a bin for keypoints without partner (paper, below Eq. (3))
+        self.dustbin = nn.Parameter(torch.ones(())) if config.use_dustbin else None
+        self._cast: tuple[tuple[Any, ...], dict[str, Tensor]] | None = None
         if not config.train_backbone:
             self.backbone.requires_grad_(False).eval()
 
@@ -131,52 +151,86 @@ class MicKeyNetwork(nn.Module):
         return self.heads(self.features(image))
 
     def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """The backbone's feature map in float32, in the precision the configuration asks for."""
-        if image.ndim != 4 or image.shape[1] != 3:
-            raise ValueError(f"image must have shape [B, 3, H, W], got {list(image.shape)}")
+        """The backbone's feature map, cast back from the backbone's precision to that of the heads.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats or smaller than a cell, and for half precision
+        on the CPU.
+        """
+        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+            raise ValueError(f"image must be floats of shape [B, 3, H, W], got {image.dtype} {list(image.shape)}")
         h, w = image.shape[-2] // self.stride, image.shape[-1] // self.stride
         if min(h, w) < 1:
-            raise ValueError(f"an image of {image.shape[-1]}x{image.shape[-2]} pixels is smaller than a cell of {self.stride}")
+            size = f"{image.shape[-1]}x{image.shape[-2]}"
+            raise ValueError(f"an image of {size} pixels is smaller than a cell of {self.stride} pixels")
         image = image[..., : h * self.stride, : w * self.stride]
-        half = self._half(image.device)
+        dtype = backbone_dtype(self.config, image.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train_backbone):
-            if half is None:
-                return self.backbone(image).float()
-            # weights are cast once and stay so (as the released models run), not at every call by autocast
-            if next(self.backbone.parameters()).dtype != half:
-                self.backbone.to(half)
-            return self.backbone(image.to(half)).float()
+            features = self._run_backbone(image) if dtype is None else self._run_backbone_as(dtype, image)
+        return features.to(self.depth_head.block1.conv1.weight.dtype)
+
+    def _run_backbone(self, image: Tensor) -> Tensor:
+        self._cast = None
+        parameter = next(self.backbone.parameters(), image)
+        return self.backbone(image.to(parameter.dtype))
+
+    def _run_backbone_as(self, dtype: torch.dtype, image: Tensor) -> Tensor:
+        """Everything in half precision, as the released models run: weights and position table included.
+
+        The weights themselves stay in float32, so that saving and moving the network lose nothing; the cast copy is
+        kept until a weight changes.
+        """
+        tensors = {**dict(self.backbone.named_parameters()), **dict(self.backbone.named_buffers())}
+        state = (dtype, *((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors.values()))
+        if self._cast is None or self._cast[0] != state:
+            half = {name: t.detach().to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+            self._cast = (state, half)
+        return torch.func.functional_call(self.backbone, self._cast[1], (image.to(dtype),))
 
     def heads(self, features: Float[Tensor, "B C h w"]) -> KeypointMaps:
-        """The four heads on a feature map."""
+        """The four heads on a feature map (paper Tables 4 and 5)."""
         config = self.config
         depth = self.depth_head(features)
         if config.max_depth is not None:
             depth = config.max_depth * torch.sigmoid(depth)
         logits = self.score_head(features)
-        score = (
-            spatial_softmax(logits, config.score_temperature, config.border)
-            if config.use_softmax
-            else _without_border(torch.sigmoid(logits), config.border)
-        )
+        if config.use_softmax:
+            score = spatial_softmax(logits, config.score_temperature, config.border)
+        else:
+            score = _pad_border(torch.sigmoid(_interior(logits, config.border)), logits, config.border)
         descriptor = self.descriptor_head(features)
         if config.normalise_descriptors:
-            descriptor = descriptor / (descriptor.square().sum(1, keepdim=True) + 1e-10).sqrt()
+            descriptor = descriptor / (descriptor.square().sum(1, keepdim=True) + _DESCRIPTOR_EPS).sqrt()
         return KeypointMaps(torch.sigmoid(self.offset_head(features)), depth, score, descriptor)
 
-    def _half(self, device: torch.device) -> torch.dtype | None:
-        precision = self.config.precision
-        if precision == "auto":
-            return torch.float16 if device.type == "cuda" and not self.config.train_backbone else None
-        if precision != "fp32" and device.type == "cpu":
-            raise ValueError(f"precision {precision!r} on the CPU is not offered: it is tens of times slower than 'fp32'")
-        return _HALF.get(precision)
+    def fold_batch_norms(self) -> MicKeyNetwork:
+        """A network for inference whose batch norms are merged into the convolutions; the backbone is shared.
+
+        The same maps up to rounding, faster heads. Its state dict has other entries: save the original instead.
+        """
+        folded = copy.deepcopy(self, {id(self.backbone): self.backbone, id(self._cast): None})
+        for block in (module for module in folded.modules() if isinstance(module, ResidualBlock)):
+            block.conv1, block.bn1 = _folded(block.conv1, block.bn1), nn.Identity()
+            block.conv2, block.bn2 = _folded(block.conv2, block.bn2), nn.Identity()
+        return folded.requires_grad_(False).eval()
 
 
-class Head(nn.Module):
-    """Res, Res, Res, self-attention, Res and, if ``outputs`` is given, a 1x1 convolution to the head's quantity.
+def backbone_dtype(config: MicKeyConfig, device: torch.device) -> torch.dtype | None:
+    """The half precision that the backbone runs in on this device; None for that of its weights (float32).
+
+    Raises ValueError for fp16 or bf16 on the CPU, where they are 2 to 40 times slower than fp32 and gain nothing.
+    """
+    if config.precision == "auto":
+        return torch.float16 if device.type == "cuda" and not config.train_backbone else None
+    if config.precision != "fp32" and device.type == "cpu":
+        raise ValueError(f"precision {config.precision!r} is much slower than 'fp32' on the CPU: use 'auto' or 'fp32'")
+    return _HALF.get(config.precision)
+
+
+class Trunk(nn.Module):
+    """One head: Res, Res, Res, self-attention, Res and, if ``outputs`` is given, a 1x1 convolution to its quantity.
 
     Without ``outputs`` (descriptors) the last block has no ReLU, so that descriptors may point anywhere.
+    Differs from the paper: 1x1 instead of 3x3 for the depth, as in the released weights.
     """
 
     def __init__(self, config: MicKeyConfig, channels: int, last: int, outputs: int | None) -> None:
@@ -197,6 +251,9 @@ class Head(nn.Module):
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch norm; 1x1 convolution on the shortcut where the width changes."""
+
+    bn1: nn.Module
+    bn2: nn.Module
 
     def __init__(self, channels_in: int, channels_out: int, batch_norm: bool, final_relu: bool = True) -> None:
         super().__init__()
@@ -235,10 +292,8 @@ class SelfAttention(nn.Module):
 class LinearAttentionLayer(nn.Module):
     """Linear attention (feature map elu + 1) with a message MLP, as in LoFTR; LayerNorm on the message, not on x."""
 
-    def __init__(self, dim: int, num_heads: int = 8) -> None:
+    def __init__(self, dim: int, num_heads: int = _ATTENTION_HEADS) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"the third entry of blocks, {dim}, must be a multiple of {num_heads} attention heads")
         self.num_heads = num_heads
         self.q = nn.Linear(dim, dim, bias=False)
         self.k = nn.Linear(dim, dim, bias=False)
@@ -265,36 +320,57 @@ class LinearAttentionLayer(nn.Module):
 
 
 def sine_encoding(dim: int, h: int, w: int, like: Tensor) -> Float[Tensor, "1 dim h w"]:
-    """Sines and cosines of column and row, counted from 1, in groups of four channels; any grid size."""
-    frequency = torch.exp(torch.arange(dim // 4, device=like.device) * (-2 * math.log(10000.0) / (dim // 2)))
-    x = torch.arange(1, w + 1, device=like.device)[None, None, :] * frequency[:, None, None]
-    y = torch.arange(1, h + 1, device=like.device)[None, :, None] * frequency[:, None, None]
-    x, y = x.expand(-1, h, w), y.expand(-1, h, w)
-    return torch.stack([x.sin(), x.cos(), y.sin(), y.cos()], 1).flatten(0, 1)[None].to(like.dtype)
+    """Sines and cosines of column and row, counted from 1, in groups of four channels; any grid size.
+
+    dim: a multiple of 4. like: gives device and precision.
+    """
+    frequency = torch.exp(torch.arange(dim // 4).to(like) * (-2 * math.log(10000.0) / (dim // 2)))[:, None, None]
+    x = torch.arange(1, w + 1).to(like)[None, None, :] * frequency
+    y = torch.arange(1, h + 1).to(like)[None, :, None] * frequency
+    parts = (x.sin(), x.cos(), y.sin(), y.cos())
+    return torch.stack([part.expand(-1, h, w) for part in parts], 1).flatten(0, 1)[None]
 
 
 def spatial_softmax(logits: Float[Tensor, "B 1 h w"], temperature: float, border: int) -> Float[Tensor, "B 1 h w"]:
-    """Scores that sum to 1 over the cells at least ``border`` away from the edge; the others are 0.
+    """Keypoint probabilities: sum to 1 over the cells at least ``border`` away from the edge, 0 elsewhere (Sec. 3.1.1).
 
-    Differs from the paper: a temperature of 100 and a border. The published code subtracts the (detached) mean before
-    the exponential; subtracting the maximum gives the same quotient and cannot overflow. A grid that is all border
-    gives zeros.
+    Differs from the paper: a temperature of 100, and a border. The published code subtracts the mean before the
+    exponential where this subtracts the maximum: the same quotient and gradient, without overflow. A grid that is all
+    border gives zeros, so that no match can be drawn.
     """
-    # Same value and gradient as with the mean, because the shift cancels.
-    shifted = (logits - logits.detach().amax((-2, -1), keepdim=True)) / temperature
-    weight = _without_border(shifted.exp(), border)
-    return weight / (weight.sum((-2, -1), keepdim=True) + 1e-16)
+    inner = _interior(logits, border)
+    probability = torch.softmax(inner.flatten(1) / temperature, 1).reshape(inner.shape)
+    return _pad_border(probability, logits, border)
 
 
-def _without_border(scores: Tensor, border: int) -> Tensor:
-    h, w = scores.shape[-2:]
-    inside = torch.zeros(h, w, dtype=torch.bool, device=scores.device)
-    inside[border : max(h - border, 0), border : max(w - border, 0)] = True
-    return scores * inside
+def _interior(grid: Tensor, border: int) -> Tensor:
+    h, w = grid.shape[-2:]
+    return grid[..., border : max(h - border, border), border : max(w - border, border)]
+
+
+def _pad_border(inner: Tensor, like: Tensor, border: int) -> Tensor:
+    if inner.numel() == 0:  # all border; padding would make it too large
+        return torch.zeros_like(like)
+    return F.pad(inner, (border, border, border, border))
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    """Convolution followed by batch norm in evaluation mode, as one convolution."""
+    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
+        return convolution
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    merged = copy.deepcopy(convolution)
+    merged.weight = nn.Parameter(convolution.weight * scale[:, None, None, None])
+    merged.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
+    return merged
 
 
 def keypoints(maps: KeypointMaps, stride: int) -> Keypoints:
-    """Grid maps -> keypoints: ``uv = stride (offset + [column, row])``, paper Eq. (12)."""
+    """Grid maps -> keypoints: ``uv = stride (offset + [column, row])``, paper Eq. (12).
+
+    Pixels count from the corner of the first pixel here, half a pixel off the intrinsics; the released offsets were
+    trained with that and absorb it.
+    """
     h, w = maps.offset.shape[-2:]
     device = maps.offset.device
     rows, columns = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")

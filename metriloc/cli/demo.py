@@ -1,0 +1,47 @@
+"""``metriloc demo``: the bundled example, two pictures that metriloc's own renderer made, so that the truth is known."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+from pathlib import Path
+
+from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
+from metriloc.geometry import rotation_angle
+from metriloc.io import load_view, read_mapfree_poses
+from metriloc.relpose import choose_method
+
+
+def demo(out: Path | None = None, weights: str | None = None, seed: int = 0) -> int:
+    """Find the pose of the bundled example and print the true one beside it.
+
+    Args:
+        out: Folder for pose.json, pictures and an HTML report.
+        weights: MicKey weights to use instead of feature matching.
+        seed: Same seed, same answer.
+    """
+    method = choose_method("auto", weights=weights)
+    with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:
+        uses_depth = method.name == "matching"
+        reference = load_view(folder / "reference.jpg", depth=folder / "reference.depth.png" if uses_depth else None)
+        query_path = folder / "query.jpg"
+        query = load_view(query_path)
+        true = read_mapfree_poses(folder / "poses.txt")["query.jpg"]
+        features = method.extract(reference), method.extract(query)
+        run = Run(reference, method.name, method.weights_id, {"seed": seed})
+        result = QueryResult.computed(query_path, method.relative_pose(*features, seed=seed), features[1])
+        run.results.append(result)
+        print(summary(result))
+        if true is not None:
+            x, y, z = true.center().tolist()
+            print(f"  true camera position:                        (m): x {x:+.3f},         y {y:+.3f},        z {z:+.3f}")
+        if true is not None and result.success:
+            error = math.degrees(float(rotation_angle(result.pose.R.double() @ true.R.double().mT)))
+            distance = float((result.pose.center().double() - true.center().double()).norm())
+            print(f"  error: {error:.2f} degrees in rotation, {100 * distance:.1f} cm in position")
+        if out is not None:
+            output = OutputFolder.prepare(out, single=True)
+            output.write_query(run, 0, result, features[0], truth=true)
+            output.write_run(run)
+            print(f"report: {output.path / 'report.html'}")
+    return 0 if result.success else 1
