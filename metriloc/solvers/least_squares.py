@@ -1,4 +1,8 @@
-"""One damped step of Gauss-Newton or Levenberg-Marquardt, batched, with failures marked and not raised."""
+"""One damped step of Gauss-Newton or Levenberg-Marquardt, batched, with failures marked and not raised.
+
+The step every iterative solver of the library takes: the polish of relative poses, and PixLoc's alignment in training
+and inference (hence differentiable).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ _MIN_DAMPING = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """delta: the update, 0 where there is none. ok: whether the damped system could be solved."""
+    """delta: the update, 0 where there is none. ok: False where the damped system could not be solved."""
 
     delta: Float[Tensor, "*b n"]
     ok: Bool[Tensor, "*b"]
@@ -27,23 +31,35 @@ def damped_step(
 ) -> Step:
     """``delta = -(H + diag(max(damping * diag H, 1e-6)))^-1 g`` by Cholesky (PixLoc, Levenberg-Marquardt).
 
-    damping: a number, one an element ``[*b, 1]`` or one a parameter ``[n]``. mask: False elements do not move. An
-    element whose matrix is not positive definite, or not finite, gets ``ok=False`` and no update; the others are not
-    touched by it. Differentiable.
+    damping: a number, one an element ``[*b, 1]`` or one a parameter ``[n]``. mask: False elements do not move, and are
+    ok. An element whose matrix is not positive definite, or not finite, gets ``ok=False`` and no update; the others are
+    not touched by it. Differentiable, also when elements fail. Raises ValueError on shapes that do not fit.
     """
-    if H.shape[-1] != H.shape[-2] or g.shape != H.shape[:-1]:
+    if H.ndim < 2 or H.shape[-1] != H.shape[-2] or g.shape != H.shape[:-1]:
         raise ValueError(f"H must have shape [*b, n, n] and g [*b, n], got {list(H.shape)} and {list(g.shape)}")
+    if mask is not None and mask.shape != g.shape[:-1]:
+        raise ValueError(f"mask must have shape {list(g.shape[:-1])}, got {list(mask.shape)}")
     diagonal = H.diagonal(dim1=-2, dim2=-1) * damping
+    if diagonal.shape != g.shape:
+        shape = list(damping.shape) if isinstance(damping, Tensor) else damping
+        raise ValueError(f"damping must be a number or broadcast to {list(g.shape)}, got {shape}")
     damped = H + torch.diag_embed(diagonal.clamp(min=_MIN_DAMPING))
     usable = torch.isfinite(damped).all(-1).all(-1) & torch.isfinite(g).all(-1)
     if mask is not None:
         usable = usable & mask
-    eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
-    damped = torch.where(usable[..., None, None], damped, eye)
-    g = torch.where(usable[..., None], g, torch.zeros_like(g))
-    factor, info = torch.linalg.cholesky_ex(damped)
-    solved = info == 0
-    factor = torch.where(solved[..., None, None], factor, eye)
+    factor, solved = _factorise(damped, usable)
+    g = torch.where(solved[..., None], g, torch.zeros_like(g))
     delta = -torch.cholesky_solve(g[..., None], factor).squeeze(-1)
-    ok = usable & solved
-    return Step(torch.where(ok[..., None], delta, torch.zeros_like(delta)), ok if mask is None else ok | ~mask)
+    return Step(delta, solved if mask is None else solved | ~mask)
+
+
+def _factorise(H: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors, the identity's for elements that are not usable or not positive definite."""
+    eye = torch.eye(H.shape[-1], dtype=H.dtype, device=H.device)
+    factor, info = torch.linalg.cholesky_ex(torch.where(usable[..., None, None], H, eye))
+    solved = info == 0
+    if not bool(solved.all()):
+        # masking the factor alone would leave 0 * NaN in the gradient of the failed ones: factorise again without them
+        usable = usable & solved
+        factor, _ = torch.linalg.cholesky_ex(torch.where(usable[..., None, None], H, eye))
+    return factor, usable

@@ -14,9 +14,29 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose, skew
+from metriloc.geometry import Camera, Pose
 from metriloc.solvers.consensus import draw_minimal_sets
 from metriloc.solvers.procrustes import kabsch
+from metriloc.solvers.two_view import (
+    ScaleFit,
+    parallax_angles,
+    sampson_errors,
+    scale_from_depth,
+    translation_observable,
+)
+
+__all__ = [
+    "Reason",
+    "RelativeFit",
+    "ScaleFit",
+    "essential_pose",
+    "parallax_angles",
+    "pnp_from_depth",
+    "rigid_from_depths",
+    "sampson_errors",
+    "scale_from_depth",
+    "translation_observable",
+]
 
 Reason = Literal["too_few_matches", "degenerate", "non_finite"]
 
@@ -25,23 +45,15 @@ Reason = Literal["too_few_matches", "degenerate", "non_finite"]
 class RelativeFit:
     """pose: ``1_from_0``, None on failure. inliers: over the matches given. reason: None on success.
 
-    metric: whether ``pose.t`` is in metres (else it has length 1).
+    metric: whether ``pose.t`` is in metres (else it has length 1). t_observable: False when a rotation alone explains the
+    inliers of an essential matrix, so that the direction of ``t`` means nothing.
     """
 
     pose: Pose | None
     inliers: Bool[Tensor, " N"]
     metric: bool
     reason: Reason | None = None
-
-
-@dataclass(frozen=True)
-class ScaleFit:
-    """scale: metres a unit of the translation; spread: standard deviation of its logarithm over the supporting matches
-    (1.4826 MAD); support: number of matches that agree within 25 %."""
-
-    scale: float
-    spread: float
-    support: int
+    t_observable: bool = True
 
 
 def essential_pose(
@@ -56,8 +68,8 @@ def essential_pose(
     Runs at half, once and twice ``max_error_px`` and keeps the pose with the best truncated quadratic score summed over
     thresholds: with few inliers the best pose of a single threshold is often an accident of that threshold.
 
-    Needs five matches. A pair without parallax still gives its rotation; ask ``parallax_angles`` whether ``t`` means
-    anything.
+    Needs six matches (five leave up to ten poses). A pair without parallax still gives its rotation, with
+    ``t_observable=False``. Fails with ``degenerate`` on matches along one line in both images.
     """
     import poselib
 
@@ -75,7 +87,10 @@ def essential_pose(
         score = -1.0 if fit.pose is None else _marginal_score(fit.pose, uv0, uv1, cameras, max_error_px)
         if score > best_score:
             best, best_score = fit, score
-    return best
+    if best.pose is None:
+        return best
+    observable = translation_observable(best.pose, uv0[best.inliers], uv1[best.inliers], cameras)
+    return replace(best, t_observable=observable)
 
 
 def _marginal_score(
@@ -153,81 +168,6 @@ def rigid_from_depths(
     mask = torch.zeros_like(usable)
     mask[usable] = inlier
     return RelativeFit(pose.to(uv0.dtype), mask, metric=True)
-
-
-def scale_from_depth(
-    pose: Pose, uv0: Float[Tensor, "N 2"], depth0: Float[Tensor, " N"], uv1: Float[Tensor, "N 2"],
-    cameras: tuple[Camera, Camera],
-) -> ScaleFit | None:
-    """Metres a unit of ``pose.t``: robust mean of log(measured depth / triangulated depth) over the matches.
-
-    Each match counts as its parallax (the triangulated depth of a distant point says little). None when no match has
-    both a depth and a positive triangulated one.
-    """
-    double = pose.to(torch.float64)
-    ray0, valid0 = cameras[0].to(torch.float64).unproject(uv0.double())
-    ray1, valid1 = cameras[1].to(torch.float64).unproject(uv1.double())
-    triangulated, sine = _depth_along(double, ray0, ray1)
-    measured = depth0.double()
-    good = valid0 & valid1 & torch.isfinite(measured) & (measured > 0) & (triangulated > 0) & torch.isfinite(triangulated)
-    if not bool(good.any()):
-        return None
-    logs, weights = (measured[good] / triangulated[good]).log(), sine[good]
-    centre = _weighted_median(logs, weights)
-    spread = 1.4826 * _weighted_median((logs - centre).abs(), weights)
-    near = (logs - centre).abs() <= max(2 * spread, 1e-3)
-    mean = float((logs * weights)[near].sum() / weights[near].sum())
-    support = int(((logs - mean).abs() < np.log(1.25)).sum())
-    return ScaleFit(float(np.exp(mean)), float(spread), support)
-
-
-def sampson_errors(
-    pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: tuple[Camera, Camera]
-) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
-    """Squared Sampson error in undistorted pixels (float64), and whether the point lies in front of both cameras.
-
-    The length of ``pose.t`` does not matter; without any translation the error is zero for all.
-    """
-    double = pose.to(torch.float64)
-    ray0, valid0 = cameras[0].to(torch.float64).unproject(uv0.double())
-    ray1, valid1 = cameras[1].to(torch.float64).unproject(uv1.double())
-    unit = Pose(double.R, double.t / double.distance().clamp(min=1e-12))
-    E = skew(unit.t) @ unit.R
-    line1, line0 = ray0 @ E.mT, ray1 @ E
-    # gradients with respect to pixels: lines of normalised points over the focal lengths
-    f0, f1 = cameras[0].f.double(), cameras[1].f.double()
-    gradient = (line1[:, :2] / f1).square().sum(-1) + (line0[:, :2] / f0).square().sum(-1)
-    squared = (ray1 * line1).sum(-1).square() / gradient.clamp(min=1e-30)
-    depth0, _ = _depth_along(unit, ray0, ray1)
-    return squared, valid0 & valid1 & (depth0 > 0)
-
-
-def parallax_angles(
-    pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: tuple[Camera, Camera]
-) -> Float[Tensor, " N"]:
-    """Angle in radians between the two rays of each match once the rotation is taken out; 0 for a pure rotation."""
-    ray0, _ = cameras[0].to(torch.float64).unproject(uv0.double())
-    ray1, _ = cameras[1].to(torch.float64).unproject(uv1.double())
-    turned = ray0 @ pose.R.to(torch.float64).mT
-    cross = torch.linalg.cross(turned, ray1)
-    return torch.atan2(cross.norm(dim=-1), (turned * ray1).sum(-1))
-
-
-def _depth_along(pose: Pose, ray0: Tensor, ray1: Tensor) -> tuple[Tensor, Tensor]:
-    """z-depth in camera 0 of the point where two rays pass closest (unit baseline), and the sine of their angle."""
-    a, b = ray0 @ pose.R.mT, ray1
-    # minimise |d0 a + t - d1 b|: two equations in d0, d1
-    aa, bb, ab = (a * a).sum(-1), (b * b).sum(-1), (a * b).sum(-1)
-    at, bt = a @ pose.t, b @ pose.t
-    determinant = (aa * bb - ab * ab).clamp(min=1e-18)
-    d0, d1 = (ab * bt - bb * at) / determinant, (aa * bt - ab * at) / determinant
-    return torch.where(d1 > 0, d0, -d0.abs()), (determinant / (aa * bb)).sqrt()
-
-
-def _weighted_median(values: Tensor, weights: Tensor) -> float:
-    ordered, index = values.sort()
-    cumulated = weights[index].cumsum(0)
-    return float(ordered[int(torch.searchsorted(cumulated, 0.5 * cumulated[-1]))])
 
 
 def _lift(uv: Tensor, depth: Tensor, camera: Camera) -> Tensor:

@@ -1,55 +1,75 @@
-"""Robust losses of squared residuals: value, weight and second derivative together.
+"""Robust losses of squared residuals: value, weight and curvature together.
 
-Each takes ``x = |r|^2`` and returns ``(rho, rho', rho'')``; ``rho'`` is the weight of iteratively reweighted least
-squares. Barron's family ("A General and Adaptive Robust Loss Function", CVPR 2019) holds the usual ones.
+Each takes ``x = |r|^2`` and returns ``(rho, rho', rho'')`` with respect to ``x``; ``rho'`` is the weight of iteratively
+reweighted least squares. Barron's family ("A General and Adaptive Robust Loss Function", CVPR 2019) holds the usual
+ones. PixLoc aligns with ``scaled_barron(x, 0, 0.1)``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Loss = tuple[Float[Tensor, "*b"], Float[Tensor, "*b"], Float[Tensor, "*b"]]
 _LOG_LIMIT = 3.3e38  # keeps log1p finite in float32
+
+
+class Loss(NamedTuple):
+    """value: rho. weight: rho', 0 or more. curvature: rho''."""
+
+    value: Float[Tensor, "*b"]
+    weight: Float[Tensor, "*b"]
+    curvature: Float[Tensor, "*b"]
 
 
 def squared(x: Float[Tensor, "*b"]) -> Loss:
     """Plain least squares."""
-    return x, torch.ones_like(x), torch.zeros_like(x)
+    return Loss(x, torch.ones_like(x), torch.zeros_like(x))
 
 
 def huber(x: Float[Tensor, "*b"]) -> Loss:
     """Quadratic up to 1, linear in the residual beyond."""
     outside = x > 1
-    root = torch.where(outside, x, torch.ones_like(x)).sqrt()
+    root = torch.where(outside, x, torch.ones_like(x)).sqrt()  # a finite gradient on both sides of the branch
     weight = torch.where(outside, (1 / root).clamp(min=torch.finfo(torch.float32).eps), torch.ones_like(x))
-    second = torch.where(outside, -weight / (2 * root * root), torch.zeros_like(x))
-    return torch.where(outside, 2 * root - 1, x), weight, second
+    curvature = torch.where(outside, -weight / (2 * root * root), torch.zeros_like(x))
+    return Loss(torch.where(outside, 2 * root - 1, x), weight, curvature)
+
+
+def cauchy(x: Float[Tensor, "*b"]) -> Loss:
+    """``log(1 + x)``. Barron's ``alpha = 0`` is the same up to units: ``2 log(1 + x / 2)``."""
+    weight = 1 / (1 + x)
+    return Loss(torch.log1p(x.clamp(max=_LOG_LIMIT)), weight, -weight.square())
 
 
 def barron(x: Float[Tensor, "*b"], alpha: float) -> Loss:
-    """Barron's general loss with unit scale: 2 is squared, 1 pseudo-Huber, 0 Cauchy, -2 Geman-McClure.
-
-    The second derivative is not provided (zeros).
-    """
-    zero = torch.zeros_like(x)
+    """Barron's general loss with unit scale: 2 is squared, 1 pseudo-Huber, 0 Cauchy, -2 Geman-McClure."""
     if alpha == 2:
-        return x, torch.ones_like(x), zero
+        return squared(x)
     if alpha == 0:
-        return 2 * torch.log1p((0.5 * x).clamp(max=_LOG_LIMIT)), 2 / (x + 2), zero
+        weight = 2 / (x + 2)
+        return Loss(2 * torch.log1p((0.5 * x).clamp(max=_LOG_LIMIT)), weight, -0.5 * weight.square())
     beta = max(abs(alpha - 2), 1e-7)
     safe_alpha = max(abs(alpha), 1e-7) * (1 if alpha >= 0 else -1)
     base = x / beta + 1
-    return 2 * beta / safe_alpha * (base ** (0.5 * alpha) - 1), base ** (0.5 * alpha - 1), zero
+    weight = base ** (0.5 * alpha - 1)
+    return Loss(2 * beta / safe_alpha * (base ** (0.5 * alpha) - 1), weight, (0.5 * alpha - 1) / beta * weight / base)
 
 
-def scaled(loss: Loss, scale: float) -> Loss:
-    """A loss evaluated at ``x / scale^2`` -> the loss of ``x`` whose threshold is ``scale``."""
-    value, weight, second = loss
-    return scale**2 * value, weight, second / scale**2
+def scaled(x: Float[Tensor, "*b"], loss: Callable[[Tensor], Loss], scale: float) -> Loss:
+    """``scale^2 loss(x / scale^2)``: the loss with its threshold moved from 1 to ``scale`` (a residual, not squared).
+
+    Raises ValueError for a scale that is not positive.
+    """
+    if not scale > 0:
+        raise ValueError(f"the scale of a robust loss must be positive, got {scale}")
+    value, weight, curvature = loss(x / scale**2)
+    return Loss(scale**2 * value, weight, curvature / scale**2)
 
 
 def scaled_barron(x: Float[Tensor, "*b"], alpha: float, scale: float) -> Loss:
-    """Barron's loss with threshold ``scale``; PixLoc aligns with ``alpha = 0, scale = 0.1``."""
-    return scaled(barron(x / scale**2, alpha), scale)
+    """Barron's loss with threshold ``scale``."""
+    return scaled(x, lambda y: barron(y, alpha), scale)

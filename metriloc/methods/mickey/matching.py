@@ -1,8 +1,8 @@
 """MicKey's matcher: how likely is it that two keypoints show the same point?
 
 Paper Eq. (2): the probability of a match is the product of the two keypoint scores and of a softmax over each image,
-Eq. (3). Computed from one similarity matrix and two vectors of log-sum-exps; entries whose keypoint has no score are
-never evaluated, because they cannot be drawn.
+Eq. (3). Computed from one similarity matrix and two vectors of log-sum-exps, without a copy that holds the dustbins;
+at test time entries whose keypoint has no score are never evaluated, because they cannot be drawn.
 """
 
 from __future__ import annotations
@@ -26,15 +26,23 @@ class MatchProbabilities:
 def dual_softmax(
     desc0: Float[Tensor, "*b N0 C"],
     desc1: Float[Tensor, "*b N1 C"],
-    temperature: float,
-    dustbin: Float[Tensor, ""] | None,
+    temperature: float = 0.1,
+    dustbin: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, "*b N0 N1"]:
     """Softmax over rows times softmax over columns of the similarities, paper Eq. (3), both augmented by a dustbin.
 
+    dustbin: logit of "no partner", None for no such bin. N0 and N1 may differ. Raises ValueError for descriptors that
+    do not fit together and for a temperature that is not positive.
     Differs from the paper: the dustbin is added after dividing by the temperature, as the released weights need it.
     """
-    similarity = desc0 @ desc1.mT / temperature
-    return torch.exp(2 * similarity - _lse(similarity, -1, dustbin)[..., :, None] - _lse(similarity, -2, dustbin)[..., None, :])
+    similarity = _similarity(desc0, desc1, temperature)
+    row, column = _log_normaliser(similarity, -1, dustbin), _log_normaliser(similarity, -2, dustbin)
+    return torch.exp(2 * similarity - row[..., :, None] - column[..., None, :])
+
+
+def keypoint_product(score0: Float[Tensor, "*b N0"], score1: Float[Tensor, "*b N1"]) -> Float[Tensor, "*b N0 N1"]:
+    """Probability of drawing both keypoints, the two factors P(i) P(j) of paper Eq. (2)."""
+    return score0[..., :, None] * score1[..., None, :]
 
 
 def match_probabilities(
@@ -45,8 +53,12 @@ def match_probabilities(
     temperature: float = 0.1,
     dustbin: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, "*b N0 N1"]:
-    """The full matrix of paper Eq. (2); not normalised. Differentiable; what training uses."""
-    return dual_softmax(desc0, desc1, temperature, dustbin) * score0[..., :, None] * score1[..., None, :]
+    """The full matrix of paper Eq. (2); not normalised. Differentiable; what training uses.
+
+    Raises ValueError as ``dual_softmax`` does, and for scores that do not belong to the descriptors.
+    """
+    _check_scores(desc0, desc1, score0, score1)
+    return dual_softmax(desc0, desc1, temperature, dustbin) * keypoint_product(score0, score1)
 
 
 def scored_match_probabilities(
@@ -57,18 +69,54 @@ def scored_match_probabilities(
     temperature: float = 0.1,
     dustbin: Float[Tensor, ""] | None = None,
 ) -> MatchProbabilities:
-    """As ``match_probabilities`` of one pair, only for keypoints with a positive score (paper Eq. (2)).
+    """As ``match_probabilities`` of one pair, only for keypoints with a positive score (paper Eq. (2)); no gradients.
 
-    Keypoints without score still count in the softmax denominators. Computed in place on one matrix.
+    Keypoints without score (the border) still count in the softmax denominators. Scores that are NaN give no rows.
     """
-    similarity = (desc0 / temperature) @ desc1.mT
-    row, column = _lse(similarity, -1, dustbin), _lse(similarity, -2, dustbin)
+    _check_scores(desc0, desc1, score0, score1)
+    if desc0.ndim != 2:
+        raise ValueError(f"scored_match_probabilities takes one pair, got descriptors of shape {list(desc0.shape)}")
     index0, index1 = (score0 > 0).nonzero().squeeze(-1), (score1 > 0).nonzero().squeeze(-1)
-    values = similarity[index0][:, index1].mul_(2)
-    values.sub_((row[index0] - score0[index0].log())[:, None]).sub_((column[index1] - score1[index1].log())[None])
-    return MatchProbabilities(values.exp_(), index0, index1)
+    with torch.no_grad():
+        similarity = _similarity(desc0, desc1, temperature)
+        row, column = _log_normaliser(similarity, -1, dustbin), _log_normaliser(similarity, -2, dustbin)
+        values = similarity[index0[:, None], index1]
+        # the scores go into the vectors: one matrix, everything in place
+        values.mul_(2).sub_((row[index0] - score0[index0].log())[:, None])
+        values.sub_((column[index1] - score1[index1].log())[None]).exp_()
+    return MatchProbabilities(values, index0, index1)
 
 
-def _lse(similarity: Tensor, dim: int, dustbin: Tensor | None) -> Tensor:
+def mutual_nearest(probabilities: Float[Tensor, "N0 N1"]) -> Int[Tensor, "M 2"]:
+    """Pairs (i, j) where j is the best of row i and i the best of column j, in the order of i.
+
+    Entries that are not positive never match. The published list leaves out the last keypoint of each image, because it
+    cuts off a row and a column of dustbins that are gone already; this one does not.
+    """
+    if probabilities.ndim != 2:
+        raise ValueError(f"mutual_nearest takes one matrix [N0, N1], got shape {list(probabilities.shape)}")
+    if 0 in probabilities.shape:
+        return torch.zeros(0, 2, dtype=torch.long, device=probabilities.device)
+    best1, best0 = probabilities.max(1), probabilities.argmax(0)
+    rows = torch.arange(len(probabilities), device=probabilities.device)
+    mutual = (best0[best1.indices] == rows) & (best1.values > 0)
+    return torch.stack([rows[mutual], best1.indices[mutual]], -1)
+
+
+def _similarity(desc0: Tensor, desc1: Tensor, temperature: float) -> Tensor:
+    if min(desc0.ndim, desc1.ndim) < 2 or desc0.shape[:-2] != desc1.shape[:-2] or desc0.shape[-1] != desc1.shape[-1]:
+        raise ValueError(f"descriptors {list(desc0.shape)} and {list(desc1.shape)} do not fit together")
+    if not temperature > 0:
+        raise ValueError(f"the matching temperature must be positive, got {temperature}")
+    return (desc0 / temperature) @ desc1.mT
+
+
+def _log_normaliser(similarity: Tensor, dim: int, dustbin: Tensor | None) -> Tensor:
     total = torch.logsumexp(similarity, dim)
     return total if dustbin is None else torch.logaddexp(total, dustbin.to(total))
+
+
+def _check_scores(desc0: Tensor, desc1: Tensor, score0: Tensor, score1: Tensor) -> None:
+    for desc, score in ((desc0, score0), (desc1, score1)):
+        if desc.shape[:-1] != score.shape:
+            raise ValueError(f"scores {list(score.shape)} do not belong to descriptors {list(desc.shape)}")

@@ -8,8 +8,7 @@ although the backbone was trained that way; they are cropped, not resized, to wh
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,11 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2, DinoV2Config, FeatureBackbone
+from metriloc.methods.mickey.trunk import ATTENTION_HEADS, ResidualBlock, Trunk
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_ATTENTION_HEADS = 8
-_ATTENTION_EPS = 1e-6
 _DESCRIPTOR_EPS = 1e-10
 
 
@@ -56,9 +54,9 @@ class MicKeyConfig:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        if len(self.blocks) != 4 or min(self.blocks) < 1 or self.blocks[2] % _ATTENTION_HEADS:
+        if len(self.blocks) != 4 or min(self.blocks) < 1 or self.blocks[2] % ATTENTION_HEADS:
             raise ValueError(
-                f"blocks must be four widths, the third a multiple of {_ATTENTION_HEADS}, got {self.blocks}"
+                f"blocks must be four widths, the third a multiple of {ATTENTION_HEADS}, got {self.blocks}"
             )
         for name in ("descriptor_dim", "max_depth", "score_temperature", "match_temperature"):
             value = getattr(self, name)
@@ -129,13 +127,14 @@ class MicKeyNetwork(nn.Module):
         self.stride = backbone.stride
         channels = backbone.channels
         self.backbone = backbone
-        last = config.blocks[3]
-        self.offset_head = Trunk(config, channels, last, 2)
-        self.depth_head = Trunk(config, channels, last, 1)
-        self.score_head = Trunk(config, channels, last, 1)
-        self.descriptor_head = Trunk(config, channels, config.descriptor_dim, None)
-        # in both softmaxes of the matcher, a bin for keypoints without partner (paper, below Eq. (3))
-        self.dustbin = nn.Parameter(torch.ones(())) if config.use_dustbin else None
+        width, norm, encode = config.blocks, config.batch_norm, config.position_encoding
+        self.offset_head = Trunk(channels, width, 2, norm, encode)
+        self.depth_head = Trunk(channels, width, 1, norm, encode)
+        self.score_head = Trunk(channels, width, 1, norm, encode)
+        width = (*config.blocks[:3], config.descriptor_dim)
+        self.descriptor_head = Trunk(channels, width, None, norm, config.descriptor_position_encoding)
+        # in both softmaxes of the matcher, a bin for keypoints without partner (paper, below Eq. (3)); always stored
+        self.dustbin = nn.Parameter(torch.ones(()))
         self._cast: tuple[tuple[Any, ...], dict[str, Tensor]] | None = None
         if not config.train_backbone:
             self.backbone.requires_grad_(False).eval()
@@ -146,6 +145,10 @@ class MicKeyNetwork(nn.Module):
         if not self.config.train_backbone:
             self.backbone.eval()
         return self
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> MicKeyNetwork:
+        self._cast = None  # torch moves and casts modules through this
+        return super()._apply(fn, recurse)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> KeypointMaps:
         return self.heads(self.features(image))
@@ -203,14 +206,17 @@ class MicKeyNetwork(nn.Module):
         return KeypointMaps(torch.sigmoid(self.offset_head(features)), depth, score, descriptor)
 
     def fold_batch_norms(self) -> MicKeyNetwork:
-        """A network for inference whose batch norms are merged into the convolutions; the backbone is shared.
+        """A network for inference whose batch norms are merged into the convolutions; a frozen backbone is shared.
 
         The same maps up to rounding, faster heads. Its state dict has other entries: save the original instead.
         """
-        folded = copy.deepcopy(self, {id(self.backbone): self.backbone, id(self._cast): None})
-        for block in (module for module in folded.modules() if isinstance(module, ResidualBlock)):
-            block.conv1, block.bn1 = _folded(block.conv1, block.bn1), nn.Identity()
-            block.conv2, block.bn2 = _folded(block.conv2, block.bn2), nn.Identity()
+        shared: dict[int, Any] = {id(self._cast): None}
+        if not self.config.train_backbone:
+            shared[id(self.backbone)] = self.backbone
+        folded = copy.deepcopy(self, shared)
+        for module in folded.modules():
+            if isinstance(module, ResidualBlock):
+                module.fold()
         return folded.requires_grad_(False).eval()
 
 
@@ -224,111 +230,6 @@ def backbone_dtype(config: MicKeyConfig, device: torch.device) -> torch.dtype | 
     if config.precision != "fp32" and device.type == "cpu":
         raise ValueError(f"precision {config.precision!r} is much slower than 'fp32' on the CPU: use 'auto' or 'fp32'")
     return _HALF.get(config.precision)
-
-
-class Trunk(nn.Module):
-    """One head: Res, Res, Res, self-attention, Res and, if ``outputs`` is given, a 1x1 convolution to its quantity.
-
-    Without ``outputs`` (descriptors) the last block has no ReLU, so that descriptors may point anywhere.
-    Differs from the paper: 1x1 instead of 3x3 for the depth, as in the released weights.
-    """
-
-    def __init__(self, config: MicKeyConfig, channels: int, last: int, outputs: int | None) -> None:
-        super().__init__()
-        first, second, third, _ = config.blocks
-        encode = config.position_encoding if outputs is not None else config.descriptor_position_encoding
-        self.block1 = ResidualBlock(channels, first, config.batch_norm)
-        self.block2 = ResidualBlock(first, second, config.batch_norm)
-        self.block3 = ResidualBlock(second, third, config.batch_norm)
-        self.attention = SelfAttention(third, encode)
-        self.block4 = ResidualBlock(third, last, config.batch_norm, final_relu=outputs is not None)
-        self.output = nn.Conv2d(last, outputs, 1, bias=False) if outputs is not None else nn.Identity()
-
-    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
-        x = self.block3(self.block2(self.block1(x)))
-        return self.output(self.block4(self.attention(x)))
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm; 1x1 convolution on the shortcut where the width changes."""
-
-    bn1: nn.Module
-    bn2: nn.Module
-
-    def __init__(self, channels_in: int, channels_out: int, batch_norm: bool, final_relu: bool = True) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels_out) if batch_norm else nn.Identity()
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels_out) if batch_norm else nn.Identity()
-        same = channels_in == channels_out
-        self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1, bias=False)
-        self.final_relu = final_relu
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        y = y + self.shortcut(x)
-        return F.relu(y) if self.final_relu else y
-
-
-class SelfAttention(nn.Module):
-    """Three layers of linear self-attention over all cells, after adding a sine position encoding."""
-
-    def __init__(self, dim: int, encode: bool, num_layers: int = 3) -> None:
-        super().__init__()
-        self.encode = encode
-        self.layers = nn.ModuleList(LinearAttentionLayer(dim) for _ in range(num_layers))
-
-    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-        grid = x.shape[-2:]
-        if self.encode:
-            x = x + sine_encoding(x.shape[1], grid[0], grid[1], x)
-        tokens = x.flatten(2).mT
-        for layer in self.layers:
-            tokens = layer(tokens)
-        return tokens.mT.unflatten(-1, grid)
-
-
-class LinearAttentionLayer(nn.Module):
-    """Linear attention (feature map elu + 1) with a message MLP, as in LoFTR; LayerNorm on the message, not on x."""
-
-    def __init__(self, dim: int, num_heads: int = _ATTENTION_HEADS) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim, bias=False)
-        self.k = nn.Linear(dim, dim, bias=False)
-        self.v = nn.Linear(dim, dim, bias=False)
-        self.merge = nn.Linear(dim, dim, bias=False)
-        self.norm1 = nn.LayerNorm(dim)
-        self.mlp1 = nn.Linear(2 * dim, 2 * dim, bias=False)
-        self.mlp2 = nn.Linear(2 * dim, dim, bias=False)
-        self.norm2 = nn.LayerNorm(dim)
-        for matrix in (self.q, self.k, self.v, self.merge, self.mlp1, self.mlp2):
-            nn.init.xavier_uniform_(matrix.weight)
-
-    def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        heads = (self.num_heads, -1)
-        q = F.elu(self.q(x).unflatten(-1, heads)) + 1
-        k = F.elu(self.k(x).unflatten(-1, heads)) + 1
-        v = self.v(x).unflatten(-1, heads) / x.shape[1]  # divided by N here and multiplied below: no overflow in half
-        kv = torch.einsum("bnhd,bnhe->bhde", k, v)
-        z = 1 / (torch.einsum("bnhd,bhd->bnh", q, k.sum(1)) + _ATTENTION_EPS)
-        message = torch.einsum("bnhd,bhde,bnh->bnhe", q, kv, z) * x.shape[1]
-        message = self.norm1(self.merge(message.flatten(-2)))
-        message = self.mlp2(F.relu(self.mlp1(torch.cat([x, message], -1))))
-        return x + self.norm2(message)
-
-
-def sine_encoding(dim: int, h: int, w: int, like: Tensor) -> Float[Tensor, "1 dim h w"]:
-    """Sines and cosines of column and row, counted from 1, in groups of four channels; any grid size.
-
-    dim: a multiple of 4. like: gives device and precision.
-    """
-    frequency = torch.exp(torch.arange(dim // 4).to(like) * (-2 * math.log(10000.0) / (dim // 2)))[:, None, None]
-    x = torch.arange(1, w + 1).to(like)[None, None, :] * frequency
-    y = torch.arange(1, h + 1).to(like)[None, :, None] * frequency
-    parts = (x.sin(), x.cos(), y.sin(), y.cos())
-    return torch.stack([part.expand(-1, h, w) for part in parts], 1).flatten(0, 1)[None]
 
 
 def spatial_softmax(logits: Float[Tensor, "B 1 h w"], temperature: float, border: int) -> Float[Tensor, "B 1 h w"]:
@@ -352,17 +253,6 @@ def _pad_border(inner: Tensor, like: Tensor, border: int) -> Tensor:
     if inner.numel() == 0:  # all border; padding would make it too large
         return torch.zeros_like(like)
     return F.pad(inner, (border, border, border, border))
-
-
-def _folded(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
-    """Convolution followed by batch norm in evaluation mode, as one convolution."""
-    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        return convolution
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    merged = copy.deepcopy(convolution)
-    merged.weight = nn.Parameter(convolution.weight * scale[:, None, None, None])
-    merged.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
-    return merged
 
 
 def keypoints(maps: KeypointMaps, stride: int) -> Keypoints:

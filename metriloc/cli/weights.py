@@ -1,0 +1,148 @@
+"""``metriloc weights list | get | convert``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metriloc.io import InputError, read_text
+from metriloc.io.download import Progress, cache_folder, fetch, file_sha256
+from metriloc.io.weights import (
+    PUBLISHED,
+    TENSORS,
+    extract_members,
+    load_state_dict_strictly,
+    read_checkpoint,
+    save_weights,
+)
+from metriloc.methods.mickey import MicKey
+from metriloc.methods.mickey.checkpoint import (
+    config_from_weights,
+    config_from_yaml,
+    from_official,
+    solver_config_from_yaml,
+)
+from metriloc.methods.mickey.network import MicKeyNetwork
+from metriloc.methods.mickey.solver import SolverConfig
+
+NEEDS_BACKBONE = "the release leaves out its backbone: give the official DINOv2 ViT-L/14 file (dinov2_vitl14_pretrain.pth)"
+
+
+def weights_list() -> int:
+    """The weights metriloc knows by name, their licences, and whether they are in the cache."""
+    folder = cache_folder()
+    for entry in PUBLISHED:
+        here = "here" if (folder / entry.name / TENSORS).is_file() else f"get it: metriloc weights get {entry.name}"
+        print(f"{entry.name:<10} {entry.description}\n           licence: {entry.licence}\n           {here}")
+    print(f"\ncache: {folder}")
+    return 0
+
+
+def weights_get(
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")],
+    backbone: Path | None = None,
+    cache: Path | None = None,
+    offline: bool = False,
+) -> int:
+    """Download official weights, check them and convert them.
+
+    Args:
+        name: A name of ``metriloc weights list``.
+        backbone: The official DINOv2 ViT-L/14 file (raw .pth or transformers), which MicKey's release leaves out.
+        cache: Folder to put them in instead of METRILOC_CACHE.
+        offline: Never ask the network; use what the cache holds.
+    """
+    known = {entry.name: entry for entry in PUBLISHED}
+    if name not in known:
+        raise InputError(f"there are no published weights {name!r}: one of {', '.join(known)}")
+    entry = known[name]
+    print(f"{entry.name}: licence: {entry.licence}", file=sys.stderr)
+    folder = (cache or cache_folder()) / "official"
+    for url, sha256, filename in entry.files:
+        with _progress(filename) as progress:
+            archive = fetch(url, folder / filename, sha256=sha256, offline=offline or None, progress=progress)
+        if sha256 is None:
+            print(f"{filename}: SHA-256 {file_sha256(archive)} (the publisher gives none to compare)", file=sys.stderr)
+        if entry.members:
+            extract_members(archive, entry.members, folder)
+    checkpoint = folder / entry.convert
+    target = (cache or cache_folder()) / entry.name
+    if backbone is None:
+        raise InputError(
+            f"'{checkpoint}' is here, but {NEEDS_BACKBONE}: metriloc weights get {name} --backbone dinov2_vitl14_pretrain.pth"
+        )
+    return weights_convert(checkpoint, target, folder / "config.yaml", backbone)
+
+
+def weights_convert(
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")],
+    out: Path,
+    config: Path | None = None,
+    backbone: Path | None = None,
+    backbone_heads: int | None = None,
+) -> int:
+    """Turn an official MicKey checkpoint into a metriloc weights folder.
+
+    Args:
+        checkpoint: mickey.ckpt or mickey_sc.ckpt.
+        out: Folder for config.json and model.safetensors.
+        config: The YAML released with it; by default config.yaml or the checkpoint's name beside it, if there.
+        backbone: The DINOv2 weights: official .pth, or transformers' file or folder.
+        backbone_heads: Attention heads of a backbone that is none of ViT-S, B and L.
+    """
+    tensors = from_official(read_checkpoint(checkpoint), None if backbone is None else _read_backbone(backbone))
+    network_config, solver = config_from_weights(tensors, backbone_heads), SolverConfig()
+    config = config or _yaml_beside(checkpoint)
+    if config is not None:
+        values = _read_yaml(config)
+        network_config, solver = config_from_yaml(values, network_config.backbone), solver_config_from_yaml(values)
+    network = MicKeyNetwork(network_config)
+    load_state_dict_strictly(network, tensors, f"'{checkpoint}'")
+    MicKey(network, solver).save_pretrained(out)
+    print(f"converted to {out}")
+    return 0
+
+
+def _read_backbone(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        files = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).is_file()]
+        if not files:
+            raise InputError(f"'{path}' holds neither model.safetensors nor pytorch_model.bin")
+        path = files[0]
+    return read_checkpoint(path)
+
+
+def _yaml_beside(checkpoint: Path) -> Path | None:
+    candidates = [checkpoint.with_suffix(".yaml"), checkpoint.with_name("config.yaml")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        import yaml
+    except ImportError as error:
+        raise InputError(f"'{path}' needs PyYAML: pip install \"metriloc[convert]\"") from error
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise InputError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"'{path}' holds no settings")
+    return content
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (title, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,215 @@
+"""DINOv2 against tokens of the official implementation, at the sizes where the position table must be interpolated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from metriloc.backbones import (
+    VIT_B,
+    VIT_L,
+    VIT_S,
+    DinoV2,
+    DinoV2Config,
+    dinov2_config_from_weights,
+    dinov2_from_transformers,
+    dinov2_weights,
+)
+from metriloc.backbones.dinov2 import interpolate_positions
+
+SIZES = [(154, 238), (238, 168), (476, 350), (518, 518), (714, 532)]
+TINY = DinoV2Config(embed_dim=16, depth=2, num_heads=2, image_size=56)
+
+
+def relative(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).abs().max() / expected.abs().max())
+
+
+@pytest.fixture(scope="module")
+def weights(shared: Callable[[str], Path]) -> dict[str, Tensor]:
+    return {k: v.float() for k, v in load_file(shared("golden/mickey/dinov2_small_weights.safetensors")).items()}
+
+
+@pytest.fixture(scope="module")
+def reference(shared: Callable[[str], Path]) -> dict[str, Tensor]:
+    return load_file(shared("golden/mickey/dinov2_small_io.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def model(weights: dict[str, Tensor]) -> DinoV2:
+    model = DinoV2(dinov2_config_from_weights(weights, num_heads=3)).eval()
+    model.load_state_dict(weights, strict=True)
+    return model
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@torch.no_grad()
+def test_tokens_are_those_of_the_official_model(
+    model: DinoV2, reference: dict[str, Tensor], height: int, width: int
+) -> None:
+    name = f"{height}x{width}"
+    tokens = model.tokens(reference[f"{name}.image_u8"].float() / 255)
+    patches = tokens[:, 1:] if height * width <= 90000 else tokens[:, 1::7]
+    assert relative(patches, reference[f"{name}.patchtokens"]) < 5e-6
+    assert relative(tokens[:, 0], reference[f"{name}.clstoken"]) < 5e-6
+
+
+@pytest.mark.parametrize(("height", "width"), [(154, 238), (238, 168), (714, 532)])
+@torch.no_grad()
+def test_positions_are_interpolated_as_published(
+    model: DinoV2, reference: dict[str, Tensor], height: int, width: int
+) -> None:
+    positions = interpolate_positions(model.pos_embed, (height // 14, width // 14))
+    assert torch.equal(positions, reference[f"{height}x{width}.pos_embed"])
+
+
+@torch.no_grad()
+def test_the_stored_table_is_used_at_its_own_size_only(model: DinoV2) -> None:
+    assert interpolate_positions(model.pos_embed, (37, 37)) is model.pos_embed
+    assert interpolate_positions(model.pos_embed, (1, 1369)).shape == model.pos_embed.shape  # as many, another grid
+    assert not torch.equal(interpolate_positions(model.pos_embed, (1, 1369)), model.pos_embed)
+
+
+@torch.no_grad()
+def test_half_precision_rounds_the_table_then_interpolates_in_float32(
+    shared: Callable[[str], Path], model: DinoV2
+) -> None:
+    table = model.pos_embed.detach() * 0.3  # no longer representable in half precision
+    rounded = interpolate_positions(table.half(), (11, 17))
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, interpolate_positions(table.half().float(), (11, 17)))
+    assert not torch.equal(rounded, interpolate_positions(table, (11, 17)))
+
+    prefix = "compute_matches.extractor.dinov2_vitl14."
+    stored = load_file(shared("golden/mickey/mickey_tiny_weights.safetensors"))
+    io = load_file(shared("golden/mickey/mickey_tiny_io.safetensors"))
+    small = {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
+    half = DinoV2(dinov2_config_from_weights(small, num_heads=4)).half().eval()
+    half.load_state_dict(small)
+    tokens = half.tokens(io["image0"].half() / 255)[:, 1:].float()
+    expected = io["dino0.x_norm_patchtokens_fp16"]
+    assert relative(tokens, expected) < 1e-3  # two half-precision runs; 3.3e-3 apart from float32
+    full = io["dino0.x_norm_patchtokens"]
+    assert (tokens - full).abs().mean() < 1.5 * (expected - full).abs().mean()
+
+
+@torch.no_grad()
+def test_intermediate_values_of_the_tiny_model(shared: Callable[[str], Path]) -> None:
+    prefix = "compute_matches.extractor.dinov2_vitl14."
+    stored = load_file(shared("golden/mickey/mickey_tiny_weights.safetensors"))
+    io = load_file(shared("golden/mickey/mickey_tiny_io.safetensors"))
+    small = {k.removeprefix(prefix): v.float() for k, v in stored.items() if k.startswith(prefix)}
+    model = DinoV2(dinov2_config_from_weights(small, num_heads=4)).eval()
+    model.load_state_dict(small)
+    image = io["image0"].float() / 255  # 240x180: 12 and 10 pixels are cropped away
+    x = model.embed(image)
+    assert torch.equal(interpolate_positions(model.pos_embed, (17, 12)), io["dino0.pos_embed_interp"])
+    assert relative(x, io["dino0.tokens_with_pos"]) < 5e-6
+    for block in model.blocks:
+        x = block(x)
+    assert relative(x, io["dino0.x_prenorm"]) < 5e-6
+    assert relative(model.tokens(image)[:, 1:], io["dino0.x_norm_patchtokens"]) < 5e-6
+
+
+@torch.no_grad()
+def test_the_feature_map_is_the_patch_tokens_row_by_row(model: DinoV2) -> None:
+    image = torch.rand(2, 3, 45, 60, generator=torch.Generator().manual_seed(0))
+    features = model(image)
+    assert features.shape == (2, model.channels, 3, 4)
+    assert torch.equal(features[1, :, 2, 1], model.tokens(image)[1, 1 + 2 * 4 + 1])
+    assert torch.equal(features, model(image[..., :42, :56]))  # right and bottom cropped
+
+
+def test_attention_is_the_explicit_softmax(model: DinoV2) -> None:
+    attention, x = model.blocks[0].attn, torch.randn(2, 7, 96, generator=torch.Generator().manual_seed(0))
+    q, k, v = (part.unflatten(-1, (3, 32)).transpose(1, 2) for part in attention.qkv(x).chunk(3, -1))
+    weights = torch.softmax(q @ k.mT / 32**0.5, -1)
+    expected = attention.proj((weights @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attention(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_presets_are_the_published_models() -> None:
+    for config, millions in ((VIT_S, 22.06), (VIT_B, 86.58), (VIT_L, 304.37)):
+        with torch.device("meta"):
+            model = DinoV2(config)
+        assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
+        assert dinov2_config_from_weights(model.state_dict()) == config
+        assert config.embed_dim // config.num_heads == 64
+
+
+def to_transformers(official: dict[str, Tensor], version: int) -> dict[str, Tensor]:
+    """The inverse of the converter, written from transformers' side."""
+    projections = ("q_proj", "k_proj", "v_proj") if version == 5 else ("query", "key", "value")
+    names: dict[str, Tensor] = {}
+    for key, value in official.items():
+        if key.startswith("blocks."):
+            _, i, rest = key.split(".", 2)
+            layer = f"encoder.layer.{i}."
+            inner = "attention." if version == 5 else "attention.attention."
+            if rest.startswith("attn.qkv."):
+                for name, part in zip(projections, value.chunk(3), strict=True):
+                    names[layer + inner + name + rest.removeprefix("attn.qkv")] = part
+            elif rest.startswith("attn.proj."):
+                out = "attention.o_proj" if version == 5 else "attention.output.dense"
+                names[layer + out + rest.removeprefix("attn.proj")] = value
+            else:
+                names[
+                    layer
+                    + rest.replace("ls1.gamma", "layer_scale1.lambda1").replace("ls2.gamma", "layer_scale2.lambda1")
+                ] = value
+        elif key.startswith("norm."):
+            names["layer" + key] = value
+        elif key.startswith("patch_embed.proj."):
+            names["embeddings.patch_embeddings.projection." + key.removeprefix("patch_embed.proj.")] = value
+        else:
+            names["embeddings." + key.replace("pos_embed", "position_embeddings")] = value
+    return names
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("wrapper", ["", "dinov2."])
+def test_names_of_transformers_are_converted(weights: dict[str, Tensor], version: int, wrapper: str) -> None:
+    theirs = {wrapper + key: value for key, value in to_transformers(weights, version).items()}
+    assert len(theirs) == len(weights) + 2 * 2 * 3  # q, k and v are apart
+    converted = dinov2_from_transformers(theirs)
+    assert set(converted) == set(weights)
+    assert all(torch.equal(converted[key], weights[key]) for key in weights)
+    assert set(dinov2_weights(theirs)) == set(dinov2_weights(weights)) == set(weights)
+
+
+def test_wrong_weights_are_named(weights: dict[str, Tensor]) -> None:
+    theirs = to_transformers(weights, 5)
+    with pytest.raises(ValueError, match=r"unknown name 'classifier\.weight'"):
+        dinov2_from_transformers({**theirs, "classifier.weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"missing beside 'blocks\.0\.attn\.q\.weight'"):
+        dinov2_from_transformers({k: v for k, v in theirs.items() if k != "encoder.layer.0.attention.v_proj.weight"})
+    with pytest.raises(ValueError, match="num_heads must be given .* width 96"):
+        dinov2_config_from_weights(weights)
+    with pytest.raises(ValueError, match="'pos_embed' is missing"):
+        dinov2_config_from_weights({k: v for k, v in weights.items() if k != "pos_embed"}, 3)
+    with pytest.raises(ValueError, match="registers"):
+        dinov2_config_from_weights({**weights, "register_tokens": torch.zeros(1, 4, 96)}, 3)
+    with pytest.raises(ValueError, match="square, got 7 positions"):
+        dinov2_config_from_weights({**weights, "pos_embed": torch.zeros(1, 8, 96)}, 3)
+
+
+def test_wrong_use_raises() -> None:
+    with pytest.raises(ValueError, match="13x28 pixels is smaller than one patch"):
+        DinoV2(TINY)(torch.zeros(1, 3, 28, 13))
+    with pytest.raises(ValueError, match="embed_dim 10 is not a multiple of num_heads 3"):
+        DinoV2Config(embed_dim=10, num_heads=3)
+    with pytest.raises(ValueError, match="depth must be positive, got 0"):
+        DinoV2Config(depth=0)
+
+
+def test_gradients_flow_when_it_is_trained() -> None:
+    model = DinoV2(TINY)
+    model(torch.rand(1, 3, 42, 28)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if name != "mask_token":
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
