@@ -146,9 +146,7 @@ def _make_pair(
     uv0, seen0 = cameras[0].project(xyz0)
     uv1, seen1 = cameras[1].project(pose.transform(xyz0))
     keep = seen0 & seen1
-    return RealPair(
-        name, place, *cameras, pose, xyz0[keep], uv0[keep], uv1[keep], observed[0][keep], observed[1][keep]
-    )
+    return RealPair(name, place, *cameras, pose, xyz0[keep], uv0[keep], uv1[keep], observed[0][keep], observed[1][keep])
 
 
 def _intrinsics(line: str) -> Camera:

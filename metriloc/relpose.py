@@ -34,7 +34,9 @@ def relative_pose(
     if not isinstance(reference, View):
         reference = load_view(reference, depth=depth)
     elif depth is not None:
-        raise InputError(f"depth {str(depth)!r} was given for a reference that is a View already: load it with the View")
+        raise InputError(
+            f"depth {str(depth)!r} was given for a reference that is a View already: load it with the View"
+        )
     if not isinstance(query, View):
         query = load_view(query)
     if method is None:
@@ -52,7 +54,7 @@ def choose_method(
     polish: bool = False,
     device: str = "cpu",
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
-) -> MicKey | FeatureMatching:
+) -> RelativePoseMethod:
     """The method that a command names; ``auto`` is MicKey when weights are given and feature matching when not.
 
     Raises InputError when an option belongs to the other method, or weights are missing (with the command to get them).

@@ -51,7 +51,9 @@ def imports_of(path: Path) -> list[tuple[int, tuple[str, ...]]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
             # `from metriloc import geometry` names the folder in the alias
-            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "metriloc" else [node.module or ""]
+            names = (
+                [f"{node.module}.{a.name}" for a in node.names] if node.module == "metriloc" else [node.module or ""]
+            )
         else:
             continue
         for name in names:

@@ -27,21 +27,23 @@ def demo(out: Path | None = None, weights: str | None = None, seed: int = 0) -> 
         query_path = folder / "query.jpg"
         query = load_view(query_path)
         true = read_mapfree_poses(folder / "poses.txt")["query.jpg"]
-        features = method.extract(reference), method.extract(query)
+        features0, features1 = method.extract(reference), method.extract(query)
         run = Run(reference, method.name, method.weights_id, {"seed": seed})
-        result = QueryResult.computed(query_path, method.relative_pose(*features, seed=seed), features[1])
+        result = QueryResult.computed(query_path, method.relative_pose(features0, features1, seed=seed), features1)
         run.results.append(result)
         print(summary(result))
         if true is not None:
             x, y, z = true.center().tolist()
-            print(f"  true camera position:                        (m): x {x:+.3f},         y {y:+.3f},        z {z:+.3f}")
+            print(
+                f"  true camera position:                        (m): x {x:+.3f},         y {y:+.3f},        z {z:+.3f}"
+            )
         if true is not None and result.success:
             error = math.degrees(float(rotation_angle(result.pose.R.double() @ true.R.double().mT)))
             distance = float((result.pose.center().double() - true.center().double()).norm())
             print(f"  error: {error:.2f} degrees in rotation, {100 * distance:.1f} cm in position")
         if out is not None:
             output = OutputFolder.prepare(out, single=True)
-            output.write_query(run, 0, result, features[0], truth=true)
+            output.write_query(run, 0, result, features0, truth=true)
             output.write_run(run)
             print(f"report: {output.path / 'report.html'}")
     return 0 if result.success else 1

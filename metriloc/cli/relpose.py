@@ -81,8 +81,8 @@ class MethodOptions:
 def relpose(
     reference: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REF")],
     query: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="QUERY...")],
-    photos: PhotoOptions = PhotoOptions(),  # noqa: B008 - frozen
-    how: MethodOptions = MethodOptions(),  # noqa: B008 - frozen
+    photos: PhotoOptions = PhotoOptions(),
+    how: MethodOptions = MethodOptions(),
     out: Path | None = None,
     resume: bool = False,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,

@@ -18,7 +18,6 @@ from metriloc.io.weights import (
     extract_members,
     load_state_dict_strictly,
     read_checkpoint,
-    save_weights,
 )
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.checkpoint import (
@@ -30,7 +29,9 @@ from metriloc.methods.mickey.checkpoint import (
 from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.solver import SolverConfig
 
-NEEDS_BACKBONE = "the release leaves out its backbone: give the official DINOv2 ViT-L/14 file (dinov2_vitl14_pretrain.pth)"
+NEEDS_BACKBONE = (
+    "the release leaves out its backbone: give the official DINOv2 ViT-L/14 file (dinov2_vitl14_pretrain.pth)"
+)
 
 
 def weights_list() -> int:

@@ -6,7 +6,7 @@ Pixels: the centre of the first pixel is (0, 0). Camera axes: x right, y down, z
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,7 +49,9 @@ class Camera:
         batch = self.size.shape[:-1]
         for name, value in (("size", self.size), ("f", self.f), ("c", self.c)):
             if value.ndim == 0 or value.shape != (*batch, 2):
-                raise ValueError(f"Camera.{name} must have shape [*b, 2], got {list(value.shape)} (size: {list(self.size.shape)})")
+                raise ValueError(
+                    f"Camera.{name} must have shape [*b, 2], got {list(value.shape)} (size: {list(self.size.shape)})"
+                )
         if self.model not in NUM_PARAMETERS:
             raise ValueError(f"unknown distortion model {self.model!r}: one of {', '.join(NUM_PARAMETERS)}")
         if self.distortion is None:
@@ -89,9 +91,13 @@ class Camera:
         if len(values) != count:
             raise ValueError(f"COLMAP camera model {model} takes {count} parameters, got {len(values)}")
         if model == "FULL_OPENCV" and any(values[9:]):
-            raise ValueError(f"FULL_OPENCV with k4, k5, k6 = {values[9:]} is not supported: only the polynomial part is")
+            raise ValueError(
+                f"FULL_OPENCV with k4, k5, k6 = {values[9:]} is not supported: only the polynomial part is"
+            )
         tensor = torch.tensor(values, dtype=torch.float64)
-        distortion = torch.stack([tensor[i] if i is not None else tensor.new_zeros(()) for i in terms]) if terms else None
+        distortion = (
+            torch.stack([tensor[i] if i is not None else tensor.new_zeros(()) for i in terms]) if terms else None
+        )
         size = torch.tensor([float(width), float(height)], dtype=torch.float64)
         return cls(size, tensor[[fx, fy]], tensor[[cx, cy]] - 0.5, distortion, ours)  # type: ignore[arg-type]
 
@@ -114,8 +120,10 @@ class Camera:
         models = {camera.model for camera in cameras}
         if len(models) != 1:
             raise ValueError(f"cameras of different models cannot be stacked: {', '.join(sorted(models))}")
-        parts = [torch.stack([getattr(c, name) for c in cameras], dim) for name in ("size", "f", "c", "distortion")]
-        return cls(*parts, model=cameras[0].model)
+        size, f, c, distortion = (
+            torch.stack([getattr(camera, name) for camera in cameras], dim) for name in ("size", "f", "c", "distortion")
+        )
+        return cls(size, f, c, distortion, cameras[0].model)
 
     # -- batch ----------------------------------------------------------------------------------------------------
     @property
@@ -135,14 +143,15 @@ class Camera:
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
         """As ``Tensor.to``."""
-        parts = [getattr(self, name).to(*args, **kwargs) for name in ("size", "f", "c", "distortion")]
-        return Camera(*parts, model=self.model)
+        return self._each(lambda x: x.to(*args, **kwargs))
 
     def __getitem__(self, index: Any) -> Camera:
         """Index the batch axes."""
         index = index if isinstance(index, tuple) else (index,)
-        parts = [getattr(self, name)[(*index, ..., slice(None))] for name in ("size", "f", "c", "distortion")]
-        return Camera(*parts, model=self.model)
+        return self._each(lambda x: x[(*index, ..., slice(None))])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Camera:
+        return Camera(change(self.size), change(self.f), change(self.c), change(self.distortion), self.model)
 
     @property
     def K(self) -> Float[Tensor, "*b 3 3"]:

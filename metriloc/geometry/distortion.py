@@ -37,9 +37,7 @@ def distort(
     raise ValueError(f"unknown distortion model {model!r}: one of {', '.join(NUM_PARAMETERS)}")
 
 
-def J_distort(
-    m: Float[Tensor, "*b N 2"], parameters: Float[Tensor, "*b D"], model: Model
-) -> Float[Tensor, "*b N 2 2"]:
+def J_distort(m: Float[Tensor, "*b N 2"], parameters: Float[Tensor, "*b D"], model: Model) -> Float[Tensor, "*b N 2 2"]:
     """Derivative of the distorted point with respect to the ideal one, all terms included."""
     if model == "radtan":
         return _J_radtan(m, parameters)

@@ -40,7 +40,8 @@ def sample(
     """
     if fmap.ndim < 3 or uv.ndim < 2 or uv.shape[-1] != 2 or fmap.shape[:-3] != uv.shape[:-2]:
         raise ValueError(
-            f"fmap must have shape [*b, C, H, W] and uv [*b, N, 2] of one batch shape, got {list(fmap.shape)} and {list(uv.shape)}"
+            "fmap must have shape [*b, C, H, W] and uv [*b, N, 2] of one batch shape, "
+            f"got {list(fmap.shape)} and {list(uv.shape)}"
         )
     if mode not in ("linear", "cubic"):
         raise ValueError(f"mode must be 'linear' or 'cubic', got {mode!r}")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metriloc.io.download import cache_folder, fetch, file_sha256, is_offline
+from metriloc.io.download import cache_folder, file_sha256, is_offline
 from metriloc.io.files import InputError, read_text, require_file, write_atomically
 from metriloc.version import __version__
 
@@ -207,7 +207,9 @@ def extract_members(archive: Path, members: tuple[str, ...], folder: Path, max_b
                 if len(found) != 1:
                     raise InputError(f"'{archive}' holds {len(found)} files named {name!r}, not one")
                 if found[0].file_size > max_bytes:
-                    raise InputError(f"{name!r} in '{archive}' has {found[0].file_size} bytes; the limit is {max_bytes}")
+                    raise InputError(
+                        f"{name!r} in '{archive}' has {found[0].file_size} bytes; the limit is {max_bytes}"
+                    )
                 written.append(_extract(content, found[0], folder / name))
             return written
     except zipfile.BadZipFile as error:

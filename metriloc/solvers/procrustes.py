@@ -31,7 +31,9 @@ def kabsch(
     give the best *rotation*). Never raises on data; differentiable through the SVD where its singular values differ.
     """
     if xyz0.shape != xyz1.shape or xyz0.ndim < 2 or xyz0.shape[-1] != 3:
-        raise ValueError(f"xyz0 and xyz1 must both have shape [*b, N, 3], got {list(xyz0.shape)} and {list(xyz1.shape)}")
+        raise ValueError(
+            f"xyz0 and xyz1 must both have shape [*b, N, 3], got {list(xyz0.shape)} and {list(xyz1.shape)}"
+        )
     if weights is not None and weights.shape != xyz0.shape[:-1]:
         raise ValueError(f"weights must have shape {list(xyz0.shape[:-1])}, got {list(weights.shape)}")
     w = torch.ones_like(xyz0[..., :1]) if weights is None else weights[..., None]

@@ -40,13 +40,17 @@ __all__ = [
 
 Reason = Literal["too_few_matches", "degenerate", "non_finite"]
 
+_NUM_MINIMAL_SETS, _NUM_REFITS = 1000, 10
+_LINE_PX = 0.5  # matches closer than this (root mean square) to one line in both images fix no essential matrix
+_LINE_RATIO = 1e-3  # width over length of a point cloud that counts as a line
+
 
 @dataclass(frozen=True, eq=False)
 class RelativeFit:
     """pose: ``1_from_0``, None on failure. inliers: over the matches given. reason: None on success.
 
-    metric: whether ``pose.t`` is in metres (else it has length 1). t_observable: False when a rotation alone explains the
-    inliers of an essential matrix, so that the direction of ``t`` means nothing.
+    metric: whether ``pose.t`` is in metres (else it has length 1). t_observable: False when a rotation alone explains
+    the inliers of an essential matrix, so that the direction of ``t`` means nothing.
     """
 
     pose: Pose | None
@@ -73,29 +77,31 @@ def essential_pose(
     """
     import poselib
 
+    _check_matches(uv0, uv1)
     points0, usable0, camera0 = _pinhole(uv0, cameras[0])
     points1, usable1, camera1 = _pinhole(uv1, cameras[1])
     usable = usable0 & usable1
-    reason = _too_few(usable, uv0, uv1, 5)
+    reason = _too_few(usable, uv0, uv1, 6)
     if reason is not None:
-        return _failure(len(uv0), reason, metric=False)
-    best, best_score = _failure(len(uv0), "degenerate", metric=False), -1.0
+        return _failure(uv0, reason, metric=False)
+    best, best_score = _failure(uv0, "degenerate", metric=False), -1.0
     for factor in (0.5, 1.0, 2.0):
         options = {"max_epipolar_error": factor * max_error_px, "seed": seed}
         found, info = poselib.estimate_relative_pose(points0[usable], points1[usable], camera0, camera1, options)
-        fit = _fit(found, info["inliers"], usable, uv0, 5, metric=False)
+        fit = _fit(found, info["inliers"], usable, uv0, 6, metric=False)
         score = -1.0 if fit.pose is None else _marginal_score(fit.pose, uv0, uv1, cameras, max_error_px)
         if score > best_score:
             best, best_score = fit, score
     if best.pose is None:
         return best
+    inlier = best.inliers[torch.from_numpy(usable).to(best.inliers.device)].cpu().numpy()
+    if _off_line(points0[usable][inlier]) < _LINE_PX and _off_line(points1[usable][inlier]) < _LINE_PX:
+        return _failure(uv0, "degenerate", metric=False)
     observable = translation_observable(best.pose, uv0[best.inliers], uv1[best.inliers], cameras)
     return replace(best, t_observable=observable)
 
 
-def _marginal_score(
-    pose: Pose, uv0: Tensor, uv1: Tensor, cameras: tuple[Camera, Camera], max_error_px: float
-) -> float:
+def _marginal_score(pose: Pose, uv0: Tensor, uv1: Tensor, cameras: tuple[Camera, Camera], max_error_px: float) -> float:
     squared, in_front = sampson_errors(pose, uv0, uv1, cameras)
     thresholds = max_error_px * squared.new_tensor([0.5, 1.0, 2.0, 4.0])
     return float(((1 - squared[in_front, None] / thresholds**2).clamp(min=0)).sum())
@@ -112,17 +118,21 @@ def pnp_from_depth(
     """Metric pose by P3P LO-RANSAC on the points that ``depth0`` (metres, 0 where unknown) lifts from image 0."""
     import poselib
 
+    _check_matches(uv0, uv1, depth0)
     ray, valid = cameras[0].to(torch.float64).unproject(uv0.double())
     xyz = (ray * depth0.double()[:, None]).cpu().numpy()
     points1, usable1, camera1 = _pinhole(uv1, cameras[1])
     usable = usable1 & (valid & torch.isfinite(depth0) & (depth0 > 0)).cpu().numpy() & np.isfinite(xyz).all(-1)
     reason = _too_few(usable, uv0, uv1, 4)
     if reason is not None:
-        return _failure(len(uv0), reason, metric=True)
+        return _failure(uv0, reason, metric=True)
     found, info = poselib.estimate_absolute_pose(
         points1[usable], xyz[usable], camera1, {"max_reproj_error": max_error_px, "seed": seed}
     )
-    return _fit(found, info["inliers"], usable, uv0, 4, metric=True)
+    fit = _fit(found, info["inliers"], usable, uv0, 4, metric=True)
+    if fit.pose is not None and _collinear(xyz[fit.inliers.cpu().numpy()]):
+        return _failure(uv0, "degenerate", metric=True)
+    return fit
 
 
 def rigid_from_depths(
@@ -136,28 +146,39 @@ def rigid_from_depths(
 ) -> RelativeFit:
     """Metric pose by robust alignment of both sets of lifted points; inliers lie within ``relative_error`` x depth.
 
-    1,000 minimal sets of three, truncated quadratic score, refits on the inliers while they grow.
+    1,000 minimal sets of three, truncated quadratic score, refits on the inliers while they grow. Needs three matches
+    with both depths; ``degenerate`` when the inliers lie on one line. poselib has no such solver: this is our own.
     """
+    _check_matches(uv0, uv1, depth0, depth1)
     xyz = [_lift(uv, depth, camera) for uv, depth, camera in zip((uv0, uv1), (depth0, depth1), cameras, strict=True)]
     usable = torch.isfinite(xyz[0]).all(-1) & torch.isfinite(xyz[1]).all(-1)
     reason = _too_few(usable.cpu().numpy(), uv0, uv1, 3)
     if reason is not None:
-        return _failure(len(uv0), reason, metric=True)
+        return _failure(uv0, reason, metric=True)
     x0, x1 = xyz[0][usable], xyz[1][usable]
-    tolerance = relative_error * torch.maximum(x0[:, 2].abs(), x1[:, 2].abs())
-    generator = torch.Generator(x0.device).manual_seed(seed)
-    minimal = draw_minimal_sets(x0.new_ones(1, len(x0)), 1000, 3, generator)[0]
-    fits = kabsch(x0[minimal], x1[minimal])
+    tolerance = relative_error * torch.maximum(x0[:, 2], x1[:, 2])
+    found = _align(x0, x1, tolerance, torch.Generator(x0.device).manual_seed(seed))
+    if found is None or _collinear(x0[found[1]].cpu().numpy()):
+        return _failure(uv0, "degenerate", metric=True)
+    mask = torch.zeros_like(usable)
+    mask[usable] = found[1]
+    return RelativeFit(found[0].to(uv0.dtype), mask, metric=True)
+
+
+def _align(x0: Tensor, x1: Tensor, tolerance: Tensor, generator: torch.Generator) -> tuple[Pose, Tensor] | None:
+    """Consensus of rigid motions: the pose and its inliers, None when no minimal set fixes a rotation."""
 
     def errors(pose: Pose) -> Tensor:
         return (pose.transform(x0) - x1).norm(dim=-1) / tolerance
 
-    score = (1 - errors(fits.pose).square()).clamp(min=0).sum(-1)
+    minimal = draw_minimal_sets(x0.new_ones(1, len(x0)), _NUM_MINIMAL_SETS, 3, generator)[0]
+    fits = kabsch(x0[minimal], x1[minimal])
     if not bool(fits.rank_ok.any()):
-        return _failure(len(uv0), "degenerate", metric=True)
+        return None
+    score = (1 - errors(fits.pose).square()).clamp(min=0).sum(-1)
     pose = fits.pose[int(torch.where(fits.rank_ok, score, torch.full_like(score, -1.0)).argmax())]
     inlier = errors(pose) <= 1
-    for _ in range(10):
+    for _ in range(_NUM_REFITS):
         fit = kabsch(x0, x1, inlier.to(x0))
         grown = errors(fit.pose) <= 1
         if not bool(fit.rank_ok) or int(grown.sum()) < int(inlier.sum()):
@@ -165,9 +186,26 @@ def rigid_from_depths(
         pose, stop, inlier = fit.pose, bool((grown == inlier).all()), grown
         if stop:
             break
-    mask = torch.zeros_like(usable)
-    mask[usable] = inlier
-    return RelativeFit(pose.to(uv0.dtype), mask, metric=True)
+    return pose, inlier
+
+
+def _check_matches(uv0: Tensor, uv1: Tensor, *depths: Tensor) -> None:
+    for name, uv in (("uv0", uv0), ("uv1", uv1)):
+        if uv.shape != (len(uv0), 2):
+            raise ValueError(f"{name} must have shape [{len(uv0)}, 2], got {list(uv.shape)}")
+    for depth in depths:
+        if depth.shape != (len(uv0),):
+            raise ValueError(f"a depth must have shape [{len(uv0)}], got {list(depth.shape)}")
+
+
+def _off_line(points: np.ndarray) -> float:
+    """Root mean square distance of points to the line that fits them best."""
+    return float(np.linalg.svd(points - points.mean(0), compute_uv=False)[1]) / len(points) ** 0.5
+
+
+def _collinear(xyz: np.ndarray) -> bool:
+    lengths = np.linalg.svd(xyz - xyz.mean(0), compute_uv=False)
+    return bool(lengths[1] <= _LINE_RATIO * lengths[0])
 
 
 def _lift(uv: Tensor, depth: Tensor, camera: Camera) -> Tensor:
@@ -184,12 +222,8 @@ def _pinhole(uv: Tensor, camera: Camera) -> tuple[np.ndarray, np.ndarray, dict[s
     points = straight.cpu().numpy()
     usable = valid.cpu().numpy() & np.isfinite(points).all(-1)
     width, height = (int(side) for side in double.size.tolist())
-    return points, usable, {
-        "model": "PINHOLE",
-        "width": width,
-        "height": height,
-        "params": [*double.f.tolist(), *double.c.tolist()],
-    }
+    params = [*double.f.tolist(), *double.c.tolist()]
+    return points, usable, {"model": "PINHOLE", "width": width, "height": height, "params": params}
 
 
 def _too_few(usable: np.ndarray, uv0: Tensor, uv1: Tensor, needed: int) -> Reason | None:
@@ -199,8 +233,8 @@ def _too_few(usable: np.ndarray, uv0: Tensor, uv1: Tensor, needed: int) -> Reaso
     return "non_finite" if int(finite.sum()) < needed <= len(finite) else "too_few_matches"
 
 
-def _failure(count: int, reason: Reason, metric: bool) -> RelativeFit:
-    return RelativeFit(None, torch.zeros(count, dtype=torch.bool), metric, reason)
+def _failure(uv: Tensor, reason: Reason, metric: bool) -> RelativeFit:
+    return RelativeFit(None, torch.zeros(len(uv), dtype=torch.bool, device=uv.device), metric, reason)
 
 
 def _fit(found: Any, inliers: list[bool], usable: np.ndarray, uv: Tensor, needed: int, metric: bool) -> RelativeFit:
@@ -210,5 +244,7 @@ def _fit(found: Any, inliers: list[bool], usable: np.ndarray, uv: Tensor, needed
     pose = Pose(R, t)
     # poselib answers with the identity and no inliers when every minimal set was degenerate
     if int(mask.sum()) < needed or not bool(pose.is_finite()) or (not metric and float(pose.distance()) < 1e-9):
-        return _failure(len(usable), "degenerate", metric)
+        return _failure(uv, "degenerate", metric)
+    if not metric:  # poselib's refinement leaves the length of t free, a few parts in ten thousand
+        pose = Pose(R, t / t.norm())
     return RelativeFit(pose.to(device=uv.device, dtype=uv.dtype), mask.to(uv.device), metric)

@@ -44,8 +44,8 @@ class PolishConfig:
 
 @dataclass(frozen=True, eq=False)
 class Polished:
-    """pose: refined ``1_from_0`` (the start where ``ok`` is False). cost_before, cost: robust cost, never larger after;
-    NaN where there was nothing to do. ok: False with too few matches, collinear points, or a start that is not finite."""
+    """pose: refined ``1_from_0`` (the start where ``ok`` is False). cost_before, cost: robust cost, never larger after,
+    NaN where there was nothing to do. ok: False with too few matches, collinear points or a start with NaN."""
 
     pose: Pose
     cost_before: float
@@ -66,7 +66,7 @@ def polish(
     """Refine ``pose`` (1_from_0) on inlier matches by Levenberg-Marquardt; float64 inside, no gradients.
 
     depth0, depth1: metres; a depth that is missing (0, negative, NaN) has no residual, and a match without both is not
-    used. Needs four matches. The caller chooses the inliers; the robust loss only forgives the few that slipped through.
+    used. Needs four matches. The caller chooses the inliers; the robust loss forgives the few that slipped through.
     Raises ValueError on shapes that do not fit.
     """
     _check(pose, uv0, depth0, uv1, depth1)
@@ -95,7 +95,7 @@ class _Problem:
     robust_scale: float
 
     def residuals(self, pose: Pose, log_depth: Tensor) -> tuple[Tensor, Tensor]:
-        """Four residuals a match, in sigmas (two pixels in image 1, log-depth 1, log-depth 0), and the points in camera 1."""
+        """Four residuals a match in sigmas (pixels in image 1, log-depth 1, log-depth 0), the points in camera 1."""
         xyz1 = pose.transform(self.ray * log_depth.exp()[:, None])
         uv1, _ = self.camera1.project(xyz1)
         pixel = (uv1 - self.uv1) / self.sigma[:, None]

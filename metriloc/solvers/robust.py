@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_LIMIT = 1e-7  # nearer than this to 0 or 2, Barron's formula has lost its digits and the limit is exact
 _LOG_LIMIT = 3.3e38  # keeps log1p finite in float32
 
 
@@ -47,16 +48,15 @@ def cauchy(x: Float[Tensor, "*b"]) -> Loss:
 
 def barron(x: Float[Tensor, "*b"], alpha: float) -> Loss:
     """Barron's general loss with unit scale: 2 is squared, 1 pseudo-Huber, 0 Cauchy, -2 Geman-McClure."""
-    if alpha == 2:
+    if abs(alpha - 2) < _LIMIT:
         return squared(x)
-    if alpha == 0:
+    if abs(alpha) < _LIMIT:
         weight = 2 / (x + 2)
         return Loss(2 * torch.log1p((0.5 * x).clamp(max=_LOG_LIMIT)), weight, -0.5 * weight.square())
-    beta = max(abs(alpha - 2), 1e-7)
-    safe_alpha = max(abs(alpha), 1e-7) * (1 if alpha >= 0 else -1)
+    beta = abs(alpha - 2)
     base = x / beta + 1
     weight = base ** (0.5 * alpha - 1)
-    return Loss(2 * beta / safe_alpha * (base ** (0.5 * alpha) - 1), weight, (0.5 * alpha - 1) / beta * weight / base)
+    return Loss(2 * beta / alpha * (base ** (0.5 * alpha) - 1), weight, (0.5 * alpha - 1) / beta * weight / base)
 
 
 def scaled(x: Float[Tensor, "*b"], loss: Callable[[Tensor], Loss], scale: float) -> Loss:

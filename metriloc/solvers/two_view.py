@@ -21,6 +21,7 @@ _LOG_DEPTH_SIGMA = 0.1  # how far a measured depth is trusted, against the pixel
 _PIXEL_SIGMA = 1.0
 _MIN_SHIFT_PX = 1.0  # pixels by which a point moves when its depth doubles (about): less fixes no depth
 _MIN_NOISE_PX = 0.1  # exact matches have no noise to compare a parallax with
+_ROTATION_FITS = 10
 _PARALLAX_SIGMAS = 5.0  # a match without parallax moves so far once in 270,000 times
 
 
@@ -62,9 +63,7 @@ def scale_from_depth(
     return ScaleFit(math.exp(mean), spread, support)
 
 
-def translation_observable(
-    pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: Cameras
-) -> bool:
+def translation_observable(pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: Cameras) -> bool:
     """Whether the direction of ``pose.t`` means anything: False when a rotation alone explains the (inlier) matches.
 
     The noise is read off the epipolar errors, which a translation cannot hide. The best rotation alone, fitted
@@ -148,20 +147,19 @@ def _log_ratios(pose: Pose, uv0: Tensor, depth0: Tensor, uv1: Tensor, cameras: C
 
 
 def _rotation_only_errors(pose: Pose, uv0: Tensor, uv1: Tensor, cameras: Cameras) -> Tensor:
-    """Pixels between each match in image 1 (undistorted) and where the best rotation alone would put it."""
+    """Angle between each ray of image 1 and where the best rotation alone puts it, in pixels of the image centre."""
     ray0, ray1, valid = _rays(uv0, uv1, cameras)
     valid = valid & torch.isfinite(ray0).all(-1) & torch.isfinite(ray1).all(-1)
     unit0, unit1 = (torch.nn.functional.normalize(ray[valid], dim=-1) for ray in (ray0, ray1))
-    f1 = cameras[1].f.double()
-    R, errors = pose.R.to(torch.float64), ray0.new_full((len(ray0),), torch.nan)
-    for iteration in range(10):
-        turned = ray0[valid] @ R.mT
-        in_front = turned[:, 2] > 0
-        miss = (turned[:, :2] / turned[:, 2:].clamp(min=1e-9) - ray1[valid][:, :2]) * f1
-        errors[valid] = torch.where(in_front, miss.norm(dim=-1), torch.full_like(miss[:, 0], torch.inf))
-        if iteration == 9 or len(unit0) < 2:
+    f1, R = float(cameras[1].f.double().mean()), pose.R.to(torch.float64)
+    errors = ray0.new_full((len(ray0),), torch.nan)
+    for iteration in range(_ROTATION_FITS + 1):
+        turned = unit0 @ R.mT
+        errors[valid] = f1 * torch.atan2(torch.linalg.cross(turned, unit1).norm(dim=-1), (turned * unit1).sum(-1))
+        if iteration == _ROTATION_FITS or len(unit0) < 2:
             break
-        weight = 1 / (1 + (errors[valid] / errors[valid].median().clamp(min=_MIN_NOISE_PX)).square())  # Cauchy
+        scale = errors[valid].median().clamp(min=_MIN_NOISE_PX)
+        weight = 1 / (1 + (errors[valid] / scale).square())  # Cauchy
         R = closest_rotation((weight[:, None] * unit1).mT @ unit0)
     return errors
 

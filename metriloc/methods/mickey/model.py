@@ -150,7 +150,9 @@ class MicKey:
         solution = solve(matches, xyz0, xyz1, self.solver, generator)
         timings |= solution.timings
         if solution.reason is not None or solution.pose is None:
-            return PoseEstimate.failure(solution.reason or "degenerate", _details(solution, features0, features1, timings))
+            return PoseEstimate.failure(
+                solution.reason or "degenerate", _details(solution, features0, features1, timings)
+            )
         pose = self._polished(solution, features0, features1, timings)
         details = _details(solution, features0, features1, timings)
         confidence = torch.tensor(min(1.0, solution.confidence))

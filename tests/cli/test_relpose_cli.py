@@ -1,0 +1,238 @@
+"""``metriloc relpose`` from the outside: answers, files, bad input, exit codes, and the same answer everywhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import metriloc
+from metriloc.backbones.dinov2 import DinoV2Config
+from metriloc.cli.main import main
+from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
+
+EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
+REFERENCE, QUERY, DEPTH = EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg", EXAMPLE / "reference.depth.png"
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["relpose", *map(str, arguments)])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def mickey_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MicKey with random weights: it runs, and knows nothing."""
+    torch.manual_seed(0)
+    config = MicKeyConfig(backbone=DinoV2Config(64, 2, 4), blocks=(48, 40, 32, 24), descriptor_dim=32)
+    network = MicKeyNetwork(config)
+    with torch.no_grad():
+        # random heads put everything within centimetres of the camera, where all points are inliers of anything
+        network.depth_head.output.weight.mul_(50)
+    folder = tmp_path_factory.mktemp("weights")
+    MicKey(network).save_pretrained(folder)
+    return folder
+
+
+def test_json_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(REFERENCE, QUERY, "--depth", DEPTH, "--json", "--seed", 3) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["seed"] == 3 and shown["metriloc_version"] == metriloc.__version__
+    assert shown["method"] == "matching" and shown["weights_id"].startswith("xfeat-")
+    assert "intrinsics.txt" in shown["reference"]["intrinsics_source"]
+    (query,) = shown["queries"]
+    assert query["success"] and query["metric"] and "depth map" in query["scale_source"]
+    pose = query["query_from_reference"]
+    assert pose["translation_unit"] == "metre"
+    assert len(pose["quaternion_wxyz"]) == 4 and len(pose["matrix"]) == 4
+    assert 0 < query["confidence"] <= 1
+    assert query["num_inliers"] > 100
+
+
+def test_output_folder_of_one_query(tmp_path: Path) -> None:
+    assert run(REFERENCE, QUERY, "--depth", DEPTH, "--out", tmp_path / "out") == 0
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names >= {"pose.json", "report.html", "poses.tum.txt", "poses.mapfree.txt", "matches.jpg"}
+    assert names >= {"reference.score.jpg", "query.score.jpg", "reference.depth.jpg"}
+    assert not [name for name in names if name.endswith(".tmp")]
+    entry = json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]["query_from_reference"]
+    line = (tmp_path / "out" / "poses.mapfree.txt").read_text().split()
+    assert [float(x) for x in line[1:5]] == pytest.approx(entry["quaternion_wxyz"], abs=1e-6)
+    assert [float(x) for x in line[5:8]] == pytest.approx(entry["translation"], abs=1e-6)
+    tum = (tmp_path / "out" / "poses.tum.txt").read_text().split()
+    R = torch.tensor(entry["matrix"])[:3, :3]
+    center = -R.T @ torch.tensor(entry["translation"])
+    assert [float(x) for x in tum[1:4]] == pytest.approx(center.tolist(), abs=1e-5)
+    assert Image.open(tmp_path / "out" / "matches.jpg").size[0] > 600
+
+
+def test_many_queries_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(QUERY, tmp_path / name)
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no photo")
+    queries = [tmp_path / "a.jpg", broken, tmp_path / "b.jpg"]
+    known = ["--k-ref", *camera_of("reference.jpg"), "--k-query", *camera_of("query.jpg")]
+    common = [REFERENCE, *queries, "--depth", DEPTH, *known, "--out", tmp_path / "out"]
+    assert run(*common) == 2
+    assert "broken.jpg" in capsys.readouterr().err
+    content = json.loads((tmp_path / "out" / "pose.json").read_text())
+    assert [q["success"] for q in content["queries"]] == [True, False, True]
+    assert "error" in content["queries"][1]
+    reports = sorted(p.parent.name for p in (tmp_path / "out").glob("*/report.html"))
+    assert reports == ["0000_a", "0002_b"]
+    before = (tmp_path / "out" / "0000_a" / "report.html").stat().st_mtime_ns
+    assert run(*common, "--resume") == 2
+    assert "kept from the earlier run" in capsys.readouterr().out
+    assert (tmp_path / "out" / "0000_a" / "report.html").stat().st_mtime_ns == before
+    again = json.loads((tmp_path / "out" / "pose.json").read_text())
+    assert again["queries"][0] == content["queries"][0]
+    # other settings are another run
+    assert run(*common, "--resume", "--seed", 1) == 2
+    assert "kept from the earlier run" not in capsys.readouterr().out
+
+
+def camera_of(name: str) -> list[str]:
+    for line in (EXAMPLE / "intrinsics.txt").read_text().splitlines():
+        if line.startswith(name):
+            return line.split()[1:5]
+    raise AssertionError(name)
+
+
+def test_without_scale_the_result_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(REFERENCE, QUERY, "--json") == 0
+    (query,) = json.loads(capsys.readouterr().out)["queries"]
+    assert query["metric"] is False and "depth" in query["scale_source"]
+    assert query["distance"] == pytest.approx(1, abs=1e-5)
+    assert run(REFERENCE, QUERY, "--json", "--distance", 2.5) == 0
+    (query,) = json.loads(capsys.readouterr().out)["queries"]
+    assert query["metric"] is True and query["distance"] == pytest.approx(2.5, abs=1e-5)
+
+
+def test_mickey_with_random_weights_is_honest(
+    mickey_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(REFERENCE, QUERY, "--weights", mickey_folder, "--json", "--out", tmp_path / "out", "--polish")
+    assert code in (0, 1)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["method"] == "mickey" and shown["weights_id"].startswith("mickey-")
+    assert shown["queries"][0]["confidence"] < 0.2
+    assert (tmp_path / "out" / "query.depth.jpg").is_file()
+
+
+def test_same_seed_same_answer_everywhere(mickey_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = MicKey.from_pretrained(mickey_folder)
+    view0, view1 = metriloc.load_view(REFERENCE), metriloc.load_view(QUERY)
+    alone = model.relative_pose(view0, view1, seed=5)
+    batch = model.relative_poses(view0, [view0, view1], seed=5)
+    assert torch.equal(alone.pose.R, batch.pose.R[1]) and torch.equal(alone.pose.t, batch.pose.t[1])
+    assert torch.equal(alone.confidence, batch.confidence[1])
+    run(REFERENCE, QUERY, "--weights", mickey_folder, "--json", "--seed", 5)
+    (query,) = json.loads(capsys.readouterr().out)["queries"]
+    assert query["query_from_reference"]["matrix"] == alone.pose.matrix().tolist()
+    assert query["confidence"] == float(alone.confidence)
+    other = model.relative_pose(view0, view1, seed=6)
+    assert not torch.equal(alone.pose.t, other.pose.t)
+
+
+def test_cached_reference_gives_the_same_answer(mickey_folder: Path) -> None:
+    model = MicKey.from_pretrained(mickey_folder)
+    view0, view1 = metriloc.load_view(REFERENCE), metriloc.load_view(QUERY)
+    features = model.extract(view0)
+    assert torch.equal(model.relative_pose(features, view1).pose.t, model.relative_pose(view0, view1).pose.t)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def jpeg(**options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (320, 240), "grey").save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "expected"),
+    [
+        (b"", [], "bad.jpg"),
+        (b"just text, no photo", [], "bad.jpg"),
+        (jpeg()[:500], [], "bad.jpg"),
+        (png_header(12000, 9000), [], "megapixel"),
+        (None, [], "bad.jpg"),
+        (jpeg(), ["--k", "500", "500", "160"], ""),
+        (jpeg(), ["--k", "-500", "500", "160", "120"], "-500"),
+        (jpeg(), ["--k", "500", "500", "160", "120", "--k-query", "1", "1", "1", "1"], "contradict"),
+        (jpeg(), ["--intrinsics", "missing.txt"], "missing.txt"),
+        (jpeg(), ["--fov", "190"], "190"),
+        (jpeg(), ["--depth", "missing.png"], "missing.png"),
+        (jpeg(), ["--distance", "-1"], "-1"),
+        (jpeg(), ["--weights", "no-such-weights"], "no-such-weights"),
+        (jpeg(), ["--method", "mickey"], "metriloc weights get mickey"),
+        (jpeg(), ["--method", "mickey", "--distance", "2"], "distance"),
+        (jpeg(), ["--resize", "0", "10"], "0"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    content: bytes | None,
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("METRILOC_CACHE", str(tmp_path / "cache"))
+    bad = tmp_path / "bad.jpg"
+    if content is not None:
+        bad.write_bytes(content)
+    assert run(REFERENCE, bad, "--out", tmp_path / "out", *arguments) != 0
+    shown = capsys.readouterr()
+    assert expected in shown.err + shown.out
+    assert "Traceback" not in shown.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert run(REFERENCE, QUERY, "--out", tmp_path / "file") == 2
+    message = capsys.readouterr().err
+    assert str(tmp_path / "file") in message and message.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "I;16", "P"])
+def test_unusual_images_run(mode: str, tmp_path: Path) -> None:
+    photo = Image.open(QUERY)
+    path = tmp_path / f"query.{'jpg' if mode in ('L', 'CMYK') else 'png'}"
+    if mode == "I;16":
+        import numpy as np
+
+        Image.fromarray(np.asarray(photo.convert("L")).astype("uint16") * 257).save(path)
+    else:
+        photo.convert(mode).save(path)
+    known = ["--k-ref", *camera_of("reference.jpg"), "--k-query", *camera_of("query.jpg")]
+    assert run(REFERENCE, path, "--depth", DEPTH, *known) == 0
+
+
+def test_blank_photo_has_no_pose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "blank.jpg"
+    path.write_bytes(jpeg())
+    assert run(REFERENCE, path, "--json") == 1
+    shown = capsys.readouterr()
+    (query,) = json.loads(shown.out)["queries"]
+    assert query["success"] is False and query["reason"] == "too_few_matches" and query["confidence"] == 0
+    assert "query_from_reference" not in query
+    assert "warning" in shown.err  # the focal length of the blank photo is a guess
