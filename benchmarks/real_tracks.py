@@ -58,10 +58,13 @@ class RealPair:
         return self.xyz1[:, 2]
 
 
-def load_pairs(root: Path, places: Sequence[str] | None = None, min_points: int = 20) -> list[RealPair]:
-    """Every pair of ``root/pairs.csv`` (root is ``data/eval``) whose photos share at least ``min_points`` tracks.
+def load_pairs(
+    root: Path, places: Sequence[str] | None = None, min_points: int = 20, all_points: bool = False
+) -> list[RealPair]:
+    """Every pair of ``root/pairs.csv`` (root is ``data/eval``) with at least ``min_points`` true correspondences.
 
-    places: only these (default: all).
+    places: only these (default: all). all_points: not only tracks that both photos have, but every point of the map
+    that projects into both (for pairs that share few tracks; ``observed`` are then projections too).
     """
     with (root / "pairs.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if places is None or row["place"] in places]
@@ -72,7 +75,7 @@ def load_pairs(root: Path, places: Sequence[str] | None = None, min_points: int 
             scenes[row["place"]] = _Place(root / "places" / row["place"])
         scene, folder = scenes[row["place"]], root / "val" / row["scene"]
         frames = [scene.frame_of(folder / photo) for photo in ("seq0/frame_00000.jpg", row["query_path"])]
-        pair = scene.pair(f"{row['scene']}/{row['query_path']}", row["place"], *frames)
+        pair = scene.pair(f"{row['scene']}/{row['query_path']}", row["place"], *frames, all_points)
         if len(pair) >= min_points:
             pairs.append(pair)
     return pairs
@@ -95,8 +98,14 @@ class _Place:
         """Name in the model of the photo with this content."""
         return self.frames[_digest(photo)]
 
-    def pair(self, name: str, place: str, name0: str, name1: str) -> RealPair:
+    def pair(self, name: str, place: str, name0: str, name1: str, all_points: bool) -> RealPair:
         (camera0, pose0, seen0), (camera1, pose1, seen1) = (self._view(n) for n in (name0, name1))
+        if all_points:
+            world = torch.from_numpy(np.array(list(self.xyz.values())))
+            projected = [camera.project(p.transform(world))[0] for camera, p in ((camera0, pose0), (camera1, pose1))]
+            return _make_pair(
+                name, place, (camera0, camera1), pose1 @ pose0.inverse(), pose0.transform(world), projected
+            )
         common = sorted(seen0.keys() & seen1.keys())
         world = torch.from_numpy(np.array([self.xyz[key] for key in common]).reshape(-1, 3))
         observed = [torch.from_numpy(np.array([seen[key] for key in common]).reshape(-1, 2)) for seen in (seen0, seen1)]

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# small tensors gain nothing from threads, and on a busy machine threads that wait for each other cost minutes
+torch.set_num_threads(1)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("METRILOC_SHARED", REPOSITORY.parent / "shared"))
 

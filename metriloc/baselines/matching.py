@@ -41,7 +41,7 @@ class MatchingConfig:
     """
 
     features: XFeatConfig = XFeatConfig()  # noqa: RUF009 - frozen
-    min_similarity: float = -1.0
+    min_similarity: float = 0.0
     max_error_px: float = 1.5
     min_inliers: int = 12
     distance: float | None = None

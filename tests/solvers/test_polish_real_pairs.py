@@ -66,15 +66,19 @@ def test_true_matches_and_depth_give_the_true_metric_pose(pairs):
             assert degrees < 0.5 and metres < 0.02, (pair.name, name, degrees, metres)
 
 
-def test_detected_keypoints_agree_with_the_true_pose(pairs):
-    """The detector's own keypoints with the true depth: what real noise does to PnP, in every place but ScanNet."""
-    for place in ("fountain_p11", "entry_p10", "holo_a", "kitchen"):
-        found = []
-        for pair in [p for p in pairs if p.place == place][::3]:
-            cameras = pair.camera0, pair.camera1
-            fit = pnp_from_depth(pair.observed0, pair.depth0, pair.observed1, cameras, max_error_px=4.0)
-            found.append(errors(fit.pose, pair.cam1_from_cam0)[0])
-        assert torch.tensor(found).median() < 0.5, (place, found)
+@pytest.mark.parametrize(
+    ("place", "degrees"),
+    # laser-scanned truth outdoors; indoors the poses themselves are good to about a pixel (spec/data.md)
+    [("fountain_p11", 0.1), ("entry_p10", 0.1), ("holo_a", 1.0), ("kitchen", 1.0)],
+)
+def test_detected_keypoints_agree_with_the_true_pose(pairs, place, degrees):
+    """The detector's own keypoints with true depth: pixels, principal point and pose share one convention."""
+    found = []
+    for pair in [p for p in pairs if p.place == place]:
+        cameras = pair.camera0, pair.camera1
+        fit = pnp_from_depth(pair.observed0, pair.depth0, pair.observed1, cameras, max_error_px=4.0)
+        found.append(errors(fit.pose, pair.cam1_from_cam0)[0])
+    assert torch.tensor(found).median() < degrees, found
 
 
 @pytest.mark.parametrize("pixels", [1.0, 3.0])

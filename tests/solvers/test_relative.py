@@ -131,7 +131,7 @@ def test_float32_and_the_inputs_stay_as_they_are(generator):
     single = [v.float() for v in (s.uv0, s.depth0, s.uv1, s.depth1)]
     copies = [v.clone() for v in single]
     cameras = tuple(c.to(torch.float32) for c in s.cameras)
-    uv0, depth0, uv1, depth1 = single
+    uv0, depth0, uv1, _ = single
     for fit in (
         essential_pose(uv0, uv1, cameras),
         pnp_from_depth(uv0, depth0, uv1, cameras),
@@ -184,7 +184,9 @@ def test_nan_and_infinity_are_left_out_or_named(generator):
 
 def on_line(s: Scene) -> Scene:
     along = torch.linspace(-1, 1, 30, dtype=torch.float64)[:, None]
-    xyz0 = torch.tensor([0.1, 0.2, 4.0], dtype=torch.float64) + along * torch.tensor([0.8, 0.1, 0.5], dtype=torch.float64)
+    xyz0 = torch.tensor([0.1, 0.2, 4.0], dtype=torch.float64) + along * torch.tensor(
+        [0.8, 0.1, 0.5], dtype=torch.float64
+    )
     xyz1 = s.pose.transform(xyz0)
     uv0, uv1 = s.cameras[0].project(xyz0)[0], s.cameras[1].project(xyz1)[0]
     return Scene(s.pose, s.cameras, uv0, xyz0[:, 2], uv1, xyz1[:, 2], torch.ones(30, dtype=torch.bool))
@@ -193,7 +195,9 @@ def on_line(s: Scene) -> Scene:
 def test_points_on_a_line_and_one_point_many_times_are_degenerate(generator):
     s = scene(generator)
     line = on_line(s)
-    same = Scene(s.pose, s.cameras, *(v[:1].expand(30, *v.shape[1:]) for v in (s.uv0, s.depth0, s.uv1, s.depth1, s.true)))
+    same = Scene(
+        s.pose, s.cameras, *(v[:1].expand(30, *v.shape[1:]) for v in (s.uv0, s.depth0, s.uv1, s.depth1, s.true))
+    )
     for bad in (line, same):
         for fit in (
             essential_pose(bad.uv0, bad.uv1, bad.cameras),

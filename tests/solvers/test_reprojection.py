@@ -115,10 +115,12 @@ def test_wrong_depths_do_not_bend_the_rotation(generator):
     from metriloc.solvers.procrustes import kabsch
 
     cameras, before, after = (camera("radtan"), camera("radtan")), [], []
-    for _ in range(10):
+    for _ in range(6):
         truth, *matches = scene(generator, cameras, 100)
         uv0, depth0, uv1, depth1 = noisy(generator, matches, 0.5)
-        points = [c.unproject(uv)[0] * d[:, None] for c, uv, d in zip(cameras, (uv0, uv1), (depth0, depth1), strict=True)]
+        points = [
+            c.unproject(uv)[0] * d[:, None] for c, uv, d in zip(cameras, (uv0, uv1), (depth0, depth1), strict=True)
+        ]
         start = kabsch(*points).pose
         uv1[:10] = uv1[:10].roll(1, 0)
         result = polish(start, uv0, depth0, uv1, depth1, cameras, PolishConfig(pixel_sigma=0.5))
@@ -172,7 +174,9 @@ def test_too_few_matches_and_lines_return_the_start(generator):
     none = polish(start, *(v[:0] for v in matches), cameras)
     assert not none.ok and none.pose is start
     along = torch.linspace(-1, 1, 20, dtype=torch.float64)[:, None]
-    xyz0 = torch.tensor([0.1, 0.2, 4.0], dtype=torch.float64) + along * torch.tensor([0.8, 0.1, 0.5], dtype=torch.float64)
+    xyz0 = torch.tensor([0.1, 0.2, 4.0], dtype=torch.float64) + along * torch.tensor(
+        [0.8, 0.1, 0.5], dtype=torch.float64
+    )
     xyz1 = truth.transform(xyz0)
     line = (cameras[0].project(xyz0)[0], xyz0[:, 2], cameras[1].project(xyz1)[0], xyz1[:, 2])
     on_line = polish(start, *line, cameras)

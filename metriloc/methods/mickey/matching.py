@@ -87,22 +87,6 @@ def scored_match_probabilities(
     return MatchProbabilities(values, index0, index1)
 
 
-def mutual_nearest(probabilities: Float[Tensor, "N0 N1"]) -> Int[Tensor, "M 2"]:
-    """Pairs (i, j) where j is the best of row i and i the best of column j, in the order of i.
-
-    Entries that are not positive never match. The published list leaves out the last keypoint of each image, because it
-    cuts off a row and a column of dustbins that are gone already; this one does not.
-    """
-    if probabilities.ndim != 2:
-        raise ValueError(f"mutual_nearest takes one matrix [N0, N1], got shape {list(probabilities.shape)}")
-    if 0 in probabilities.shape:
-        return torch.zeros(0, 2, dtype=torch.long, device=probabilities.device)
-    best1, best0 = probabilities.max(1), probabilities.argmax(0)
-    rows = torch.arange(len(probabilities), device=probabilities.device)
-    mutual = (best0[best1.indices] == rows) & (best1.values > 0)
-    return torch.stack([rows[mutual], best1.indices[mutual]], -1)
-
-
 def _similarity(desc0: Tensor, desc1: Tensor, temperature: float) -> Tensor:
     if min(desc0.ndim, desc1.ndim) < 2 or desc0.shape[:-2] != desc1.shape[:-2] or desc0.shape[-1] != desc1.shape[-1]:
         raise ValueError(f"descriptors {list(desc0.shape)} and {list(desc1.shape)} do not fit together")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metriloc.geometry import Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
+from metriloc.methods.mickey.alternatives import SCALE_SOURCE
 from metriloc.methods.mickey.matching import scored_match_probabilities
 from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision, keypoints
 from metriloc.methods.mickey.solver import Solution, SolverConfig, lift, solve
@@ -185,7 +186,7 @@ def _details(
         score=solution.score,
         inliers=Correspondences(*(part.cpu() for part in parts)),
         metric=True,
-        scale_source="depths that MicKey predicted for the matched keypoints",
+        scale_source=SCALE_SOURCE,
         hypothesis=solution.hypothesis,
         timings=timings,
     )

@@ -15,9 +15,9 @@ from metriloc.methods.mickey.matching import (
     dual_softmax,
     keypoint_product,
     match_probabilities,
-    mutual_nearest,
     scored_match_probabilities,
 )
+from metriloc.solvers.assignment import mutual_nearest
 
 TOLERANCE = 5e-6  # relative to the maximum
 TOLERANCE_OF_THREE_FACTORS = 1e-5  # with the keypoint product: the reference is 2.3e-6 from float64, this 3.5e-6

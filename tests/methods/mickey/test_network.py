@@ -394,4 +394,4 @@ def test_new_weights_are_drawn_as_published() -> None:
     bound = (6 / (256 + 256)) ** 0.5  # Xavier uniform
     assert 0.99 * bound < layers[0].mlp1.weight.abs().max() <= bound
     assert not torch.equal(layers[0].q.weight, layers[1].q.weight)
-    assert float(network.dustbin) == 1
+    assert network.dustbin.item() == 1
