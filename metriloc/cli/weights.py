@@ -47,6 +47,7 @@ def weights_list() -> int:
 def weights_get(
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")],
     backbone: Path | None = None,
+    backbone_heads: int | None = None,
     cache: Path | None = None,
     offline: bool = False,
 ) -> int:
@@ -55,6 +56,7 @@ def weights_get(
     Args:
         name: A name of ``metriloc weights list``.
         backbone: The official DINOv2 ViT-L/14 file (raw .pth or transformers), which MicKey's release leaves out.
+        backbone_heads: Attention heads of a backbone that is none of ViT-S, B and L.
         cache: Folder to put them in instead of METRILOC_CACHE.
         offline: Never ask the network; use what the cache holds.
     """
@@ -77,7 +79,7 @@ def weights_get(
         raise InputError(
             f"'{checkpoint}' is here, but {NEEDS_BACKBONE}: metriloc weights get {name} --backbone dinov2_vitl14_pretrain.pth"
         )
-    return weights_convert(checkpoint, target, folder / "config.yaml", backbone)
+    return weights_convert(checkpoint, target, folder / "config.yaml", backbone, backbone_heads)
 
 
 def weights_convert(

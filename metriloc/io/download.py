@@ -70,6 +70,8 @@ def fetch(
     part = destination.with_name(destination.name + ".part")
     try:
         _transfer(url, part, progress, max_bytes)
+    except urllib.error.HTTPError as error:
+        raise InputError(f"{url} could not be fetched: the server answers {error.code} {error.reason}") from error
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(f"{url} could not be fetched ({reason}); run the same command again to go on") from error

@@ -9,6 +9,8 @@ import json
 import os
 import pickle
 import secrets
+import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +27,11 @@ from metriloc.version import __version__
 CONFIG, TENSORS = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
+# what torch's restricted unpickler raises on bytes that are no pickle, or only part of one
+_DAMAGE = (
+    *(RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError, AssertionError),
+    *(OSError, struct.error),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,11 +162,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return dict(_read_safetensors(path))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; the errors below say enough
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises weights_only=False, which would run whatever the file says
         raise InputError(f"'{path}' is not a checkpoint of plain tensors, and nothing else is loaded") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+    except _DAMAGE as error:
         raise InputError(f"'{path}' is not a checkpoint, or is damaged") from error
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds a {type(content).__name__}, not a table of tensors")

@@ -35,7 +35,7 @@ def draw_without_replacement(
     positive = (weights > 0).nonzero().squeeze(-1)
     if len(positive) <= count:
         return positive.expand(num_sets, -1).clone()
-    num_heavy = min(len(positive), max(_HEAVY, 2 * count))
+    num_heavy = _num_heavy(len(positive), count)
     heavy = weights.topk(num_heavy).indices
     rates = weights[heavy].double()
     rest = weights.double()
@@ -47,6 +47,11 @@ def draw_without_replacement(
     heavy_times = exponential.exponential_(generator=generator) / rates
     sets = [_first_arrivals(times, heavy, cumulated, light_rate, horizon, count, generator) for times in heavy_times]
     return torch.stack(sets)
+
+
+def _num_heavy(num_positive: int, count: int) -> int:
+    """How many categories get an arrival time of their own: enough that the others are never needed in number."""
+    return min(num_positive, max(_HEAVY, 2 * count))
 
 
 def _horizon(rates: Tensor, light_rate: float, count: int) -> float:
