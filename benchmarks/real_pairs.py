@@ -38,7 +38,9 @@ class Row:
 
 def run_scene(folder: Path) -> list[Row]:
     """All queries of a scene against its reference."""
-    truth = {k: v for k, v in read_mapfree_poses(folder / "poses.txt").items() if k.startswith("seq1/") and v is not None}
+    truth = {
+        k: v for k, v in read_mapfree_poses(folder / "poses.txt").items() if k.startswith("seq1/") and v is not None
+    }
     queries = [str(folder / name) for name in truth]
     with tempfile.TemporaryDirectory() as out:
         arguments = ["relpose", str(folder / "seq0" / "frame_00000.jpg"), *queries, "--method", "matching"]
@@ -64,7 +66,7 @@ def row(scene: str, entry: dict, true: Pose) -> Row:
 def table(title: str, groups: dict[str, list[Row]]) -> None:
     """A Markdown table, one line a group."""
     print(f"\n### {title}\n")
-    print("| set | pairs | with a pose | median rotation | median direction | both < 5° / 10° | confident (> 0.5) | of these right |")
+    print("| set | pairs | with a pose | median rotation | median direction | right | confident | of these right |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name, rows in groups.items():
         right = np.array([r.rotation < 5 and r.direction < 10 for r in rows])

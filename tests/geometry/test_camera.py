@@ -120,10 +120,14 @@ def test_jacobians_with_every_term_on(model: Any, parameters: Tensor, dtype: tor
     )
     found = J_distort(m.to(dtype), parameters.to(dtype), model)
     assert torch.allclose(found.double(), numeric, atol=1e-12 if dtype == torch.float64 else 2e-6)
-    camera = Camera(*(torch.tensor(x, dtype=torch.float64) for x in ([640, 480], [500, 510], [320, 240])), parameters, model)
+    camera = Camera(
+        *(torch.tensor(x, dtype=torch.float64) for x in ([640, 480], [500, 510], [320, 240])), parameters, model
+    )
     xyz = torch.cat([m, torch.ones(20, 1, dtype=torch.float64)], 1) * 2.5
     numeric = torch.stack([torch.autograd.functional.jacobian(lambda x: camera.project(x[None])[0][0], x) for x in xyz])
-    assert torch.allclose(camera.to(dtype).J_project(xyz.to(dtype))[0].double(), numeric, atol=1e-9 if dtype == torch.float64 else 2e-2)
+    assert torch.allclose(
+        camera.to(dtype).J_project(xyz.to(dtype))[0].double(), numeric, atol=1e-9 if dtype == torch.float64 else 2e-2
+    )
 
 
 FOLDS = [  # k1, k2, true radius of the fold, radius at which the published PixLoc stops
@@ -160,7 +164,9 @@ def test_validity_with_k3_and_fisheye() -> None:
         assert not bool(inside.all()) and abs(int(inside.sum()) - first_fall) <= 2
 
 
-@given(st.floats(-0.35, 0.35), st.floats(-0.05, 0.1), st.floats(-0.01, 0.01), st.floats(-0.01, 0.01), st.integers(0, 99))
+@given(
+    st.floats(-0.35, 0.35), st.floats(-0.05, 0.1), st.floats(-0.01, 0.01), st.floats(-0.01, 0.01), st.integers(0, 99)
+)
 @settings(max_examples=60, deadline=None)
 def test_undistort_inverts_distort_inside_the_fold(k1: float, k2: float, p1: float, p2: float, seed: int) -> None:
     parameters = torch.tensor([k1, k2, p1, p2, 0.0], dtype=torch.float64)

@@ -156,8 +156,6 @@ def test_scores_in_place_equal_the_formula(generator: torch.Generator) -> None:
     xyz0, xyz1 = torch.randn(2, 3, 40, 3, generator=generator)
     copies = xyz0.clone(), xyz1.clone()
     scores = score_hypotheses(poses, xyz0, xyz1, 0.3)
-    expected = torch.stack(
-        [soft_inliers(residuals(poses[:, j], xyz0, xyz1), 0.3) for j in range(7)], 1
-    )
+    expected = torch.stack([soft_inliers(residuals(poses[:, j], xyz0, xyz1), 0.3) for j in range(7)], 1)
     assert (scores - expected).abs().max() < 1e-4
     assert torch.equal(xyz0, copies[0]) and torch.equal(xyz1, copies[1])

@@ -23,8 +23,10 @@ def golden(shared: Callable[[str], Path]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(
     ("case", "tolerance"),
-    [("exact3", 1e-3), ("noisy3", 1e-3), ("random3", 1e-3), ("noisy8", 1e-5)]
-    + [("mirror8", 1e-4), ("mask256", 1e-5), ("softw256", 1e-5), ("zeromask256", 1e-6)],
+    [
+        *[("exact3", 1e-3), ("noisy3", 1e-3), ("random3", 1e-3), ("noisy8", 1e-5)],
+        *[("mirror8", 1e-4), ("mask256", 1e-5), ("softw256", 1e-5), ("zeromask256", 1e-6)],
+    ],
 )
 def test_golden(case: str, tolerance: float, golden: dict[str, Tensor]) -> None:
     fit = kabsch(golden[f"{case}.A"], golden[f"{case}.B"], golden.get(f"{case}.w"))
