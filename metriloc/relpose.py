@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.io import InputError, load_view
 from metriloc.methods.mickey import MicKey
@@ -57,8 +59,10 @@ def choose_method(
 ) -> RelativePoseMethod:
     """The method that a command names; ``auto`` is MicKey when weights are given and feature matching when not.
 
-    Raises InputError when an option belongs to the other method, or weights are missing (with the command to get them).
+    Raises InputError when an option belongs to the other method, weights are missing (with the command to get them), or
+    this machine has no such device.
     """
+    _require_device(device)
     if name == "auto":
         name = "matching" if weights is None else "mickey"
     if name == "matching":
@@ -67,3 +71,11 @@ def choose_method(
     if distance is not None:
         raise InputError(f"--distance {distance}: MicKey measures the distance itself; only --method matching needs it")
     return MicKey.from_pretrained(weights or "mickey", precision=precision, polish=polish, device=device)
+
+
+def _require_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error

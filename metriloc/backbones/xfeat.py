@@ -68,6 +68,7 @@ class XFeat:
     @torch.no_grad()
     def __call__(self, image: Float[Tensor, "3 H W"]) -> LocalFeatures:
         """Features of a photo (RGB in 0..1, any size); an image without structure gives none."""
+        image = image.to(next(self._model.parameters()).device)
         height, width = image.shape[1:]
         working = [max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in (height, width)]
         resized = F.interpolate(image[None], size=working, mode="bilinear", align_corners=False, antialias=True)

@@ -161,9 +161,9 @@ def confidence_of(num_inliers: int) -> float:
     """How often poses with so many inliers were right: within 5 degrees of rotation and 20 of direction.
 
     A logistic curve in log(inliers), fitted to 140 pairs of the two training rooms (7-Scenes redkitchen, TUM fr1_rpy);
-    other scenes and cameras shift it. One half at 95 inliers.
+    other scenes and cameras shift it. One half at 95 inliers; never above 0.99, which is all that 140 pairs can support.
     """
-    return 1 / (1 + (_HALF_CONFIDENCE / max(num_inliers, 1)) ** _CONFIDENCE_SLOPE)
+    return min(0.99, 1 / (1 + (_HALF_CONFIDENCE / max(num_inliers, 1)) ** _CONFIDENCE_SLOPE))
 
 
 @dataclass(frozen=True, eq=False)

@@ -200,7 +200,7 @@ class OutputFolder:
     def saved(self, index: int, query: Path, run: Run) -> QueryResult | None:
         """The result of an earlier run of the same photos and settings, if its pose.json is here."""
         file = self.folder_of(index, query) / "pose.json"
-        if not file.is_file():
+        if not file.is_file() or not query.is_file():
             return None
         try:
             content = json.loads(file.read_text(encoding="utf-8"))

@@ -81,8 +81,8 @@ class MethodOptions:
 def relpose(
     reference: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REF")],
     query: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="QUERY...")],
-    photos: PhotoOptions = PhotoOptions(),
-    how: MethodOptions = MethodOptions(),
+    photos: Annotated[PhotoOptions, tyro.conf.arg(name="photo")] = PhotoOptions(),
+    how: Annotated[MethodOptions, tyro.conf.arg(name="method")] = MethodOptions(),
     out: Path | None = None,
     resume: bool = False,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,

@@ -96,6 +96,9 @@ def test_many_queries_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (tmp_path / "out" / "0000_a" / "report.html").stat().st_mtime_ns == before
     again = json.loads((tmp_path / "out" / "pose.json").read_text())
     assert again["queries"][0] == content["queries"][0]
+    broken.unlink()
+    assert run(*common, "--resume") == 2
+    assert "broken.jpg" in capsys.readouterr().err
     # other settings are another run
     assert run(*common, "--resume", "--seed", 1) == 2
     assert "kept from the earlier run" not in capsys.readouterr().out
@@ -184,6 +187,7 @@ def jpeg(**options: Any) -> bytes:
         (jpeg(), ["--method", "mickey"], "metriloc weights get mickey"),
         (jpeg(), ["--method", "mickey", "--distance", "2"], "distance"),
         (jpeg(), ["--resize", "0", "10"], "0"),
+        (jpeg(), ["--device", "abacus"], "abacus"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(
