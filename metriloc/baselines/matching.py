@@ -120,10 +120,15 @@ class FeatureMatching:
         """``query_from_reference``, batch shape (); in metres where a depth map or a distance allows it.
 
         Fails with ``too_few_matches`` below ``min_inliers`` matches or inliers, and with ``degenerate`` when the matches
-        fix no pose.
+        fix no pose. Raises ValueError when both a depth map and a distance claim to give the metres.
         """
         features0 = reference if isinstance(reference, ImageFeatures) else self.extract(reference)
         features1 = query if isinstance(query, ImageFeatures) else self.extract(query)
+        if features0.view.depth is not None and self.config.distance is not None:
+            raise ValueError(
+                f"the distance {self.config.distance} m and the depth map of {features0.view.name!r} both give the scale: "
+                "leave one out"
+            )
         return match_and_solve(features0, features1, self.config, seed)
 
 
@@ -186,25 +191,27 @@ class MatchedPair:
         max_error = config.max_error_px * max(*self.view0.size, *self.view1.size) / 640
         found = essential_pose(self.uv0, self.uv1, self.cameras, max_error, seed)
         essential = self._judged(found.pose, max_error)
+        missing = "no depth map of the reference and no distance was given"
         if self.view0.depth is not None:
-            return self._metric_fit(essential, self.view0.depth, max_error, seed)
+            metric = self._metric_fit(essential, self.view0.depth, max_error, seed)
+            if metric is not None:
+                return metric
+            missing = "the depth map of the reference knows no depth at the matched points"
         if essential.pose is None:
             return essential
         if not found.t_observable:
             return dataclasses.replace(essential, reason="degenerate")
         if config.distance is None:
-            return dataclasses.replace(
-                essential, scale_source="no depth map of the reference and no distance was given"
-            )
+            return dataclasses.replace(essential, scale_source=missing)
         pose = Pose(essential.pose.R, essential.pose.t * config.distance)
         source = f"the distance of {config.distance:g} m that was given"
         return dataclasses.replace(essential, pose=pose, metric=True, scale_source=source)
 
-    def _metric_fit(self, essential: _Fit, depth_map: Tensor, max_error: float, seed: int) -> _Fit:
+    def _metric_fit(self, essential: _Fit, depth_map: Tensor, max_error: float, seed: int) -> _Fit | None:
         """Two ways to metres, each polished: PnP on lifted points, and the essential matrix scaled by the depths.
 
         PnP is the exacter one where the depth is good, the essential matrix where it is not; the pose that explains
-        more matches wins.
+        more matches wins. None where the depth map gives neither.
         """
         depth0, _ = sample_depth(depth_map, self.uv0, self.view0.size)
         starts = [pnp_from_depth(self.uv0, depth0, self.uv1, self.cameras, 2 * max_error, seed).pose]
@@ -219,7 +226,7 @@ class MatchedPair:
             fits += [fit, self._polished(fit, depth0, max_error)]
         fits = [fit for fit in fits if fit.pose is not None]
         if not fits:
-            return dataclasses.replace(essential, pose=None, reason=essential.reason or "degenerate")
+            return None
         best = max(fits, key=lambda fit: (int(fit.inliers.sum()), fits.index(fit)))
         return dataclasses.replace(best, metric=True, scale_source="the depth map of the reference")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from metriloc.io import InputError, read_text
@@ -104,7 +105,8 @@ def weights_convert(
     if config is not None:
         values = _read_yaml(config)
         network_config, solver = config_from_yaml(values, network_config.backbone), solver_config_from_yaml(values)
-    network = MicKeyNetwork(network_config)
+    with torch.device("meta"):
+        network = MicKeyNetwork(network_config)
     load_state_dict_strictly(network, tensors, f"'{checkpoint}'")
     MicKey(network, solver).save_pretrained(out)
     print(f"converted to {out}")

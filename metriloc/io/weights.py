@@ -137,7 +137,10 @@ def load_weights(path: str | Path, method: str) -> Weights:
 
 
 def load_state_dict_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load tensors that must fit exactly; InputError names the first that is missing, unexpected or of another shape."""
+    """Load tensors that must fit exactly; InputError names the first that is missing, unexpected or of another shape.
+
+    The module takes the tensors themselves, so it may have been built on the meta device without initialising anything.
+    """
     own = module.state_dict()
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     shapes = [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]
@@ -150,7 +153,7 @@ def load_state_dict_strictly(module: nn.Module, tensors: Mapping[str, Tensor], s
         raise InputError(
             f"{source} does not fit: {key!r} has shape {list(tensors[key].shape)}, not {list(own[key].shape)}"
         )
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors, assign=True)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -137,3 +137,18 @@ def test_confidence_grows_with_inliers_and_stays_in_range() -> None:
 def test_wrong_distance_raises() -> None:
     with pytest.raises(ValueError, match="-2"):
         MatchingConfig(distance=-2.0)
+
+
+def test_depth_map_that_knows_nothing_is_said(
+    method: FeatureMatching, features: tuple[ImageFeatures, ImageFeatures], truth: Pose
+) -> None:
+    blind = with_view(features[0], depth=torch.zeros(48, 64))
+    estimate = method.relative_pose(blind, features[1])
+    assert bool(estimate.success) and not estimate.details[0].metric
+    assert "depth map" in estimate.details[0].scale_source and errors(estimate, truth)[0] < 1
+
+
+def test_depth_and_distance_contradict(features: tuple[ImageFeatures, ImageFeatures], method: FeatureMatching) -> None:
+    both = FeatureMatching(method.features, MatchingConfig(distance=1.0))
+    with pytest.raises(ValueError, match="leave one out"):
+        both.relative_pose(*features)

@@ -105,7 +105,7 @@ def test_strict_loading_names_the_first_problem() -> None:
     module = nn.Linear(2, 3)
     good = {k: torch.zeros_like(v) for k, v in module.state_dict().items()}
     load_state_dict_strictly(module, good, "x")
-    assert module.weight.eq(0).all()
+    assert module.weight.eq(0).all() and module.weight.requires_grad
     for state, message in (
         ({"weight": good["weight"]}, "1 tensors are missing, the first is 'bias'"),
         ({**good, "extra": torch.zeros(1)}, "unexpected tensors, the first is 'extra'"),

@@ -83,7 +83,8 @@ class MicKey:
         """
         weights = load_weights(resolve_weights(source, offline=offline), method=cls.name)
         config = MicKeyConfig.from_dict(weights.config["network"])
-        network = MicKeyNetwork(dataclasses.replace(config, precision=precision))
+        with torch.device("meta"):  # 300 million random numbers that the next line would throw away
+            network = MicKeyNetwork(dataclasses.replace(config, precision=precision))
         load_state_dict_strictly(network, weights.tensors, source=str(weights.path))
         solver = SolverConfig(**weights.config.get("solver", {}))
         model = cls(network, solver, PolishConfig() if polish else None, weights.weights_id)

@@ -42,6 +42,8 @@ def test_save_and_load_is_bit_equal(model: MicKey, tmp_path: Path) -> None:
     again = MicKey.from_pretrained(tmp_path / "weights")
     assert again.weights_id == identity and again.solver == model.solver
     assert again.network.config == model.network.config
+    assert not any(p.requires_grad for p in again.network.backbone.parameters())
+    assert all(p.requires_grad for p in again.network.depth_head.parameters())
     view0, view1 = photo(224, 168), photo(224, 168, 1)
     before, after = model.relative_pose(view0, view1, seed=1), again.relative_pose(view0, view1, seed=1)
     assert torch.equal(before.pose.R, after.pose.R) and torch.equal(before.pose.t, after.pose.t)
