@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.geometry import Pose
-from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
+from metriloc.io import InputError
+from metriloc.io.weights import Weights, load_state_dict_strictly, load_weights, resolve_weights, save_weights
 from metriloc.methods.mickey.alternatives import SCALE_SOURCE
 from metriloc.methods.mickey.matching import scored_match_probabilities
 from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision, keypoints
@@ -82,11 +83,10 @@ class MicKey:
         the weights where they are missing.
         """
         weights = load_weights(resolve_weights(source, offline=offline), method=cls.name)
-        config = MicKeyConfig.from_dict(weights.config["network"])
+        config, solver = _read_configs(weights)
         with torch.device("meta"):  # 300 million random numbers that the next line would throw away
             network = MicKeyNetwork(dataclasses.replace(config, precision=precision))
         load_state_dict_strictly(network, weights.tensors, source=str(weights.path))
-        solver = SolverConfig(**weights.config.get("solver", {}))
         model = cls(network, solver, PolishConfig() if polish else None, weights.weights_id)
         return model.to(device)
 
@@ -175,6 +175,18 @@ class MicKey:
         )
         timings["polish"] = time.perf_counter() - start
         return refined.pose
+
+
+def _read_configs(weights: Weights) -> tuple[MicKeyConfig, SolverConfig]:
+    network, solver = weights.config.get("network"), weights.config.get("solver", {})
+    if not isinstance(network, dict) or not isinstance(solver, dict):
+        raise InputError(
+            f"'{weights.path}' holds no MicKey configuration: its config.json needs 'network' and 'solver'"
+        )
+    try:
+        return MicKeyConfig.from_dict(network), SolverConfig(**solver)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"'{weights.path}' holds a wrong MicKey configuration: {error}") from error
 
 
 def _details(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,3 +165,14 @@ def test_alternatives_fail_with_a_reason(model: MicKey, solver: Callable[..., Po
     estimate = solver(model, tiny, tiny)
     assert not bool(estimate.success) and estimate.reasons == ("too_few_matches",)
     assert torch.isnan(estimate.pose.t).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"network": None}, {"network": []}, {"network": {"colour": 3}}, {"solver": {"colour": 3}}, {"solver": 1}]
+)
+def test_wrong_configurations_are_one_sentence(model: MicKey, wrong: dict[str, object], tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **wrong}))
+    with pytest.raises(InputError, match="configuration"):
+        MicKey.from_pretrained(tmp_path)
