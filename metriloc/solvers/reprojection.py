@@ -1,10 +1,10 @@
-"""Polish: refine a metric relative pose by reprojection error, with the depths of both images as soft priors.
+"""Polish: refine a metric relative pose by the reprojection error in both images, with their depths as soft priors.
 
 Kabsch trusts depths and pixels alike, but pixels are far more exact; that is why MicKey's rotations are coarse (the
-paper names it as a limitation). Here each match is one point that slides along its ray in image 0. Its residuals: the
-pixels where image 1 sees it, and how far its depth in each camera is, as a ratio, from the depth measured there. So
-wrong depths no longer bend the rotation, while their median still fixes the metres. The depths are eliminated from the
-normal equations (a 1x1 Schur complement a match); what is left is a 6x6 system.
+paper names it as a limitation). Here each match is one free point. Its residuals: the pixels where either image sees
+it, and how far its depth in each camera is, as a ratio, from the depth measured there. So wrong depths no longer bend
+the rotation, while their median still fixes the metres. The points are eliminated from the normal equations (a 3x3
+Schur complement a match); what is left is a 6x6 system.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from metriloc.solvers.robust import scaled_barron
 _MIN_MATCHES = 4
 _START_DAMPING, _MIN_DAMPING, _MAX_DAMPING = 1e-4, 1e-9, 1e6
 _CONVERGED = 1e-7  # relative decrease of the cost
-_BEHIND = 1e6  # squared residual, in sigmas, of a point behind camera 1: it must never pay to go there
+_BEHIND = 1e6  # squared residual, in sigmas, of a point behind a camera: it must never pay to go there
 _SINGULAR = 1e-10  # smallest eigenvalue of the system scaled to unit diagonal: collinear points give 1e-16
 
 
@@ -72,10 +72,10 @@ def polish(
     _check(pose, uv0, depth0, uv1, depth1)
     config = config or PolishConfig()
     start = pose.to(torch.float64)
-    problem, log_depth = _problem(start, (uv0, uv1), (depth0, depth1), cameras, config)
-    if len(log_depth) < _MIN_MATCHES or not bool(start.is_finite()):
+    problem, xyz0 = _problem(start, (uv0, uv1), (depth0, depth1), cameras, config)
+    if len(xyz0) < _MIN_MATCHES or not bool(start.is_finite()):
         return Polished(pose, float("nan"), float("nan"), False)
-    refined, before, after = _minimise(problem, start, log_depth, config.iterations)
+    refined, before, after = _minimise(problem, start, xyz0, config.iterations)
     if not _observable(problem, *refined):
         return Polished(pose, before, before, False)
     return Polished(refined[0].to(pose.dtype), before, after, True)
@@ -83,49 +83,47 @@ def polish(
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The matches in use. ray: at unit depth, camera 0. sigma: pixels, of each match. log_depth: measured, 0 and 1."""
+    """The matches in use; pairs are (image 0, image 1). log_depth: measured, with 0 where ``has_depth`` is False."""
 
-    ray: Float[Tensor, "N 3"]
-    uv1: Float[Tensor, "N 2"]
-    camera1: Camera
-    sigma: Float[Tensor, " N"]
+    uv: tuple[Float[Tensor, "N 2"], Float[Tensor, "N 2"]]
+    cameras: tuple[Camera, Camera]
     log_depth: tuple[Float[Tensor, " N"], Float[Tensor, " N"]]
     has_depth: tuple[Bool[Tensor, " N"], Bool[Tensor, " N"]]
-    log_depth_sigma: float
-    robust_scale: float
+    config: PolishConfig
 
-    def residuals(self, pose: Pose, log_depth: Tensor) -> tuple[Tensor, Tensor]:
-        """Four residuals a match in sigmas (pixels in image 1, log-depth 1, log-depth 0), the points in camera 1."""
-        xyz1 = pose.transform(self.ray * log_depth.exp()[:, None])
-        uv1, _ = self.camera1.project(xyz1)
-        pixel = (uv1 - self.uv1) / self.sigma[:, None]
-        log_z1 = xyz1[:, 2].clamp(min=MIN_DEPTH).log()
-        depth = [
-            torch.where(has, z - measured, torch.zeros_like(z)) / self.log_depth_sigma
-            for has, z, measured in zip(self.has_depth[::-1], (log_z1, log_depth), self.log_depth[::-1], strict=True)
+    def residuals(self, pose: Pose, xyz0: Tensor) -> tuple[Tensor, Tensor]:
+        """Six residuals a match in sigmas: pixels 0 and 1 (two each), log-depths 0 and 1; the points in camera 1."""
+        xyz1 = pose.transform(xyz0)
+        parts = []
+        for xyz, camera, uv in zip((xyz0, xyz1), self.cameras, self.uv, strict=True):
+            parts.append((camera.project(xyz)[0] - uv) / self.config.pixel_sigma)
+        for xyz, has, measured in zip((xyz0, xyz1), self.has_depth, self.log_depth, strict=True):
+            ratio = xyz[:, 2].clamp(min=MIN_DEPTH).log() - measured
+            parts.append(torch.where(has, ratio, torch.zeros_like(ratio))[:, None] / self.config.log_depth_sigma)
+        return torch.cat(parts, -1), xyz1
+
+    def robust(self, residual: Tensor, xyz0: Tensor, xyz1: Tensor) -> tuple[Tensor, Tensor]:
+        """Total cost, and the weight of each residual. A match is one pixel error over both images."""
+        in_front = (xyz0[:, 2] > MIN_DEPTH) & (xyz1[:, 2] > MIN_DEPTH)
+        pixel = residual[:, :4].square().sum(-1)
+        square = torch.stack([pixel, *residual[:, 4:].square().unbind(-1)], -1)
+        square[:, 0] = torch.where(in_front, pixel, torch.full_like(pixel, _BEHIND))
+        value, weight, _ = scaled_barron(square, 0.0, self.config.robust_scale)
+        used = torch.stack([*[in_front] * 4, self.has_depth[0] & in_front, self.has_depth[1] & in_front], -1)
+        return value.sum(), torch.cat([weight[:, :1].expand(-1, 4), weight[:, 1:]], -1) * used
+
+    def jacobians(self, pose: Pose, xyz0: Tensor, xyz1: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the residuals: with respect to the left update [t, w] of the pose, and to the point in camera 0."""
+        J_uv = [
+            camera.J_project(xyz)[0] / self.config.pixel_sigma
+            for xyz, camera in zip((xyz0, xyz1), self.cameras, strict=True)
         ]
-        return torch.cat([pixel, torch.stack(depth, -1)], -1), xyz1
-
-    def robust(self, residual: Tensor, xyz1: Tensor) -> tuple[Tensor, Tensor]:
-        """Total cost, and the weight of each residual."""
-        in_front = xyz1[:, 2] > MIN_DEPTH
-        square = torch.stack([residual[:, :2].square().sum(-1), *residual[:, 2:].square().unbind(-1)], -1)
-        square[:, 0] = torch.where(in_front, square[:, 0], torch.full_like(square[:, 0], _BEHIND))
-        value, weight, _ = scaled_barron(square, 0.0, self.robust_scale)
-        weight = torch.cat([weight[:, :1], weight], -1)  # both pixel coordinates share one weight
-        has1, has0 = self.has_depth[1] & in_front, self.has_depth[0]
-        return value.sum(), weight * torch.stack([in_front, in_front, has1, has0], -1)
-
-    def jacobians(self, pose: Pose, xyz1: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the residuals: with respect to the left update [t, w] of the pose, and to the log-depth in image 0."""
-        J_point = torch.cat(
-            [self.camera1.J_project(xyz1)[0] / self.sigma[:, None, None], xyz1.new_zeros(len(xyz1), 1, 3)], -2
-        )
-        J_point[:, 2, 2] = 1 / (xyz1[:, 2].clamp(min=MIN_DEPTH) * self.log_depth_sigma)
-        # the point is R ray e^s + t, so it moves along itself, seen from where the ray starts
-        J_pose, J_log = J_point @ J_transform(xyz1), (J_point @ (xyz1 - pose.t)[..., None]).squeeze(-1)
-        own_depth = torch.full_like(J_log[:, :1], 1 / self.log_depth_sigma)
-        return torch.cat([J_pose, torch.zeros_like(J_pose[:, :1])], 1), torch.cat([J_log, own_depth], -1)
+        J_log = [xyz.new_zeros(len(xyz), 1, 3) for xyz in (xyz0, xyz1)]
+        for J, xyz in zip(J_log, (xyz0, xyz1), strict=True):
+            J[:, 0, 2] = 1 / (xyz[:, 2].clamp(min=MIN_DEPTH) * self.config.log_depth_sigma)
+        in_camera1 = torch.cat([torch.zeros_like(J_uv[0]), J_uv[1], torch.zeros_like(J_log[0]), J_log[1]], -2)
+        in_camera0 = torch.cat([J_uv[0], torch.zeros_like(J_uv[1]), J_log[0], torch.zeros_like(J_log[1])], -2)
+        return in_camera1 @ J_transform(xyz1), in_camera0 + in_camera1 @ pose.R
 
 
 def _check(pose: Pose, uv0: Tensor, depth0: Tensor, uv1: Tensor, depth1: Tensor) -> None:
@@ -142,7 +140,7 @@ def _problem(
     start: Pose, uvs: tuple[Tensor, Tensor], depths: tuple[Tensor, Tensor], cameras: tuple[Camera, Camera],
     config: PolishConfig,
 ) -> tuple[_Problem, Tensor]:  # fmt: skip
-    """The usable matches and the log-depths (camera 0) to start from."""
+    """The usable matches and the points (camera 0) to start from: on the ray of image 0, at its depth if it has one."""
     camera0, camera1 = (camera.to(torch.float64) for camera in cameras)
     uv0, uv1 = (uv.double() for uv in uvs)
     depth0, depth1 = (depth.double() for depth in depths)
@@ -153,30 +151,26 @@ def _problem(
     first = torch.where(has0, depth0, back)
     usable = valid0 & torch.isfinite(uv0).all(-1) & torch.isfinite(uv1).all(-1)
     usable &= (has0 | has1) & torch.isfinite(first) & (first > MIN_DEPTH)
-    first, has0, has1 = first[usable], has0[usable], has1[usable]
-    ray, log1 = ray0[usable], depth1[usable].clamp(min=MIN_DEPTH).log()
-    # a pixel of noise in image 0 is about (f1 z0) / (f0 z1) pixels in image 1: both images are equally noisy
-    z1 = start.transform(ray * first[:, None])[:, 2].clamp(min=MIN_DEPTH)
-    magnification = (camera1.f.mean() / camera0.f.mean() * first / z1).clamp(0.25, 4)
-    sigma = config.pixel_sigma * (1 + magnification.square()).sqrt()
-    logs = (torch.where(has0, first.log(), torch.zeros_like(first)), torch.where(has1, log1, torch.zeros_like(log1)))
-    problem = _Problem(
-        ray, uv1[usable], camera1, sigma, logs, (has0, has1), config.log_depth_sigma, config.robust_scale
-    )
-    return problem, first.log()
+    has0, has1 = has0[usable], has1[usable]
+    logs = [
+        torch.where(has, depth[usable].clamp(min=MIN_DEPTH).log(), torch.zeros_like(depth[usable]))
+        for has, depth in ((has0, depth0), (has1, depth1))
+    ]
+    problem = _Problem((uv0[usable], uv1[usable]), (camera0, camera1), (logs[0], logs[1]), (has0, has1), config)
+    return problem, ray0[usable] * first[usable, None]
 
 
 _State = tuple[Pose, Tensor]
 
 
-def _minimise(problem: _Problem, pose: Pose, log_depth: Tensor, iterations: int) -> tuple[_State, float, float]:
+def _minimise(problem: _Problem, pose: Pose, xyz0: Tensor, iterations: int) -> tuple[_State, float, float]:
     """Levenberg-Marquardt: the best state, the cost at the start and at the end."""
-    state = pose, log_depth
-    before = cost = float(problem.robust(*problem.residuals(*state))[0])
+    state = pose, xyz0
+    before = cost = _cost(problem, *state)
     damping = _START_DAMPING
     for _ in range(iterations):
         candidate = _step(problem, *state, damping)
-        new_cost = float(problem.robust(*problem.residuals(*candidate))[0]) if candidate is not None else float("inf")
+        new_cost = _cost(problem, *candidate) if candidate is not None else float("inf")
         if candidate is not None and new_cost < cost:
             converged = cost - new_cost < _CONVERGED * cost
             state, cost, damping = candidate, new_cost, max(damping / 10, _MIN_DAMPING)
@@ -189,31 +183,49 @@ def _minimise(problem: _Problem, pose: Pose, log_depth: Tensor, iterations: int)
     return state, before, cost
 
 
-def _system(problem: _Problem, pose: Pose, log_depth: Tensor, damping: float) -> tuple[Tensor, ...]:
-    """The 6x6 normal equations once the log-depths are eliminated, and what it takes to find those again."""
-    residual, xyz1 = problem.residuals(pose, log_depth)
-    _, weight = problem.robust(residual, xyz1)
-    J_pose, J_log = problem.jacobians(pose, xyz1)
+def _cost(problem: _Problem, pose: Pose, xyz0: Tensor) -> float:
+    residual, xyz1 = problem.residuals(pose, xyz0)
+    return float(problem.robust(residual, xyz0, xyz1)[0])
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """The 6x6 normal equations ``H``, ``g`` of the pose once the points are eliminated, and what finds those again:
+    ``to_points = -V^-1 [W^T, g_x]`` of each match."""
+
+    H: Float[Tensor, "6 6"]
+    g: Float[Tensor, " 6"]
+    to_points: Float[Tensor, "N 3 7"]
+
+
+def _system(problem: _Problem, pose: Pose, xyz0: Tensor, damping: float) -> _System:
+    residual, xyz1 = problem.residuals(pose, xyz0)
+    _, weight = problem.robust(residual, xyz0, xyz1)
+    J_pose, J_point = problem.jacobians(pose, xyz0, xyz1)
     weighted = weight[..., None] * J_pose
-    curvature = ((weight * J_log.square()).sum(-1) * (1 + damping)).clamp(min=1e-12)
-    mixed = (weighted * J_log[..., None]).sum(1)
-    gradient = (weight * J_log * residual).sum(-1)
-    H = torch.einsum("nri,nrj->ij", weighted, J_pose) - mixed.mT @ (mixed / curvature[:, None])
-    g = torch.einsum("nri,nr->i", weighted, residual) - mixed.mT @ (gradient / curvature)
-    return H, g, curvature, mixed, gradient
+    V = (weight[..., None] * J_point).mT @ J_point
+    diagonal = V.diagonal(dim1=-2, dim2=-1)
+    V = V + torch.diag_embed(damping * diagonal + 1e-12 * diagonal.sum(-1, keepdim=True) + 1e-12)
+    W = weighted.mT @ J_point
+    g_point = (J_point.mT @ (weight * residual)[..., None]).squeeze(-1)
+    to_points = -torch.linalg.solve_ex(V, torch.cat([W.mT, g_point[..., None]], -1))[0]
+    H = torch.einsum("nri,nrj->ij", weighted, J_pose) + (W @ to_points[..., :6]).sum(0)
+    g = torch.einsum("nri,nr->i", weighted, residual) + (W @ to_points[..., 6:]).sum(0).squeeze(-1)
+    return _System(H, g, to_points)
 
 
-def _step(problem: _Problem, pose: Pose, log_depth: Tensor, damping: float) -> _State | None:
-    H, g, curvature, mixed, gradient = _system(problem, pose, log_depth, damping)
-    step = damped_step(H, g, damping)
+def _step(problem: _Problem, pose: Pose, xyz0: Tensor, damping: float) -> _State | None:
+    system = _system(problem, pose, xyz0, damping)
+    step = damped_step(system.H, system.g, damping)
     if not bool(step.ok):
         return None
-    return Pose.from_tangent(step.delta) @ pose, log_depth - (gradient + mixed @ step.delta) / curvature
+    moved = system.to_points @ torch.cat([step.delta, step.delta.new_ones(1)])
+    return Pose.from_tangent(step.delta) @ pose, xyz0 + moved
 
 
-def _observable(problem: _Problem, pose: Pose, log_depth: Tensor) -> bool:
+def _observable(problem: _Problem, pose: Pose, xyz0: Tensor) -> bool:
     """Whether the matches fix all six parameters."""
-    H = _system(problem, pose, log_depth, 0.0)[0]
+    H = _system(problem, pose, xyz0, 0.0).H
     scale = H.diagonal().clamp(min=1e-30).rsqrt()
     normalised = scale[:, None] * H * scale
     return bool(torch.isfinite(normalised).all()) and float(torch.linalg.eigvalsh(normalised)[0]) > _SINGULAR

@@ -64,40 +64,45 @@ def test_jacobians_are_the_derivatives(generator, model):
     uv0, depth0, uv1, depth1 = noisy(generator, matches)
     depth0[0], depth1[1] = 0, torch.nan  # one match with a depth in one image only, each way
     start = moved(truth, 0.1, 0.05, -0.1, 0.02, 0.03, -0.02)
-    problem, log_depth = reprojection._problem(start, (uv0, uv1), (depth0, depth1), cameras, PolishConfig())
-    assert len(log_depth) == 12
-    log_depth = log_depth + 0.1 * torch.randn(12, generator=generator, dtype=torch.float64)
-    weight = problem.robust(*problem.residuals(start, log_depth))[1]
-    assert weight[0, 3] == 0 and weight[1, 2] == 0 and (weight == 0).sum() == 2
-    J_pose, J_log = problem.jacobians(start, problem.residuals(start, log_depth)[1])
+    problem, xyz0 = reprojection._problem(start, (uv0, uv1), (depth0, depth1), cameras, PolishConfig())
+    assert len(xyz0) == 12
+    xyz0 = xyz0 + 0.1 * torch.randn(12, 3, generator=generator, dtype=torch.float64)
+    residual, xyz1 = problem.residuals(start, xyz0)
+    weight = problem.robust(residual, xyz0, xyz1)[1]
+    assert weight[0, 4] == 0 and weight[1, 5] == 0 and (weight == 0).sum() == 2
+    J_pose, J_point = problem.jacobians(start, xyz0, xyz1)
     step = 1e-6
     for k in range(6):
         delta = torch.zeros(6, dtype=torch.float64)
         delta[k] = step
-        upper, lower = (problem.residuals(Pose.from_tangent(d) @ start, log_depth)[0] for d in (delta, -delta))
+        upper, lower = (problem.residuals(Pose.from_tangent(d) @ start, xyz0)[0] for d in (delta, -delta))
         measured = torch.where(weight > 0, (upper - lower) / (2 * step), J_pose[..., k])
         torch.testing.assert_close(J_pose[..., k], measured, rtol=1e-5, atol=1e-5)
-    upper, lower = (problem.residuals(start, log_depth + d)[0] for d in (step, -step))
-    measured = torch.where(weight > 0, (upper - lower) / (2 * step), J_log)
-    torch.testing.assert_close(J_log, measured, rtol=1e-5, atol=1e-5)
+    for k in range(3):
+        delta = torch.zeros(3, dtype=torch.float64)
+        delta[k] = step
+        upper, lower = (problem.residuals(start, xyz0 + d)[0] for d in (delta, -delta))
+        measured = torch.where(weight > 0, (upper - lower) / (2 * step), J_point[..., k])
+        torch.testing.assert_close(J_point[..., k], measured, rtol=1e-5, atol=1e-5)
 
 
 def test_elimination_equals_the_full_system(generator):
-    """The 6x6 step with the log-depths eliminated is the step of the whole (6 + N) system."""
+    """The 6x6 step with the points eliminated is the step of the whole (6 + 3 N) system."""
     cameras = camera(), camera()
     truth, *matches = scene(generator, cameras, 10)
     start = moved(truth, 0.1, 0.05, -0.1, 0.02, 0.03, -0.02)
     uv0, depth0, uv1, depth1 = noisy(generator, matches)
-    problem, log_depth = reprojection._problem(start, (uv0, uv1), (depth0, depth1), cameras, PolishConfig())
-    residual, xyz1 = problem.residuals(start, log_depth)
-    weight = problem.robust(residual, xyz1)[1].reshape(-1)
-    J_pose, J_log = problem.jacobians(start, xyz1)
-    J = torch.cat([J_pose.reshape(-1, 6), torch.block_diag(*J_log[..., None])], -1)
+    problem, xyz0 = reprojection._problem(start, (uv0, uv1), (depth0, depth1), cameras, PolishConfig())
+    residual, xyz1 = problem.residuals(start, xyz0)
+    weight = problem.robust(residual, xyz0, xyz1)[1].reshape(-1)
+    J_pose, J_point = problem.jacobians(start, xyz0, xyz1)
+    J = torch.cat([J_pose.reshape(-1, 6), torch.block_diag(*J_point)], -1)
     full = -torch.linalg.solve(J.mT @ (weight[:, None] * J), J.mT @ (weight * residual.reshape(-1)))
-    H, g, curvature, mixed, gradient = reprojection._system(problem, start, log_depth, 0.0)
-    delta = -torch.linalg.solve(H, g)
-    torch.testing.assert_close(delta, full[:6], rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(-(gradient + mixed @ delta) / curvature, full[6:], rtol=1e-9, atol=1e-12)
+    system = reprojection._system(problem, start, xyz0, 0.0)
+    delta = -torch.linalg.solve(system.H, system.g)
+    torch.testing.assert_close(delta, full[:6], rtol=1e-6, atol=1e-9)
+    points = system.to_points @ torch.cat([delta, delta.new_ones(1)])
+    torch.testing.assert_close(points.reshape(-1), full[6:], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("model", MODELS)
