@@ -2,8 +2,10 @@
 
     python benchmarks/mickey_solver.py [--repeats 5] [--threads 2]
 
-720x540 defaults: 51 x 38 cells, 1,938 keypoints, 128-dim descriptors, Q = 20, J = 100, S = 2,048. Peak extra memory is
-the growth of the resident set's high-water mark in a process of its own, one for each version.
+720x540 defaults: 51 x 38 cells, 1,938 keypoints, 128-dim descriptors, Q = 20, J = 100, S = 2,048. Calls of the two
+versions alternate, so that other load meets both; still, trust the ratio only where the load printed before and after
+is near zero or near that of this program. Peak extra memory is the growth of the resident set's high-water mark in a
+process of its own, one for each version.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import multiprocessing
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -26,6 +29,7 @@ from metriloc.methods.mickey.solver import SolverConfig, solve
 GRID, BORDER, CHANNELS = (51, 38), 3, 128
 CONFIG = SolverConfig()
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Versions = dict[str, Callable[[Inputs, int], Tensor]]
 
 
 def make_inputs() -> Inputs:
@@ -97,15 +101,16 @@ def kabsch_plain(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     return R, b[:, 0] - (R @ a.mT)[..., 0]
 
 
-def seconds(function: Callable[[Inputs, int], Tensor], inputs: Inputs, repeats: int) -> float:
-    """Median wall time of a call."""
-    function(inputs, 0)
-    times = []
-    for seed in range(repeats):
-        start = time.perf_counter()
-        function(inputs, seed)
-        times.append(time.perf_counter() - start)
-    return sorted(times)[len(times) // 2]
+def seconds(versions: Versions, inputs: Inputs, repeats: int) -> dict[str, float]:
+    """Median wall time of a call of each version, calls alternating."""
+    times: dict[str, list[float]] = {name: [] for name in versions}
+    for seed in range(-1, repeats):
+        for name, function in versions.items():
+            start = time.perf_counter()
+            function(inputs, max(seed, 0))
+            if seed >= 0:  # the first round warms up
+                times[name].append(time.perf_counter() - start)
+    return {name: sorted(found)[repeats // 2] for name, found in times.items()}
 
 
 def peak_megabytes(name: str, threads: int, queue: multiprocessing.Queue[float]) -> None:
@@ -146,10 +151,12 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     inputs = make_inputs()
     print(f"{datetime.date.today()}, {platform.processor() or platform.machine()}, torch {torch.__version__}, ", end="")
-    print(f"{arguments.threads} threads, median of {arguments.repeats}")
-    times = {name: seconds(f, inputs, arguments.repeats) for name, f in (("dense", dense), ("ours", ours))}
+    print(f"{arguments.threads} threads, median of {arguments.repeats}, load {os.getloadavg()[0]:.1f}", end="")
+    versions: Versions = {"dense": dense, "ours": ours}
+    times = seconds(versions, inputs, arguments.repeats)
+    print(f" -> {os.getloadavg()[0]:.1f}")
     peaks = {name: measured_peak(name, arguments.threads) for name in times}
-    errors = {name: float((f(inputs, 0) - inputs[6]).norm()) for name, f in (("dense", dense), ("ours", ours))}
+    errors = {name: float((f(inputs, 0) - inputs[6]).norm()) for name, f in versions.items()}
     for name in times:
         print(
             f"{name:<6} {times[name]:8.3f} s   peak extra {peaks[name]:7.0f} MB   error of t {100 * errors[name]:.2f} cm"

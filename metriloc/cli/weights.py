@@ -12,14 +12,8 @@ import torch
 import tyro
 
 from metriloc.io import InputError, read_text
-from metriloc.io.download import Progress, cache_folder, fetch, file_sha256
-from metriloc.io.weights import (
-    PUBLISHED,
-    TENSORS,
-    extract_members,
-    load_state_dict_strictly,
-    read_checkpoint,
-)
+from metriloc.io.download import SUMS, Progress, cache_folder, extract_members, fetch, file_sha256
+from metriloc.io.weights import PUBLISHED, TENSORS, load_state_dict_strictly, read_checkpoint, require_finite
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.checkpoint import (
     config_from_weights,
@@ -30,9 +24,7 @@ from metriloc.methods.mickey.checkpoint import (
 from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.solver import SolverConfig
 
-NEEDS_BACKBONE = (
-    "the release leaves out its backbone: give the official DINOv2 ViT-L/14 file (dinov2_vitl14_pretrain.pth)"
-)
+BACKBONE = "dinov2_vitl14_pretrain.pth"
 
 
 def weights_list() -> int:
@@ -56,7 +48,8 @@ def weights_get(
 
     Args:
         name: A name of ``metriloc weights list``.
-        backbone: The official DINOv2 ViT-L/14 file (raw .pth or transformers), which MicKey's release leaves out.
+        backbone: The official DINOv2 ViT-L/14 file (raw .pth or transformers), which MicKey's release leaves out; by
+            default dinov2_vitl14_pretrain.pth in the cache or where torch.hub keeps it, if there.
         backbone_heads: Attention heads of a backbone that is none of ViT-S, B and L.
         cache: Folder to put them in instead of METRILOC_CACHE.
         offline: Never ask the network; use what the cache holds.
@@ -64,23 +57,22 @@ def weights_get(
     known = {entry.name: entry for entry in PUBLISHED}
     if name not in known:
         raise InputError(f"there are no published weights {name!r}: one of {', '.join(known)}")
-    entry = known[name]
+    entry, root = known[name], cache or cache_folder()
+    target, folder = root / entry.name, root / "official"
+    if (target / TENSORS).is_file() and backbone is None:
+        print(f"{name} is here: {target}")
+        return 0
     print(f"{entry.name}: licence: {entry.licence}", file=sys.stderr)
-    folder = (cache or cache_folder()) / "official"
     for url, sha256, filename in entry.files:
         with _progress(filename) as progress:
             archive = fetch(url, folder / filename, sha256=sha256, offline=offline or None, progress=progress)
         if sha256 is None:
-            print(f"{filename}: SHA-256 {file_sha256(archive)} (the publisher gives none to compare)", file=sys.stderr)
+            note = f"the publisher gives none to compare; recorded in {SUMS} beside it"
+            print(f"{filename}: SHA-256 {file_sha256(archive)} ({note})", file=sys.stderr)
         if entry.members:
             extract_members(archive, entry.members, folder)
-    checkpoint = folder / entry.convert
-    target = (cache or cache_folder()) / entry.name
-    if backbone is None:
-        raise InputError(
-            f"'{checkpoint}' is here, but {NEEDS_BACKBONE}: metriloc weights get {name} --backbone dinov2_vitl14_pretrain.pth"
-        )
-    return weights_convert(checkpoint, target, folder / "config.yaml", backbone, backbone_heads)
+    command = f"metriloc weights get {name}" + (f" --cache '{cache}'" if cache is not None else "")
+    return _convert(folder / entry.convert, target, folder / "config.yaml", backbone, backbone_heads, command)
 
 
 def weights_convert(
@@ -96,13 +88,33 @@ def weights_convert(
         checkpoint: mickey.ckpt or mickey_sc.ckpt.
         out: Folder for config.json and model.safetensors.
         config: The YAML released with it; by default config.yaml or the checkpoint's name beside it, if there.
-        backbone: The DINOv2 weights: official .pth, or transformers' file or folder.
+        backbone: The DINOv2 weights: official .pth, or transformers' file or folder; by default
+            dinov2_vitl14_pretrain.pth beside the checkpoint, in the cache or where torch.hub keeps it, if there.
         backbone_heads: Attention heads of a backbone that is none of ViT-S, B and L.
     """
-    tensors = from_official(read_checkpoint(checkpoint), None if backbone is None else _read_backbone(backbone))
+    command = f"metriloc weights convert '{checkpoint}' --out '{out}'"
+    return _convert(checkpoint, out, config or _yaml_beside(checkpoint), backbone, backbone_heads, command)
+
+
+def _convert(
+    checkpoint: Path, out: Path, config: Path | None, backbone: Path | None, backbone_heads: int | None, command: str
+) -> int:
+    """command: what the user typed, for the sentence that says what else to type."""
+    official = read_checkpoint(checkpoint)
+    if backbone is None and not _holds_backbone(official):
+        backbone = _find_backbone(checkpoint.parent)
+        if backbone is None:
+            raise InputError(
+                f"'{checkpoint}' is here but holds no backbone, as released: get {BACKBONE} of DINOv2 "
+                f"(https://github.com/facebookresearch/dinov2), then: {command} --backbone {BACKBONE}"
+            )
+        print(f"backbone: {backbone}", file=sys.stderr)
+    tensors = from_official(official, None if backbone is None else _read_backbone(backbone))
+    require_finite(tensors, f"'{checkpoint}'")
     network_config, solver = config_from_weights(tensors, backbone_heads), SolverConfig()
-    config = config or _yaml_beside(checkpoint)
-    if config is not None:
+    if config is None:
+        print("no YAML beside the checkpoint: the settings of the released models are assumed", file=sys.stderr)
+    else:
         values = _read_yaml(config)
         network_config, solver = config_from_yaml(values, network_config.backbone), solver_config_from_yaml(values)
     with torch.device("meta"):
@@ -113,13 +125,26 @@ def weights_convert(
     return 0
 
 
+def _holds_backbone(official: Mapping[str, Any]) -> bool:
+    tensors = official.get("state_dict", official)
+    # what is no table of names is refused by from_official, with a better sentence than ours
+    return not isinstance(tensors, Mapping) or any("dinov2" in str(key) for key in tensors)
+
+
+def _find_backbone(beside: Path) -> Path | None:
+    folders = (beside, cache_folder() / "official", Path(torch.hub.get_dir()) / "checkpoints")
+    return next((folder / BACKBONE for folder in folders if (folder / BACKBONE).is_file()), None)
+
+
 def _read_backbone(path: Path) -> dict[str, Any]:
     if path.is_dir():
         files = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).is_file()]
         if not files:
             raise InputError(f"'{path}' holds neither model.safetensors nor pytorch_model.bin")
         path = files[0]
-    return read_checkpoint(path)
+    tensors = read_checkpoint(path)
+    require_finite(tensors, f"'{path}'")
+    return tensors
 
 
 def _yaml_beside(checkpoint: Path) -> Path | None:
@@ -134,7 +159,9 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
         raise InputError(f"'{path}' needs PyYAML: pip install \"metriloc[convert]\"") from error
     try:
         content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a 13th month; nested too deep
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"'{path}' holds no settings")

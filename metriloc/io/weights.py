@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import secrets
+import shutil
 import struct
 import warnings
 import zipfile
@@ -21,12 +23,14 @@ import torch
 from torch import Tensor, nn
 
 from metriloc.io.download import cache_folder, file_sha256, is_offline
-from metriloc.io.files import InputError, read_text, require_file, write_atomically
+from metriloc.io.files import InputError, prepare_output_folder, read_text, require_file, write_atomically
 from metriloc.version import __version__
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)
+_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".zip", ".json")
 # what torch's restricted unpickler raises on bytes that are no pickle, or only part of one
 _DAMAGE = (
     *(RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError, AssertionError),
@@ -89,35 +93,50 @@ def file_identity(path: Path) -> str:
 def save_weights(folder: str | Path, method: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Write a weights folder and return its weights id.
 
-    Both files are complete under temporary names before either takes its own; an older pair stays whole until then.
-    Raises InputError when the folder cannot be written.
+    Both files are complete under temporary names before either takes its own; an older pair stays whole until then, and
+    a pair torn between the two renames is refused by ``load_weights``. Raises InputError when the folder cannot be
+    written, and for tensors that ``load_weights`` would refuse (NaN, infinite).
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder = Path(folder)
-    temporary = folder / f".{secrets.token_hex(4)}.tmp"
+    require_finite(tensors, f"'{folder}' is not written: the model")
+    folder = prepare_output_folder(folder)
+    data, text = (folder / f".{secrets.token_hex(4)}.{kind}.tmp" for kind in ("tensors", "config"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
-        identity = file_identity(temporary)
+        save_file(_separate(tensors), data)
+        digest = file_sha256(data)
         content = {"method": method, "format_version": FORMAT_VERSION, "metriloc_version": __version__, **config}
-        text = json.dumps({**content, "sha256": file_sha256(temporary)}, indent=2, allow_nan=False) + "\n"
-        os.replace(temporary, folder / TENSORS)
-    except OSError as error:
-        raise InputError(f"'{folder}' cannot be written: {error.strerror or error}") from error
+        write_atomically(text, json.dumps({**content, "sha256": digest}, indent=2, allow_nan=False) + "\n")
+        shutil.copymode(text, data)  # safetensors makes files that only their owner can read
+        os.replace(data, folder / TENSORS)
+        os.replace(text, folder / CONFIG)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"'{folder}' cannot be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
-    write_atomically(folder / CONFIG, text)
-    return f"{method}-{identity}"
+        for temporary in (data, text):
+            temporary.unlink(missing_ok=True)
+    return f"{method}-{digest[:12]}"
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, none in the memory of another, which safetensors refuses."""
+    taken: set[int] = set()
+    separate = {}
+    for key, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        separate[key] = value.clone() if value.untyped_storage().data_ptr() in taken else value
+        taken.add(separate[key].untyped_storage().data_ptr())
+    return separate
 
 
 def load_weights(path: str | Path, method: str) -> Weights:
-    """Read a weights folder (or the ``model.safetensors`` in it), made for ``method``.
+    """Read a weights folder (or a safetensors file with its config.json beside it), made for ``method``.
 
     Raises InputError for anything missing, malformed, of another method or version, or not finite.
     """
     path = Path(path)
-    folder = path.parent if path.suffix == ".safetensors" else path
+    folder, name = (path.parent, path.name) if path.suffix == ".safetensors" else (path, TENSORS)
     if not folder.is_dir():
         raise InputError(f"'{path}' is not a weights folder with {CONFIG} and {TENSORS}")
     config = _read_config(folder / CONFIG)
@@ -127,9 +146,9 @@ def load_weights(path: str | Path, method: str) -> Weights:
         raise InputError(
             f"'{folder / CONFIG}' has format_version {config.get('format_version')!r}; this metriloc reads {FORMAT_VERSION}"
         )
-    file = require_file(folder / TENSORS)
+    file = require_file(folder / name)
     tensors = _read_safetensors(file)
-    _require_finite(tensors, file)
+    require_finite(tensors, f"'{file}'")
     digest = file_sha256(file)
     if config.get("sha256", digest) != digest:
         raise InputError(f"'{file}' is not the file that '{folder / CONFIG}' was written for (their SHA-256 differ)")
@@ -156,6 +175,16 @@ def load_state_dict_strictly(module: nn.Module, tensors: Mapping[str, Tensor], s
     module.load_state_dict(tensors, assign=True)
 
 
+def require_finite(tensors: Mapping[str, Any], source: str) -> None:
+    """InputError naming the first tensor that holds NaN or infinite values; what is no tensor is passed over."""
+    for key, value in tensors.items():
+        if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+            continue
+        wide = value.float() if value.is_floating_point() and value.itemsize == 1 else value  # float8 knows no isfinite
+        if not bool(torch.isfinite(wide).all()):
+            raise InputError(f"{source} holds NaN or infinite values in {key!r}")
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of somebody else: safetensors, or a pickle read with ``weights_only=True``, on the CPU.
 
@@ -167,7 +196,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; the errors below say enough
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # mapped, so that gigabytes are read once; the format before zip cannot be
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         # torch's own message advises weights_only=False, which would run whatever the file says
         raise InputError(f"'{path}' is not a checkpoint of plain tensors, and nothing else is loaded") from error
@@ -184,61 +214,30 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
     Published weights are looked for in the cache only (``metriloc weights get`` puts them there). Raises InputError,
     with the command that gets them, when there is nothing.
     """
-    path = Path(source)
-    if path.exists():
+    name, path = str(source), Path(source)
+    if name and _exists(path):
+        if path.name == CONFIG:
+            return path.parent
         if path.is_file() and path.suffix != ".safetensors":
             raise InputError(
                 f"'{path}' is not a metriloc weights folder; convert it: metriloc weights convert '{path}' --out FOLDER"
             )
         return path
-    name = str(source)
     if name in {entry.name for entry in PUBLISHED}:
         folder = cache_folder() / name
         if not (folder / TENSORS).is_file():
             raise InputError(f"the weights {name!r} are not here: metriloc weights get {name}")
         return folder
-    if name.count("/") == 1 and not path.is_absolute() and not name.startswith("."):
+    if _HUB_NAME.fullmatch(name) and path.suffix not in _FILE_SUFFIXES:
         return _from_hub(name, offline)
     raise InputError(f"there are no weights at '{name}': give a folder, or one of the names of: metriloc weights list")
 
 
-def extract_members(archive: Path, members: tuple[str, ...], folder: Path, max_bytes: int = 4 * 1024**3) -> list[Path]:
-    """Take files out of a zip by their bare names, whatever folders the archive puts them in.
-
-    Only the names asked for are written, straight into ``folder``, so that no path of the archive is ever used. Raises
-    InputError for a damaged archive, a missing or repeated member, and one over ``max_bytes``.
-    """
+def _exists(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(archive) as content:
-            entries = [entry for entry in content.infolist() if not entry.is_dir()]
-            if len(entries) > 1000:
-                raise InputError(f"'{archive}' holds {len(entries)} files; a weights archive has a few")
-            written = []
-            for name in members:
-                found = [entry for entry in entries if entry.filename.rsplit("/", 1)[-1] == name]
-                if len(found) != 1:
-                    raise InputError(f"'{archive}' holds {len(found)} files named {name!r}, not one")
-                if found[0].file_size > max_bytes:
-                    raise InputError(
-                        f"{name!r} in '{archive}' has {found[0].file_size} bytes; the limit is {max_bytes}"
-                    )
-                written.append(_extract(content, found[0], folder / name))
-            return written
-    except zipfile.BadZipFile as error:
-        raise InputError(f"'{archive}' is not a zip archive, or is damaged") from error
-
-
-def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Path:
-    part = target.with_name(target.name + ".part")
-    left = entry.file_size
-    with content.open(entry) as source, open(part, "wb") as file:
-        while chunk := source.read(1 << 20):
-            left -= len(chunk)
-            if left < 0:
-                raise InputError(f"{entry.filename!r} is longer than its archive says")
-            file.write(chunk)
-    os.replace(part, target)
-    return target
+        return path.exists()
+    except (OSError, ValueError):  # longer than a name can be, a NUL byte
+        return False
 
 
 def _from_hub(name: str, offline: bool | None) -> Path:
@@ -257,7 +256,9 @@ def _from_hub(name: str, offline: bool | None) -> Path:
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"the hub weights {name!r} could not be had: {reason}") from error
+        raise InputError(
+            f"the hub weights {name!r} could not be had, and there is no folder of that name: {reason}"
+        ) from error
     return Path(folder)
 
 
@@ -267,7 +268,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"'{path}' has {path.stat().st_size} bytes; a configuration has at most {MAX_CONFIG_BYTES}")
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # nested too deep
         if isinstance(error, InputError):
             raise
         raise InputError(f"'{path}' is not JSON: {error}") from error
@@ -284,9 +285,3 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"'{path}' is not a safetensors file, or is damaged: {error}") from error
-
-
-def _require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    for key, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise InputError(f"'{path}' holds NaN or infinite values in {key!r}")

@@ -29,13 +29,15 @@ def draw_without_replacement(
     arrivals are the set, in order of arrival.
 
     With fewer than ``count`` positive weights each set holds all of them (torch would add impossible categories).
+    Raises ValueError for weights that are negative, NaN or infinite.
     """
     if weights.ndim != 1 or count < 1 or num_sets < 1:
         raise ValueError(f"need weights [M], count and num_sets >= 1, got {list(weights.shape)}, {count}, {num_sets}")
-    positive = (weights > 0).nonzero().squeeze(-1)
-    if len(positive) <= count:
-        return positive.expand(num_sets, -1).clone()
-    num_heavy = _num_heavy(len(positive), count)
+    _check_weights(weights)
+    num_positive = int((weights > 0).sum())
+    if num_positive <= count:
+        return (weights > 0).nonzero().squeeze(-1).expand(num_sets, -1).clone()
+    num_heavy = _num_heavy(num_positive, count)
     heavy = weights.topk(num_heavy).indices
     rates = weights[heavy].double()
     rest = weights.double()
@@ -47,6 +49,15 @@ def draw_without_replacement(
     heavy_times = exponential.exponential_(generator=generator) / rates
     sets = [_first_arrivals(times, heavy, cumulated, light_rate, horizon, count, generator) for times in heavy_times]
     return torch.stack(sets)
+
+
+def _check_weights(weights: Tensor) -> None:
+    """An infinite weight would leave no finite horizon to search for, a NaN no order."""
+    if weights.numel() == 0:
+        return
+    low, high = (float(x) for x in weights.aminmax())
+    if not (low >= 0 and high < math.inf):
+        raise ValueError(f"weights must be finite and not negative, got values from {low:g} to {high:g}")
 
 
 def _num_heavy(num_positive: int, count: int) -> int:
@@ -120,8 +131,13 @@ def draw_minimal_sets(
 
     Independent draws by inverse CDF, of which the first ``size`` distinct ones are kept: the same law as drawing
     without replacement. Rows of which too few distinct ones came up go on with an exponential race over what is left.
-    Raises ValueError when a row has fewer than ``size`` positive weights.
+    Raises ValueError when a row has fewer than ``size`` positive weights, or weights negative, NaN or infinite.
     """
+    if weights.ndim != 2 or num_draws < 1 or size < 1:
+        raise ValueError(
+            f"need weights [Q, S], num_draws and size >= 1, got {list(weights.shape)}, {num_draws}, {size}"
+        )
+    _check_weights(weights)
     if bool(((weights > 0).sum(-1) < size).any()):
         raise ValueError(f"a minimal set of {size} needs as many positive weights in each row")
     cumulated = weights.double().cumsum(-1)
@@ -160,8 +176,14 @@ def residuals(pose: Pose, xyz0: Float[Tensor, "*b N 3"], xyz1: Float[Tensor, "*b
 
 def soft_inliers(residual: Float[Tensor, "*b N"], threshold: float) -> Float[Tensor, "*b"]:
     """Soft count of inliers, MicKey paper Eq. (5): ``sum sigmoid(beta (tau - r))`` with ``beta = 5 / tau``."""
-    beta = 5 / threshold
-    return torch.sigmoid(beta * (threshold - residual)).sum(-1)
+    return torch.sigmoid(_steepness(threshold) * (threshold - residual)).sum(-1)
+
+
+def _steepness(threshold: float) -> float:
+    """beta of the soft inlier count, 1/metres."""
+    if not threshold > 0:
+        raise ValueError(f"the soft-inlier threshold must be positive metres, got {threshold}")
+    return 5 / threshold
 
 
 def score_hypotheses(
@@ -171,12 +193,16 @@ def score_hypotheses(
 
     One matrix product a set and everything after it in place: the residuals of all sets never stand in memory at once.
     """
-    beta = 5 / threshold
+    if xyz0.shape != xyz1.shape or xyz0.ndim != 3 or len(poses.shape) != 2 or poses.shape[0] != len(xyz0):
+        raise ValueError(
+            f"need poses [Q, J] and points [Q, S, 3], got {list(poses.shape)}, {list(xyz0.shape)}, {list(xyz1.shape)}"
+        )
+    beta = _steepness(threshold)
     scores = []
     for q in range(len(xyz0)):
         R, t = poses.R[q], poses.t[q]
         difference = torch.baddbmm(t[..., None], R, xyz0[q].mT.expand(len(R), 3, -1))
-        difference -= xyz1[q].mT
+        difference -= xyz1[q].mT.contiguous()
         squared = difference.square_().sum(1)
         argument = squared.add_(_RESIDUAL_EPS).sqrt_().mul_(-beta).add_(beta * threshold)
         scores.append(argument.sigmoid_().sum(-1))

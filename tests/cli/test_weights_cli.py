@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -51,6 +54,15 @@ def release(shared: Callable[[str], Path], tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No backbone or weights that the developer has must make a test pass."""
+    monkeypatch.setenv("METRILOC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("METRILOC_OFFLINE", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
 def check_maps(folder: Path, io: dict[str, torch.Tensor]) -> None:
     model = MicKey.from_pretrained(folder)
     assert model.solver.num_hypotheses == 50  # from the YAML
@@ -71,13 +83,98 @@ def test_convert_gives_the_golden_network(
     check_maps(tmp_path / "ours", io)
 
 
-def test_convert_without_backbone_says_what_is_missing(
+def transformers_names(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """DINOv2's names -> those of transformers 4.x and of hub files; queries, keys and values apart."""
+    renamed = {}
+    for key, value in official.items():
+        for old, new in (
+            ("pos_embed", "embeddings.position_embeddings"),
+            ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+            ("blocks.", "encoder.layer."),
+            ("attn.proj", "attention.output.dense"),
+            ("ls1.gamma", "layer_scale1.lambda1"),
+            ("ls2.gamma", "layer_scale2.lambda1"),
+        ):
+            key = key.replace(old, new)
+        if key in ("cls_token", "mask_token"):
+            key = f"embeddings.{key}"
+        if key.startswith("norm."):
+            key = f"layer{key}"
+        if "attn.qkv" in key:
+            for part, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                renamed[key.replace("attn.qkv", f"attention.attention.{part}")] = third.contiguous()
+        else:
+            renamed[key] = value
+    return renamed
+
+
+@pytest.mark.parametrize(
+    "layout", ["transformers folder", "transformers file", "inside", "beside", "torch.hub", "cache"]
+)
+def test_every_way_to_the_backbone_gives_the_golden_network(
+    layout: str, release: Path, shared: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    official = torch.load(release / "dinov2.pth", weights_only=True)
+    name, arguments = "dinov2_vitl14_pretrain.pth", []
+    found = {
+        "beside": release / name,
+        "torch.hub": tmp_path / "torch" / "hub" / "checkpoints" / name,
+        "cache": tmp_path / "cache" / "official" / name,
+    }.get(layout)
+    if found is not None:
+        found.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(release / "dinov2.pth", found)
+    elif layout == "inside":
+        content = torch.load(release / "mickey.ckpt", weights_only=True)
+        prefix = "compute_matches.extractor.dinov2_vitl14."
+        content["state_dict"] |= {f"{prefix}{key}": value for key, value in official.items()}
+        torch.save(content, release / "mickey.ckpt")
+    else:
+        (tmp_path / "hf").mkdir()
+        file = tmp_path / "hf" / "model.safetensors"
+        save_file(transformers_names(official), file)
+        arguments = ["--backbone", file if layout.endswith("file") else file.parent]
+    assert run("convert", release / "mickey.ckpt", *arguments, "--backbone-heads", 4, "--out", tmp_path / "ours") == 0
+    assert (str(found) in capsys.readouterr().err) == (found is not None)  # what was picked up is said
+    check_maps(tmp_path / "ours", load_file(shared("golden/mickey/mickey_tiny_io.safetensors")))
+
+
+def test_convert_without_backbone_says_what_to_type(
     release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("convert", release / "mickey.ckpt", "--out", tmp_path / "ours") == 2
+    checkpoint, out = release / "mickey.ckpt", tmp_path / "ours"
+    assert run("convert", checkpoint, "--out", out) == 2
     message = capsys.readouterr().err
-    assert "DINOv2" in message and message.count("\n") == 1
+    assert message.count("\n") == 1 and "DINOv2" in message
+    assert f"metriloc weights convert '{checkpoint}' --out '{out}' --backbone dinov2_vitl14_pretrain.pth" in message
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("where", ["mickey.ckpt", "dinov2.pth"])
+def test_nan_weights_are_not_converted(
+    where: str, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(release / where, weights_only=True)
+    tensors = content.get("state_dict", content)
+    key = next(key for key, value in tensors.items() if value.is_floating_point() and value.ndim == 4)
+    tensors[key] = tensors[key] * torch.nan
+    torch.save(content, release / where)
+    arguments = [release / "mickey.ckpt", "--backbone", release / "dinov2.pth", "--backbone-heads", 4]
+    assert run("convert", *arguments, "--out", tmp_path / "ours") == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "NaN" in message and str(release / where) in message
     assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("text", ["MODEL: [", "- a\n- b\n", "d: 2020-13-45\n", "[" * 5000])
+def test_wrong_yaml_is_one_sentence(
+    text: str, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (release / "config.yaml").write_text(text)
+    arguments = [release / "mickey.ckpt", "--backbone", release / "dinov2.pth", "--backbone-heads", 4]
+    assert run("convert", *arguments, "--out", tmp_path / "ours") == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and str(release / "config.yaml") in message
 
 
 def test_wrong_files_are_one_sentence(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,32 +194,54 @@ def test_wrong_files_are_one_sentence(release: Path, tmp_path: Path, capsys: pyt
     assert not (tmp_path / "ours").exists()
 
 
-def test_get_downloads_unpacks_and_converts(
-    release: Path,
-    shared: Callable[[str], Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture()
+def published(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The release as a zip on a server of this machine, in place of the published addresses."""
     with zipfile.ZipFile(tmp_path / "mickey_weights.zip", "w") as archive:
         for name in ("mickey.ckpt", "config.yaml"):
             archive.write(release / name, f"mickey_weights/{name}")
 
-    def fetched(url: str, destination: Path, **_: Any) -> Path:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        destination.write_bytes((tmp_path / "mickey_weights.zip").read_bytes())
-        return destination
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
 
-    monkeypatch.setattr(command, "fetch", fetched)
-    monkeypatch.setenv("METRILOC_CACHE", str(tmp_path / "cache"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as http:
+        threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+        files = ((f"http://127.0.0.1:{http.server_port}/mickey_weights.zip", None, "mickey_weights.zip"),)
+        here = tuple(dataclasses.replace(entry, files=files) for entry in command.PUBLISHED)
+        monkeypatch.setattr(command, "PUBLISHED", here)
+        yield
+        http.shutdown()
+
+
+@pytest.mark.usefixtures("published")
+def test_get_downloads_unpacks_and_converts(
+    release: Path, shared: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("get", "mickey") == 2  # no backbone yet: the download is kept, and the sentence says what is missing
-    assert "--backbone" in capsys.readouterr().err
-    assert run("get", "mickey", "--backbone", release / "dinov2.pth", "--backbone-heads", 4) == 0
+    message = capsys.readouterr().err
+    assert "metriloc weights get mickey --backbone dinov2_vitl14_pretrain.pth" in message and "SHA-256" in message
+    assert (tmp_path / "cache" / "official" / "SHA256SUMS").read_text().endswith("  mickey_weights.zip\n")
+    arguments = ["--backbone", release / "dinov2.pth", "--backbone-heads", 4]
+    assert run("get", "mickey", *arguments, "--offline") == 0
     assert "non-commercial" in capsys.readouterr().err
     check_maps(tmp_path / "cache" / "mickey", load_file(shared("golden/mickey/mickey_tiny_io.safetensors")))
+    assert (
+        MicKey.from_pretrained("mickey").weights_id == MicKey.from_pretrained(tmp_path / "cache" / "mickey").weights_id
+    )
+    assert run("get", "mickey") == 0  # it is here
     assert run("list") == 0
     listed = capsys.readouterr().out
     assert "here" in listed and "metriloc weights get mickey_sc" in listed
+    assert run("get", "mickey_sc", *arguments) == 2  # this archive holds the other one alone
+    assert "mickey_sc.ckpt" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("published")
+def test_get_offline_says_which_file_goes_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("get", "mickey", "--offline", "--cache", tmp_path / "own") == 2
+    message = capsys.readouterr().err
+    assert "offline" in message and str(tmp_path / "own" / "official" / "mickey_weights.zip") in message
 
 
 def test_get_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
-import zipfile
+import stat
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from metriloc.io import InputError
 from metriloc.io.weights import (
     CONFIG,
     TENSORS,
-    extract_members,
     file_identity,
     load_state_dict_strictly,
     load_weights,
@@ -40,19 +38,77 @@ def test_round_trip_is_bit_equal(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "w").iterdir()} == {CONFIG, TENSORS}
 
 
-def test_interrupted_save_leaves_the_old_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("metriloc.io.weights.file_sha256", "during"), ("os.replace", "renaming"), ("json.dumps", "config")],
+)
+def test_interrupted_save_leaves_the_old_pair(
+    place: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_weights(tmp_path, "test", {}, STATE)
     before = load_weights(tmp_path, "test")
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "replace", stop)
+    monkeypatch.setattr(place, stop)
     with pytest.raises(KeyboardInterrupt):
         save_weights(tmp_path, "test", {}, {"a": torch.zeros(1)})
     monkeypatch.undo()
     assert load_weights(tmp_path, "test").weights_id == before.weights_id
     assert {p.name for p in tmp_path.iterdir()} == {CONFIG, TENSORS}
+
+
+def test_a_pair_torn_between_the_renames_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_weights(tmp_path, "test", {}, STATE)
+    replace = os.replace
+
+    def first_only(source: Path, target: Path) -> None:
+        if Path(target).name == CONFIG:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", first_only)
+    with pytest.raises(KeyboardInterrupt):
+        save_weights(tmp_path, "test", {}, {"a": torch.zeros(1)})
+    with pytest.raises(InputError, match="SHA-256"):
+        load_weights(tmp_path, "test")
+
+
+def test_saving_refuses_what_could_not_be_loaded(tmp_path: Path) -> None:
+    before = save_weights(tmp_path / "w", "test", {}, STATE)
+    for bad in (torch.tensor([1.0, torch.inf]), torch.tensor([complex(0, torch.nan)])):
+        with pytest.raises(InputError, match="'a'"):
+            save_weights(tmp_path / "w", "test", {}, {"a": bad})
+    assert load_weights(tmp_path / "w", "test").weights_id == before
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="a file is in the way"):
+        save_weights(tmp_path / "file", "test", {}, STATE)
+
+
+def test_tensors_that_share_memory_and_odd_types_are_saved(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).reshape(2, 3)
+    state = {"whole": whole, "row": whole[1], "turned": whole.mT, "tiny": torch.ones(2).to(torch.float8_e4m3fn)}
+    save_weights(tmp_path, "test", {}, state)
+    found = load_weights(tmp_path, "test").tensors
+    assert all(torch.equal(found[key].float(), value.float()) for key, value in state.items())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permission bits of POSIX")
+def test_both_files_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    save_weights(tmp_path / "w", "test", {}, STATE)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "any", *(tmp_path / "w").iterdir())}
+    assert len(modes) == 1
+
+
+def test_the_file_that_is_named_is_the_one_that_is_loaded(tmp_path: Path) -> None:
+    save_weights(tmp_path, "test", {}, STATE)
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"other\.safetensors"):
+        load_weights(tmp_path / "other.safetensors", "test")
+    with pytest.raises(InputError, match=r"absent\.safetensors' does not exist"):
+        load_weights(tmp_path / "absent.safetensors", "test")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +118,7 @@ def test_interrupted_save_leaves_the_old_pair(tmp_path: Path, monkeypatch: pytes
         ("no config", CONFIG),
         ("config no json", "not JSON"),
         ("config a list", "list"),
+        ("config too deep", "not JSON"),
         ("config too large", "bytes"),
         ("other method", "'pixloc'"),
         ("other version", "format_version"),
@@ -84,6 +141,8 @@ def test_damaged_folders_are_one_sentence(damage: str, message: str, tmp_path: P
         config.write_text("{")
     elif damage == "config a list":
         config.write_text("[]")
+    elif damage == "config too deep":
+        config.write_text("[" * 100_000)
     elif damage == "config too large":
         config.write_text(" " * (2 << 20))
     elif damage == "other version":
@@ -149,6 +208,9 @@ def test_truncated_checkpoint_and_other_content(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     torch.save(STATE, path)
     assert torch.equal(read_checkpoint(path)["a"], STATE["a"])
+    torch.save(STATE, path, _use_new_zipfile_serialization=False)  # as before torch 1.6
+    assert torch.equal(read_checkpoint(path)["a"], STATE["a"])
+    torch.save(STATE, path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(InputError, match="damaged"):
         read_checkpoint(path)
@@ -160,7 +222,7 @@ def test_truncated_checkpoint_and_other_content(tmp_path: Path) -> None:
 def test_resolving_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METRILOC_CACHE", str(tmp_path / "cache"))
     save_weights(tmp_path / "w", "test", {}, STATE)
-    assert resolve_weights(tmp_path / "w") == tmp_path / "w"
+    assert resolve_weights(tmp_path / "w") == resolve_weights(tmp_path / "w" / CONFIG) == tmp_path / "w"
     with pytest.raises(InputError, match="metriloc weights get mickey"):
         resolve_weights("mickey")
     save_weights(tmp_path / "cache" / "mickey", "mickey", {}, STATE)
@@ -168,8 +230,20 @@ def test_resolving_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "mickey.ckpt").write_bytes(b"x")
     with pytest.raises(InputError, match="metriloc weights convert"):
         resolve_weights(tmp_path / "mickey.ckpt")
-    with pytest.raises(InputError, match="metriloc weights list"):
-        resolve_weights("nothing-of-that-name")
+    # none of these is a hub name either
+    for name in (
+        "nothing-of-that-name",
+        "",
+        "a" * 5000,
+        "x\0y",
+        "~/w",
+        "a/b/c",
+        "https://x/y",
+        "weights/mickey.ckpt",
+        "A/..",
+    ):
+        with pytest.raises(InputError, match="metriloc weights list"):
+            resolve_weights(name)
 
 
 def test_hub_names_go_to_the_hub_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,37 +263,3 @@ def test_hub_names_go_to_the_hub_offline(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     with pytest.raises(InputError, match="someone/absent"):
         resolve_weights("someone/absent", offline=True)
-
-
-def archive(path: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as content:
-        for name, data in members.items():
-            content.writestr(name, data)
-    return path
-
-
-def test_zip_members_come_out_by_bare_name_only(tmp_path: Path) -> None:
-    path = archive(tmp_path / "a.zip", {"x/../../evil/mickey.ckpt": b"weights", "y/config.yaml": b"c", "/abs": b""})
-    (tmp_path / "out").mkdir()
-    written = extract_members(path, ("mickey.ckpt", "config.yaml"), tmp_path / "out")
-    assert [p.read_bytes() for p in written] == [b"weights", b"c"]
-    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
-        "a.zip",
-        "out/mickey.ckpt",
-        "out/config.yaml",
-    }
-
-
-def test_bad_archives(tmp_path: Path) -> None:
-    cases = [
-        ({"other": b""}, "0 files named"),
-        ({"a/mickey.ckpt": b"1", "b/mickey.ckpt": b"2"}, "2 files named"),
-        ({"mickey.ckpt": b"12345"}, "limit"),
-    ]
-    for members, message in cases:
-        path = archive(tmp_path / "a.zip", members)
-        with pytest.raises(InputError, match=message):
-            extract_members(path, ("mickey.ckpt",), tmp_path, max_bytes=4)
-    (tmp_path / "b.zip").write_bytes(io.BytesIO(b"no zip").getvalue())
-    with pytest.raises(InputError, match="not a zip"):
-        extract_members(tmp_path / "b.zip", ("x",), tmp_path)

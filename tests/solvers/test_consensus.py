@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
+from torch import Tensor
 
 from metriloc.geometry import Pose, so3_exp
 from metriloc.solvers import consensus
@@ -63,30 +64,62 @@ def test_ordered_draws_follow_the_sequential_law(
     assert not chi_square_ok(observed, sequence_law([0.45, 0.1, 0.2, 0.1, 0.15], 2))
 
 
-def test_inclusion_frequencies_equal_multinomial() -> None:
+def exponential_race(weights: Tensor, count: int, num_sets: int, generator: torch.Generator) -> Tensor:
+    """The law by another route: one exponential arrival time a category, the earliest are drawn."""
+    times = torch.empty(num_sets, len(weights), dtype=torch.float64).exponential_(generator=generator) / weights
+    return times.topk(count, largest=False).indices
+
+
+def multinomial(weights: Tensor, count: int, num_sets: int, generator: torch.Generator) -> Tensor:
+    return torch.multinomial(weights.expand(num_sets, -1), count, generator=generator)
+
+
+def counts_by_rank(drawn: Tensor, rank: Tensor) -> Tensor:
+    """How many of each set fall in each of 40 bins of like weight, and how many are light in all: [sets, 41]."""
+    counts = torch.zeros(len(drawn), 40, dtype=torch.float64)
+    counts.scatter_add_(1, rank[drawn] // 500, torch.ones(1, 1, dtype=torch.float64).expand(drawn.shape))
+    return torch.cat([counts, (rank[drawn] >= 4096).double().sum(1, keepdim=True)], 1)
+
+
+def same_means(a: Tensor, b: Tensor) -> bool:
+    """Whether the columns of two samples of sets have equal means, at level ALPHA over all columns."""
+    noise = (a.var(0) / len(a) + b.var(0) / len(b)).sqrt().clamp(min=1e-9)
+    return bool(((a.mean(0) - b.mean(0)).abs() / noise).max() < norm.isf(ALPHA / 2 / a.shape[1]))
+
+
+@pytest.mark.parametrize("twin", [multinomial, exponential_race])
+@pytest.mark.parametrize(
+    ("spread", "least_light"), [(0.0, 0.7), (1.5, 0.1), (4.0, 0.0)], ids=["even", "mixed", "steep"]
+)
+def test_inclusion_frequencies_equal_twins(
+    spread: float, least_light: float, twin: Callable[[Tensor, int, int, torch.Generator], Tensor]
+) -> None:
     generator = torch.Generator().manual_seed(2)
-    weights = torch.rand(6000, generator=generator) ** 6
-    repetitions, count = 600, 300
-    ours = draw_without_replacement(weights, count, repetitions, generator)
-    theirs = torch.multinomial(weights.expand(repetitions, -1), count, generator=generator)
-    bins = weights.argsort(descending=True).reshape(60, 100)  # groups of like weight
-    shares = []
-    for drawn in (ours, theirs):
-        inclusion = torch.bincount(drawn.flatten(), minlength=6000).double() / repetitions
-        shares.append(inclusion[bins].sum(1))
-    expected = shares[1].clamp(min=1e-3)
-    # sampling noise of a sum of nearly independent inclusions, over both samples
-    noise = (2 * expected / repetitions).sqrt() + 1e-3
-    assert ((shares[0] - shares[1]).abs() / noise).max() < 5
-    assert all(len(set(row)) == count for row in ours[:50].tolist())
+    weights = (spread * torch.randn(20_000, generator=generator)).exp()
+    rank = weights.argsort(descending=True).argsort()
+    sets, count = 150, 300
+    ours = draw_without_replacement(weights, count, sets, generator)
+    theirs = twin(weights, count, sets, generator)
+    assert float((rank[ours] >= 4096).double().mean()) > least_light  # the light path is really used
+    assert same_means(counts_by_rank(ours, rank), counts_by_rank(theirs, rank))
+    # order too: the same for the early quarter of each set alone
+    assert same_means(counts_by_rank(ours[:, : count // 4], rank), counts_by_rank(theirs[:, : count // 4], rank))
+    assert all(len(set(row)) == count for row in ours.tolist())
+    # the test can fail: draws with a tenth more of spread are told apart where weights differ
+    if spread > 0:
+        other = counts_by_rank(twin(weights**1.1, count, sets, generator), rank)
+        assert not same_means(counts_by_rank(ours, rank), other)
 
 
-def test_default_split_reaches_light_entries() -> None:
+def test_first_draw_follows_the_weights_through_the_default_split() -> None:
     generator = torch.Generator().manual_seed(3)
-    weights = torch.ones(20_000)
-    drawn = draw_without_replacement(weights, 100, 200, generator)
-    share = float((drawn >= 0).double().mean())
-    assert share == 1 and drawn.unique().numel() > 10_000  # uniform weights: draws are spread over all
+    weights = torch.randn(12_000, generator=generator).exp()
+    drawn = draw_without_replacement(weights, 1, 6_000, generator)[:, 0]
+    bin_of = weights.argsort(descending=True).argsort() // 300
+    share = torch.zeros(40, dtype=torch.float64).index_add_(0, bin_of, weights.double()) / weights.double().sum()
+    observed = torch.bincount(bin_of[drawn], minlength=40).double()
+    statistic = float(((observed - 6_000 * share).square() / (6_000 * share)).sum())
+    assert statistic < float(chi2.ppf(1 - ALPHA, 39))
 
 
 def test_zero_weights_are_never_drawn() -> None:
@@ -108,6 +141,32 @@ def test_extreme_weights_end() -> None:
     drawn = draw_without_replacement(weights, 64, 4, torch.Generator().manual_seed(0))
     assert bool((drawn == 0).any(1).all())
     assert all(len(set(row)) == 64 for row in drawn.tolist())
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -1.0])
+def test_weights_that_are_no_weights_raise(bad: float) -> None:
+    weights = torch.ones(9000)
+    weights[7] = bad
+    with pytest.raises(ValueError, match="finite and not negative"):
+        draw_without_replacement(weights, 64, 2, torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="finite and not negative"):
+        draw_minimal_sets(weights[None], 5, 3, torch.Generator().manual_seed(0))
+
+
+def test_wrong_use_raises() -> None:
+    generator, poses, xyz = torch.Generator().manual_seed(0), Pose.identity((2, 4)), torch.zeros(2, 5, 3)
+    with pytest.raises(ValueError, match=r"weights \[M\]"):
+        draw_without_replacement(torch.ones(2, 5), 3, 1, generator)
+    with pytest.raises(ValueError, match="count"):
+        draw_without_replacement(torch.ones(5), 0, 1, generator)
+    with pytest.raises(ValueError, match=r"weights \[Q, S\]"):
+        draw_minimal_sets(torch.ones(5), 3, 1, generator)
+    with pytest.raises(ValueError, match=r"poses \[Q, J\]"):
+        score_hypotheses(poses, xyz[:1], xyz[:1], 0.3)
+    with pytest.raises(ValueError, match="positive metres"):
+        score_hypotheses(poses, xyz, xyz, 0.0)
+    with pytest.raises(ValueError, match="positive metres"):
+        soft_inliers(torch.zeros(5), -0.1)
 
 
 def test_minimal_sets_follow_the_sequential_law() -> None:

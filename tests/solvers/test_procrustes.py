@@ -45,6 +45,47 @@ def test_degenerate_golden(case: str, golden: dict[str, Tensor]) -> None:
     assert (identity - torch.eye(3)).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("N", [3, 8, 50])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "case", ["points up to rounding", "one point against many", "line against many", "lines", "small lines far away"]
+)
+def test_points_that_fix_no_rotation_up_to_rounding(
+    case: str, dtype: torch.dtype, N: int, generator: torch.Generator
+) -> None:
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=dtype, generator=generator)
+
+    def rounded(xyz: Tensor) -> Tensor:
+        step = torch.randint(-1, 2, xyz.shape, generator=generator).to(dtype)
+        return xyz * (1 + torch.finfo(dtype).eps * step)
+
+    centre = torch.tensor([0.3, -0.7, 4.3], dtype=dtype)
+    point0, point1 = ((centre + normal(500, 1, 3)).expand(-1, N, -1) for _ in range(2))
+    many, along = centre + normal(500, N, 3), normal(500, N, 1)
+    line0, line1 = along * normal(500, 1, 3), along * normal(500, 1, 3)
+    xyz0, xyz1 = {
+        "points up to rounding": (rounded(point0), rounded(point1)),
+        "one point against many": (point0, many),
+        "line against many": (centre + line0, many),
+        "lines": (centre + line0, centre + line1),
+        "small lines far away": (10 * centre + 0.05 * line0, 10 * centre + 0.05 * line1),
+    }[case]
+    fit = kabsch(xyz0, xyz1)
+    assert not bool(fit.rank_ok.any())
+    assert bool(fit.pose.is_finite().all())
+    assert (torch.linalg.det(fit.pose.R) - 1).abs().max() < 1e-4
+    # and points a centimetre apart at five metres do fix it
+    cluster = centre + 0.01 * normal(500, N, 3)
+    assert float(kabsch(cluster, cluster).rank_ok.double().mean()) > 0.99
+
+
+@pytest.mark.parametrize("N", [0, 1, 2])
+def test_too_few_points(N: int, generator: torch.Generator) -> None:
+    fit = kabsch(torch.randn(4, N, 3, generator=generator), torch.randn(4, N, 3, generator=generator))
+    assert not bool(fit.rank_ok.any()) and bool(fit.pose.is_finite().all())
+
+
 def test_golden_gradients(golden: dict[str, Tensor]) -> None:
     A = golden["mask256.A"][:2].clone().requires_grad_()
     B = golden["mask256.B"][:2].clone().requires_grad_()
@@ -78,14 +119,17 @@ def test_agrees_with_scipy(generator: torch.Generator) -> None:
     assert np.allclose(fit.pose.R, expected.as_matrix(), atol=1e-9)
 
 
-def test_one_bad_element_leaves_the_others_alone(generator: torch.Generator) -> None:
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf, 1e38])
+def test_one_bad_element_leaves_the_others_alone(bad: float, generator: torch.Generator) -> None:
     a, b = torch.randn(2, 3, 5, 3, generator=generator)
     clean = kabsch(a, b)
-    broken = a.clone()
-    broken[1, 0, 0] = torch.nan
-    fit = kabsch(broken, b)
+    broken, other = a.clone(), b.clone()
+    broken[1, 0, 0] = bad
+    other[1, 2, 1] = bad
+    fit = kabsch(broken, other)
     assert fit.rank_ok.tolist() == [True, False, True]
     assert torch.equal(fit.pose.R[[0, 2]], clean.pose.R[[0, 2]])
+    assert bool(fit.pose.R[1].isnan().all()) and bool(fit.pose.t[1].isnan().all())
 
 
 def test_gradcheck(generator: torch.Generator) -> None:

@@ -32,7 +32,8 @@ class SolverConfig:
 
     num_sets Q: sets of matches drawn; set_size S: matches a set; num_hypotheses J: minimal sets of ``minimal_size`` n a
     set. soft_inlier_threshold: metres, for choosing the best; inlier_threshold: metres, for refinement, confidence and
-    inlier list. max_refinements: refits on the inliers.
+    inlier list. max_refinements: refits on the inliers. keep_best_refit: return the pose with the most inliers instead
+    of the last refit; off as published.
     """
 
     num_sets: int = 20
@@ -42,6 +43,7 @@ class SolverConfig:
     max_refinements: int = 4
     inlier_threshold: float = 0.15
     soft_inlier_threshold: float = 0.3
+    keep_best_refit: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_sets", "num_hypotheses", "max_refinements"):
@@ -109,7 +111,15 @@ def solve(
     Matches with a keypoint or probability that is not finite are left out. Fails with ``non_finite`` when that leaves
     nothing, ``too_few_matches`` when fewer than a minimal set are possible, ``degenerate`` when no minimal set fixes a
     pose. generator: on the device of the inputs; the only source of chance.
+    Raises ValueError for probabilities that do not belong to their indices and for points that are not [N, 3].
     """
+    if matches.values.shape != (len(matches.index0), len(matches.index1)):
+        raise ValueError(
+            f"match probabilities {list(matches.values.shape)} do not belong to "
+            f"{len(matches.index0)} and {len(matches.index1)} keypoints"
+        )
+    if xyz0.shape[1:] != (3,) or xyz1.shape[1:] != (3,):
+        raise ValueError(f"points must have shape [N, 3], got {list(xyz0.shape)} and {list(xyz1.shape)}")
     start = time.perf_counter()
     values, reason = _usable(matches, xyz0, xyz1, config.minimal_size)
     if reason is not None:
@@ -170,23 +180,25 @@ def refine(
 ) -> tuple[Pose, tuple[int, ...]]:
     """Refit on the inliers while their number grows, paper Eq. (6); also the numbers of inliers seen.
 
-    As published, the last refit is returned, and the first count must exceed the size of the minimal set. A refit that
-    is degenerate (inliers on a line) is not taken.
+    As published, the last refit is returned although it may have lost inliers (``keep_best_refit`` returns the pose
+    with the most), and the first count must exceed the size of the minimal set. A refit that is degenerate (inliers on
+    a line) is not taken.
     """
     previous = config.minimal_size
-    counts: list[int] = []
-    for _ in range(config.max_refinements):
+    seen: list[tuple[int, Pose]] = []
+    while True:
         inlier = residuals(pose, xyz0, xyz1) <= config.inlier_threshold
         count = int(inlier.sum())
-        counts.append(count)
-        if count <= previous:
-            return pose, tuple(counts)
+        seen.append((count, pose))
+        if count <= previous or len(seen) > config.max_refinements:
+            break
         fit = kabsch(xyz0, xyz1, inlier.to(xyz0))
         if not bool(fit.rank_ok):
-            return pose, tuple(counts)
+            break
         pose, previous = fit.pose, count
-    counts.append(int((residuals(pose, xyz0, xyz1) <= config.inlier_threshold).sum()))
-    return pose, tuple(counts)
+    if config.keep_best_refit:
+        pose = max(seen, key=lambda step: step[0])[1]
+    return pose, tuple(count for count, _ in seen)
 
 
 def _usable(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
-from metriloc.methods.mickey.matching import MatchProbabilities
+from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
 from metriloc.methods.mickey.solver import (
     Matches,
     SolverConfig,
@@ -21,7 +21,7 @@ from metriloc.methods.mickey.solver import (
     solve,
     solve_given_samples,
 )
-from metriloc.solvers.consensus import score_hypotheses
+from metriloc.solvers.consensus import residuals, score_hypotheses
 
 CELLS = 480  # keypoints of each image in the golden data
 
@@ -81,6 +81,28 @@ def test_refinement_counts(golden: dict[str, Tensor]) -> None:
     assert counts == [(41, 43, 44, 45, 46), (57, 59, 60, 58)]
 
 
+def test_best_refit_is_kept_on_request(golden: dict[str, Tensor]) -> None:
+    drawn, minimal = recorded(golden, 1)  # 57, 59, 60, 58 inliers: the published answer is not the best one
+    last, best = (solve_given_samples(drawn, minimal, SolverConfig(keep_best_refit=keep)) for keep in (False, True))
+    assert len(last.inlier0) == 58 and len(best.inlier0) == 60
+    assert best.counts == last.counts and best.score != last.score
+    assert best.pose is not None and best.hypothesis is not None
+    q = best.hypothesis.correspondence_set
+    assert int((residuals(best.pose, drawn.xyz0[q], drawn.xyz1[q]) <= 0.15).sum()) == 60
+    # where the count only grows, both are the same
+    last, best = (
+        solve_given_samples(*recorded(golden, 0), SolverConfig(keep_best_refit=keep)) for keep in (False, True)
+    )
+    assert last.pose is not None and best.pose is not None and torch.equal(last.pose.R, best.pose.R)
+
+
+@pytest.mark.parametrize("refits", [0, 1])
+def test_number_of_refits_is_limited(refits: int, golden: dict[str, Tensor]) -> None:
+    found = solve_given_samples(*recorded(golden, 0), SolverConfig(max_refinements=refits))
+    assert found.counts == (41, 43)[: refits + 1]
+    assert found.hypothesis is not None and found.hypothesis.refits == refits
+
+
 @pytest.mark.parametrize("b", [0, 1])
 def test_own_draws_recover_the_pose(b: int, golden: dict[str, Tensor]) -> None:
     truth = Pose(golden["R_gt"][b], golden["t_gt"][b].reshape(3))
@@ -132,6 +154,34 @@ def test_one_nan_point_costs_only_its_matches() -> None:
     assert 3 not in found.inlier0.tolist() and 10 not in found.inlier0.tolist()
 
 
+def test_one_nan_depth_costs_only_its_matches(golden: dict[str, Tensor]) -> None:
+    truth = Pose(golden["R_gt"][0], golden["t_gt"][0].reshape(3))
+    camera = Camera.from_K(golden["K_color0"][0], (1000, 1000))
+    depth = golden["depth_kp0"][0, 0].clone()
+    depth[[100, 200]] = torch.tensor([torch.nan, torch.inf])
+    xyz0 = lift(golden["kps0"][0].mT, depth, camera)
+    found = solve(scored(golden, 0), xyz0, points(golden, 0)[1], SolverConfig(), torch.Generator().manual_seed(0))
+    assert found.pose is not None and float((found.pose.t - truth.t).norm()) < 0.1
+    assert not {100, 200} & set(found.inlier0.tolist())
+
+
+def test_grid_that_is_all_border_fails_in_words(generator: torch.Generator) -> None:
+    # 6 x 6 cells: the border of three cells leaves no keypoint with a score
+    descriptor = torch.nn.functional.normalize(torch.randn(36, 8, generator=generator), dim=-1)
+    matches = scored_match_probabilities(descriptor, descriptor, torch.zeros(36), torch.zeros(36))
+    found = solve(matches, torch.ones(36, 3), torch.ones(36, 3), SolverConfig(), generator)
+    assert found.reason == "too_few_matches" and found.pose is None
+
+
+def test_wrong_shapes_raise(generator: torch.Generator) -> None:
+    matches, xyz0, xyz1, _ = synthetic(40, 30, 20)
+    wrong = MatchProbabilities(matches.values.mT, matches.index0, matches.index1)
+    with pytest.raises(ValueError, match="40 and 30 keypoints"):
+        solve(wrong, xyz0, xyz1, SolverConfig(), generator)
+    with pytest.raises(ValueError, match=r"\[N, 3\]"):
+        solve(matches, xyz0[:, :2], xyz1, SolverConfig(), generator)
+
+
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
@@ -139,6 +189,7 @@ def test_one_nan_point_costs_only_its_matches() -> None:
         ("two matches", "too_few_matches"),
         ("nothing finite", "non_finite"),
         ("one point", "degenerate"),
+        ("one point up to rounding", "degenerate"),
         ("one line", "degenerate"),
         ("no keypoints", "too_few_matches"),
     ],
@@ -154,6 +205,9 @@ def test_failures_say_why(case: str, reason: str) -> None:
     elif case == "one point":
         xyz0[:] = xyz0[0]
         xyz1[:] = xyz1[0]
+    elif case == "one point up to rounding":
+        for xyz in (xyz0, xyz1):
+            xyz[:] = xyz[0] * (1 + 1.2e-7 * torch.randint(-1, 2, (40, 3), generator=torch.Generator().manual_seed(1)))
     elif case == "one line":
         xyz0[:] = torch.arange(40.0)[:, None] * torch.tensor([0.1, 0.2, 0.3])
         xyz1[:] = xyz0 + 1
