@@ -8,25 +8,40 @@
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, load_view
+from metriloc.io.maps import read_map
 from metriloc.methods.mickey import MicKey
 from metriloc.relpose import relative_pose
-from metriloc.types import Correspondences, Pair, PairDetails, PoseEstimate, RelativePoseMethod, View
+from metriloc.types import (
+    AbsolutePoseMethod,
+    Correspondences,
+    LocalizationDetails,
+    Pair,
+    PairDetails,
+    PoseEstimate,
+    RelativePoseMethod,
+    SfmMap,
+    View,
+)
 from metriloc.version import __version__
 
 __all__ = [
     "__version__",
     # types
+    "AbsolutePoseMethod",
     "Camera",
     "Correspondences",
+    "LocalizationDetails",
     "Pair",
     "PairDetails",
     "Pose",
     "PoseEstimate",
     "RelativePoseMethod",
+    "SfmMap",
     "View",
-    # photos in
+    # photos and maps in
     "InputError",
     "load_view",
+    "read_map",
     # methods
     "FeatureMatching",
     "MatchingConfig",

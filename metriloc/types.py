@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -17,9 +18,13 @@ from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 
-FailureReason = Literal["too_few_matches", "degenerate", "non_finite"]
+FailureReason = Literal[
+    "too_few_matches", "degenerate", "non_finite", "too_few_points", "no_reference", "flat_maps", "diverged"
+]
 """Why a pose could not be found: fewer usable correspondences than the solver needs; a configuration that does not fix
-the pose (collinear, coincident, no parallax where parallax is needed); NaN or infinite values in the inputs."""
+the pose (collinear, coincident, no parallax where parallax is needed); NaN or infinite values in the inputs; fewer
+points of the map in view than the solver needs; no usable reference image; nothing in the photo tells one place from
+another; the optimisation left the scene."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +119,39 @@ class PairDetails:
 
 
 @dataclass(frozen=True, eq=False)
+class Stage:
+    """One stage of a localisation. cam_from_world: its pose; cost: its objective there (lower is better, comparable
+    within one stage only); support: mean evidence a point gives, 0..1, 1 is best."""
+
+    name: str
+    cam_from_world: Pose
+    cost: float
+    support: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class LocalizationDetails:
+    """How one absolute pose came about.
+
+    references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
+    from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each.
+    """
+
+    references: tuple[str, ...] = ()
+    num_points: int = 0
+    stages: tuple[Stage, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class PoseEstimate:
     """What every method returns, also on failure.
 
     pose: ``query_from_reference`` for relative methods, ``cam_from_world`` for absolute ones; NaN where it failed.
     success: whether ``pose`` may be used. confidence: 0..1, 0 on failure. reasons: one entry an element (batch axes
-    flattened), None on success. details: one entry an element, or empty.
+    flattened), None on success. details (relative methods) and localization (absolute ones): one entry an element, or
+    empty.
     """
 
     pose: Pose
@@ -127,6 +159,7 @@ class PoseEstimate:
     confidence: Float[Tensor, "*b"]
     reasons: tuple[FailureReason | None, ...]
     details: tuple[PairDetails, ...] = ()
+    localization: tuple[LocalizationDetails, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.pose.shape == self.success.shape == self.confidence.shape):
@@ -138,11 +171,14 @@ class PoseEstimate:
             raise ValueError(f"PoseEstimate: {len(self.reasons)} reasons for {self.success.numel()} poses")
 
     @classmethod
-    def failure(cls, reason: FailureReason, details: PairDetails | None = None) -> PoseEstimate:
+    def failure(cls, reason: FailureReason, details: PairDetails | LocalizationDetails | None = None) -> PoseEstimate:
         """One failed estimate, batch shape (): NaN pose, confidence 0."""
         nan = Pose(torch.full((3, 3), torch.nan), torch.full((3,), torch.nan))
+        no, zero = torch.tensor(False), torch.tensor(0.0)
+        if isinstance(details, LocalizationDetails):
+            return cls(nan, no, zero, (reason,), localization=(details,))
         details = details or PairDetails(score=0.0, inliers=Correspondences.empty())
-        return cls(nan, torch.tensor(False), torch.tensor(0.0), (reason,), (details,))
+        return cls(nan, no, zero, (reason,), (details,))
 
     @classmethod
     def stack(cls, estimates: Sequence[PoseEstimate]) -> PoseEstimate:
@@ -153,6 +189,7 @@ class PoseEstimate:
             torch.stack([e.confidence for e in estimates]),
             tuple(r for e in estimates for r in e.reasons),
             tuple(d for e in estimates for d in e.details),
+            tuple(d for e in estimates for d in e.localization),
         )
 
 
@@ -201,4 +238,111 @@ class RelativePoseMethod(Protocol):
 
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
         """``query_from_reference`` of two Views (or their extracted features), batch shape ()."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SfmMap:
+    """A reconstruction to localise in: images with known cameras and poses, and the 3D points they see.
+
+    names: of the images, as in the reconstruction. cameras: one an image, pixels with the first centre at (0, 0).
+    cam_from_world: float64. xyz: the points, float64, world. image_index, point_index, uv: the observations as parallel
+    arrays, sorted by image; uv in pixels of that image. folder: where the image files are, if they are at hand.
+    """
+
+    names: tuple[str, ...]
+    cameras: tuple[Camera, ...]
+    cam_from_world: Pose
+    xyz: Float[Tensor, "P 3"]
+    image_index: Int[Tensor, " O"]
+    point_index: Int[Tensor, " O"]
+    uv: Float[Tensor, "O 2"]
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        images, observations = len(self.names), len(self.image_index)
+        if len(self.cameras) != images or self.cam_from_world.shape != (images,):
+            raise ValueError(
+                f"SfmMap: {images} names, {len(self.cameras)} cameras, poses {tuple(self.cam_from_world.shape)}"
+            )
+        if len(set(self.names)) != images:
+            raise ValueError("SfmMap: two images have the same name")
+        if len(self.point_index) != observations or self.uv.shape != (observations, 2):
+            raise ValueError(f"SfmMap: {observations} image indices, {len(self.point_index)} point indices")
+        for what, index, count in (("image", self.image_index, images), ("point", self.point_index, len(self.xyz))):
+            if observations and not 0 <= int(index.min()) <= int(index.max()) < count:
+                raise ValueError(f"SfmMap: an observation names {what} {int(index.max())} of {count}")
+        if bool((self.image_index.diff() < 0).any()):
+            raise ValueError("SfmMap: observations must be sorted by image")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Which image has this name; ValueError when none has."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise ValueError(f"the map has no image {name!r} (it has {len(self)})") from None
+
+    def observations_of(self, image: int) -> slice:
+        """Where the observations of an image stand in ``image_index``, ``point_index`` and ``uv``."""
+        low, high = torch.searchsorted(self.image_index, torch.tensor([image, image + 1])).tolist()
+        return slice(low, high)
+
+    def track_lengths(self) -> Int[Tensor, " P"]:
+        """How many observations each point has."""
+        return torch.bincount(self.point_index, minlength=len(self.xyz))
+
+    def points_seen_by(self, images: Sequence[int], min_track: int = 1) -> Int[Tensor, " n"]:
+        """Sorted indices of the points that any of the images observes and at least ``min_track`` images in all do."""
+        seen = torch.zeros(len(self.xyz), dtype=torch.bool)
+        for image in images:
+            seen[self.point_index[self.observations_of(image)]] = True
+        return (seen & (self.track_lengths() >= min_track)).nonzero().squeeze(-1)
+
+    def covisible(self, image: int, min_shared: int = 1) -> list[tuple[int, int]]:
+        """(image, shared points) of the others that share points with this one, the most first (ties by index)."""
+        seen = torch.zeros(len(self.xyz), dtype=torch.bool)
+        seen[self.point_index[self.observations_of(image)]] = True
+        shared = torch.bincount(self.image_index[seen[self.point_index]], minlength=len(self))
+        found = [(i, n) for i, n in enumerate(shared.tolist()) if n >= min_shared and i != image]
+        return sorted(found, key=lambda entry: -entry[1])
+
+
+class AbsolutePoseMethod(Protocol):
+    """A photo and a map in, the pose of the photo's camera in the map out."""
+
+    @property
+    def name(self) -> str:
+        """How the command line calls the method."""
+        ...
+
+    @property
+    def weights_id(self) -> str:
+        """Which weights these are; equal only for equal numbers."""
+        ...
+
+    def localize(
+        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+    ) -> PoseEstimate:
+        """``cam_from_world`` of the query, batch shape (). references: names of images of the map that probably see the
+        same, the best first; init: a first guess of ``cam_from_world``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StepOutput:
+    """What a method gives the trainer for one batch. loss: to minimise, a scalar; metrics: numbers for the log."""
+
+    loss: Float[Tensor, ""]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Trainable(Protocol):
+    """What the trainer knows of a method; it must also be an ``nn.Module``."""
+
+    def training_step(self, batch: Any, step: int, generator: torch.Generator) -> StepOutput:
+        """The loss of one batch, with gradients. step: optimiser steps done so far (for schedules); generator: the only
+        source of chance, on the CPU."""
         ...

@@ -1,0 +1,95 @@
+"""COLMAP reconstructions in, as ``SfmMap``; through pycolmap, so that old three-file and new five-file models are read.
+
+The only place that moves pixel centres: COLMAP puts the centre of the first pixel at (0.5, 0.5), the library at (0, 0).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from metriloc.geometry import Camera, Pose
+from metriloc.io.files import InputError
+from metriloc.types import SfmMap
+
+MISSING_PYCOLMAP = 'reading maps needs pycolmap: pip install "metriloc[maps]"'
+
+
+def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> SfmMap:
+    """The map of a COLMAP model, text or binary, with the observations of its 3D points.
+
+    images: the folder that the names of the images are relative to, if they are at hand. Images without a pose are left
+    out. Raises InputError for a folder that holds no model, a damaged one, a camera model that is not supported, and
+    for a pose or a point that is not finite; ImportError, with the pip command, without pycolmap.
+    """
+    folder = Path(folder)
+    kinds = [kind for kind in ("bin", "txt") if (folder / f"cameras.{kind}").is_file()]
+    if not kinds:
+        raise InputError(f"'{folder}' holds no COLMAP model (cameras.bin or cameras.txt)")
+    for name in ("images", "points3D"):
+        if not (folder / f"{name}.{kinds[0]}").is_file():
+            raise InputError(f"'{folder}' holds no {name}.{kinds[0]}")
+    if images is not None and not Path(images).is_dir():
+        raise InputError(f"'{images}' is not a folder of images")
+    return map_from_reconstruction(_read(folder, kinds[0]), str(folder), None if images is None else Path(images))
+
+
+def _read(folder: Path, kind: str) -> Any:
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise ImportError(MISSING_PYCOLMAP) from error
+    model = pycolmap.Reconstruction()
+    try:
+        if kind == "bin":
+            model.read_binary(str(folder))
+        else:
+            model.read_text(str(folder))
+    except (RuntimeError, ValueError, IndexError, MemoryError, OverflowError) as error:
+        raise InputError(f"'{folder}' is not a COLMAP model, or is damaged: {_first_line(error)}") from error
+    return model
+
+
+def map_from_reconstruction(model: Any, name: str = "reconstruction", images: Path | None = None) -> SfmMap:
+    """The same from a ``pycolmap.Reconstruction``; points that no image with a pose observes are kept."""
+    ids = sorted((i for i in model.images if model.images[i].has_pose), key=lambda i: model.images[i].name)
+    point_ids = sorted(model.points3D)
+    column = {point: n for n, point in enumerate(point_ids)}
+    xyz = np.array([model.points3D[point].xyz for point in point_ids], dtype=np.float64).reshape(-1, 3)
+    cameras = {camera: _camera(model.cameras[camera], name) for camera in {model.images[i].camera_id for i in ids}}
+    poses = [model.images[i].cam_from_world().matrix() for i in ids]
+    counts, points, uv = [], [], []
+    for i in ids:
+        seen = [p for p in model.images[i].points2D if p.has_point3D() and p.point3D_id in column]
+        counts.append(len(seen))
+        points += [column[p.point3D_id] for p in seen]
+        uv += [p.xy for p in seen]
+    matrices = torch.from_numpy(np.array(poses, dtype=np.float64).reshape(-1, 3, 4))
+    pose = Pose(matrices[:, :, :3], matrices[:, :, 3])
+    if not (bool(pose.is_finite().all()) and np.isfinite(xyz).all()):
+        raise InputError(f"'{name}' holds a pose or a point that is not finite")
+    return SfmMap(
+        names=tuple(model.images[i].name for i in ids),
+        cameras=tuple(cameras[model.images[i].camera_id] for i in ids),
+        cam_from_world=pose,
+        xyz=torch.from_numpy(xyz),
+        image_index=torch.repeat_interleave(torch.arange(len(ids)), torch.tensor(counts, dtype=torch.long)),
+        point_index=torch.tensor(points, dtype=torch.long),
+        uv=torch.from_numpy(np.array(uv, dtype=np.float64).reshape(-1, 2) - 0.5),
+        folder=images,
+    )
+
+
+def _camera(camera: Any, name: str) -> Camera:
+    try:
+        return Camera.from_colmap(camera.model.name, camera.width, camera.height, [float(p) for p in camera.params])
+    except ValueError as error:
+        raise InputError(f"'{name}', camera {camera.camera_id}: {error}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
