@@ -1,0 +1,1 @@
+"""Errors, benchmark scores, submissions, calibration and reports."""

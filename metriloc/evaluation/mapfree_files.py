@@ -1,0 +1,107 @@
+"""The files of the Map-free benchmark as its published scorer reads them: leniently, line by line, with its warnings.
+
+These parsers decide scores (spec benchmarks a.3), so they keep every quirk: a single blank splits fields, the frame is
+the five digits before a three-letter extension, the folder in front of it is ignored, the last of two equal frames wins.
+The library's own strict readers are in :mod:`metriloc.io.poses`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+ZERO_NORM = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class PoseTable:
+    """Poses by frame number in file order (the first place a number comes up). q: w x y z, as written; t: metres;
+    confidence: 0 where the file has none. warnings: the scorer's own sentences, each once."""
+
+    frames: tuple[int, ...]
+    q: Float[ndarray, "n 4"]
+    t: Float[ndarray, "n 3"]
+    confidence: Float[ndarray, " n"]
+    warnings: tuple[str, ...] = field(default=())
+
+
+def parse_pose_lines(text: str, file: str, *, with_confidence: bool) -> PoseTable:
+    """Lines of ``poses.txt`` (8 fields) or of a submission (9) as the published scorer takes them.
+
+    A line it cannot use is left out with a warning that names file and line (from 0); lines whose first field has a
+    ``#`` are left out silently. Negative confidences are kept: what to do about them is the scorer's business.
+    """
+    expected = 9 if with_confidence else 8
+    rows: dict[int, list[float]] = {}
+    warnings: list[str] = []
+    for number, line in enumerate(_lines(text)):
+        fields = line.strip().split(" ")
+        if len(fields) != expected:
+            warnings.append(
+                f"Invalid number of fields in file {file} line {number}. Expected {expected}, received {len(fields)}."
+            )
+            continue
+        if "#" in fields[0]:
+            continue
+        frame = frame_number(fields[0])
+        if frame is None:
+            expectation = 'Expected formatting "seq1/frame_00000.jpg".'
+            warnings.append(f"Invalid frame number in file {file} line {number}. {expectation}")
+            continue
+        values = _finite(fields[1:])
+        if values is None:
+            warnings.append(f"Error parsing pose in file {file} line {number}.")
+        elif math.hypot(*values[:4]) <= ZERO_NORM:
+            warnings.append(f"Error parsing pose in file {file} line {number}. Quaternion must have non-zero norm.")
+        else:
+            rows[frame] = values
+    table = np.array(list(rows.values()), np.float64).reshape(len(rows), expected - 1)
+    confidence = table[:, 7] if with_confidence else np.zeros(len(rows))
+    marked = tuple(f"WARNING: {sentence} Ignoring line." for sentence in warnings)
+    return PoseTable(tuple(rows), table[:, :4], table[:, 4:7], confidence, marked)
+
+
+def parse_intrinsics_lines(text: str) -> tuple[dict[int, Float[ndarray, "3 3"]], tuple[float, float]]:
+    """Frame number -> K, rounded to float32 as upstream stores it, and (W, H) of the *last* usable line.
+
+    Lines that are no ``path fx fy cx cy W H`` are left out, also those with a value that is not finite.
+    """
+    cameras: dict[int, ndarray] = {}
+    size = (math.nan, math.nan)
+    for line in _lines(text):
+        fields = line.strip().split(" ")
+        if len(fields) != 7 or "#" in fields[0]:
+            continue
+        frame, values = frame_number(fields[0]), _finite(fields[1:])
+        if frame is None or values is None:
+            continue
+        fx, fy, cx, cy, *size_ = values
+        cameras[frame] = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float32).astype(np.float64)
+        size = (size_[0], size_[1])
+    return cameras, size
+
+
+def frame_number(name: str) -> int | None:
+    """The number in the five characters before ``.xyz``; None when they are no number (``.jpeg`` never is)."""
+    try:
+        return int(name[-9:-4])
+    except ValueError:
+        return None
+
+
+def _lines(text: str) -> list[str]:
+    # as a text file is iterated: only newlines end a line, and nothing follows the last one
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _finite(fields: list[str]) -> list[float] | None:
+    try:
+        values = [float(text) for text in fields]
+    except ValueError:
+        return None
+    return values if all(math.isfinite(value) for value in values) else None
