@@ -107,7 +107,8 @@ class PairDetails:
     """How one relative pose came about.
 
     score: the solver's own support, unnormalised (for MicKey the soft-inlier sum, 0..S). metric: whether the
-    translation is in metres; scale_source says why or why not. timings: seconds by stage.
+    translation is in metres; scale_source says why or why not. timings: seconds by stage. statistics: numbers that tell
+    good poses from bad ones, by name; what confidence calibration may use.
     """
 
     score: float
@@ -116,6 +117,7 @@ class PairDetails:
     scale_source: str = ""
     hypothesis: WinningHypothesis | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    statistics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,8 @@ class LocalizationDetails:
     """How one absolute pose came about.
 
     references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
-    from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each.
+    from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each;
+    statistics: as in ``PairDetails``.
     """
 
     references: tuple[str, ...] = ()
@@ -142,6 +145,7 @@ class LocalizationDetails:
     stages: tuple[Stage, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
+    statistics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,6 +312,24 @@ class SfmMap:
         shared = torch.bincount(self.image_index[seen[self.point_index]], minlength=len(self))
         found = [(i, n) for i, n in enumerate(shared.tolist()) if n >= min_shared and i != image]
         return sorted(found, key=lambda entry: -entry[1])
+
+    def without(self, images: Sequence[int]) -> SfmMap:
+        """The map as if these images had never been taken: they and their observations are gone, points stay."""
+        gone = set(images)
+        kept = [i for i in range(len(self)) if i not in gone]
+        place = torch.full((len(self),), -1)
+        place[kept] = torch.arange(len(kept))
+        observed = place[self.image_index] >= 0
+        return SfmMap(
+            tuple(self.names[i] for i in kept),
+            tuple(self.cameras[i] for i in kept),
+            self.cam_from_world[torch.tensor(kept, dtype=torch.long)],
+            self.xyz,
+            place[self.image_index[observed]],
+            self.point_index[observed],
+            self.uv[observed],
+            self.folder,
+        )
 
 
 class AbsolutePoseMethod(Protocol):

@@ -16,48 +16,50 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-MISSING_KORNIA = 'XFeat needs kornia >= 0.9 (Python >= 3.11): pip install "metriloc[features]"'
+from metriloc.backbones.local import (
+    DenseMap,
+    LocalFeatures,
+    cells_on_photo,
+    detached,
+    load_exactly,
+    moved_to_photo,
+    require_kornia,
+    resize_to_longer_side,
+    resize_to_multiple,
+)
+
 MULTIPLE = 32  # the coarsest stride of XFeat's encoder
-
-
-@dataclass(frozen=True, eq=False)
-class LocalFeatures:
-    """Keypoints of one photo. uv: pixels of the photo given; descriptors: unit length; scores: larger is surer."""
-
-    uv: Float[Tensor, "N 2"]
-    descriptors: Float[Tensor, "N C"]
-    scores: Float[Tensor, " N"]
-
-    def __len__(self) -> int:
-        return self.uv.shape[0]
+_STRIDE = 8
 
 
 @dataclass(frozen=True)
 class XFeatConfig:
-    """max_keypoints: the best by score are kept. detection_threshold: of the keypoint heat map (0..1)."""
+    """max_keypoints: the best by score are kept. detection_threshold: of the keypoint heat map (0..1). longest_side:
+    larger photos are made smaller first; None takes them as they are."""
 
     max_keypoints: int = 4096
     detection_threshold: float = 0.05
+    longest_side: int | None = None
 
 
 class XFeat:
-    """Sparse XFeat features of one photo at a time.
+    """XFeat features of one photo at a time, sparse by calling it, dense (64 channels, stride 8) by ``dense``.
 
     weights: the state dict of the released ``xfeat.pt`` (128 tensors; names as released or prefixed ``net.``).
     Raises ValueError when the weights do not fit and ImportError, with the pip command, without kornia.
     """
 
+    name = "xfeat"
+    temperature = 0.02
+
     def __init__(self, weights: Mapping[str, Tensor], config: XFeatConfig | None = None) -> None:
-        try:
-            from kornia.feature import XFeat as KorniaXFeat
-        except ImportError as error:
-            raise ImportError(MISSING_KORNIA) from error
-        config = config or XFeatConfig()
-        self._model = KorniaXFeat(top_k=config.max_keypoints, detection_threshold=config.detection_threshold)
-        try:
-            self._model.net.load_state_dict({k.removeprefix("net."): v for k, v in weights.items()})
-        except RuntimeError as error:
-            raise ValueError(f"these are not XFeat weights: {str(error).splitlines()[-1].strip()}") from error
+        require_kornia("XFeat")
+        from kornia.feature import XFeat as KorniaXFeat
+
+        self.config = config or XFeatConfig()
+        self._model = KorniaXFeat(top_k=self.config.max_keypoints, detection_threshold=self.config.detection_threshold)
+        tensors = {k.removeprefix("net."): v for k, v in weights.items()}
+        load_exactly(self._model.net, tensors, "XFeat", may_miss=frozenset(), may_add=frozenset())
         self._model.eval()
 
     def to(self, device: torch.device | str) -> XFeat:
@@ -68,12 +70,19 @@ class XFeat:
     @torch.no_grad()
     def __call__(self, image: Float[Tensor, "3 H W"]) -> LocalFeatures:
         """Features of a photo (RGB in 0..1, any size); an image without structure gives none."""
+        working = self._resized(image)
+        found = self._model.detectAndCompute(working)[0]
+        uv = moved_to_photo(found["keypoints"].to(working), working, image)
+        return LocalFeatures(detached(uv), detached(found["descriptors"]), detached(found["scores"]))
+
+    @torch.no_grad()
+    def dense(self, image: Float[Tensor, "3 H W"]) -> DenseMap:
+        """A descriptor for every 8 x 8 pixels of the photo."""
+        working = self._resized(image)
+        features = self._model.net(working)[0][0]
+        stride, origin = cells_on_photo(working, image, _STRIDE, (_STRIDE - 1) / 2)
+        return DenseMap(detached(F.normalize(features, dim=0)), stride, origin)
+
+    def _resized(self, image: Tensor) -> Tensor:
         image = image.to(next(self._model.parameters()).device)
-        height, width = image.shape[1:]
-        working = [max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in (height, width)]
-        resized = F.interpolate(image[None], size=working, mode="bilinear", align_corners=False, antialias=True)
-        found = self._model.detectAndCompute(resized)[0]
-        scale = image.new_tensor([width / working[1], height / working[0]])
-        uv = (found["keypoints"].to(image) + 0.5) * scale - 0.5
-        # inference tensors of kornia would poison autograd of the caller: hand out ordinary ones
-        return LocalFeatures(uv.clone(), found["descriptors"].clone(), found["scores"].clone())
+        return resize_to_multiple(resize_to_longer_side(image, self.config.longest_side), MULTIPLE)

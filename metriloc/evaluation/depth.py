@@ -85,4 +85,3 @@ def keypoint_depth_scores(
 def top_half(score: Float[Tensor, " N"]) -> Int[Tensor, " n"]:
     """Indices of the better half of the scores, rounded up; ties go to the first."""
     return score.argsort(descending=True, stable=True)[: (len(score) + 1) // 2]
-

@@ -77,9 +77,7 @@ def virtual_points() -> Float[Tensor, "196 3"]:
     return torch.stack([x, y, z], -1).reshape(-1, 3)
 
 
-def vcre(
-    estimated: Pose, true: Pose, K: Float[Tensor, "*b 3 3"], size: Float[Tensor, "*b 2"]
-) -> Float[Tensor, "*b"]:
+def vcre(estimated: Pose, true: Pose, K: Float[Tensor, "*b 3 3"], size: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b"]:
     """Virtual correspondence reprojection error, pixels: where the pose error moves points seen by the query camera.
 
     Mean distance between ``clip(pi(v))`` and ``clip(pi(T' T^-1 v))`` over ``virtual_points``, T the true and T' the

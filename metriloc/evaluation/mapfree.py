@@ -179,7 +179,9 @@ def _clean_truth(folder: Path, step: int) -> _Truth:
     names = [name for name in poses if not name.startswith("seq0/")][::step]
     withheld = [name for name in names if poses[name] is None]
     if withheld:
-        raise InputError(f"'{folder / 'poses.txt'}' withholds the pose of {withheld[0]}: only the leaderboard can score it")
+        raise InputError(
+            f"'{folder / 'poses.txt'}' withholds the pose of {withheld[0]}: only the leaderboard can score it"
+        )
     file = folder / "intrinsics.txt"
     entries = {entry.name: entry for entry in parse_intrinsics(read_text(file), str(file))}
     K, sizes = np.zeros((len(names), 3, 3)), np.zeros((len(names), 2))
@@ -187,7 +189,8 @@ def _clean_truth(folder: Path, step: int) -> _Truth:
         if name not in entries:
             raise InputError(f"'{file}' has no line for {name}")
         fx, fy, cx, cy = entries[name].fxfycxcy
-        K[i], sizes[i] = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], entries[name].size
+        K[i] = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        sizes[i] = entries[name].size
     known = [pose for name in names if (pose := poses[name]) is not None]
     q = np.array([pose.quaternion().tolist() for pose in known]).reshape(-1, 4)
     t = np.array([pose.t.tolist() for pose in known]).reshape(-1, 3)

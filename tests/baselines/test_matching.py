@@ -92,7 +92,7 @@ def test_without_scale_only_the_direction_counts(
 
 
 def test_known_distance(features: tuple[ImageFeatures, ImageFeatures], truth: Pose, method: FeatureMatching) -> None:
-    known = FeatureMatching(method.features, MatchingConfig(distance=float(truth.distance())))
+    known = FeatureMatching(method.matcher, MatchingConfig(distance=float(truth.distance())))
     estimate = known.relative_pose(with_view(features[0], depth=None), features[1])
     assert estimate.details[0].metric
     assert errors(estimate, truth)[1] < 0.06
@@ -149,6 +149,6 @@ def test_depth_map_that_knows_nothing_is_said(
 
 
 def test_depth_and_distance_contradict(features: tuple[ImageFeatures, ImageFeatures], method: FeatureMatching) -> None:
-    both = FeatureMatching(method.features, MatchingConfig(distance=1.0))
+    both = FeatureMatching(method.matcher, MatchingConfig(distance=1.0))
     with pytest.raises(ValueError, match="leave one out"):
         both.relative_pose(*features)

@@ -18,11 +18,24 @@ from metriloc.evaluation.mapfree_files import parse_intrinsics_lines, parse_pose
 from metriloc.io import InputError
 
 Shared = Callable[[str], Path]
-CASES = (
-    "basic behind_camera duplicates empty_scene_file extra_scene malformed_lines missing_frames missing_scene "
-    "nan_inf_zero_quat no_seq1_frame0 perfect sign_flipped_quat skipped_frames skipped_frames_wrong_subset "
-    "ties_all_equal zero_confidence"
-).split()
+CASES = [
+    "basic",
+    "behind_camera",
+    "duplicates",
+    "empty_scene_file",
+    "extra_scene",
+    "malformed_lines",
+    "missing_frames",
+    "missing_scene",
+    "nan_inf_zero_quat",
+    "no_seq1_frame0",
+    "perfect",
+    "sign_flipped_quat",
+    "skipped_frames",
+    "skipped_frames_wrong_subset",
+    "ties_all_equal",
+    "zero_confidence",
+]
 
 
 def number(value: Any) -> float:
@@ -72,7 +85,9 @@ def test_rotations_of_180_degrees(shared: Shared) -> None:
     expected = json.loads((folder / "expected.json").read_text())
     golden = np.array([number(row[3]) for row in expected["per_frame"]])
     assert np.isnan(golden).any()
-    official = np.concatenate([s.rotation_deg for s in score_mapfree(folder / "dataset/val", folder / "submission.zip").scenes])
+    official = np.concatenate(
+        [s.rotation_deg for s in score_mapfree(folder / "dataset/val", folder / "submission.zip").scenes]
+    )
     both = ~np.isnan(golden) & ~np.isnan(official)
     np.testing.assert_allclose(official[both], golden[both], atol=1e-5)
     clean = score_mapfree(folder / "dataset/val", folder / "submission.zip", mode="clean")
@@ -118,9 +133,7 @@ def test_clean_mode_counts_the_evaluated_frames_of_an_absent_scene(shared: Share
 def write_scene(folder: Path, frames: int) -> None:
     folder.mkdir(parents=True)
     names = ["seq0/frame_00000.jpg", *(f"seq1/frame_{i:05d}.jpg" for i in range(frames))]
-    (folder / "poses.txt").write_text(
-        "".join(f"{n} 1 0 0 0 {0.01 * i:.4f} 0 0\n" for i, n in enumerate(names))
-    )
+    (folder / "poses.txt").write_text("".join(f"{n} 1 0 0 0 {0.01 * i:.4f} 0 0\n" for i, n in enumerate(names)))
     (folder / "intrinsics.txt").write_text("".join(f"{n} 590 590 269.5 359.5 540 720\n" for n in names))
 
 
@@ -148,7 +161,7 @@ def test_bad_ground_truth_is_refused_by_name(tmp_path: Path) -> None:
         score_mapfree(tmp_path, {})
     write_scene(tmp_path / "s00000", 3)
     (tmp_path / "s00000/intrinsics.txt").write_text("seq0/frame_00000.jpg 590 590 269.5 359.5 540 720\n")
-    with pytest.raises(InputError, match="seq1/frame_00000.jpg"):
+    with pytest.raises(InputError, match="seq1/frame_00000"):
         score_mapfree(tmp_path, {}, mode="clean")
     (tmp_path / "s00000/intrinsics.txt").write_text("nothing here\n")
     with pytest.raises(InputError, match="frame 0"):
@@ -184,7 +197,9 @@ def test_no_text_breaks_the_line_parsers(lines: list[str], ending: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(_LINE, max_size=12))
-def test_a_malformed_submission_scores_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+def test_a_malformed_submission_scores_whole_or_not_at_all(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
     folder = tmp_path_factory.getbasetemp() / "fuzzed"
     if not folder.exists():
         write_scene(folder / "s00000", 11)
@@ -196,5 +211,3 @@ def test_a_malformed_submission_scores_whole_or_not_at_all(tmp_path_factory: pyt
     except InputError:
         return  # a negative confidence
     assert official.total == 3
-
-

@@ -73,7 +73,8 @@ def rigid_pose(
 
 def _estimate(fit: RelativeFit, matches: Correspondences) -> PoseEstimate:
     inliers = _chosen(matches, fit.inliers)
-    details = PairDetails(float(len(inliers)), inliers, scale_source=SCALE_SOURCE)
+    statistics = {"inliers": float(len(inliers)), "inlier_ratio": len(inliers) / max(len(matches), 1)}
+    details = PairDetails(float(len(inliers)), inliers, scale_source=SCALE_SOURCE, statistics=statistics)
     if fit.pose is None or fit.reason is not None:
         return PoseEstimate.failure(fit.reason or "degenerate", details)
     confidence = torch.tensor(len(inliers) / max(len(matches), 1))

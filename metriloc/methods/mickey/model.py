@@ -202,4 +202,5 @@ def _details(
         scale_source=SCALE_SOURCE,
         hypothesis=solution.hypothesis,
         timings=timings,
+        statistics={"score": solution.score, "inliers": float(len(i))},
     )

@@ -1,0 +1,63 @@
+"""Where a matching baseline gets its metres from: the photo's own depth map, a constant, or a method that predicts depth.
+
+A depth source is a function of one photo that returns a depth map covering it (metres along z, 0 where unknown), or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from metriloc.types import RelativePoseMethod, View
+
+DepthSource = Callable[[View], "Tensor | None"]
+
+
+def depth_of_file(view: View) -> Tensor | None:
+    """The depth map that came with the photo, if any."""
+    return view.depth
+
+
+def constant_depth(metres: float) -> DepthSource:
+    """Every pixel at the same depth. Raises ValueError for a depth that is not positive and finite."""
+    if not 0 < metres < float("inf"):
+        raise ValueError(f"a constant depth must be a positive number of metres, got {metres}")
+
+    def source(view: View) -> Tensor:
+        return torch.full((view.image.shape[1], view.image.shape[2]), metres)
+
+    return source
+
+
+def depth_of_method(method: RelativePoseMethod) -> DepthSource:
+    """The depth a method predicts for its cells, such as MicKey's, spread over the photo.
+
+    The source returns None when the method predicts no depth.
+    """
+
+    def source(view: View) -> Tensor | None:
+        features = method.extract(view)
+        cells = features.depth_map()
+        return None if cells is None else depth_from_cells(cells, features.stride, view.size)
+
+    return source
+
+
+def depth_from_cells(cells: Float[Tensor, "h w"], stride: int, size: tuple[int, int]) -> Float[Tensor, "H W"]:
+    """A depth map of the photo from cells of ``stride`` pixels that start at its corner, bilinear between their centres.
+
+    Cells may end before the photo does (MicKey leaves out what is no whole cell); the last ones are repeated there.
+    size: (w, h) of the photo.
+    """
+    h, w = cells.shape
+    x = (torch.arange(size[0], dtype=torch.float32, device=cells.device) + 0.5) / stride - 0.5
+    y = (torch.arange(size[1], dtype=torch.float32, device=cells.device) + 0.5) / stride - 0.5
+    # cell -> -1..1 with cell centres at integers
+    grid_x, grid_y = (2 * x + 1) / w - 1, (2 * y + 1) / h - 1
+    grid = torch.stack(torch.meshgrid(grid_x, grid_y, indexing="xy"), -1)
+    full = F.grid_sample(cells[None, None].float(), grid[None], "bilinear", "border", align_corners=False)
+    return full[0, 0]

@@ -1,0 +1,194 @@
+"""Benchmarks by name: the tasks of a data set on disk, and what its report and submission look like.
+
+| name | what | data |
+|---|---|---|
+| ``mapfree`` | Map-free split: every 5th query against one reference | folder of scenes |
+| ``pairs`` | any folder of that form, every query | folder of scenes |
+| ``scannet`` | ScanNet-1500 list (or any list of 38 fields) | the list, and the folder of scans |
+| ``7scenes`` ``cambridge`` | localisation with public truth | data set and hloc outputs |
+| ``aachen`` ``cmu`` ``robotcar`` | localisation scored by visuallocalization.net | data set and hloc outputs |
+| ``map`` | photos of a COLMAP model, each left out of it in turn | the model |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from metriloc.datasets.mapfree import MAPFREE_STEP, read_mapfree
+from metriloc.datasets.scannet import read_scannet_pairs
+from metriloc.datasets.sevenscenes import SCENES
+from metriloc.datasets.sources import PosedFrame
+from metriloc.datasets.visloc import (
+    CAMBRIDGE,
+    CMU_TEST_SLICES,
+    ROBOTCAR_CONDITIONS,
+    LocalizationTask,
+    aachen_task,
+    cambridge_task,
+    cmu_task,
+    robotcar_task,
+    sevenscenes_task,
+)
+from metriloc.evaluation.submission import Naming
+from metriloc.evaluation.tasks import PairTask, QueryTask
+from metriloc.io import InputError
+from metriloc.io.maps import read_map
+from metriloc.types import SfmMap
+
+BenchmarkName = Literal["mapfree", "pairs", "scannet", "7scenes", "cambridge", "aachen", "cmu", "robotcar", "map"]
+SCANNET_SIZE = (640, 480)
+"""Photos are resized to it, as the published results had them."""
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Where a benchmark is and which part of it.
+
+    data: see the module. split: of Map-free. step: every step-th query counts (None: 5 for mapfree, 1 elsewhere). scans:
+    folder of the ScanNet scans. hloc: outputs of hloc (models and retrieval). parts: scenes, slices or conditions (all
+    by default). references: how many retrieved images a query gets. images: of a COLMAP model.
+    """
+
+    data: Path
+    split: str | None = None
+    step: int | None = None
+    scans: Path | None = None
+    hloc: Path | None = None
+    parts: tuple[str, ...] = ()
+    references: int = 5
+    images: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PairBenchmark:
+    """Pairs to solve. size: photos are resized to it; withheld: the truth is not public; step: as scored."""
+
+    name: str
+    tasks: tuple[PairTask, ...]
+    step: int = 1
+    size: tuple[int, int] | None = None
+    withheld: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class QueryBenchmark:
+    """Queries to localise. naming: of a visuallocalization.net submission; withheld: the truth is not public."""
+
+    name: str
+    tasks: tuple[QueryTask, ...]
+    naming: Naming = "file"
+    withheld: bool = False
+
+
+def load_benchmark(name: BenchmarkName, options: BenchmarkOptions) -> PairBenchmark | QueryBenchmark:
+    """The tasks of a benchmark. Raises InputError for files that are missing or malformed, naming them."""
+    if name in ("mapfree", "pairs"):
+        return _mapfree(name, options)
+    if name == "scannet":
+        if options.scans is None:
+            raise InputError("scannet needs --scans, the folder that the names of the list are relative to")
+        pairs = read_scannet_pairs(options.data, options.scans)
+        return PairBenchmark(name, tuple(PairTask(pair) for pair in pairs[:: options.step or 1]), size=SCANNET_SIZE)
+    if name == "map":
+        return _held_out(options)
+    return _visloc(name, options)
+
+
+def _mapfree(name: str, options: BenchmarkOptions) -> PairBenchmark:
+    step = options.step or (MAPFREE_STEP if name == "mapfree" else 1)
+    scenes = read_mapfree(options.data, options.split)
+    if options.parts:
+        unknown = set(options.parts) - {scene.name for scene in scenes}
+        if unknown:
+            raise InputError(f"'{options.data}' has no scene {sorted(unknown)[0]!r}")
+        scenes = [scene for scene in scenes if scene.name in options.parts]
+    tasks = tuple(PairTask(pair) for scene in scenes for pair in scene.evaluation_pairs(step))
+    if not tasks:
+        raise InputError(f"'{options.data}' has no query photo (seq1/...) in any of its {len(scenes)} scenes")
+    withheld = all(task.pair.cam1_from_cam0 is None for task in tasks)
+    return PairBenchmark(name, tasks, step, withheld=withheld)
+
+
+def _visloc(name: str, options: BenchmarkOptions) -> QueryBenchmark:
+    if options.hloc is None:
+        raise InputError(f"{name} needs --hloc, the folder of hloc's models and retrieved pairs")
+    makers: dict[str, tuple[tuple[str, ...], Callable[[str, Path, Path], LocalizationTask]]] = {
+        "7scenes": (SCENES, sevenscenes_task),
+        "cambridge": (CAMBRIDGE, cambridge_task),
+        "aachen": (("aachen",), lambda _, data, hloc: aachen_task(data, hloc)),
+        "cmu": (tuple(str(n) for n in CMU_TEST_SLICES), lambda part, data, hloc: cmu_task(_slice(part), data, hloc)),
+        "robotcar": (ROBOTCAR_CONDITIONS, robotcar_task),
+    }
+    known, make = makers[name]
+    parts = [make(part, options.data, options.hloc) for part in options.parts or known]
+    tasks = [task for part in parts for task in _queries(part, options)]
+    withheld = all(task.frame.cam_from_world is None for task in tasks)
+    return QueryBenchmark(name, tuple(tasks), parts[0].result_names, withheld)
+
+
+def _slice(part: str) -> int:
+    try:
+        return int(part)
+    except ValueError:
+        raise InputError(f"a slice of Extended CMU Seasons is a number, got {part!r}") from None
+
+
+def _queries(part: LocalizationTask, options: BenchmarkOptions) -> list[QueryTask]:
+    scene = part.read_map()
+    known = set(scene.names)
+    tasks = []
+    for frame in part.queries[:: options.step or 1]:
+        # retrieval may name images that the reconstruction left out
+        references = [name for name in part.references(frame.name) if name in known][: options.references]
+        tasks.append(QueryTask(frame, scene, tuple(references)))
+    return tasks
+
+
+# -- photos of a map, left out of it in turn --------------------------------------------------------------------------
+def _held_out(options: BenchmarkOptions) -> QueryBenchmark:
+    whole = read_map(options.data, options.images)
+    if whole.folder is None:
+        raise InputError("map needs --images, the folder that the names of the images are relative to")
+    tasks = held_out_queries(whole, options.step or 1, options.references, options.data.resolve().parent.name)
+    return QueryBenchmark("map", tuple(tasks))
+
+
+def held_out_queries(whole: SfmMap, step: int, count: int, name: str) -> list[QueryTask]:
+    """Every ``step``-th photo as a query in the map without it, with the ``count`` nearest photos as references.
+
+    Nearest: by the distance of the camera centres, plus that of points a typical depth in front of them, so that a
+    photo looking elsewhere is far. Raises ValueError for a map of one photo.
+    """
+    if len(whole) < 2:
+        raise ValueError(f"the map has {len(whole)} photo: none is left when it is left out")
+    order = nearest_images(whole)
+    tasks = []
+    for i in range(0, len(whole), step):
+        folder = whole.folder or Path()
+        frame = PosedFrame(name, whole.names[i], folder / whole.names[i], whole.cameras[i], whole.cam_from_world[i])
+        references = [whole.names[j] for j in order[i][:count]]
+        tasks.append(QueryTask(frame, whole.without([i]), tuple(references)))
+    return tasks
+
+
+def nearest_images(scene: SfmMap) -> Sequence[Sequence[int]]:
+    """For each image the others, the nearest first, as ``held_out_queries`` measures it."""
+    centers = scene.cam_from_world.center()
+    depth = _typical_depth(scene)
+    ahead = centers + depth * scene.cam_from_world.R[:, 2]
+    distance = torch.cdist(centers, centers) + torch.cdist(ahead, ahead)
+    distance.fill_diagonal_(torch.inf)
+    return [row[:-1] for row in distance.argsort(dim=1, stable=True).tolist()]
+
+
+def _typical_depth(scene: SfmMap) -> float:
+    if len(scene.image_index) == 0:
+        return 1.0
+    R, t = scene.cam_from_world.R[scene.image_index, 2], scene.cam_from_world.t[scene.image_index, 2]
+    depths = (R * scene.xyz[scene.point_index]).sum(-1) + t
+    return float(depths[depths > 0].median()) if bool((depths > 0).any()) else 1.0

@@ -1,0 +1,127 @@
+"""What is evaluated: pairs of photos with a true relative pose, or queries in a map; and how one of them is solved."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from metriloc.datasets.sources import FramePair, PosedFrame
+from metriloc.evaluation.records import Record, record_of, unreadable
+from metriloc.geometry import Pose
+from metriloc.io import InputError
+from metriloc.types import AbsolutePoseMethod, RelativePoseMethod, SfmMap, View
+
+
+class Task(Protocol):
+    """key: unique in a benchmark. group: tasks of one group share work (a reference photo) and stay together."""
+
+    @property
+    def key(self) -> str:
+        """Names the task in records."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """What it shares with its neighbours."""
+        ...
+
+
+Solve = Callable[[Any, int], Record]
+"""(task, seed) -> record; never raises for what is wrong with a task's own files."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairTask:
+    """A reference and a query."""
+
+    pair: FramePair
+
+    @property
+    def key(self) -> str:
+        """``scene/reference query``."""
+        return f"{self.pair.scene}/{self.pair.frame0.name} {self.pair.frame1.name}"
+
+    @property
+    def group(self) -> str:
+        """The reference."""
+        return f"{self.pair.scene}/{self.pair.frame0.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class QueryTask:
+    """A photo to localise in ``scene``; references: names of images of the map, the best first; init: a first guess."""
+
+    frame: PosedFrame
+    scene: SfmMap
+    references: tuple[str, ...]
+    init: Pose | None = None
+
+    @property
+    def key(self) -> str:
+        """``scene/query``."""
+        return f"{self.frame.scene}/{self.frame.name}"
+
+    @property
+    def group(self) -> str:
+        """The scene."""
+        return self.frame.scene
+
+
+def seed_of(key: str, seed: int) -> int:
+    """The seed of one task: whoever runs it, in whatever order, gets the same answer."""
+    return zlib.crc32(f"{seed} {key}".encode()) & 0x7FFFFFFF
+
+
+class PairSolver:
+    """Solves pairs with a relative-pose method; the features of the last reference are kept.
+
+    size: (width, height) photos are resized to; None takes them as they are.
+    """
+
+    def __init__(self, method: RelativePoseMethod, size: tuple[int, int] | None = None, *, depth: bool = True) -> None:
+        self.method, self.size, self.depth = method, size, depth
+        self._reference: tuple[str, Any] | None = None
+
+    def __call__(self, task: PairTask, seed: int) -> Record:
+        """The estimate of one pair as a record; a photo that cannot be read is a failure with its sentence."""
+        start = time.perf_counter()
+        try:
+            if self._reference is None or self._reference[0] != task.group:
+                self._reference = (task.group, self.method.extract(self._load(task.pair.frame0)))
+            query = self._load(task.pair.frame1)
+        except InputError as error:
+            return unreadable(task.key, error)
+        estimate = self.method.relative_pose(self._reference[1], query, seed=seed_of(task.key, seed))
+        return record_of(task.key, estimate, time.perf_counter() - start)
+
+    def _load(self, frame: PosedFrame) -> View:
+        return frame.load(self.size, depth=self.depth)
+
+
+class QuerySolver:
+    """Localises queries with an absolute-pose method."""
+
+    def __init__(self, method: AbsolutePoseMethod) -> None:
+        self.method = method
+
+    def __call__(self, task: QueryTask, seed: int) -> Record:
+        """The estimate of one query as a record; a photo that cannot be read is a failure with its sentence."""
+        start = time.perf_counter()
+        try:
+            view = task.frame.load(depth=False)
+            estimate = self.method.localize(view, task.scene, task.references, task.init, seed=seed_of(task.key, seed))
+        except InputError as error:
+            return unreadable(task.key, error)
+        return record_of(task.key, estimate, time.perf_counter() - start)
+
+
+def check_unique(tasks: Sequence[Task]) -> None:
+    """Raises InputError when two tasks have the same key: one of them would silently not count."""
+    seen: set[str] = set()
+    for task in tasks:
+        if task.key in seen:
+            raise InputError(f"the benchmark names {task.key!r} twice")
+        seen.add(task.key)
