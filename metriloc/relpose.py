@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from metriloc.baselines.depth import DepthSource, constant_depth, depth_of_file, depth_of_method
+from metriloc.baselines.identity import IdentityPose
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
+from metriloc.baselines.solving import Solver
+from metriloc.evaluation.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration
 from metriloc.io import InputError, load_view
+from metriloc.io.weights import resolve_weights
 from metriloc.methods.mickey import MicKey
 from metriloc.types import PoseEstimate, RelativePoseMethod, View
 
-MethodName = Literal["auto", "mickey", "matching"]
+MethodName = Literal[
+    "auto",
+    "mickey",
+    "matching",
+    "sift",
+    "xfeat",
+    "aliked",
+    "disk",
+    "xfeat+lightglue",
+    "aliked+lightglue",
+    "disk+lightglue",
+    "loftr",
+    "identity",
+]
+"""auto: MicKey when weights are given, else matching, which is xfeat; the matchers of ``metriloc.baselines.matchers``; and
+identity, the rival that never moves."""
 
 
 def relative_pose(
@@ -48,32 +69,92 @@ def relative_pose(
     return method.relative_pose(reference, query, seed=seed)
 
 
-def choose_method(
-    name: MethodName,
-    *,
-    weights: str | None = None,
-    distance: float | None = None,
-    polish: bool = False,
-    device: str = "cpu",
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
-) -> RelativePoseMethod:
-    """The method that a command names; ``auto`` is MicKey when weights are given and feature matching when not.
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method and its settings, as a command names them.
 
-    Raises InputError when an option belongs to the other method, weights are missing (with the command to get them), or
-    this machine has no such device.
+    weights: folder, file, published or hub name (MicKey), or file (keypoints of a matcher). distance: metres between the
+    cameras, if known (matching). solver: of matching. depth: where matching has its metres from: ``file`` (the depth map
+    beside a photo), ``none``, ``constant:METRES``, or ``mickey:WEIGHTS`` (its predicted depth). polish, precision: of
+    MicKey. calibration: file that turns the confidence into a probability, or ``none``; by default the one beside
+    MicKey's weights, or the one that comes with metriloc for its default matching, if there.
     """
-    _require_device(device)
+
+    name: MethodName = "auto"
+    weights: str | None = None
+    distance: float | None = None
+    solver: Solver = "auto"
+    depth: str = "file"
+    polish: bool = False
+    device: str = "cpu"
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    calibration: str | None = None
+
+
+def choose_method(choice: MethodChoice) -> RelativePoseMethod:
+    """The method that a command names, with its calibration.
+
+    Raises InputError when an option belongs to another method, weights are missing (with the command to get them), the
+    calibration is for other weights, or this machine has no such device.
+    """
+    require_device(choice.device)
+    method, folder = _choose(choice)
+    if choice.calibration == "none":
+        return method
+    if choice.calibration is not None:
+        return CalibratedMethod(method, load_calibration(choice.calibration))
+    beside = None if folder is None else folder / CALIBRATION_FILE
+    if beside is not None and beside.is_file():
+        return CalibratedMethod(method, load_calibration(beside))
+    return method
+
+
+def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
+    """The method, and the folder that may hold its calibration."""
+    name = choice.name
     if name == "auto":
-        name = "matching" if weights is None else "mickey"
-    if name == "matching":
-        config = MatchingConfig(distance=distance)
-        return FeatureMatching.from_pretrained(weights, config=config).to(device)
-    if distance is not None:
-        raise InputError(f"--distance {distance}: MicKey measures the distance itself; only --method matching needs it")
-    return MicKey.from_pretrained(weights or "mickey", precision=precision, polish=polish, device=device)
+        name = "matching" if choice.weights is None else "mickey"
+    if name != "mickey" and choice.polish:
+        raise InputError("--polish is MicKey's; matching always polishes where it has depth")
+    if name == "identity":
+        return IdentityPose(), None
+    if name == "mickey":
+        if choice.distance is not None:
+            raise InputError(
+                f"--distance {choice.distance}: MicKey measures the distance itself; only matching needs it"
+            )
+        source = choice.weights or "mickey"
+        model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
+        return model, resolve_weights(source)
+    config = MatchingConfig(distance=choice.distance, solver=choice.solver)
+    matcher = "xfeat" if name == "matching" else name
+    source_of_depth = _depth_source(choice)
+    matching = FeatureMatching.from_pretrained(
+        choice.weights, matcher=matcher, config=config, depth_source=source_of_depth
+    )
+    return matching.to(choice.device), None
 
 
-def _require_device(name: str) -> None:
+def _depth_source(choice: MethodChoice) -> DepthSource:
+    kind, _, value = choice.depth.partition(":")
+    if kind == "file" and not value:
+        return depth_of_file
+    if kind == "none" and not value:
+        return lambda view: None
+    if kind == "constant":
+        try:
+            return constant_depth(float(value))
+        except ValueError as error:
+            raise InputError(f"--depth-source {choice.depth}: {error}") from error
+    if kind == "mickey":
+        return depth_of_method(
+            MicKey.from_pretrained(value or "mickey", precision=choice.precision, device=choice.device)
+        )
+    raise InputError(f"--depth-source must be file, none, constant:METRES or mickey:WEIGHTS, got {choice.depth!r}")
+
+
+def require_device(name: str) -> None:
+    """Raises InputError when this machine has no such device."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

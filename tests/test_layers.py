@@ -30,9 +30,10 @@ LEVELS = {
     "viz": 4,
     "recipes": 5,
     "relpose": 5,
+    "localize": 5,
     "cli": 6,
 }
-HEAVY = ("kornia", "matplotlib", "poselib", "pycolmap", "huggingface_hub", "yaml", "pillow_heif", "tyro", "rich")
+HEAVY = ("kornia", "matplotlib", "poselib", "pycolmap", "huggingface_hub", "yaml", "pillow_heif", "tyro", "rich", "cv2", "ray")
 
 
 def folder_of(parts: tuple[str, ...]) -> str:

@@ -48,7 +48,7 @@ class LightGlue:
                 f"these are not LightGlue weights: they take {channels} channels, not one of {list(CHANNELS)}"
             )
         self.channels = channels
-        self._model = KorniaLightGlue(features=None, filter_threshold=min_score, **CHANNELS[channels])
+        self._model = KorniaLightGlue(None, filter_threshold=min_score, **CHANNELS[channels])  # type: ignore[arg-type]
         surplus = frozenset(key for key in tensors if re.fullmatch(r"log_assignment\.\d+\.r", key))
         derived = frozenset({"confidence_thresholds"})
         load_exactly(self._model, tensors, "LightGlue", may_miss=derived, may_add=surplus | derived)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,7 +41,7 @@ class Loftr:
 
         if release not in RELEASES:
             raise ValueError(f"LoFTR's release must be one of {', '.join(RELEASES)}, got {release!r}")
-        config = copy.deepcopy(default_cfg)
+        config: dict[str, Any] = copy.deepcopy(default_cfg)
         config["coarse"]["temp_bug_fix"] = release == "indoor_new"
         self._model = KorniaLoftr(pretrained=None, config=config)
         self._longest_side = longest_side

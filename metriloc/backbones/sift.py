@@ -32,7 +32,7 @@ class Sift:
         except ImportError as error:
             raise ImportError(MISSING_OPENCV) from error
         self.config = config or SiftConfig()
-        self._sift = cv2.SIFT_create(
+        self._sift = cv2.SIFT_create(  # type: ignore[attr-defined]
             nfeatures=self.config.max_keypoints, contrastThreshold=self.config.contrast_threshold
         )
 

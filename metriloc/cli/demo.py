@@ -9,7 +9,7 @@ from pathlib import Path
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
 from metriloc.geometry import rotation_angle
 from metriloc.io import load_view, read_mapfree_poses
-from metriloc.relpose import choose_method
+from metriloc.relpose import MethodChoice, choose_method
 
 
 def demo(out: Path | None = None, weights: str | None = None, seed: int = 0) -> int:
@@ -20,7 +20,7 @@ def demo(out: Path | None = None, weights: str | None = None, seed: int = 0) -> 
         weights: MicKey weights to use instead of feature matching.
         seed: Same seed, same answer.
     """
-    method = choose_method("auto", weights=weights)
+    method = choose_method(MethodChoice(weights=weights))
     with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:
         uses_depth = method.name == "matching"
         reference = load_view(folder / "reference.jpg", depth=folder / "reference.depth.png" if uses_depth else None)

@@ -6,14 +6,14 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
+from metriloc.cli.options import MethodSettings, PhotoOptions
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
-from metriloc.io import InputError, load_view
+from metriloc.io import InputError
 from metriloc.relpose import MethodName, choose_method
 from metriloc.types import PhotoFeatures, RelativePoseMethod, View
 
@@ -21,68 +21,12 @@ EXIT_NO_POSE = 1
 EXIT_BAD_PHOTO = 2
 
 
-@dataclass(frozen=True)
-class PhotoOptions:
-    """What is known about the photos."""
-
-    k: tuple[float, float, float, float] | None = None
-    """FX FY CX CY of both photos, pixels, first pixel centre at 0, after EXIF rotation."""
-    k_ref: tuple[float, float, float, float] | None = None
-    """FX FY CX CY of the reference alone."""
-    k_query: tuple[float, float, float, float] | None = None
-    """FX FY CX CY of the queries alone."""
-    intrinsics: Path | None = None
-    """An intrinsics.txt: lines 'image fx fy cx cy width height'."""
-    fov: float | None = None
-    """Horizontal field of view of both photos in degrees."""
-    depth: Path | None = None
-    """Depth map of the reference: 16-bit PNG (mm), float TIFF or .npy (m)."""
-    resize: tuple[int, int] | None = None
-    """WIDTH HEIGHT the photos are resized to first; intrinsics follow."""
-    max_side: int | None = None
-    """Longest side in pixels; larger photos are reduced, intrinsics follow."""
-
-    def load(self, path: Path, *, reference: bool) -> View:
-        """One photo with its intrinsics (and the reference with its depth)."""
-        own = self.k_ref if reference else self.k_query
-        if own is not None and self.k is not None:
-            raise InputError(f"--k {self.k} and --k-{'ref' if reference else 'query'} {own} contradict: give one")
-        return load_view(
-            path,
-            K=own or self.k,
-            intrinsics=self.intrinsics,
-            fov_deg=self.fov,
-            depth=self.depth if reference else None,
-            resize=self.resize,
-            max_side=self.max_side,
-        )
-
-
-@dataclass(frozen=True)
-class MethodOptions:
-    """How the pose is found."""
-
-    method: MethodName = "auto"
-    """auto: MicKey if --weights is given, else matching (XFeat, poselib, and a depth map or distance for the metres)."""
-    weights: str | None = None
-    """Folder, file, published name or hub name 'owner/name' of the weights."""
-    distance: float | None = None
-    """Metres between the two cameras, if known (matching without a depth map)."""
-    polish: bool = False
-    """MicKey: refine the pose by the reprojection error of its inliers."""
-    device: str = "cpu"
-    """cpu, cuda, cuda:1, ..."""
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Of MicKey's backbone; auto: half on CUDA, single on CPU."""
-    seed: int = 0
-    """Same seed, same answer."""
-
-
 def relpose(
     reference: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REF")],
     query: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="QUERY...")],
     photos: Annotated[PhotoOptions, tyro.conf.arg(name="photo")] = PhotoOptions(),
-    how: Annotated[MethodOptions, tyro.conf.arg(name="method")] = MethodOptions(),
+    method: MethodName = "auto",
+    how: Annotated[MethodSettings, tyro.conf.arg(name="settings")] = MethodSettings(),
     out: Path | None = None,
     resume: bool = False,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -93,6 +37,8 @@ def relpose(
         reference: The photo whose camera is the origin.
         query: One photo or many; the reference is looked at once.
         photos: What is known about the photos.
+        method: auto is MicKey if --weights is given, else matching: XFeat, poselib, and a depth map or distance for the
+            metres.
         how: How the pose is found.
         out: Folder for pose.json, TUM and Map-free lines, pictures and an HTML report.
         resume: Keep the queries that an earlier run with the same photos and settings left in --out.
@@ -100,22 +46,21 @@ def relpose(
     """
     if not query:
         raise InputError("no query photo given: metriloc relpose REF QUERY...")
-    choice = {f.name: getattr(how, f.name) for f in dataclasses.fields(how) if f.name not in ("method", "seed")}
-    method = choose_method(how.method, **choice)
+    chosen = choose_method(how.choice(method))
     view0 = photos.load(reference, reference=True)
     single = len(query) == 1
     # a bad photo must be found before anything is written
     loaded = {query[0]: photos.load(query[0], reference=False)} if single else {}
-    settings: dict[str, Any] = {**dataclasses.asdict(photos), **dataclasses.asdict(how)}
-    run = Run(view0, method.name, method.weights_id, settings)
+    settings: dict[str, Any] = {**dataclasses.asdict(photos), "method": method, **dataclasses.asdict(how)}
+    run = Run(view0, chosen.name, chosen.weights_id, settings)
     folder = OutputFolder.prepare(out, single=single) if out is not None else None
 
-    features0 = method.extract(view0)
+    features0 = chosen.extract(view0)
     try:
         for index, path in enumerate(_progress(query)):
             result = folder.saved(index, path, run) if folder is not None and resume else None
             if result is None:
-                result = _localise(method, features0, path, photos, loaded, how.seed)
+                result = _localise(chosen, features0, path, photos, loaded, how.seed)
                 if folder is not None and result.features is not None:
                     folder.write_query(run, index, result, features0)
             run.results.append(result)

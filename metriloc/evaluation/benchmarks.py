@@ -47,21 +47,24 @@ SCANNET_SIZE = (640, 480)
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Where a benchmark is and which part of it.
-
-    data: see the module. split: of Map-free. step: every step-th query counts (None: 5 for mapfree, 1 elsewhere). scans:
-    folder of the ScanNet scans. hloc: outputs of hloc (models and retrieval). parts: scenes, slices or conditions (all
-    by default). references: how many retrieved images a query gets. images: of a COLMAP model.
-    """
+    """Where a benchmark is and which part of it."""
 
     data: Path
+    """Map-free: folder of the scenes (or of the splits); scannet: the list of pairs; map: a COLMAP model; else the set."""
     split: str | None = None
+    """Of Map-free: train, val or test."""
     step: int | None = None
+    """Every step-th query counts: 5 for mapfree, 1 elsewhere."""
     scans: Path | None = None
+    """scannet: folder that the names of the list are relative to."""
     hloc: Path | None = None
+    """7scenes, cambridge, aachen, cmu, robotcar: folder of hloc's models and retrieved pairs."""
     parts: tuple[str, ...] = ()
+    """Scenes, slices or conditions; all by default."""
     references: int = 5
+    """Images of the map that a query is compared with."""
     images: Path | None = None
+    """map: folder that the names of the images are relative to."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ class PrecisionCurve:
     @property
     def area(self) -> float:
         """``mapfree_auc``."""
-        return float(-np.sum(np.diff(self.recall) * self.precision[:-1]))
+        return float(-np.sum(np.diff(self.recall) * self.precision[:-1])) + 0.0  # no minus zero
 
 
 def precision_curve(

@@ -46,7 +46,9 @@ def depth_score(predicted: Float[Tensor, " *n"], true: Float[Tensor, " *n"]) -> 
     deltas = [float((ratio < 1.25**k).double().mean()) for k in (1, 2, 3)]
     difference = (d - t).abs()
     return DepthScore(
-        *deltas,
+        delta1=deltas[0],
+        delta2=deltas[1],
+        delta3=deltas[2],
         rel=float((difference / t).mean()),
         rmse=float(difference.square().mean().sqrt()),
         log10=float(torch.log10(ratio).mean()),
