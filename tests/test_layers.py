@@ -32,6 +32,7 @@ LEVELS = {
     "relpose": 5,
     "localize": 5,
     "cli": 6,
+    "__main__": 7,
 }
 HEAVY = ("kornia", "matplotlib", "poselib", "pycolmap", "huggingface_hub", "yaml", "pillow_heif", "tyro", "rich", "cv2", "ray")
 

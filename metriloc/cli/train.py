@@ -1,0 +1,70 @@
+"""``metriloc train RECIPE``: train a method by a recipe of ``metriloc.recipes``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metriloc import recipes
+from metriloc.io import InputError
+from metriloc.training import Run, override, settable_fields
+from metriloc.training import train as run_training
+from metriloc.training.console import on_the_terminal
+from metriloc.training.overrides import plain
+
+EXIT_INTERRUPTED = 130
+
+
+def train(
+    recipe: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="RECIPE")] = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    set: Annotated[tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="FIELD=VALUE")] = (),
+    init: Path | None = None,
+    resume: bool = False,
+    show: bool = False,
+) -> int:
+    """Train a method by a recipe; without one, list the recipes.
+
+    Ctrl+C finishes the step and saves. On several GPUs: torchrun --nproc-per-node N -m metriloc train ...
+
+    Args:
+        recipe: A recipe's name.
+        data: Folder of the training data.
+        out: Folder of the run: config.json, log.txt, metrics.jsonl, checkpoints, validation pages, TensorBoard.
+        set: Set fields of the recipe, e.g. --set training.optimizer.lr=3e-4; --show lists them.
+        init: Checkpoint folder or safetensors file to take the first weights from, e.g. of a warm-up run.
+        resume: Go on from the last checkpoint in --out, or start if there is none.
+        show: Only print the fields that --set can set, and their values.
+    """
+    if recipe is None:
+        for name in recipes.__all__:
+            print(f"{name:<24} {(getattr(recipes, name).__doc__ or '').strip().splitlines()[0]}")
+        return 0
+    run = override(find_recipe(recipe)(), [one for several in set for one in several])
+    if show:
+        for path, value in settable_fields(run):
+            print(f"{path}={value if isinstance(value, str) else json.dumps(plain(value))}")
+        return 0
+    if out is None:
+        raise InputError("say where the run shall be written: --out DIR")
+    if data is not None and not data.is_dir():
+        raise InputError(f"'{data}' is not a folder with training data")
+    result = run_training(run, out, data, resume=resume, init=init, reporter=on_the_terminal)
+    if int(os.environ.get("RANK", "0")) == 0:
+        state = f"stopped by {result.stopped_by}" if result.stopped_by else "finished"
+        print(f"{state} at step {result.progress.step} of {run.training.steps}: {out}")
+    return EXIT_INTERRUPTED if result.stopped_by.startswith("SIG") else 0
+
+
+def find_recipe(name: str) -> Callable[[], Run]:
+    """The recipe of that name. Raises InputError naming those there are."""
+    if name not in recipes.__all__:
+        raise InputError(f"there is no recipe {name!r}: there are {', '.join(recipes.__all__)}")
+    found: Callable[[], Run] = getattr(recipes, name)
+    return found
