@@ -40,7 +40,7 @@ def draw_without_replacement(
     num_heavy = _num_heavy(num_positive, count)
     heavy = weights.topk(num_heavy).indices
     rates = weights[heavy].double()
-    rest = weights.double()
+    rest = weights.to(torch.float64, copy=True)  # float64 weights would be written to
     rest[heavy] = 0
     cumulated = rest.clamp_(min=0).cumsum(0)
     light_rate = float(cumulated[-1])

@@ -10,13 +10,38 @@ Equation map (paper -> function):
     Eq. (4)    metriloc.methods.mickey.solver.fit_minimal_sets
     Eq. (5)    metriloc.solvers.consensus.soft_inliers
     Eq. (6)    metriloc.methods.mickey.solver.refine
+    Eq. (6)    metriloc.methods.mickey.hypotheses.refinement_sets
+    Eq. (7)    metriloc.methods.mickey.loss.vcre_loss
+    Eq. (8)    metriloc.methods.mickey.objective.expected_loss
+    Eq. (9)    metriloc.methods.mickey.objective.objective_given_draws
+    Eq. (10)   metriloc.methods.mickey.objective.single_scalar
+    Eq. (11)   metriloc.methods.mickey.objective.single_scalar
     Eq. (12)   metriloc.methods.mickey.network.keypoints
 
-Equations (7)-(11) belong to training.
+Training only: (7)-(11) and the curriculum of Sec. 3.1.4 (``curriculum.select_pairs``).
 """
 
+from metriloc.methods.mickey.curriculum import Curriculum
+from metriloc.methods.mickey.loss import PoseLossConfig
 from metriloc.methods.mickey.model import MicKey, MicKeyFeatures
 from metriloc.methods.mickey.network import KeypointMaps, Keypoints, MicKeyConfig, MicKeyNetwork
+from metriloc.methods.mickey.objective import ObjectiveConfig
 from metriloc.methods.mickey.solver import SolverConfig
+from metriloc.methods.mickey.supervision import SupervisionConfig
+from metriloc.methods.mickey.training import MicKeyTraining, PairBatch
 
-__all__ = ["KeypointMaps", "Keypoints", "MicKey", "MicKeyConfig", "MicKeyFeatures", "MicKeyNetwork", "SolverConfig"]
+__all__ = [
+    "Curriculum",
+    "KeypointMaps",
+    "Keypoints",
+    "MicKey",
+    "MicKeyConfig",
+    "MicKeyFeatures",
+    "MicKeyNetwork",
+    "MicKeyTraining",
+    "ObjectiveConfig",
+    "PairBatch",
+    "PoseLossConfig",
+    "SolverConfig",
+    "SupervisionConfig",
+]
