@@ -4,6 +4,7 @@
 |---|---|---|
 | ``mapfree`` | Map-free split: every 5th query against one reference | folder of scenes |
 | ``pairs`` | any folder of that form, every query | folder of scenes |
+| ``posed`` | pairs drawn from posed photos, by overlap where there is depth | folders of any posed kind |
 | ``scannet`` | ScanNet-1500 list (or any list of 38 fields) | the list, and the folder of scans |
 | ``7scenes`` ``cambridge`` | localisation with public truth | data set and hloc outputs |
 | ``aachen`` ``cmu`` ``robotcar`` | localisation scored by visuallocalization.net | data set and hloc outputs |
@@ -12,6 +13,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,12 @@ from typing import Literal
 
 import torch
 
-from metriloc.datasets.mapfree import MAPFREE_STEP, read_mapfree
+from metriloc.datasets.mapfree import MAPFREE_STEP, read_mapfree, uniform_pairs
+from metriloc.datasets.overlap import overlap_of_views
+from metriloc.datasets.posed import read_posed_scenes
 from metriloc.datasets.scannet import read_scannet_pairs
 from metriloc.datasets.sevenscenes import SCENES
-from metriloc.datasets.sources import PosedFrame
+from metriloc.datasets.sources import PosedFrame, PosedScene
 from metriloc.datasets.visloc import (
     CAMBRIDGE,
     CMU_TEST_SLICES,
@@ -38,9 +42,11 @@ from metriloc.evaluation.submission import Naming
 from metriloc.evaluation.tasks import PairTask, QueryTask
 from metriloc.io import InputError
 from metriloc.io.maps import read_map
-from metriloc.types import SfmMap
+from metriloc.types import SfmMap, View
 
-BenchmarkName = Literal["mapfree", "pairs", "scannet", "7scenes", "cambridge", "aachen", "cmu", "robotcar", "map"]
+BenchmarkName = Literal[
+    "mapfree", "pairs", "posed", "scannet", "7scenes", "cambridge", "aachen", "cmu", "robotcar", "map"
+]
 SCANNET_SIZE = (640, 480)
 """Photos are resized to it, as the published results had them."""
 
@@ -63,6 +69,10 @@ class BenchmarkOptions:
     """Scenes, slices or conditions; all by default."""
     references: int = 5
     """Images of the map that a query is compared with."""
+    draw: int = 200
+    """posed: pairs drawn from each folder."""
+    min_overlap: float = 0.2
+    """posed: pairs that share less are drawn again, where the photos have depth."""
     images: Path | None = None
     """map: folder that the names of the images are relative to."""
 
@@ -97,6 +107,9 @@ def load_benchmark(name: BenchmarkName, options: BenchmarkOptions) -> PairBenchm
             raise InputError("scannet needs --scans, the folder that the names of the list are relative to")
         pairs = read_scannet_pairs(options.data, options.scans)
         return PairBenchmark(name, tuple(PairTask(pair) for pair in pairs[:: options.step or 1]), size=SCANNET_SIZE)
+    if name == "posed":
+        scenes = read_posed_scenes(options.data)
+        return PairBenchmark(name, tuple(task for scene in scenes for task in _drawn(scene, options)))
     if name == "map":
         return _held_out(options)
     return _visloc(name, options)
@@ -115,6 +128,35 @@ def _mapfree(name: str, options: BenchmarkOptions) -> PairBenchmark:
         raise InputError(f"'{options.data}' has no query photo (seq1/...) in any of its {len(scenes)} scenes")
     withheld = all(task.pair.cam1_from_cam0 is None for task in tasks)
     return PairBenchmark(name, tasks, step, withheld=withheld)
+
+
+def _drawn(scene: PosedScene, options: BenchmarkOptions) -> list[PairTask]:
+    """Different ordered pairs, always the same ones of a folder; fewer when 30 draws a pair do not find enough."""
+    if options.draw < 1 or not 0 <= options.min_overlap < 1:
+        raise InputError(f"--draw {options.draw} and --min-overlap {options.min_overlap}: at least 1, and 0 to 1")
+    candidates = uniform_pairs(scene, 30 * options.draw, torch.Generator().manual_seed(0))
+    tasks: dict[str, PairTask] = {}
+    for i in range(len(candidates)):
+        pair = candidates[i]
+        if pair.frame0.depth is not None and pair.frame1.depth is not None:
+            overlap = overlap_of_views(_depth_view(pair.frame0), _depth_view(pair.frame1))
+            if overlap < options.min_overlap:
+                continue
+            pair = dataclasses.replace(pair, overlap=overlap)
+        task = PairTask(pair)
+        tasks.setdefault(task.key, task)
+        if len(tasks) == options.draw:
+            break
+    return list(tasks.values())
+
+
+def _depth_view(frame: PosedFrame) -> View:
+    """What the overlap looks at; the photo itself is left unread."""
+    depth = None if frame.depth is None else frame.depth_format.read(frame.depth, frame.camera)
+    width, height = (int(side) for side in frame.camera.size.tolist())
+    return View(
+        torch.zeros(3, 1, 1).expand(3, height, width), frame.camera, frame.cam_from_world, frame.name, depth=depth
+    )
 
 
 def _visloc(name: str, options: BenchmarkOptions) -> QueryBenchmark:

@@ -1,0 +1,238 @@
+"""Intervals, paired comparison, calibration: against naive twins and made-up runs of which the truth is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metriloc.evaluation.calibration import (
+    CalibratedMethod,
+    Calibration,
+    FitSource,
+    Target,
+    expected_calibration_error,
+    fit_calibration,
+    load_calibration,
+    save_calibration,
+    verdict,
+)
+from metriloc.evaluation.records import Record
+from metriloc.evaluation.scoring import STATISTICS, PairScores, per_scene, summarise
+from metriloc.evaluation.statistics import compare, intervals, wins
+from metriloc.geometry import Pose
+from metriloc.io import InputError
+from metriloc.types import Correspondences, PairDetails, PoseEstimate
+
+SOURCE = FitSource("toy", "toy-1", "made up")
+
+
+def make_scores(n: int, seed: int, noise: float = 3.0) -> PairScores:
+    """Errors that grow as the confidence falls; one in ten without an estimate, one in ten without metres."""
+    g = np.random.default_rng(seed)
+    confidence = g.random(n)
+    rotation = np.abs(g.normal(size=n)) * noise * (1.5 - confidence)
+    lost, unscaled = g.random(n) < 0.1, g.random(n) < 0.1
+    identity = Pose.identity((n,), dtype=torch.float64)
+    return PairScores(
+        keys=tuple(f"k{i}" for i in range(n)),
+        scenes=tuple(f"s{i % 3}" for i in range(n)),
+        rotation_deg=np.where(lost, np.nan, rotation),
+        direction_deg=np.where(lost, np.nan, 2 * rotation),
+        center_m=np.where(lost | unscaled, np.nan, rotation / 20),
+        vcre_fraction=np.where(lost | unscaled, np.nan, rotation / 40),
+        confidence=np.where(lost, 0, confidence),
+        baseline_m=np.full(n, 2.0),
+        overlap=np.full(n, np.nan),
+        seconds=np.ones(n),
+        estimated=~lost,
+        metric=~lost & ~unscaled,
+        estimate=identity,
+        truth=identity,
+    )
+
+
+def test_summary_counts_failures_against_precision_only() -> None:
+    scores = make_scores(300, 0)
+    numbers = summarise(scores)
+    near = scores.vcre_fraction < 0.1
+    assert numbers["VCRE precision (10 % of diagonal)"] == pytest.approx(near.sum() / 300)
+    assert numbers["median rotation error (deg)"] == pytest.approx(np.nanmedian(scores.rotation_deg))
+    assert numbers["estimates"] == pytest.approx(scores.estimated.mean())
+    # confidence ranks well here, so the area is above the precision
+    assert numbers["VCRE AUC (10 % of diagonal)"] > numbers["VCRE precision (10 % of diagonal)"]
+    assert sum(values["pairs"] for values in per_scene(scores).values()) == 300
+
+
+def test_a_scene_without_estimates_has_numbers_too() -> None:
+    lost = make_scores(12, 0).subset(np.zeros(0, int))
+    assert len(lost) == 0
+    scores = make_scores(12, 1)
+    nothing = scores.subset(~scores.estimated) if (~scores.estimated).any() else scores
+    assert set(summarise(nothing)) == set(STATISTICS)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    statistic = {"precision": STATISTICS["angular precision (5 deg, direction 10 deg)"]}
+    truth = statistic["precision"](make_scores(200_000, 99))
+    hits = 0
+    for seed in range(40):
+        found = intervals(make_scores(150, seed), statistic, count=200, seed=seed)["precision"]
+        assert found.low <= found.value <= found.high
+        hits += found.low <= truth <= found.high
+    assert hits >= 34  # 38 expected; below 34 has a chance of less than one in a hundred
+
+
+def test_intervals_repeat_and_undefined_values_have_none() -> None:
+    scores = make_scores(60, 0)
+    assert intervals(scores, count=50) == intervals(scores, count=50)
+    lost = scores.subset(np.flatnonzero(~scores.estimated))
+    assert np.isnan(intervals(lost, count=20)["median rotation error (deg)"].low)
+
+
+def test_comparison_is_paired() -> None:
+    a = make_scores(120, 0)
+    g = np.random.default_rng(1)
+    # b is better by a little on every pair: clear when paired, lost in the noise when not
+    b = PairScores(**{**vars(a), "rotation_deg": a.rotation_deg * 0.97 + 0.001 * g.random(120)})
+    found = compare(a, b, count=200)["median rotation error (deg)"]
+    assert found.difference.value < 0 and found.clear
+    alone = intervals(a, count=200)["median rotation error (deg)"]
+    assert alone.low < found.b < alone.high
+    assert not compare(a, a, count=50)["median rotation error (deg)"].clear
+    assert wins(np.array([1.0, np.nan, 2.0, np.nan]), np.array([2.0, 1.0, 2.0, np.nan])) == (1, 1, 2)
+    with pytest.raises(InputError, match="different pairs"):
+        compare(a, a.subset(np.arange(10)))
+
+
+# -- calibration ------------------------------------------------------------------------------------------------------
+def made_up(n: int, seed: int) -> tuple[list[Record], np.ndarray]:
+    """Right with a probability that is logistic in log(inliers); the method's own confidence is far too sure."""
+    g = np.random.default_rng(seed)
+    inliers = np.exp(g.uniform(1, 6, n))
+    probability = 1 / (1 + np.exp(-2.5 * (np.log(inliers) - 3.7)))
+    right = g.random(n) < probability
+    records = [
+        Record(f"k{i}", True, 0.99 if inliers[i] > 5 else 0.9, (1.0, 0, 0, 0), (0.0, 0, 0), statistics={"inliers": x})
+        for i, x in enumerate(inliers.tolist())
+    ]
+    return records, right
+
+
+@pytest.mark.parametrize("kind", ["logistic", "isotonic"])
+def test_calibration_makes_confidence_a_probability_on_pairs_it_has_not_seen(kind: str) -> None:
+    records, right = made_up(400, 0)
+    fitted = fit_calibration(records, right, SOURCE, target=Target(), kind=kind, statistics=["inliers"])  # type: ignore[arg-type]
+    unseen, truth = made_up(2000, 1)
+    before = expected_calibration_error(np.array([r.confidence for r in unseen]), truth)
+    values = np.array([fitted.probability(r.confidence, r.statistics) for r in unseen])
+    assert before > 0.3
+    assert expected_calibration_error(values, truth) < 0.06
+    # more inliers, never a lower probability
+    grid = [fitted.probability(0.5, {"inliers": float(x)}) for x in (1, 5, 20, 60, 200, 1000)]
+    assert grid == sorted(grid) and 0 <= grid[0] < 0.2 and 0.8 < grid[-1] <= 1
+
+
+def test_logistic_fit_equals_the_maximum_of_its_likelihood() -> None:
+    from scipy.optimize import minimize
+
+    records, right = made_up(300, 2)
+    fitted = fit_calibration(records, right, SOURCE, target=Target(), statistics=["inliers"])
+    x = np.log([r.statistics["inliers"] for r in records])
+    z = (x - x.mean()) / x.std()
+
+    def loss(w: np.ndarray) -> float:
+        logits = w[0] + w[1] * z
+        return float(np.logaddexp(0, np.where(right, -logits, logits)).sum() + 0.5 * 1e-2 * 3 * w[1] ** 2)
+
+    best = minimize(loss, np.zeros(2)).x
+    slope = best[1] / x.std()
+    assert fitted.parameters[1] == pytest.approx(slope, rel=1e-3)
+    assert fitted.parameters[0] == pytest.approx(best[0] - slope * x.mean(), rel=1e-3)
+
+
+def test_separable_statistics_stay_finite() -> None:
+    records, _ = made_up(100, 3)
+    right = np.array([r.statistics["inliers"] > 40 for r in records])
+    fitted = fit_calibration(records, right, SOURCE, target=Target(), statistics=["inliers"])
+    assert np.isfinite(fitted.parameters).all()
+    assert 0.5 < fitted.probability(0, {"inliers": 60.0}) < 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.01, 1), st.booleans()), min_size=40, max_size=80))
+def test_isotonic_is_monotone_whatever_the_data(data: list[tuple[float, bool]]) -> None:
+    right = np.array([r for _, r in data])
+    if right.all() or not right.any():
+        return
+    records = [Record(f"k{i}", True, c, (1.0, 0, 0, 0), (0.0, 0, 0)) for i, (c, _) in enumerate(data)]
+    fitted = fit_calibration(records, right, SOURCE, target=Target(), kind="isotonic")
+    values = [fitted.probability(c, {}) for c in np.linspace(0.01, 1, 30)]
+    assert all(0 < v < 1 for v in values) and values == sorted(values)
+
+
+def test_calibration_files_and_refusals(tmp_path: Path) -> None:
+    records, right = made_up(100, 4)
+    fitted = fit_calibration(records, right, SOURCE, target=Target(vcre_fraction=0.1))
+    path = tmp_path / "calibration.json"
+    save_calibration(path, fitted)
+    assert load_calibration(path) == fitted
+    with pytest.raises(InputError, match="at least 30"):
+        fit_calibration(records[:20], right[:20], SOURCE, target=Target())
+    with pytest.raises(InputError, match="right and wrong"):
+        fit_calibration(records, np.ones(100, bool), SOURCE, target=Target())
+    with pytest.raises(InputError, match="isotonic"):
+        fit_calibration(records, right, SOURCE, target=Target(), kind="isotonic", statistics=["inliers", "confidence"])
+    with pytest.raises(ValueError, match="'coverage'"):
+        fit_calibration(records, right, SOURCE, target=Target(), statistics=["coverage"])
+    content = json.loads(path.read_text())
+    for change in ({"parameters": [1.0]}, {"kind": "magic"}, {"target": {}}, {"extra": 1}, {"statistics": 3}):
+        path.write_text(json.dumps({**content, **change}))
+        if change == {"target": {}}:
+            assert load_calibration(path).target == Target()
+            continue
+        with pytest.raises(InputError, match="not a calibration"):
+            load_calibration(path)
+    path.write_text("[")
+    with pytest.raises(InputError, match="not a calibration"):
+        load_calibration(path)
+    with pytest.raises(ValueError, match="positive bound"):
+        Target(rotation_deg=None)
+
+
+class ToyMethod:
+    name, weights_id = "toy", "toy-1"
+
+    def extract(self, view: object) -> object:
+        return view
+
+    def relative_pose(self, reference: object, query: object, *, seed: int = 0) -> PoseEstimate:
+        details = PairDetails(9.0, Correspondences.empty(), statistics={"inliers": 100.0})
+        if query == "lost":
+            return PoseEstimate.failure("degenerate", details)
+        return PoseEstimate(Pose.identity(()), torch.tensor(True), torch.tensor(0.1), (None,), (details,))
+
+
+def test_a_calibrated_method_reports_the_probability() -> None:
+    records, right = made_up(300, 5)
+    fitted = fit_calibration(records, right, SOURCE, target=Target(), statistics=["inliers"])
+    method = CalibratedMethod(ToyMethod(), fitted)
+    found = method.relative_pose("a", "b")
+    assert float(found.confidence) == pytest.approx(fitted.probability(0, {"inliers": 100.0}), abs=1e-6)
+    assert float(method.relative_pose("a", "lost").confidence) == 0
+    other = Calibration(**{**vars(fitted), "weights_id": "toy-2"})
+    with pytest.raises(InputError, match="toy-2"):
+        CalibratedMethod(ToyMethod(), other)
+    assert [verdict(p) for p in (0.1, 0.2, 0.79, 0.8)] == ["failed", "doubtful", "doubtful", "reliable"]
+
+
+def test_expected_calibration_error_by_hand() -> None:
+    confidence = np.array([0.05, 0.05, 0.95, 0.95])
+    right = np.array([False, True, True, True])
+    assert expected_calibration_error(confidence, right) == pytest.approx(0.5 * 0.45 + 0.5 * 0.05)
+    assert np.isnan(expected_calibration_error(np.zeros(0), np.zeros(0, bool)))
