@@ -192,8 +192,8 @@ def _clean_truth(folder: Path, step: int) -> _Truth:
         K[i] = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
         sizes[i] = entries[name].size
     known = [pose for name in names if (pose := poses[name]) is not None]
-    q = np.array([pose.quaternion().tolist() for pose in known]).reshape(-1, 4)
-    t = np.array([pose.t.tolist() for pose in known]).reshape(-1, 3)
+    stacked = Pose.stack(known) if known else Pose.identity((0,), torch.float64)
+    q, t = stacked.quaternion().numpy(), stacked.t.numpy()
     return _Truth(tuple(names), tuple(names), q, t, K, sizes, len(poses))
 
 

@@ -104,4 +104,4 @@ def _finite(fields: list[str]) -> list[float] | None:
         values = [float(text) for text in fields]
     except ValueError:
         return None
-    return values if all(math.isfinite(value) for value in values) else None
+    return values if all(map(math.isfinite, values)) else None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from metriloc.geometry import Camera, Pose
+from metriloc.io.colmap_files import check_binary_model
 from metriloc.io.files import InputError
 from metriloc.types import SfmMap
 
@@ -44,6 +45,8 @@ def _read(folder: Path, kind: str) -> Any:
     except ImportError as error:
         raise ImportError(MISSING_PYCOLMAP) from error
     model = pycolmap.Reconstruction()
+    if kind == "bin":
+        check_binary_model(folder)
     try:
         if kind == "bin":
             model.read_binary(str(folder))

@@ -211,3 +211,24 @@ def test_a_malformed_submission_scores_whole_or_not_at_all(
     except InputError:
         return  # a negative confidence
     assert official.total == 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_LINE, max_size=6), st.sampled_from(["poses.txt", "intrinsics.txt"]), st.booleans())
+def test_malformed_ground_truth_scores_whole_or_not_at_all(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], file: str, keep: bool
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "broken" / file
+    if not folder.exists():
+        write_scene(folder / "s00000", 11)
+        (folder / "whole").write_text((folder / "s00000" / file).read_text())
+    text = "\n".join(lines) + "\n" + ((folder / "whole").read_text() if keep else "")
+    (folder / "s00000" / file).write_text(text, encoding="utf-8", errors="replace")
+    perfect = "".join(f"seq1/frame_{i:05d}.jpg 1 0 0 0 {0.01 * (i + 1):.4f} 0 0 1\n" for i in range(11))
+    for mode in ("official", "clean"):
+        try:
+            score = score_mapfree(folder, {"s00000": perfect}, mode=mode)  # type: ignore[arg-type]
+        except InputError as error:
+            assert "\n" not in str(error)
+            continue
+        assert score.total == score.scenes[0].evaluated and len(score.scenes[0].frames) == len(score.scenes[0].vcre_px)
