@@ -305,6 +305,21 @@ class SfmMap:
             seen[self.point_index[self.observations_of(image)]] = True
         return (seen & (self.track_lengths() >= min_track)).nonzero().squeeze(-1)
 
+    def assign_points(self, images: Sequence[int], min_track: int = 1) -> list[tuple[int, Int[Tensor, " n"]]]:
+        """(image, its observations that are used), in the order given: each point goes to the first image that sees it.
+
+        Only points that at least ``min_track`` images observe. Images that are left with no point are not listed.
+        """
+        free = self.track_lengths() >= min_track
+        found = []
+        for image in images:
+            seen = self.observations_of(image)
+            chosen = free[self.point_index[seen]].nonzero().squeeze(-1) + seen.start
+            free[self.point_index[chosen]] = False
+            if len(chosen):
+                found.append((image, chosen))
+        return found
+
     def covisible(self, image: int, min_shared: int = 1) -> list[tuple[int, int]]:
         """(image, shared points) of the others that share points with this one, the most first (ties by index)."""
         seen = torch.zeros(len(self.xyz), dtype=torch.bool)

@@ -31,11 +31,12 @@ class LocalFeatures:
 
 @dataclass(frozen=True, eq=False)
 class DenseMap:
-    """A descriptor for every cell of one photo. descriptors: unit length; stride and origin: (x, y) pixels."""
+    """A descriptor for every cell of one photo. stride and origin: (x, y) pixels. unit: descriptors have unit length."""
 
     descriptors: Float[Tensor, "C h w"]
     stride: tuple[float, float]
     origin: tuple[float, float]
+    unit: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,7 +52,7 @@ class DenseMap:
         return cell * cell.new_tensor(self.stride) + cell.new_tensor(self.origin)
 
     def pooled(self, factor: int) -> DenseMap:
-        """The mean of ``factor`` x ``factor`` cells, made unit again; rows and columns left over are dropped.
+        """The mean of ``factor`` x ``factor`` cells, unit again if they were; rows and columns left over are dropped.
 
         Raises ValueError for a factor below 1 or larger than the map.
         """
@@ -59,10 +60,11 @@ class DenseMap:
             raise ValueError(f"a map of {self.size} cells cannot be pooled by {factor}")
         if factor == 1:
             return self
-        descriptors = F.normalize(F.avg_pool2d(self.descriptors[None], factor)[0], dim=0)
+        descriptors = F.avg_pool2d(self.descriptors[None], factor)[0]
+        descriptors = F.normalize(descriptors, dim=0) if self.unit else descriptors
         shift = (factor - 1) / 2
         origin = (self.origin[0] + shift * self.stride[0], self.origin[1] + shift * self.stride[1])
-        return DenseMap(descriptors, (self.stride[0] * factor, self.stride[1] * factor), origin)
+        return DenseMap(descriptors, (self.stride[0] * factor, self.stride[1] * factor), origin, self.unit)
 
 
 class LocalExtractor(Protocol):

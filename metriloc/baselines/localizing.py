@@ -18,7 +18,8 @@ from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.geometry import Pose
-from metriloc.io import InputError, load_view
+from metriloc.io import InputError
+from metriloc.io.maps import load_map_view
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
@@ -83,26 +84,16 @@ def describe_points(
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n C"], list[str], list[str]]:
     """Points that the references see (each once, described by the best reference that does), their descriptors, what went
     wrong with a reference, and the references that were used. Raises ValueError for a name the map does not have."""
-    long_tracks = scene.track_lengths() >= config.min_track
-    taken = torch.zeros(len(scene.xyz), dtype=torch.bool)
     points, descriptors, messages, used = [], [], [], []
-    for name in references:
-        image = scene.index(name)
-        seen = scene.observations_of(image)
-        index = scene.point_index[seen]
-        fresh = long_tracks[index] & ~taken[index]
-        if not bool(fresh.any()):
-            continue
+    for image, seen in scene.assign_points([scene.index(name) for name in references], config.min_track):
         try:
-            view = reference_view(scene, image)
+            view = load_map_view(scene, image)
         except InputError as error:
             messages.append(str(error))
             continue
-        dense = features.dense(view.image)
-        points.append(index[fresh])
-        descriptors.append(descriptors_at(dense, scene.uv[seen][fresh]))
-        taken[index[fresh]] = True
-        used.append(name)
+        points.append(scene.point_index[seen])
+        descriptors.append(descriptors_at(features.dense(view.image), scene.uv[seen]))
+        used.append(scene.names[image])
     if not points:
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0), messages, used
     joined, described = torch.cat(points), torch.cat(descriptors)
@@ -110,13 +101,6 @@ def describe_points(
         even = torch.linspace(0, len(joined) - 1, config.max_points).round().long()
         joined, described = joined[even], described[even]
     return joined, described, messages, used
-
-
-def reference_view(scene: SfmMap, image: int) -> View:
-    """The photo of an image of the map; InputError when it is not at hand or not of the camera's size."""
-    if scene.folder is None:
-        raise InputError(f"the photos of the map are not at hand, so {scene.names[image]!r} cannot be looked at")
-    return load_view(scene.folder / scene.names[image], camera=scene.cameras[image])
 
 
 def descriptors_at(dense: DenseMap, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n C"]:

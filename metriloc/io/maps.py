@@ -5,6 +5,7 @@ The only place that moves pixel centres: COLMAP puts the centre of the first pix
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 from metriloc.geometry import Camera, Pose
 from metriloc.io.colmap_files import check_binary_model
 from metriloc.io.files import InputError
-from metriloc.types import SfmMap
+from metriloc.io.view import load_view
+from metriloc.types import SfmMap, View
 
 MISSING_PYCOLMAP = 'reading maps needs pycolmap: pip install "metriloc[maps]"'
 
@@ -85,6 +87,17 @@ def map_from_reconstruction(model: Any, name: str = "reconstruction", images: Pa
         uv=torch.from_numpy(np.array(uv, dtype=np.float64).reshape(-1, 2) - 0.5),
         folder=images,
     )
+
+
+def load_map_view(scene: SfmMap, image: int) -> View:
+    """The photo of an image of the map, with its camera and pose.
+
+    Raises InputError when it is not at hand, cannot be read, or is not of the camera's size.
+    """
+    if scene.folder is None:
+        raise InputError(f"the photos of the map are not at hand, so {scene.names[image]!r} cannot be looked at")
+    view = load_view(scene.folder / scene.names[image], camera=scene.cameras[image])
+    return dataclasses.replace(view, name=scene.names[image], cam_from_world=scene.cam_from_world[image])
 
 
 def _camera(camera: Any, name: str) -> Camera:

@@ -1,0 +1,41 @@
+"""NRE: "Neural Reprojection Error: Merging Feature Learning and Camera Pose Estimation", CVPR 2021.
+
+Equation map (paper -> function):
+
+    Eq. (2)    metriloc.methods.nre.maps.log_correspondence
+    Eq. (2)    metriloc.methods.nre.maps.log_matching_probability
+    Eq. (3)    metriloc.methods.nre.maps.reprojection_pmf
+    Eq. (4)    metriloc.methods.nre.maps.neural_reprojection_error
+    Eq. (5)    metriloc.methods.nre.maps.log_cardinality
+    Eq. (6)    metriloc.methods.nre.maps.score_poses
+    Eq. (7)    metriloc.methods.nre.maps.gain_at
+    Eq. (8)    metriloc.methods.nre.initialise.solve_triplets
+    Eq. (9)    metriloc.methods.nre.refine.smoothed_moments
+    Eq. (10)   metriloc.methods.nre.maps.neural_reprojection_error
+    Eq. (11)   metriloc.methods.nre.maps.GainMaps
+"""
+
+# the functions initialise and refine are not exported: they would hide the modules of these names
+from metriloc.methods.nre.checkpoint import from_official, read_official
+from metriloc.methods.nre.initialise import Initialisation, InitialiseConfig
+from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, score_poses, window_gain_maps
+from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
+from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig
+
+__all__ = [
+    "GainMaps",
+    "Initialisation",
+    "InitialiseConfig",
+    "NRENetwork",
+    "NRENetworkConfig",
+    "RefineConfig",
+    "Refinement",
+    "WindowConfig",
+    "descriptors_at",
+    "from_official",
+    "gain_maps",
+    "map_camera",
+    "read_official",
+    "score_poses",
+    "window_gain_maps",
+]

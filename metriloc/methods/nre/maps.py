@@ -1,0 +1,397 @@
+"""Correspondence maps, loss maps and the neural reprojection error (NRE), paper Sec. 3, Eqs. (1)-(7) and (11).
+
+    camera = map_camera(camera_px, (w, h), stride, origin)     the camera whose pixels are cells of a feature map
+    h = descriptors_at(features, cells, normalize=True)        [N, C] descriptors of map points seen in a reference
+    maps = gain_maps(h, features, temperature)                 coarse: one map over all cells a point
+    maps = window_gain_maps(h, features, centers, window, T)   fine: only a window around each predicted position
+    gain_at(maps, uv)            evidence at positions, nats, 0 = no better than "seen nowhere"
+    score_poses(maps, xyz, camera, poses)                      Eq. (6): the NRE of poses (lower is better)
+    maps.informative(), maps[index], maps.one_hot(), maps.support(gain)
+
+and then (other modules; every result carries ``reason``, None on success)
+
+    found = initialise.initialise(maps, xyz, camera, generator)           .poses [K], best first; .costs
+    refined = refine.refine(maps, xyz, camera, found.poses)               .pose, .cost, .gain [N], .steps
+    fine = refine.refine_in_windows(h, features, xyz, camera, pose, T)    .refinement, .index, .maps
+
+All positions are cells of the map the features belong to, (x, y), first cell centre (0, 0). A ``GainMaps`` stores
+``ln(|Omega| C(q))``: by how many nats cell q explains the point better than the outlier model. Below 0 the outlier
+explains it better, so the loss map of Eq. (7) is ``ln|Omega| - max(., 0)``; cells that are not stored have gain 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metriloc.geometry import Camera, Pose
+
+MIN_PEAK = math.log(2)
+"""A map whose best cell is not at least twice as likely as the mean of its cells says nothing: it is flat."""
+_CHUNK = 1 << 20  # numbers a temporary of a chunk may hold: stays in the cache
+_SCORE_CHUNK = 1 << 15
+_IMPOSSIBLE = -1e4  # stands for the logarithm of 0, where 0 times it must be 0
+
+
+@dataclass(frozen=True, eq=False)
+class GainMaps:
+    """The loss maps of N points, over a whole feature map (coarse) or in windows of it (fine).
+
+    log_ratio: ``ln(|Omega| C)`` of the stored cells, float32. origin: (x, y) of the first stored cell in the feature
+    map. size: (w, h) of the feature map. peak_uv: the most probable cell (the first of equals), in the feature map;
+    peak: its log ratio. entropy: of the correspondence map, nats. mass: probability in the stored cells (1 over a whole
+    map).
+    """
+
+    log_ratio: Float[Tensor, "N rows columns"]
+    origin: Int[Tensor, "N 2"]
+    size: tuple[int, int]
+    peak_uv: Int[Tensor, "N 2"]
+    peak: Float[Tensor, " N"]
+    entropy: Float[Tensor, " N"]
+    mass: Float[Tensor, " N"]
+
+    def __len__(self) -> int:
+        return self.log_ratio.shape[0]
+
+    def __getitem__(self, index: Tensor) -> GainMaps:
+        """The maps of some of the points (a tensor of indices or a mask)."""
+        return self._each(lambda value: value[index])
+
+    def to(self, device: torch.device | str) -> GainMaps:
+        """The maps on another device."""
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Any) -> GainMaps:
+        names = ("log_ratio", "origin", "peak_uv", "peak", "entropy", "mass")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
+
+    @cached_property
+    def gain(self) -> Float[Tensor, "N rows columns"]:
+        """``max(log_ratio, 0)``: truncated cell by cell. Kept, as scoring reads it many times."""
+        return self.log_ratio.clamp(min=0)
+
+    @property
+    def max_gain(self) -> float:
+        """``ln|Omega|``: the loss of an outlier, and the gain of a certain cell. |Omega| counts the cells and *out*."""
+        return log_cardinality(self.size)
+
+    def informative(self, min_peak: float = MIN_PEAK) -> Bool[Tensor, " N"]:
+        """Which maps tell one place from another: finite, the peak ``min_peak`` nats above the mean of the stored cells."""
+        mean = self.mass.log() + self.max_gain - math.log(max(1, self.log_ratio[:1].numel()))
+        return (self.mass > 0) & (self.peak - mean >= min_peak)
+
+    def support(self, gain: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """Gains as a share of what a certain, right map would give, 0..1."""
+        return gain / self.max_gain
+
+    def one_hot(self) -> GainMaps:
+        """All probability on the best cell: NRE becomes a robust reprojection error, paper Eq. (11) (``use_re``).
+
+        Entropies and peaks stay those of the original maps, so that the ranking of the points does not become arbitrary.
+        """
+        n, h, w = self.log_ratio.shape
+        x, y = (self.peak_uv - self.origin).unbind(-1)
+        flat = torch.full((n, h * w), -torch.inf, dtype=self.log_ratio.dtype, device=self.log_ratio.device)
+        known = torch.where(self.mass > 0, self.max_gain, -torch.inf).to(flat)
+        flat.scatter_(1, (y * w + x)[:, None], known[:, None])
+        return replace(self, log_ratio=flat.reshape(n, h, w))
+
+
+def log_cardinality(size: tuple[int, int]) -> float:
+    """``ln|Omega|`` of a map of (w, h) cells, with the category *out*; the truncation value of paper Eq. (5)."""
+    return math.log(size[0] * size[1] + 1)
+
+
+def map_camera(
+    camera: Camera, size: tuple[int, int], stride: float | tuple[float, float], origin: tuple[float, float] = (0.0, 0.0)
+) -> Camera:
+    """The camera whose pixels are the (w, h) cells of a feature map: ``cell = (pixel - origin) / stride``.
+
+    origin: pixel of the first cell's centre; (0, 0) for the NRE networks, (stride - 1) / 2 for features whose cells
+    tile the image. In float64, so that poses are refined in it.
+    """
+    if min(stride if isinstance(stride, tuple) else (stride,)) <= 0 or min(size) < 1:
+        raise ValueError(f"a map needs a positive stride and at least one cell, got stride {stride} and size {size}")
+    camera = camera.to(torch.float64)
+    s = camera.f.new_tensor(stride if isinstance(stride, tuple) else (stride, stride))
+    c = (camera.c - camera.c.new_tensor(origin)) / s
+    return replace(camera, size=camera.size.new_tensor(size).expand(camera.f.shape), f=camera.f / s, c=c)
+
+
+def descriptors_at(
+    features: Float[Tensor, "C h w"], cells: Float[Tensor, "N 2"], normalize: bool = False
+) -> Float[Tensor, "N C"]:
+    """Features read bilinearly at positions, with zeros outside the map: far outside the descriptor is 0, its map flat.
+
+    normalize: to unit length (0 stays 0). Differentiable.
+    """
+    if features.ndim != 3 or cells.ndim != 2 or cells.shape[1] != 2:
+        raise ValueError(
+            f"features must be [C, h, w] and cells [N, 2], got {list(features.shape)}, {list(cells.shape)}"
+        )
+    h, w = features.shape[1:]
+    extent = cells.new_tensor([max(w - 1, 1), max(h - 1, 1)])
+    grid = (2 * cells / extent - 1).clamp(-3, 3).to(features.dtype)  # clamped: coordinates must not overflow
+    found = F.grid_sample(features[None], grid[None, None], mode="bilinear", align_corners=True)[0, :, 0].mT
+    return F.normalize(found, dim=-1) if normalize else found
+
+
+# -- correspondence maps ----------------------------------------------------------------------------------------------
+def log_correspondence(
+    descriptors: Float[Tensor, "N C"], features: Float[Tensor, "C h w"], temperature: float = 1.0
+) -> Float[Tensor, "N h w"]:
+    """``ln C_n``: log-softmax over all cells of descriptor times features, the inlier part of paper Eq. (2).
+
+    Differs from the paper: a temperature, for features that were not trained with this loss. Differentiable, dense: for
+    training and pictures; ``gain_maps`` does the same in chunks.
+    """
+    if descriptors.ndim != 2 or features.ndim != 3 or descriptors.shape[1] != features.shape[0]:
+        raise ValueError(
+            f"descriptors [N, C] and features [C, h, w] do not fit: {list(descriptors.shape)}, {list(features.shape)}"
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    logits = (descriptors / temperature) @ features.flatten(1)
+    return logits.log_softmax(-1).unflatten(-1, features.shape[1:])
+
+
+def log_matching_probability(log_c: Float[Tensor, "*b"], inlier: Bool[Tensor, "*#b"], size: tuple[int, int]) -> Tensor:
+    """``ln q_m``: the correspondence map for inliers, uniform over all cells and *out* for outliers, paper Eq. (2)."""
+    return torch.where(inlier, log_c, torch.full_like(log_c, -log_cardinality(size)))
+
+
+@torch.no_grad()
+def gain_maps(
+    descriptors: Float[Tensor, "N C"], features: Float[Tensor, "C h w"], temperature: float = 1.0
+) -> GainMaps:
+    """Loss maps over the whole feature map, paper Eq. (7), in chunks of points: no temporary of their size.
+
+    A point whose descriptor or map is not finite gets a map without any gain.
+    """
+    n, (h, w) = len(descriptors), features.shape[1:]
+    log_ratio = torch.empty(n, h, w, dtype=torch.float32, device=features.device)
+    parts = []
+    step = max(1, _CHUNK // (h * w))
+    for start in range(0, n, step):
+        log_c = log_correspondence(descriptors[start : start + step], features, temperature)
+        maps = from_log_probability(log_c.float())
+        log_ratio[start : start + step] = maps.log_ratio
+        parts.append((maps.peak_uv, maps.peak, maps.entropy, maps.mass))
+    if not parts:
+        return from_log_probability(log_ratio)
+    peak_uv, peak, entropy, mass = (torch.cat(column) for column in zip(*parts, strict=True))
+    return GainMaps(log_ratio, torch.zeros_like(peak_uv), (w, h), peak_uv, peak, entropy, mass)
+
+
+@torch.no_grad()
+def from_log_probability(
+    log_c: Float[Tensor, "N rows columns"],
+    origin: Int[Tensor, "N 2"] | None = None,
+    size: tuple[int, int] | None = None,
+) -> GainMaps:
+    """Maps from ``ln C`` of all cells, or of windows at ``origin`` of a feature map of ``size``; ``log_c`` is not kept."""
+    if log_c.ndim != 3 or (origin is not None and origin.shape != (len(log_c), 2)):
+        raise ValueError(
+            f"log_c must have shape [N, rows, columns] and origin [N, 2], got {list(log_c.shape)}"
+            + ("" if origin is None else f" and {list(origin.shape)}")
+        )
+    n, h, w = log_c.shape
+    size = size or (w, h)
+    origin = torch.zeros(n, 2, dtype=torch.long, device=log_c.device) if origin is None else origin
+    log_c = torch.nan_to_num(log_c, nan=_IMPOSSIBLE, neginf=_IMPOSSIBLE)
+    flat = log_c.flatten(1)
+    if n == 0:
+        return GainMaps(log_c, origin, size, origin.clone(), *(flat.sum(1) for _ in range(3)))
+    best, index = flat.max(-1)
+    peak_uv = torch.stack([index % w, torch.div(index, w, rounding_mode="floor")], -1) + origin
+    probability = flat.exp()
+    entropy = -torch.linalg.vecdot(probability, flat)
+    constant = log_cardinality(size)
+    return GainMaps(log_c.add_(constant), origin, size, peak_uv, best + constant, entropy, probability.sum(-1))
+
+
+# -- windows ----------------------------------------------------------------------------------------------------------
+@torch.no_grad()
+def window_gain_maps(
+    descriptors: Float[Tensor, "N C"],
+    features: Float[Tensor, "C h w"],
+    centers: Float[Tensor, "N 2"],
+    window: int = 16,
+    temperature: float = 1.0,
+    log_mass: Float[Tensor, " N"] | None = None,
+) -> GainMaps:
+    """Loss maps of (window + 1)^2 cells around predicted positions: the fine stage, in memory O(points x window).
+
+    The correspondence map is a softmax within the window, times the probability ``exp(log_mass)`` that the point is in
+    the window at all (1 by default). Centers are rounded to cells; at the border of the map the window is moved inside
+    it, so cells that do not exist take no part in the softmax. The caller leaves out points predicted outside.
+    """
+    n, (channels, h, w) = len(descriptors), features.shape
+    if centers.shape != (n, 2) or descriptors.shape != (n, channels):
+        raise ValueError(
+            f"descriptors [N, C], features [C, h, w] and centers [N, 2] do not fit: "
+            f"{list(descriptors.shape)}, {list(features.shape)}, {list(centers.shape)}"
+        )
+    if window < 1 or not temperature > 0:
+        raise ValueError(f"window must be at least 1 and temperature positive, got {window} and {temperature}")
+    columns, rows = min(window + 1, w), min(window + 1, h)
+    last = centers.new_tensor([w - columns, h - rows])
+    half = centers.new_tensor([columns // 2, rows // 2])
+    origin = (torch.nan_to_num(centers).round() - half).clamp(min=0).minimum(last).long()
+    logits = _window_products(descriptors / temperature, features, origin, (rows, columns))
+    log_c = logits.float().log_softmax(-1).unflatten(-1, (rows, columns))
+    if log_mass is not None:
+        log_c = log_c + log_mass.to(log_c)[:, None, None]
+    return from_log_probability(log_c, origin, (w, h))
+
+
+def _window_products(
+    descriptors: Tensor, features: Tensor, origin: Tensor, shape: tuple[int, int]
+) -> Float[Tensor, "N cells"]:
+    """Descriptors times the features of their windows. One window after the other, in the order of the map, so that
+    neighbours find each other's cells in the cache: eight times as fast as one gather of all windows."""
+    rows, columns = shape
+    out = descriptors.new_empty(len(descriptors), rows * columns)
+    channels_last = features.stride(0) == 1
+    order = (origin[:, 1] * features.shape[2] + origin[:, 0]).argsort()
+    for n, (x, y) in zip(order.tolist(), origin[order].tolist(), strict=True):
+        window = features[:, y : y + rows, x : x + columns]
+        if channels_last:
+            out[n] = window.permute(1, 2, 0).reshape(rows * columns, -1) @ descriptors[n]
+        else:
+            out[n] = descriptors[n] @ window.reshape(len(window), -1)
+    return out
+
+
+def blocks(
+    maps: GainMaps, center: Int[Tensor, "*b N 2"], radius: int
+) -> tuple[Float[Tensor, "*b N rows columns"], Int[Tensor, "*b N 2"]]:
+    """The (2 radius + 1)^2 log ratios around a cell of each point, and (x, y) of the first of them in the feature map.
+
+    At the border of what is stored a block is moved inside, so it holds every stored cell within the radius, and none
+    that is not stored; it is smaller where the maps are. Far centers are fine.
+    """
+    h, w = maps.log_ratio.shape[1:]
+    rows, columns = min(2 * radius + 1, h), min(2 * radius + 1, w)
+    last = torch.tensor([w - columns, h - rows], device=center.device)
+    local = (center - radius - maps.origin).clamp(min=0).minimum(last)
+    x, y = local.unbind(-1)
+    point = torch.arange(len(maps), device=center.device).expand(x.shape)
+    view = maps.log_ratio.unfold(1, rows, 1).unfold(2, columns, 1)
+    return view[point, y, x], local + maps.origin
+
+
+def window_mass(maps: GainMaps, uv: Float[Tensor, "N 2"], before: int = 1, after: int = 1) -> Float[Tensor, " N"]:
+    """Probability that a correspondence map puts in the cells from ``before`` to ``after`` around positions, 0..1.
+
+    The coarse part of ``P(cell) = P(window) P(cell | window)``; cells outside the map count nothing.
+    """
+    center = torch.nan_to_num(uv).clamp(-1e6, 1e6).round().long()
+    log_ratio, first = blocks(maps, center, max(before, after))
+    rows, columns = log_ratio.shape[-2:]
+    x = first[:, :1] - center[:, :1] + torch.arange(columns, device=uv.device)
+    y = first[:, 1:] - center[:, 1:] + torch.arange(rows, device=uv.device)
+    wanted = ((y >= -before) & (y <= after))[:, :, None] & ((x >= -before) & (x <= after))[:, None, :]
+    mass = torch.where(wanted, (log_ratio - maps.max_gain).exp(), 0.0).sum((-1, -2))
+    return torch.where(torch.isfinite(uv).all(-1), mass, torch.zeros_like(mass))
+
+
+# -- the error of positions and poses ---------------------------------------------------------------------------------
+def reprojection_pmf(
+    uv: Float[Tensor, "*b 2"], size: tuple[int, int]
+) -> tuple[Int[Tensor, "*b 4 2"], Float[Tensor, "*b 4"], Bool[Tensor, "*b"]]:
+    """``q_r``: the four cells (x, y) around a position, their bilinear weights, and whether it is inside the map, Eq. (3).
+
+    Outside (also NaN) all mass is on *out*: the weights are 0 and the cells arbitrary, but in the map.
+    """
+    limit = uv.new_tensor([size[0] - 1, size[1] - 1])
+    inside = ((uv >= 0) & (uv <= limit)).all(-1)
+    uv = torch.where(inside[..., None], uv, torch.zeros_like(uv))
+    low = uv.detach().floor().minimum((limit - 1).clamp(min=0))
+    ax, ay = (uv - low).unbind(-1)
+    x0, y0 = low.long().unbind(-1)
+    x1, y1 = (x0 + 1).clamp(max=size[0] - 1), (y0 + 1).clamp(max=size[1] - 1)
+    cells = torch.stack([torch.stack([x, y], -1) for y in (y0, y1) for x in (x0, x1)], -2)
+    weights = torch.stack([(1 - ax) * (1 - ay), ax * (1 - ay), (1 - ax) * ay, ax * ay], -1)
+    return cells, weights * inside[..., None], inside
+
+
+def neural_reprojection_error(log_c: Float[Tensor, "N h w"], uv: Float[Tensor, "N 2"]) -> Float[Tensor, " N"]:
+    """Cross-entropy of ``q_r`` and the correspondence map: ``-ln C`` read bilinearly, paper Eq. (4) for an inlier.
+
+    The term that training sums, Eq. (10), and without truncation. Infinite outside the map, where C is 0.
+    """
+    n, h, w = log_c.shape
+    if uv.shape != (n, 2):
+        raise ValueError(f"uv must have shape [{n}, 2], got {list(uv.shape)}")
+    cells, weights, inside = reprojection_pmf(uv, (w, h))
+    point = torch.arange(n, device=log_c.device)[:, None]
+    values = log_c[point, cells[..., 1], cells[..., 0]]
+    # a cell that is impossible but has no weight must not turn the sum into NaN
+    values = torch.where(weights > 0, values, torch.zeros_like(values))
+    error = -(values * weights.to(values)).sum(-1)
+    return torch.where(inside, error, torch.full_like(error, torch.inf))
+
+
+def gain_at(maps: GainMaps, uv: Float[Tensor, "*b N 2"]) -> Float[Tensor, "*b N"]:
+    """Gains read bilinearly, each cell truncated first: ``ln|Omega| - L_n(uv)`` with the loss maps of paper Eq. (7).
+
+    0 outside the feature map, where the point is *out*, and in cells that are not stored. In the type of the maps.
+    """
+    if uv.shape[-2:] != (len(maps), 2):
+        raise ValueError(f"uv must have shape [*b, {len(maps)}, 2], got {list(uv.shape)}")
+    by_point = uv.reshape(-1, len(maps), 2).transpose(0, 1)
+    limit = uv.new_tensor([maps.size[0] - 1, maps.size[1] - 1])
+    inside = ((by_point >= 0) & (by_point <= limit)).all(-1)
+    return _read(maps, by_point, inside).mT.reshape(uv.shape[:-1])
+
+
+def _read(maps: GainMaps, uv: Float[Tensor, "N K 2"], inside: Bool[Tensor, "N K"]) -> Float[Tensor, "N K"]:
+    """Gains of point n at K positions; one map after the other, which keeps each in the cache while it is read."""
+    if len(maps) == 0:
+        return uv.new_zeros(inside.shape, dtype=maps.log_ratio.dtype)
+    h, w = maps.log_ratio.shape[1:]
+    scale = uv.new_tensor([2 / w, 2 / h])
+    # ``align_corners=False`` counts from the corner of the first cell; its zeros outside are the cells not stored
+    shift = (0.5 * scale - 1) if (w, h) == maps.size else ((0.5 - maps.origin) * scale - 1)[:, None]
+    grid = torch.addcmul(shift, uv, scale)
+    gain = maps.gain[:, None]
+    values = F.grid_sample(gain, grid[:, :, None].to(gain.dtype), padding_mode="zeros", align_corners=False)
+    return torch.where(inside, values[:, 0, :, 0], 0.0)
+
+
+def score_poses(maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, poses: Pose) -> Float[Tensor, "*k"]:
+    """The NRE of poses, ``sum_n L_n(reprojection)``, paper Eq. (6) (Eq. (5) with the truncation taken cell by cell).
+
+    camera: of the feature map. A point behind the camera, beyond the fold of the distortion or outside the map costs
+    ``ln|Omega|``; so does every point under a pose that is not finite. Projected in the type of ``poses``.
+    """
+    flat = Pose(poses.R.reshape(-1, 3, 3), poses.t.reshape(-1, 3))
+    xyz, camera = xyz.to(poses.dtype), camera.to(poses.dtype)
+    step = max(1, _SCORE_CHUNK // max(len(xyz), 1))
+    costs = [
+        len(xyz) * maps.max_gain
+        - _gain_by_point(maps, xyz, camera, flat[start : start + step]).sum(0, dtype=flat.dtype)
+        for start in range(0, flat.shape[0], step)
+    ]
+    return torch.cat(costs).reshape(poses.shape) if costs else poses.t.new_zeros(poses.shape)
+
+
+def pose_gain(maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, pose: Pose) -> Float[Tensor, " N"]:
+    """How much each point speaks for one pose, nats: 0 (no better than an outlier) to ``ln|Omega|``."""
+    return _gain_by_point(maps, xyz.to(pose.dtype), camera.to(pose.dtype), pose[None])[:, 0]
+
+
+def _gain_by_point(maps: GainMaps, xyz: Tensor, camera: Camera, poses: Pose) -> Float[Tensor, "N K"]:
+    # [N, K, 3] by one matrix product; Pose.transform would put the poses first
+    p = (xyz @ poses.R.flatten(0, 1).mT).unflatten(1, (-1, 3)) + poses.t
+    uv, seen = camera.project(p)
+    return _read(maps, uv, seen)

