@@ -1,0 +1,185 @@
+"""The released PixLoc checkpoints -> ours: names stay, shapes tell the network, and the stored configuration is read
+where it still means something.
+
+Released files are ``{"model": tensors, "conf": {...}, "eval": ...}``. Configurations come from several versions of the
+published code: keys that no longer do anything are passed over, those with another name are understood.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metriloc.backbones.vgg import vgg_config_from_weights
+from metriloc.io.files import InputError
+from metriloc.io.weights import load_state_dict_strictly, read_checkpoint
+from metriloc.methods.pixloc.align import AlignConfig
+from metriloc.methods.pixloc.cost import CostConfig, RobustCost
+from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork, UNetConfig
+from metriloc.methods.pixloc.settings import LocalizeConfig, Settings, save_pretrained
+
+_LOSS = re.compile(
+    r"\s*(scaled_barron|scaled_huber|barron|huber_loss|huber|squared_loss|squared)\s*(?:\(([^()]*)\))?\s*"
+)
+_NUMPY_2 = "numpy._core.multiarray.scalar"
+
+
+def convert_checkpoint(path: str | Path, folder: str | Path) -> str:
+    """A released (or trained with the published code) checkpoint -> a weights folder; returns the weights id.
+
+    Raises InputError for a file that is no PixLoc checkpoint, naming the first tensor that does not fit.
+    """
+    content = read_released(path)
+    try:
+        network, settings = from_official(content)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"'{path}': {error}") from error
+    return save_pretrained(network, folder, settings)
+
+
+def read_released(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint. Released files hold NumPy numbers among their metrics, which are let through; nothing
+    that would run code is."""
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, _NUMPY_2),
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+    ]
+    with torch.serialization.safe_globals(allowed):
+        return read_checkpoint(path)
+
+
+def from_official(content: Mapping[str, Any]) -> tuple[PixLocNetwork, Settings]:
+    """Network and settings of a checkpoint's content: ``{"model": ..., "conf": ...}``, or the tensors alone.
+
+    The encoder is inferred from the tensors. Raises ValueError naming the first tensor that is missing, unexpected or of
+    another shape, and for a configuration that this library cannot follow.
+    """
+    tensors = content.get("model", content)
+    if isinstance(tensors, Mapping):
+        tensors = {str(key).removeprefix("module."): value for key, value in tensors.items()}
+    if not isinstance(tensors, Mapping) or not any(key.startswith("extractor.") for key in tensors):
+        raise ValueError("not a PixLoc checkpoint: it has no tensors named 'extractor...'")
+    for key, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"not a PixLoc checkpoint: {key!r} is a {type(value).__name__}, not a tensor")
+    conf = _model_conf(content.get("conf"))
+    settings = settings_from_conf(conf, network_from_tensors(tensors, conf))
+    with torch.device("meta"):
+        network = PixLocNetwork(settings.network)
+    floats = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    load_state_dict_strictly(network, floats, "the PixLoc checkpoint")
+    return network.eval(), settings
+
+
+def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any] | None = None) -> NetworkConfig:
+    """The network that tensors were made for. What shapes do not tell (the levels, kinds of pooling, the range of the
+    damping) comes from ``conf``, the ``model`` part of a stored configuration, or is as published."""
+    conf = conf or {}
+    extractor, optimizer = _mapping(conf.get("extractor")), _mapping(conf.get("optimizer"))
+
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
+
+    heads = _widths(part("extractor.adaptation."), ".0.weight")
+    decoder = _widths(part("extractor.decoder."), ".layers.0.weight")
+    levels = tuple(int(level) for level in extractor.get("output_scales") or ())
+    if len(levels) != len(heads):
+        levels = tuple(range(0, 2 * len(heads), 2))
+    low, high = _mapping(optimizer.get("damping")).get("log_range", (-6.0, 5.0))
+    damping = {key for key in tensors if key.endswith("dampingnet.const")}
+    return NetworkConfig(
+        extractor=UNetConfig(
+            encoder=vgg_config_from_weights(part("extractor.encoder."), bool(extractor.get("do_average_pooling"))),
+            decoder=decoder or None,
+            levels=levels,
+            channels=heads,
+            batch_norm=any(".layers.1.running_mean" in key for key in tensors),
+            confidences=any(key.startswith("extractor.uncertainty.") for key in tensors),
+        ),
+        learned_damping=bool(damping),
+        shared_damping="optimizer.dampingnet.const" in damping,
+        damping_range=(float(low), float(high)),
+    )
+
+
+def settings_from_conf(conf: Mapping[str, Any], network: NetworkConfig) -> Settings:
+    """The loop as a checkpoint's configuration describes it, with as many iterations as inference takes (100).
+
+    Old names: ``pad`` stands for a margin with linear interpolation. Keys without meaning are passed over.
+    """
+    optimizer = _mapping(conf.get("optimizer"))
+    interpolation = _mapping(optimizer.get("interpolation"))
+    if "pad" in optimizer:
+        interpolation = {"pad": optimizer["pad"]}
+    mode = str(interpolation.get("mode", "linear"))
+    if mode not in ("linear", "cubic"):
+        raise ValueError(f"the configuration wants interpolation {mode!r}: only 'linear' and 'cubic' exist")
+    cost = CostConfig(
+        loss=parse_loss(str(optimizer.get("loss_fn", "scaled_barron(0, 0.1)"))),
+        mode="cubic" if mode == "cubic" else "linear",
+        pad=int(interpolation.get("pad", CostConfig.pad)),
+        normalize_features=bool(optimizer.get("normalize_features", False)),
+    )
+    published = AlignConfig()
+    loop = AlignConfig(
+        cost=cost,
+        damping="learned" if network.learned_damping else "fixed",
+        initial_damping=float(optimizer.get("lambda_", published.initial_damping) or 0.0),
+        jacobi_scaling=bool(optimizer.get("jacobi_scaling", False)),
+        stop_gradient=float(optimizer.get("grad_stop_criteria", published.stop_gradient)),
+        stop_translation=float(optimizer.get("dt_stop_criteria", published.stop_translation)),
+        stop_rotation_deg=float(optimizer.get("dR_stop_criteria", published.stop_rotation_deg)),
+    )
+    choices = dataclasses.replace(
+        LocalizeConfig(),
+        normalize_features=bool(conf.get("normalize_features", True)),
+        use_confidences=network.extractor.confidences,
+    )
+    return Settings(network, loop, choices)
+
+
+def parse_loss(text: str) -> RobustCost:
+    """A loss as published configurations write it: ``squared_loss``, ``huber_loss``, ``scaled_barron(0, 0.1)``.
+
+    Raises ValueError for anything else (the published code runs the text as a program).
+    """
+    found = _LOSS.fullmatch(text)
+    numbers = [part.split("=")[-1].strip() for part in (found[2] or "").split(",") if part.strip()] if found else []
+    wanted = {"scaled_barron": 2, "scaled_huber": 1, "barron": 1}.get(found[1], 0) if found else -1
+    try:
+        values = [float(number) for number in numbers]
+    except ValueError:
+        values = []
+    if not found or len(values) != wanted:
+        raise ValueError(f"the loss {text!r} is not known: squared_loss, huber_loss, scaled_barron(alpha, scale)")
+    if found[1].startswith("squared"):
+        return RobustCost("squared", scale=1.0)
+    if "huber" in found[1]:
+        return RobustCost("huber", scale=values[0] if values else 1.0)
+    return RobustCost("barron", values[0], values[1] if len(values) > 1 else 1.0)
+
+
+def _model_conf(conf: Any) -> Mapping[str, Any]:
+    conf = _mapping(conf)
+    return _mapping(conf.get("model", conf))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _widths(tensors: Mapping[str, Tensor], suffix: str) -> tuple[int, ...]:
+    found = {int(k.split(".")[0]): v.shape[0] for k, v in tensors.items() if k.endswith(suffix) and k[0].isdigit()}
+    return tuple(found[number] for number in sorted(found))

@@ -1,0 +1,334 @@
+"""PixLoc's alignment cost at one level: residuals of features at projected points, and their normal equations.
+
+Maps are laid out as rows of C numbers, one a pixel, so that a lookup reads whole rows: value and slopes of a bilinear
+field are three weighted sums of 4, 8 and 8 rows, made without a copy by ``embedding_bag``. The Jacobian of a residual is
+``[d_x, d_y] (C x 2) @ J (2 x 6)``, so all that the normal equations need of the C channels are six dot products a point:
+no tensor of N x C x 6 exists. Training and inference both go through here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metriloc.geometry import Camera, Pose, Validity, sample
+from metriloc.solvers.robust import Loss, barron, huber, scaled, squared
+
+_EPS = 1e-12  # shortest length that a feature is divided by
+_ROWS = 20  # rows a point reads: 4 for the value, 8 for each slope
+
+
+@dataclass(frozen=True)
+class RobustCost:
+    """Which loss of the squared residual: ``squared``, ``huber`` or ``barron`` (with ``alpha``), threshold ``scale``.
+
+    The default is what PixLoc was trained with: Cauchy, ``0.02 log(1 + 50 x)``.
+    """
+
+    kind: Literal["squared", "huber", "barron"] = "barron"
+    alpha: float = 0.0
+    scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("squared", "huber", "barron"):
+            raise ValueError(f"RobustCost.kind must be 'squared', 'huber' or 'barron', got {self.kind!r}")
+        if not self.scale > 0:
+            raise ValueError(f"RobustCost.scale must be positive, got {self.scale}")
+
+    def __call__(self, x: Float[Tensor, "*b"]) -> Loss:
+        """Value, weight and curvature at squared residuals."""
+        if self.kind == "squared":
+            return squared(x)
+        return scaled(x, huber if self.kind == "huber" else lambda y: barron(y, self.alpha), self.scale)
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """How a level is measured.
+
+    loss: robust cost. mode, pad: interpolation, and the margin of the map in cells beyond which nothing is valid.
+    normalize_features: bring interpolated and reference features to unit length (PixLoc does so with the pixels instead).
+    validity: ``pixloc`` for the published test of the distortion (comparisons only).
+    """
+
+    loss: RobustCost = RobustCost()
+    mode: Literal["linear", "cubic"] = "linear"
+    pad: int = 2
+    normalize_features: bool = False
+    validity: Validity = "correct"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("linear", "cubic"):
+            raise ValueError(f"CostConfig.mode must be 'linear' or 'cubic', got {self.mode!r}")
+        if self.pad < 0:
+            raise ValueError(f"CostConfig.pad must not be negative, got {self.pad}")
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """Feature maps of B images laid out for lookups.
+
+    rows: one a pixel, image by image, row by row. inverse_norm: what each row is to be multiplied with, None for
+    nothing: normalised maps are never written. confidence: one a pixel, or None. size: (width, height) of the maps.
+    """
+
+    rows: Float[Tensor, "R C"]
+    inverse_norm: Float[Tensor, " R"] | None
+    confidence: Float[Tensor, " R"] | None
+    size: tuple[int, int]
+
+    @property
+    def batch(self) -> int:
+        """How many images."""
+        return len(self.rows) // (self.size[0] * self.size[1])
+
+    @classmethod
+    def from_maps(
+        cls,
+        fmap: Float[Tensor, "*b C H W"],
+        confidence: Float[Tensor, "*b 1 H W"] | None = None,
+        normalize: bool = True,
+    ) -> FeatureTable:
+        """From channels-first maps; free of copies when their memory is channels-last. normalize: to unit length.
+
+        Raises ValueError when the shapes do not fit.
+        """
+        if fmap.ndim < 3:
+            raise ValueError(f"a feature map must have shape [*b, C, H, W], got {list(fmap.shape)}")
+        channels, height, width = fmap.shape[-3:]
+        if confidence is not None and confidence.shape != (*fmap.shape[:-3], 1, height, width):
+            raise ValueError(
+                f"confidences must have shape {[*fmap.shape[:-3], 1, height, width]}, got {list(confidence.shape)}"
+            )
+        rows = fmap.reshape(-1, channels, height, width).permute(0, 2, 3, 1).reshape(-1, channels)
+        inverse = 1 / torch.linalg.vector_norm(rows, dim=-1).clamp(min=_EPS) if normalize else None
+        return cls(rows, inverse, None if confidence is None else confidence.reshape(-1), (width, height))
+
+
+class Lookup(NamedTuple):
+    """terms: value, d/dx and d/dy. confidence: None without. inside: at least ``pad`` cells from the edge."""
+
+    terms: Float[Tensor, "B N 3 C"]
+    confidence: Float[Tensor, "B N"] | None
+    inside: Bool[Tensor, "B N"]
+
+
+def look_up(table: FeatureTable, uv: Float[Tensor, "B N 2"], config: CostConfig) -> Lookup:
+    """Features and their spatial derivatives at pixels of the maps; zeros outside, as ``geometry.sample`` gives them.
+
+    Differentiable with respect to maps, confidences and pixels.
+    """
+    if config.mode == "cubic":
+        return _look_up_cubic(table, uv, config.pad)
+    width, height = table.size
+    limit = uv.new_tensor([width - 1 - config.pad, height - 1 - config.pad])
+    inside = ((uv >= config.pad) & (uv <= limit)).all(-1)
+    index, weights = _stencil(uv, table.size)
+    confidence = None
+    if table.confidence is not None:
+        confidence = (table.confidence[index[..., :4]] * weights[..., :4]).sum(-1)
+    if table.inverse_norm is not None:
+        weights = weights * table.inverse_norm[index]
+    count = index.shape[0] * index.shape[1]
+    starts = torch.arange(0, count * _ROWS, _ROWS, device=uv.device)[:, None] + index.new_tensor([0, 4, 12])
+    terms = F.embedding_bag(
+        index.flatten(), table.rows, starts.flatten(), mode="sum", per_sample_weights=weights.flatten()
+    )
+    return Lookup(terms.view(*index.shape[:2], 3, table.rows.shape[1]), confidence, inside)
+
+
+def _stencil(uv: Tensor, size: tuple[int, int]) -> tuple[Int[Tensor, "B N 20"], Float[Tensor, "B N 20"]]:
+    """Rows of the table and their weights: 4 for the bilinear value, 8 and 8 for central differences of one pixel.
+
+    The points stand last until the end, because short last axes make every operation slow."""
+
+    def constants(values: list[list[float]]) -> Tensor:
+        return uv.new_tensor(values)[..., None, None, None]
+
+    sizes = uv.new_tensor(size)[:, None, None]
+    points = uv.movedim(-1, 0).contiguous()  # [axis, B, N]
+    corner = points.detach().floor()
+    fraction = points - corner
+    # NaN and far points must still give an index; everything outside weighs nothing
+    place = torch.nan_to_num(corner) + constants([[-1.0], [0.0], [1.0], [2.0]])[:, 0]
+    inside = torch.minimum(place.clamp(min=0), sizes - 1)
+    exists = place == inside  # [4, axis, B, N]
+    # of four neighbours along an axis, as functions of the fraction: in the value, and in the difference
+    constant = constants([[0.0, 1.0, 0.0, 0.0], [-0.5, 0.0, 0.5, 0.0]])
+    slope = constants([[0.0, -1.0, 1.0, 0.0], [0.5, -0.5, -0.5, 0.5]])
+    kernels = (constant + fraction * slope) * exists  # [kind, 4, axis, B, N]
+    (vx, vy), (sx, sy) = kernels[0, 1:3].unbind(1), kernels[1].unbind(1)
+    weights = torch.cat([(rows[:, None] * columns).flatten(0, 1) for rows, columns in ((vy, vx), (vy, sx), (sy, vx))])
+    x, y = inside.long().unbind(1)
+    if len(uv) > 1:
+        y = y + size[1] * torch.arange(len(uv), device=uv.device)[:, None]
+    flat = y[:, None] * size[0] + x
+    index = torch.cat([part.flatten(0, 1) for part in (flat[1:3, 1:3], flat[1:3], flat[:, 1:3])])
+    return index.permute(1, 2, 0).contiguous(), weights.permute(1, 2, 0).contiguous()
+
+
+def _look_up_cubic(table: FeatureTable, uv: Tensor, pad: int) -> Lookup:
+    rows = table.rows if table.inverse_norm is None else table.rows * table.inverse_norm[:, None]
+    width, height = table.size
+    found = sample(rows.view(-1, height, width, rows.shape[-1]).permute(0, 3, 1, 2), uv, "cubic", pad, gradients=True)
+    terms = torch.cat([found.values[..., None, :], found.gradients.mT], -2)
+    confidence = None
+    if table.confidence is not None:
+        confidence = sample(table.confidence.view(-1, 1, height, width), uv, "cubic", pad).values[..., 0]
+    return Lookup(terms, confidence, found.valid)
+
+
+@dataclass(frozen=True, eq=False)
+class AlignmentProblem:
+    """What one level aligns, B problems at once.
+
+    xyz: points in the frame that the pose maps from (the world), in any precision. features: of the references at these
+    points, unit length where the table normalises; a point may have up to K observations, which share everything but
+    their features ([B, N, C] for one each). confidence: of the references, or None. mask: observations that take part,
+    None for all. table: of the query images; camera: of the query images, scaled to the maps.
+    """
+
+    xyz: Float[Tensor, "B N 3"]
+    features: Float[Tensor, "B N K C"]
+    table: FeatureTable
+    camera: Camera
+    confidence: Float[Tensor, "B N K"] | None = None
+    mask: Bool[Tensor, "B N K"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.xyz.ndim != 3 or self.xyz.shape[-1] != 3:
+            raise ValueError(f"xyz must have shape [B, N, 3], got {list(self.xyz.shape)}")
+        if self.features.ndim == 3:
+            for name in ("confidence", "mask"):
+                value = getattr(self, name)
+                object.__setattr__(self, name, None if value is None else value[..., None])
+            object.__setattr__(self, "features", self.features[..., None, :])
+        batch, count, channels = *self.xyz.shape[:2], self.table.rows.shape[-1]
+        if self.features.ndim != 4 or self.features.shape[:2] != (batch, count) or self.features.shape[-1] != channels:
+            raise ValueError(
+                f"features must have shape [{batch}, {count}, K, {channels}], got {list(self.features.shape)}"
+            )
+        for name, value in (("confidence", self.confidence), ("mask", self.mask)):
+            if value is not None and value.shape != self.features.shape[:3]:
+                raise ValueError(f"{name} must have shape {list(self.features.shape[:3])}, got {list(value.shape)}")
+        if self.table.batch != batch or self.camera.shape != (batch,):
+            raise ValueError(f"{batch} problems, {self.table.batch} maps and cameras {list(self.camera.shape)}")
+
+    @cached_property
+    def squares(self) -> Float[Tensor, "B N K"]:
+        """Squared length of the reference features."""
+        return self.features.square().sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Linearisation:
+    """The cost of every observation at one pose, and what its normal equations are made of.
+
+    cost: rho. irls: rho', 0..1. valid: seen by the camera, inside the map, and in the mask. confidence: reference times
+    query, or None. products: of d/dx and d/dy with the residual, slopes: with one another, over the channels. J_uv: of
+    the pixel with respect to [t, w].
+    """
+
+    cost: Float[Tensor, "B N K"]
+    irls: Float[Tensor, "B N K"]
+    valid: Bool[Tensor, "B N K"]
+    confidence: Float[Tensor, "B N K"] | None
+    products: Float[Tensor, "B N 2 K"]
+    slopes: Float[Tensor, "B N 2 2"]
+    J_uv: Float[Tensor, "B N 2 6"]
+
+    def count(self) -> Tensor:
+        """Valid observations of each problem."""
+        return self.valid.flatten(1).sum(-1)
+
+    def mean_cost(self, valid: Bool[Tensor, "B N K"] | None = None, weighted: bool = True) -> Float[Tensor, " B"]:
+        """Mean of ``cost`` (times confidence) over the valid observations, or those of ``valid``: Eq. (2) by number."""
+        valid = self.valid if valid is None else valid
+        cost = self.cost * self.confidence if weighted and self.confidence is not None else self.cost
+        total = torch.where(valid, cost, torch.zeros_like(cost)).flatten(1).sum(-1)
+        return total / valid.flatten(1).sum(-1).clamp(min=1)
+
+
+def linearise(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Linearisation:
+    """Residuals ``r = F_query[project(pose xyz)] - F_reference`` and their robust cost, PixLoc Eq. (1) and Eq. (2).
+
+    ``pose`` [B] maps ``problem.xyz`` into the cameras. The Jacobian is Eq. (3), kept as its factors. The weight of an
+    observation is the product of its confidences in both images, Eq. (6).
+    """
+    xyz = pose.transform(problem.xyz)
+    uv, visible = problem.camera.project(xyz, config.validity)
+    found = look_up(problem.table, uv, config)
+    valid = (visible & found.inside)[..., None].expand(problem.features.shape[:3])
+    if problem.mask is not None:
+        valid = valid & problem.mask
+    squares, products, slopes = _dot_products(found.terms, problem, config.normalize_features)
+    loss = config.loss(squares)
+    confidence = problem.confidence
+    if found.confidence is not None:
+        own = found.confidence[..., None].expand(valid.shape)
+        confidence = own if confidence is None else confidence * own
+    J_point = problem.camera.J_project(xyz)[0]
+    # a row a of J_point times [I, -skew(p)] is [a, p x a]
+    J_uv = torch.cat([J_point, torch.linalg.cross(xyz[..., None, :].expand_as(J_point), J_point)], -1)
+    return Linearisation(loss.value, loss.weight, valid, confidence, products, slopes, J_uv)
+
+
+def _dot_products(terms: Tensor, problem: AlignmentProblem, normalize: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """|r|^2 [B, N, K], slopes times r [B, N, 2, K] and slopes times slopes [B, N, 2, 2]."""
+    reference = problem.features
+    if normalize:
+        terms, reference = _normalised(terms), F.normalize(reference, dim=-1, eps=_EPS)
+    if reference.shape[2] == 1:
+        terms[..., 0, :].sub_(reference[..., 0, :])  # fresh memory
+        moments = terms @ terms.mT
+        return moments[..., :1, 0], moments[..., 1:, :1], moments[..., 1:, 1:]
+    # with several observations, |f - F|^2 = f f - 2 f F + F F saves writing K residuals of C numbers a point
+    moments, cross = terms @ terms.mT, terms @ reference.mT
+    lengths = reference.square().sum(-1) if normalize else problem.squares
+    squares = (moments[..., :1, 0] - 2 * cross[..., 0, :] + lengths).clamp(min=0)
+    return squares, moments[..., 1:, :1] - cross[..., 1:, :], moments[..., 1:, 1:]
+
+
+def _normalised(terms: Tensor) -> Tensor:
+    """Value to unit length and its slopes with it: ``(I - n n^T) d / |f|``."""
+    value, slopes = terms[..., :1, :], terms[..., 1:, :]
+    length = torch.linalg.vector_norm(value, dim=-1, keepdim=True).clamp(min=_EPS)  # 0 outside the map
+    n = value / length
+    return torch.cat([n, (slopes - (slopes * n).sum(-1, keepdim=True) * n) / length], -2)
+
+
+def normal_equations(
+    at: Linearisation, scale: Float[Tensor, "B 6"] | None = None
+) -> tuple[Float[Tensor, "B 6 6"], Float[Tensor, "B 6"]]:
+    """``H = sum w J^T J`` and ``g = sum w J^T r`` with ``w = rho' valid confidence``: Eq. (3) and the terms of Eq. (4).
+
+    scale: what the columns of J are multiplied with (Jacobi scaling).
+    """
+    weight = at.irls if at.confidence is None else at.irls * at.confidence
+    weight = torch.where(at.valid, weight, torch.zeros_like(weight))
+    # a point behind the camera may have numbers that no zero weight removes
+    used = at.valid.any(-1)[..., None, None]
+    J = torch.where(used, at.J_uv, torch.zeros_like(at.J_uv))
+    J = J if scale is None else J * scale[:, None, None]
+    slopes = torch.where(used, at.slopes * weight.sum(-1)[..., None, None], torch.zeros_like(at.slopes))
+    pull = (torch.where(at.valid[..., None, :], at.products, torch.zeros_like(at.products)) * weight[..., None, :]).sum(
+        -1
+    )
+    flat = J.flatten(1, 2).mT
+    H = flat @ (slopes @ J).flatten(1, 2)
+    return H, (flat @ pull.flatten(1)[..., None]).squeeze(-1)
+
+
+def jacobi_scale(at: Linearisation) -> Float[Tensor, "B 6"]:
+    """``1 / (1 + mean |J_j|)`` over the valid observations, |J_j| over the channels; without gradient."""
+    with torch.no_grad():
+        lengths = ((at.slopes @ at.J_uv) * at.J_uv).sum(-2).clamp(min=0).sqrt()
+        number = at.valid.sum(-1)[..., None]
+        lengths = torch.where(number > 0, lengths * number, torch.zeros_like(lengths))
+        return 1 / (1 + lengths.sum(-2) / at.count().clamp(min=1)[:, None])

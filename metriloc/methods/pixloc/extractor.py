@@ -1,0 +1,129 @@
+"""From a photo to the feature maps of every level: resizing, the network for inference, and where the maps lie.
+
+``FeatureExtractor`` is what the localiser knows of a network, so that other features (or maps made by hand) can be put in
+its place. Every level says by which factors of the full photo it is smaller, so that cameras follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from metriloc.methods.pixloc.network import FeaturePyramid, PixLocNetwork
+from metriloc.types import View
+
+
+@dataclass(frozen=True, eq=False)
+class Extraction:
+    """Maps of one photo (batch axis of 1), finest first. scales: of each level against the full photo, (x, y)."""
+
+    pyramid: FeaturePyramid
+    scales: tuple[tuple[float, float], ...]
+
+
+class FeatureExtractor(Protocol):
+    """Photos to maps. identity: equal only for equal weights and equal preprocessing."""
+
+    @property
+    def identity(self) -> str:
+        """Names weights and preprocessing."""
+        ...
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of the pyramid."""
+        ...
+
+    def damping(self, level: int) -> Float[Tensor, " 6"] | None:
+        """Learned damping factors of a level (0 is the finest), or None."""
+        ...
+
+    def __call__(self, view: View, image_scale: int) -> Extraction | None:
+        """Maps of the photo reduced by ``image_scale`` more than usual; None for a photo that is too small then."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResizeConfig:
+    """size: longest side that photos are reduced to, divided (and rounded down) by the image scale; None: as they are.
+    enlarge: bring smaller photos up to it too. antialias: low-pass filter when reducing; the released networks were
+    trained without."""
+
+    size: int | None = 1024
+    enlarge: bool = False
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"ResizeConfig.size must be positive, got {self.size}")
+
+    def target(self, width: int, height: int, image_scale: int) -> tuple[int, int]:
+        """(width, height) that a photo of this size is brought to."""
+        longest = max(width, height)
+        wanted = (self.size or longest) // image_scale
+        if wanted >= longest and not (self.enlarge and self.size):
+            return width, height
+        factor = wanted / longest
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+class NetworkExtractor:
+    """A ``PixLocNetwork`` for inference: batch norms merged, channels-last memory, no gradients.
+
+    Differs from the published code: the factors are those of the sizes that were made, not the nominal one (up to half
+    a pixel at the border).
+    """
+
+    def __init__(self, network: PixLocNetwork, weights_id: str, resize: ResizeConfig | None = None) -> None:
+        self.resize = resize or ResizeConfig()
+        self._weights_id = weights_id
+        self._extractor = network.extractor.fold_batch_norms()
+        with torch.no_grad():
+            factors = [network.damping(level) for level in range(network.num_levels)]
+        self._damping = [None if factor is None else factor.detach() for factor in factors]
+
+    @property
+    def identity(self) -> str:
+        """Weights and preprocessing in one line."""
+        resize = self.resize
+        return f"{self._weights_id} size={resize.size} enlarge={resize.enlarge} antialias={resize.antialias}"
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of the pyramid."""
+        return len(self._damping)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return next(self._extractor.parameters()).device
+
+    def to(self, device: torch.device | str) -> NetworkExtractor:
+        """Move the network; returns self."""
+        self._extractor.to(device)
+        return self
+
+    def damping(self, level: int) -> Float[Tensor, " 6"] | None:
+        """Learned damping factors of a level (0 is the finest), or None."""
+        return self._damping[level]
+
+    @torch.no_grad()
+    def __call__(self, view: View, image_scale: int) -> Extraction | None:
+        """Maps of a photo; None when it is smaller than the coarsest cell after the reduction."""
+        width, height = self.resize.target(*view.size, image_scale)
+        strides = self._extractor.strides
+        if min(width, height) < 2 ** (len(self._extractor.encoder.channels) - 1):
+            return None
+        image = view.image[None].to(self.device)
+        if (width, height) != view.size:
+            image = F.interpolate(
+                image, (height, width), mode="bilinear", align_corners=False, antialias=self.resize.antialias
+            )
+        pyramid = self._extractor(image.contiguous(memory_format=torch.channels_last))
+        x, y = width / view.size[0], height / view.size[1]
+        return Extraction(pyramid, tuple((x / stride, y / stride) for stride in strides))

@@ -1,0 +1,123 @@
+"""PixLoc, whole: a photo, a map and references in, the pose of the camera out.
+
+Reference features are computed once and kept; a query costs its own passes through the network and some milliseconds of
+alignment. Nothing about a query raises: what went wrong is in the estimate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from metriloc.geometry import Pose
+from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights
+from metriloc.methods.pixloc.align import AlignConfig
+from metriloc.methods.pixloc.extractor import FeatureExtractor, NetworkExtractor, ResizeConfig
+from metriloc.methods.pixloc.localization import Localization, Log, Tools
+from metriloc.methods.pixloc.network import PixLocNetwork
+from metriloc.methods.pixloc.reference import ReferenceStore
+from metriloc.methods.pixloc.selection import Hints
+from metriloc.methods.pixloc.settings import METHOD, LocalizeConfig, read_settings
+from metriloc.types import PoseEstimate, SfmMap, View
+
+
+class PixLoc:
+    """A localiser: features, alignment and a store of reference features.
+
+    extractor: of features. align: settings of the loop. config: choices about references and points. cache: folder for
+    reference features; None keeps them in memory only.
+    """
+
+    name = METHOD
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        align: AlignConfig | None = None,
+        config: LocalizeConfig | None = None,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        weights_id: str = "pixloc-unsaved",
+    ) -> None:
+        self.extractor, self.align = extractor, align or AlignConfig()
+        self.config = config or LocalizeConfig()
+        self.weights_id = weights_id
+        self.store = ReferenceStore(extractor, self.align.cost, cache, self.config.half_references)
+        self.levels = self.config.levels or tuple(range(extractor.num_levels))
+        if max(self.levels) >= extractor.num_levels:
+            raise ValueError(f"levels {self.levels} are not among the {extractor.num_levels} of the network")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        align: AlignConfig | None = None,
+        config: LocalizeConfig | None = None,
+        resize: ResizeConfig | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        device: torch.device | str = "cpu",
+        offline: bool | None = None,
+    ) -> PixLoc:
+        """Load weights from a folder, a file, or a hub name; settings that are not given are those stored with them.
+
+        Raises InputError for weights that are missing, damaged or of something else.
+        """
+        weights = load_weights(resolve_weights(source, offline=offline), method=cls.name)
+        stored = read_settings(weights.config, str(weights.path))
+        with torch.device("meta"):
+            network = PixLocNetwork(stored.network)
+        load_state_dict_strictly(network, weights.tensors, source=str(weights.path))
+        extractor = NetworkExtractor(network, weights.weights_id, resize or stored.resize).to(device)
+        return cls(
+            extractor,
+            align or stored.align,
+            config or stored.config,
+            cache=cache,
+            weights_id=weights.weights_id,
+        )
+
+    def localize(
+        self,
+        query: View,
+        scene: SfmMap,
+        references: Sequence[str],
+        init: Pose | None = None,
+        *,
+        seed: int = 0,
+        hints: Hints | None = None,
+        log: Log | None = None,
+    ) -> PoseEstimate:
+        """``cam_from_world`` of the query (float64), batch shape ().
+
+        references: names of images of the map, the best first; names that the map does not have are passed over. init:
+        a first guess; by default the pose of the first reference, or an average. hints: matches, for ranking and for
+        point selections other than ``all`` (a query without them keeps its order, or fails); similarities, for averaged
+        poses. log: called with the stage's name every iteration. seed: nothing here is random. Raises ValueError for an
+        ``init`` that is no single pose.
+        """
+        if init is not None and init.shape != ():
+            raise ValueError(f"init must be a single pose, got batch shape {tuple(init.shape)}")
+        tools = Tools(self.extractor, self.store, self.align, self.config, self.levels)
+        return Localization(tools, query, scene, hints, log).run(references, init)
+
+    def localize_batch(
+        self,
+        queries: Sequence[View],
+        scene: SfmMap,
+        references: Sequence[Sequence[str]],
+        inits: Sequence[Pose | None] | None = None,
+        *,
+        hints: Sequence[Hints | None] | None = None,
+    ) -> PoseEstimate:
+        """Several queries, batch shape (n,); each by itself, so that none depends on the others."""
+        count = len(queries)
+        inits = [None] * count if inits is None else inits
+        hints = [None] * count if hints is None else hints
+        if not len(references) == len(inits) == len(hints) == count:
+            raise ValueError(f"{count} queries, {len(references)} lists of references, {len(inits)} first poses")
+        rows = zip(queries, references, inits, hints, strict=True)
+        return PoseEstimate.stack([self.localize(q, scene, r, i, hints=h) for q, r, i, h in rows])

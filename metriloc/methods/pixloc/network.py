@@ -1,0 +1,262 @@
+"""PixLoc's network: a U-Net with confidences on a VGG, and the learned damping factors.
+
+It maps photos, RGB in 0..1, to a ``FeaturePyramid``, finest level first. A level's map covers the first ``stride * w``
+columns and ``stride * h`` rows of the photo: what does not fill a cell at the right and bottom is cropped away. Names of
+tensors are those of the released checkpoints. (Paper: "feature extraction"; spec pixloc 8.)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from metriloc.backbones.vgg import VGG, VGGConfig, normalize_imagenet
+from metriloc.methods.pixloc.align import learned_damping
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePyramid:
+    """Maps from fine to coarse, not normalised, and how much each cell can be trusted (0..1), or None."""
+
+    features: tuple[Float[Tensor, "B C h w"], ...]
+    confidences: tuple[Float[Tensor, "B 1 h w"], ...] | None
+
+
+class PyramidEncoder(Protocol):
+    """What the U-Net stands on: normalised photos -> maps at strides 1, 2, 4, ...; must also be an ``nn.Module``."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each map."""
+        ...
+
+    def __call__(self, image: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
+        """The maps, finest first."""
+        ...
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of the U-Net; defaults are pixloc_megadepth. pixloc_cmu has ``encoder=VGG16``.
+
+    encoder: a VGG, or None when another encoder is handed in. decoder: widths from coarse to fine, or None for none.
+    levels: log2 of the strides that are put out; channels: of each. batch_norm: in the decoder. confidences: put out one
+    a cell. checkpointed: less memory in training, more time. freeze_batch_norm: keep its statistics in training.
+    """
+
+    encoder: VGGConfig | None = field(default_factory=VGGConfig)
+    decoder: tuple[int, ...] | None = (64, 64, 64, 32)
+    levels: tuple[int, ...] = (0, 2, 4)
+    channels: tuple[int, ...] = (32, 128, 128)
+    batch_norm: bool = True
+    confidences: bool = True
+    checkpointed: bool = False
+    freeze_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.levels or len(self.levels) != len(self.channels) or list(self.levels) != sorted(set(self.levels)):
+            raise ValueError(f"levels must increase, with one width each, got {self.levels} and {self.channels}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> UNetConfig:
+        """From ``dataclasses.asdict``, as config.json holds it. Raises ValueError for what does not belong there."""
+        try:
+            known = with_tuples(values)
+            if known.get("encoder") is not None:
+                known["encoder"] = VGGConfig(**with_tuples(known["encoder"]))
+            return cls(**known)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"not a PixLoc network configuration: {error}") from error
+
+
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with its lists as tuples, which frozen configurations hold."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+class _DecoderBlock(nn.Module):
+    """Twice as large, the skip beside it, one convolution. ``layers``: convolution, norm (or nothing), ReLU."""
+
+    def __init__(self, below: int, skip: int, width: int, batch_norm: bool) -> None:
+        super().__init__()
+        norm: list[nn.Module] = [nn.BatchNorm2d(width)] if batch_norm else []
+        self.layers = nn.Sequential(nn.Conv2d(below + skip, width, 3, padding=1, bias=not batch_norm), *norm, nn.ReLU())
+
+    def forward(self, below: Tensor, skip: Tensor, checkpointed: bool) -> Tensor:
+        if checkpointed and torch.is_grad_enabled():
+            # the norm stays outside: computed twice, it would count its statistics twice
+            found = checkpoint(self._convolve, below, skip, use_reentrant=False)
+        else:
+            found = self._convolve(below, skip)
+        return self.layers[1:](found)
+
+    def _convolve(self, below: Tensor, skip: Tensor) -> Tensor:
+        below = F.interpolate(below, scale_factor=2, mode="bilinear", align_corners=False)
+        skip = skip[..., : below.shape[-2], : below.shape[-1]]
+        return self.layers[0](torch.cat([below, skip], 1))
+
+
+class UNet(nn.Module):
+    """Photos -> ``FeaturePyramid`` through a VGG encoder and a light decoder. New weights are random.
+
+    encoder: in place of ``config.encoder``. Raises ValueError for configurations that fit together in no network.
+    """
+
+    def __init__(self, config: UNetConfig | None = None, encoder: PyramidEncoder | None = None) -> None:
+        super().__init__()
+        self.config = config = config or UNetConfig()
+        if encoder is None:
+            if config.encoder is None:
+                raise ValueError("UNetConfig.encoder is None: hand an encoder to UNet")
+            encoder = VGG(config.encoder, config.checkpointed)
+        if not isinstance(encoder, nn.Module):
+            raise ValueError(f"an encoder must be an nn.Module, got {type(encoder).__name__}")
+        depth = len(encoder.channels) - 1
+        if config.decoder is not None and len(config.decoder) > depth:
+            raise ValueError(f"{len(config.decoder)} decoder blocks do not fit {depth} poolings of the encoder")
+        self.encoder = encoder
+        widths = list(encoder.channels)
+        blocks = []
+        for number, width in enumerate(config.decoder or ()):
+            stage = depth - 1 - number
+            blocks.append(_DecoderBlock(widths[stage + 1], encoder.channels[stage], width, config.batch_norm))
+            widths[stage] = width
+        if config.decoder is not None:
+            self.decoder = nn.ModuleList(blocks)
+        if max(config.levels) > depth or (min(config.levels) < depth - len(blocks) and config.decoder is not None):
+            raise ValueError(f"levels {config.levels} are not among those of {depth} poolings and their decoder")
+        self.strides = tuple(2**level for level in config.levels)
+        self.adaptation = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(widths[level], width, 1))
+            for level, width in zip(config.levels, config.channels, strict=True)
+        )
+        if config.confidences:
+            self.uncertainty = nn.ModuleList(nn.Sequential(nn.Conv2d(widths[level], 1, 1)) for level in config.levels)
+
+    def train(self, mode: bool = True) -> UNet:
+        """As ``nn.Module.train``; frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        if self.config.freeze_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
+        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        check_image(image, 2 ** (len(self.encoder.channels) - 1))
+        maps = self.encoder(normalize_imagenet(image))
+        depth = len(maps) - 1
+        if self.config.decoder is not None:
+            for number, block in enumerate(self.decoder):
+                stage = depth - 1 - number
+                if stage < min(self.config.levels):
+                    break
+                maps[stage] = block(maps[stage + 1], maps[stage], self.config.checkpointed)
+        chosen = [maps[level] for level in self.config.levels]
+        features = tuple(head(m) for head, m in zip(self.adaptation, chosen, strict=True))
+        confidences = None
+        if self.config.confidences:
+            # Eq. (6): 1 / (1 + uncertainty), the uncertainty an exponential
+            confidences = tuple(torch.sigmoid(-head(m)) for head, m in zip(self.uncertainty, chosen, strict=True))
+        return FeaturePyramid(features, confidences)
+
+    def fold_batch_norms(self) -> UNet:
+        """A copy for inference whose norms are merged into the convolutions, in channels-last memory.
+
+        The same maps up to rounding. Its state dict has other entries: save the original instead.
+        """
+        folded = copy.deepcopy(self).eval().requires_grad_(False)
+        for block in getattr(folded, "decoder", ()):
+            if isinstance(block.layers[1], nn.BatchNorm2d):
+                fused = nn.utils.fusion.fuse_conv_bn_eval(block.layers[0], block.layers[1])
+                block.layers = nn.Sequential(fused.requires_grad_(False), nn.ReLU())
+        return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def check_image(image: Tensor, smallest: int) -> None:
+    """ValueError unless ``image`` is [B, 3, H, W] of floats with sides of at least ``smallest``."""
+    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+        raise ValueError(f"image must be floats of shape [B, 3, H, W], got {image.dtype} {list(image.shape)}")
+    if min(image.shape[-2:]) < smallest:
+        raise ValueError(f"an image of {image.shape[-1]}x{image.shape[-2]} pixels is smaller than {smallest} pixels")
+
+
+class _Damping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.const = nn.Parameter(torch.zeros(6))
+
+
+class LearnedDamping(nn.Module):
+    """Damping factors of one level, in the order [t, w], as free parameters: ``10^(low + sigmoid(const)(high - low))``."""
+
+    def __init__(self, low: float = -6.0, high: float = 5.0) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.dampingnet = _Damping()
+
+    def forward(self) -> Float[Tensor, " 6"]:
+        return learned_damping(self.dampingnet.const, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """extractor: shape of the U-Net. learned_damping: hold one ``LearnedDamping`` a level (``shared_damping``: one for
+    all). damping_range: log10 of the least and the largest factor."""
+
+    extractor: UNetConfig = field(default_factory=UNetConfig)
+    learned_damping: bool = True
+    shared_damping: bool = False
+    damping_range: tuple[float, float] = (-6.0, 5.0)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
+        """From ``dataclasses.asdict``. Raises ValueError for what does not belong there."""
+        known = dict(values)
+        try:
+            known["extractor"] = UNetConfig.from_dict(known.get("extractor", {}))
+            low, high = known.get("damping_range", (-6.0, 5.0))
+            known["damping_range"] = (float(low), float(high))
+            return cls(**known)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"not a PixLoc network configuration: {error}") from error
+
+
+class PixLocNetwork(nn.Module):
+    """Everything of PixLoc that is learned: the feature extractor and the damping factors, finest level first."""
+
+    def __init__(self, config: NetworkConfig | None = None, encoder: PyramidEncoder | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        self.extractor = UNet(config.extractor, encoder)
+        count = 0 if not config.learned_damping else 1 if config.shared_damping else self.num_levels
+        if config.shared_damping and count:
+            self.optimizer: nn.Module = LearnedDamping(*config.damping_range)
+        else:
+            self.optimizer = nn.ModuleList(LearnedDamping(*config.damping_range) for _ in range(count))
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of the pyramid."""
+        return len(self.config.extractor.levels)
+
+    def damping(self, level: int) -> Float[Tensor, " 6"] | None:
+        """Factors of a level (0 is the finest); None when they are not learned."""
+        if isinstance(self.optimizer, LearnedDamping):
+            return self.optimizer()
+        if isinstance(self.optimizer, nn.ModuleList) and len(self.optimizer):
+            return self.optimizer[level]()
+        return None
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
+        """The extractor's."""
+        return self.extractor(image)
