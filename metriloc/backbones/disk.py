@@ -34,7 +34,7 @@ class DiskConfig:
 
     max_keypoints: int = 2048
     longest_side: int | None = 1024
-    dense_stride: int = 2
+    dense_stride: int = 1
 
 
 class Disk:

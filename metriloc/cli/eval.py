@@ -92,7 +92,7 @@ def evaluate(
     # what decides the numbers; where files are and who works on them does not
     settings = {k: v for k, v in dataclasses.asdict(how).items() if k not in ("seed", "device")}
     solve = build()
-    described = {"method": method, "weights": _weights_of(solve), "benchmark": benchmark, **settings}
+    described = {"method": method, "weights_id": _weights_of(solve), "benchmark": benchmark, **settings}
     with process_group(worker) as wait, _progress(worker.rank) as progress:
         try:
             if runs.ray_workers:
@@ -324,7 +324,7 @@ def evaluate_calibrate(
     right = bounds.right(scores)
     described = read_run(folder)
     name = "matching" if described["method"] not in ("mickey", "identity") else described["method"]
-    source = calibrating.FitSource(name, described["weights"], f"{benchmark} {part.data.resolve().name}")
+    source = calibrating.FitSource(name, described["weights_id"], f"{benchmark} {part.data.resolve().name}")
     fitted = calibrating.fit_calibration(records, right, source, target=bounds, kind=kind, statistics=statistics)
     calibrating.save_calibration(out, fitted)
     found = [i for i, record in enumerate(records) if record.success]

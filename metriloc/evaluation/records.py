@@ -102,8 +102,8 @@ def read_run(folder: Path) -> dict[str, Any]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"'{folder / RUN_FILE}' is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"'{folder / RUN_FILE}' holds no run")
+    if not isinstance(content, dict) or not {"method", "weights_id"} <= set(content):
+        raise InputError(f"'{folder / RUN_FILE}' describes no run (method and weights_id)")
     return content
 
 

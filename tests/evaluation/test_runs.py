@@ -33,7 +33,7 @@ class Toy:
 
 
 TASKS = [Toy(f"s{i // 4}/q{i}", f"s{i // 4}") for i in range(22)]
-DESCRIPTION = {"method": "toy", "weights": "none"}
+DESCRIPTION = {"method": "toy", "weights_id": "none"}
 
 
 def solve(task: Toy, seed: int) -> Record:
@@ -103,14 +103,17 @@ def test_workers_share_the_work_by_groups_and_agree_with_one(tmp_path: Path) -> 
 
 def test_another_run_is_refused_by_name(tmp_path: Path) -> None:
     run(TASKS, solve, tmp_path, DESCRIPTION)
-    with pytest.raises(InputError, match="weights: 'none', now 'other'"):
-        run(TASKS, solve, tmp_path, {**DESCRIPTION, "weights": "other"})
+    with pytest.raises(InputError, match="weights_id: 'none', now 'other'"):
+        run(TASKS, solve, tmp_path, {**DESCRIPTION, "weights_id": "other"})
     with pytest.raises(InputError, match="seed"):
         run(TASKS, solve, tmp_path, DESCRIPTION, seed=1)
     with pytest.raises(InputError, match=r"fingerprint|tasks"):
         run(TASKS[:-1], solve, tmp_path, DESCRIPTION)
     with pytest.raises(InputError, match="twice"):
         run([*TASKS, TASKS[0]], solve, tmp_path / "b", DESCRIPTION)
+    (tmp_path / "b" / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="describes no run"):
+        run(TASKS, solve, tmp_path / "b", DESCRIPTION)
     with pytest.raises(InputError, match="no task"):
         run([], solve, tmp_path / "c", DESCRIPTION)
 

@@ -391,8 +391,8 @@ def _add(timings: dict[str, float], name: str, start: float) -> None:
 CONFIGS: dict[str, NREConfig] = {
     "xfeat": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(1600, 0.01, enlarge=2.0)),
     "xfeat+aliked": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.01)),
-    "xfeat+disk": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.02)),
+    "xfeat+disk": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.01)),
     "aliked": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.01)),
-    "disk": NREConfig(coarse=StageConfig(800, 0.02, pool=4), fine=StageConfig(800, 0.02)),
+    "disk": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.01)),
 }
-"""Sizes and temperatures that suit the features (spec nre 20; DISK's dense map is at half resolution already)."""
+"""Sizes and temperatures that suit the features (spec nre 20)."""
