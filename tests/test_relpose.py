@@ -54,7 +54,7 @@ def test_a_calibration_of_ones_own_is_used(tmp_path: Path) -> None:
         (MethodChoice(depth="constant:x"), "constant:x"),
         (MethodChoice(depth="file:x"), "--depth-source must be"),
         (MethodChoice(device="nowhere"), "no device 'nowhere'"),
-        (MethodChoice("loftr"), "LoFTR's weights are in no package"),
+        (MethodChoice("loftr"), r"loftr_outdoor\.ckpt are not here"),
     ],
 )
 def test_options_that_do_not_fit(choice: MethodChoice, says: str) -> None:

@@ -14,7 +14,7 @@ from metriloc.backbones.lightglue import LightGlue
 from metriloc.backbones.local import LocalExtractor, LocalFeatures
 from metriloc.backbones.loftr import Loftr
 from metriloc.io import InputError
-from metriloc.io.local_features import load_extractor, load_lightglue
+from metriloc.io.local_features import find_weights, load_extractor, load_lightglue
 from metriloc.io.weights import file_identity, read_checkpoint
 from metriloc.solvers.assignment import mutual_nearest
 from metriloc.types import View
@@ -167,11 +167,7 @@ def load_matcher(
 
 
 def _load_loftr(weights: str | Path | None, longest_side: int | None) -> LoftrMatcher:
-    if weights is None:
-        raise InputError(
-            "LoFTR's weights are in no package: give the file kornia downloads (loftr_outdoor.ckpt) with --weights FILE"
-        )
-    path = Path(weights)
+    path = find_weights("loftr", weights)
     content = read_checkpoint(path)
     inner = content.get("state_dict", content)
     release = "indoor_new" if "indoor" in path.name and ("new" in path.name or "ds_new" in path.name) else "outdoor"

