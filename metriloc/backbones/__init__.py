@@ -21,6 +21,7 @@ from metriloc.backbones.dinov2 import (
     dinov2_from_transformers,
     dinov2_weights,
 )
+from metriloc.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 
 
 class FeatureBackbone(Protocol):
@@ -40,6 +41,8 @@ class FeatureBackbone(Protocol):
 __all__ = [
     "DinoV2",
     "DinoV2Config",
+    "EfficientNetLite",
+    "EfficientNetLiteConfig",
     "FeatureBackbone",
     "VIT_B",
     "VIT_L",

@@ -22,7 +22,13 @@ from metriloc.io import InputError, read_image
 from metriloc.io.files import require_file
 from metriloc.types import SfmMap
 
-_SHAPES = {"p3D": (None, 3), "source_P": (4, 4), "target_P": (4, 4), "source_K": (3, 3), "target_K": (3, 3)}
+_SHAPES: dict[str, tuple[int | None, ...]] = {
+    "p3D": (None, 3),
+    "source_P": (4, 4),
+    "target_P": (4, 4),
+    "source_K": (3, 3),
+    "target_K": (3, 3),
+}
 _SHAPES |= {"source_dist": (4,), "target_dist": (4,)}
 MAX_POINTS = 1_000_000
 

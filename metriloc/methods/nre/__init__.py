@@ -12,6 +12,7 @@ Equation map (paper -> function):
     Eq. (8)    metriloc.methods.nre.initialise.solve_triplets
     Eq. (9)    metriloc.methods.nre.refine.smoothed_moments
     Eq. (10)   metriloc.methods.nre.maps.neural_reprojection_error
+    Eq. (10)   metriloc.methods.nre.correlation.correlation_error
     Eq. (11)   metriloc.methods.nre.maps.GainMaps
 """
 
@@ -19,6 +20,7 @@ Equation map (paper -> function):
 from metriloc.methods.nre.checkpoint import from_official, read_official
 from metriloc.methods.nre.initialise import Initialisation, InitialiseConfig
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, score_poses, window_gain_maps
+from metriloc.methods.nre.model import NRE, NREConfig
 from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
 from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig
 
@@ -26,6 +28,8 @@ __all__ = [
     "GainMaps",
     "Initialisation",
     "InitialiseConfig",
+    "NRE",
+    "NREConfig",
     "NRENetwork",
     "NRENetworkConfig",
     "RefineConfig",

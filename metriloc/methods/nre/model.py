@@ -32,7 +32,9 @@ from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, Sfm
 
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
 """Coarse features, and fine ones after the plus; ``nre``: the published networks."""
-_HALF_SUPPORT = 0.05  # mean evidence a point, as a share of certainty, at which the confidence is one half
+# Windows gather some evidence wherever they are put, so the confidence looks at the coarse stage: right poses of real
+# photos had a coarse support of 0.45 and more, photos of other places 0.13
+_HALF_SUPPORT, _SUPPORT_SCALE = 0.28, 0.05
 _HALF_POINTS = 25.0
 
 
@@ -157,7 +159,8 @@ class NRE:
             found = [_nre_features(path) for path in weights]
             networks = [extractor.to(device) for extractor, _ in found]  # type: ignore[attr-defined]
             stages = [NRE_STAGE if network.name == "nre" else None for network in networks]
-            xfeat = StageConfig(800), StageConfig(1600, enlarge=2.0)  # with the temperatures that were learned
+            # learned over whole maps; windows want half of it, as with XFeat's own weights
+            xfeat = StageConfig(800), StageConfig(1600, networks[1].temperature / 2, enlarge=2.0)
             coarse, fine = (stage or own for stage, own in zip(stages, xfeat, strict=True))
             identity = "+".join(dict.fromkeys(identity for _, identity in found))
             return cls(networks[0], networks[1], config or NREConfig(coarse=coarse, fine=fine), identity)
@@ -302,8 +305,9 @@ class NRE:
         support, explained = trace.statistics["support"], trace.statistics["explained"]
         if explained < self.config.min_explained:
             return trace.failure("diverged")
-        value = support / (support + _HALF_SUPPORT) * explained / (explained + _HALF_POINTS)
-        confidence = torch.tensor(value)
+        least = min(support, trace.statistics["coarse_support"])
+        value = torch.sigmoid(torch.tensor((least - _HALF_SUPPORT) / _SUPPORT_SCALE))
+        confidence = value * explained / (explained + _HALF_POINTS)
         return PoseEstimate(pose, torch.tensor(True), confidence, (None,), localization=(trace.details(),))
 
 
@@ -388,8 +392,11 @@ def _note(trace: _Trace, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose
     """What the confidence is made of: mean evidence a point, and how many points have a good part of it."""
     share = maps.support(pose_gain(maps, xyz, camera, pose)).nan_to_num()
     explained = int((share > 0.25).sum())
+    support = float(share.mean())
     trace.statistics = {
-        "support": float(share.mean()),
+        "support": support,
+        # of the first look; what follows only looks closer
+        "coarse_support": trace.statistics.get("coarse_support", support),
         "explained": float(explained),
         "explained_ratio": explained / max(len(share), 1),
     }

@@ -23,6 +23,7 @@ from metriloc.methods.nre.maps import GainMaps, blocks, pose_gain, window_gain_m
 from metriloc.solvers.least_squares import damped_step
 from metriloc.types import FailureReason
 
+_EARLY_REACH = 2.5  # the same for the sigmas that only lead to the last one: 4 % of the mass for a third of the cells
 _REACH = 4.0  # deviations after which the Gaussian is 0: changes the cost by less than 1e-4 of itself
 _SINGULAR = 1e-10  # smallest eigenvalue of the system scaled to unit diagonal: collinear points give 1e-16
 _MIN_DAMPING = 1e-4
@@ -135,23 +136,23 @@ def refine(
 
 
 def smoothed_moments(
-    maps: GainMaps, uv: Float[Tensor, "*b N 2"], sigma: float
+    maps: GainMaps, uv: Float[Tensor, "*b N 2"], sigma: float, reach: float = _REACH
 ) -> tuple[Float[Tensor, "*b N"], Float[Tensor, "*b N 2"], Float[Tensor, "*b N 2 2"]]:
     """Gaussian moments of the gains around positions, paper Eq. (9): ``m0 = sum_q g(q) k(q - uv)``, and ``m1``, ``m2``
     with ``q - uv`` and its outer product as a further factor; k is the normalised Gaussian of deviation ``sigma`` cells.
 
     The smoothed cost of a point is ``-m0``, its gradient by the position ``-m1 / sigma^2`` and its second derivative
-    ``m0 I / sigma^2 - m2 / sigma^4``. All 0 at NaN positions.
+    ``m0 I / sigma^2 - m2 / sigma^4``. All 0 at NaN positions. reach: deviations after which the Gaussian is cut off.
     """
     known = torch.isfinite(uv).all(-1, keepdim=True)
     uv = torch.where(known, uv, torch.zeros_like(uv)).clamp(-1e6, 1e6)
-    log_ratio, first = blocks(maps, uv.round().long(), math.ceil(_REACH * sigma))
+    log_ratio, first = blocks(maps, uv.round().long(), math.ceil(reach * sigma))
     gain = log_ratio.clamp_(min=0)
     rows, columns = gain.shape[-2:]
     # offsets are small numbers: from here on the precision of the maps is enough
     start = (first - uv).to(gain)
-    reach = torch.arange(max(rows, columns), dtype=gain.dtype, device=uv.device)
-    dx, dy = start[..., :1] + reach[:columns], start[..., 1:] + reach[:rows]
+    count = torch.arange(max(rows, columns), dtype=gain.dtype, device=uv.device)
+    dx, dy = start[..., :1] + count[:columns], start[..., 1:] + count[:rows]
     a = torch.exp(-dx.square() / (2 * sigma**2)) * known
     b = torch.exp(-dy.square() / (2 * sigma**2)) / (2 * math.pi * sigma**2)
     powers_x = torch.stack([a, a * dx, a * dx.square()], -1)
@@ -181,7 +182,7 @@ def curvature(
 
 
 def evaluate(
-    maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, poses: Pose, sigma: float
+    maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, poses: Pose, sigma: float, reach: float = _REACH
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, "K 6 6"], Float[Tensor, "K 6"], Float[Tensor, "K 6 6"]]:
     """Smoothed cost of poses, Eq. (9), its normal matrix, gradient, and excess, order [t, w].
 
@@ -190,11 +191,11 @@ def evaluate(
     of the distortion count nothing.
     """
     p = poses.transform(xyz)
-    margin = math.ceil(_REACH * sigma) + 1.0
+    margin = math.ceil(reach * sigma) + 1.0
     # a point outside the map is still pulled by cells within the reach of the Gaussian
     around = camera.crop((-margin, -margin), camera.size + 2 * margin)
     uv, seen = around.project(p)
-    m0, m1, m2 = smoothed_moments(maps, torch.where(seen[..., None], uv - margin, torch.nan), sigma)
+    m0, m1, m2 = smoothed_moments(maps, torch.where(seen[..., None], uv - margin, torch.nan), sigma, reach)
     J = camera.J_project(p)[0] @ J_transform(p)  # [K, N, 2, 6]
     # a point at the camera's centre has an infinite Jacobian; it has no weight, and must not become 0 * inf
     J = torch.where((m0 > 0)[..., None, None], J, 0.0)
@@ -213,10 +214,11 @@ def _anneal(
     nothing = poses.t.new_zeros(0)
     state = _State(poses, nothing, nothing, nothing, nothing)
     for number, sigma in enumerate(config.sigmas, 1):
-        enough = config.relative_gain if number == len(config.sigmas) else config.early_gain
+        last = number == len(config.sigmas)
+        enough = config.relative_gain if last else config.early_gain
 
-        def look(poses: Pose, sigma: float = sigma) -> _State:
-            return _State(poses, *evaluate(maps, xyz, camera, poses, sigma))
+        def look(poses: Pose, sigma: float = sigma, reach: float = _REACH if last else _EARLY_REACH) -> _State:
+            return _State(poses, *evaluate(maps, xyz, camera, poses, sigma, reach))
 
         state = look(state.pose)
         costs = [state.cost]
