@@ -3,13 +3,20 @@
 >>> import metriloc
 >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", depth="reference.depth.png")
 >>> estimate.pose.center(), estimate.confidence
+
+And where in a map: the pose of a photo among the points of a COLMAP model.
+
+>>> estimate = metriloc.localize("query.jpg", "map/sparse", images="map/images")
 """
 
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
+from metriloc.localize import localize
 from metriloc.methods.mickey import MicKey
+from metriloc.methods.nre.model import NRE
+from metriloc.methods.pixloc import PixLoc
 from metriloc.relpose import relative_pose
 from metriloc.types import (
     AbsolutePoseMethod,
@@ -46,6 +53,9 @@ __all__ = [
     "FeatureMatching",
     "MatchingConfig",
     "MicKey",
+    "NRE",
+    "PixLoc",
     # one call
+    "localize",
     "relative_pose",
 ]

@@ -1,31 +1,145 @@
-"""Localisers by name: what finds the pose of a photo in a map."""
+"""From a photo file and a map to the pose of the photo in one call; and localisers by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast, get_args
 
 from metriloc.baselines.localizing import MatchingLocalizer
-from metriloc.io import InputError
+from metriloc.datasets.nre_sample import read_nre_sample
+from metriloc.geometry import Pose
+from metriloc.io import InputError, load_view
 from metriloc.io.local_features import load_extractor
-from metriloc.types import AbsolutePoseMethod
+from metriloc.io.maps import read_map
+from metriloc.mapping import MapRetrieval
+from metriloc.methods.nre.model import NRE, FeatureNames
+from metriloc.methods.pixloc.model import PixLoc
+from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
 
 _PNP: Mapping[str, str] = {"xfeat-pnp": "xfeat", "aliked-pnp": "aliked", "disk-pnp": "disk"}
-LOCALIZERS = tuple(_PNP)
+_NRE: Mapping[str, str | None] = {
+    "nre": None,
+    "nre-xfeat": "xfeat",
+    "nre-xfeat+aliked": "xfeat+aliked",
+    "nre-xfeat+disk": "xfeat+disk",
+}
+DEFAULT_FEATURES = "xfeat+aliked"
+"""Of ``nre``: coarse ones, and fine ones after the plus."""
+FEATURES = get_args(FeatureNames)
+LOCALIZERS = (*_NRE, "pixloc", *_PNP)
+REFERENCES = 3
+"""How many images of the map a query is compared with when they are looked for."""
+
+
+def localize(
+    query: View | str | Path,
+    scene: SfmMap | str | Path,
+    *,
+    images: str | Path | None = None,
+    references: Sequence[str] | None = None,
+    init: Pose | None = None,
+    method: AbsolutePoseMethod | None = None,
+    seed: int = 0,
+) -> PoseEstimate:
+    """Where in a map the camera of a photo stood.
+
+    query: a file, or a View from ``load_view`` where intrinsics need saying. scene: a map, or what ``read_scene`` reads,
+    with ``images``. references: names of images of the map that show the same, the best first; by default they are
+    looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser; by default
+    ``NRE.from_features()``. seed: same seed, same answer.
+
+    Returns ``cam_from_world``, batch shape (), with its stages in ``localization[0]``; ``success=False`` with a reason
+    where the photo does not fix a pose. Raises InputError (a ValueError) for files and names that cannot be used.
+    """
+    if isinstance(scene, SfmMap):
+        if images is not None:
+            raise InputError(f"images {str(images)!r} was given for a map that is read already: read it with them")
+    else:
+        scene = read_scene(scene, images)
+    if not isinstance(query, View):
+        query = load_view(query)
+    if references is None:
+        references = MapRetrieval.from_pretrained().rank(query, scene, REFERENCES).names
+    else:
+        check_references(scene, references)
+    if method is None:
+        method = NRE.from_features()
+    return suited(method, scene).localize(query, scene, references, init, seed=seed)
+
+
+def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
+    """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
+    say) with a ``min_track`` that the best of them have."""
+    longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
+    if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
+        return method
+    other = copy(method)
+    other.config = replace(method.config, min_track=longest)
+    return other
+
+
+def read_scene(path: str | Path, images: str | Path | None = None) -> SfmMap:
+    """A map from a folder with a COLMAP model, or from an npz file of the kind of NRE's sample (its photos lie beside it).
+
+    images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is neither.
+    """
+    if Path(path).suffix.lower() != ".npz":
+        return read_map(path, images)
+    if images is not None:
+        raise InputError(f"'{path}' has its photos beside it: the folder of images '{images}' is not used")
+    return read_nre_sample(path).source
+
+
+def check_references(scene: SfmMap, references: Sequence[str]) -> None:
+    """Raises InputError for a name that the map does not have."""
+    known = set(scene.names)
+    for name in references:
+        if name not in known:
+            example = f", such as {scene.names[0]!r}" if len(scene) else ""
+            raise InputError(f"the map has no image {name!r} (it has {len(scene)}{example})")
 
 
 @dataclass(frozen=True)
 class LocalizerChoice:
-    """A localiser and its settings, as a command names them. weights: of its features."""
+    """A localiser and its settings, as a command names them.
+
+    weights: a file for the features, for the published NRE networks two with a comma between them (coarse,fine), for
+    PixLoc a folder, file or hub name. features: of ``nre``. cache: folder where PixLoc keeps features of the map.
+    """
 
     name: str = "xfeat-pnp"
     weights: str | None = None
     device: str = "cpu"
+    features: str | None = None
+    cache: str | None = None
 
 
 def choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
-    """The localiser that a command names. Raises InputError for an unknown name and for weights that are missing."""
-    if choice.name not in _PNP:
+    """The localiser that a command names. Raises InputError for an unknown name, an option of another localiser, and
+    weights that are missing."""
+    if choice.name not in LOCALIZERS:
         raise InputError(f"there is no localiser {choice.name!r}: one of {', '.join(LOCALIZERS)}")
-    features, identity = load_extractor(_PNP[choice.name], choice.weights)
-    return MatchingLocalizer(features.to(choice.device), identity)  # type: ignore[arg-type]
+    if choice.features is not None and choice.name != "nre":
+        raise InputError(f"--features {choice.features} belongs to nre; {choice.name} has its own")
+    if choice.name in _NRE:
+        return _nre(choice)
+    if choice.name == "pixloc":
+        if choice.weights is None:
+            raise InputError("pixloc needs --weights, the folder of a trained or converted PixLoc")
+        return PixLoc.from_pretrained(choice.weights, cache=choice.cache, device=choice.device)
+    extractor, identity = load_extractor(_PNP[choice.name], choice.weights)
+    return MatchingLocalizer(extractor.to(choice.device), identity)  # type: ignore[arg-type]
+
+
+def _nre(choice: LocalizerChoice) -> NRE:
+    features = _NRE[choice.name] or choice.features or DEFAULT_FEATURES
+    if features not in FEATURES:
+        raise InputError(f"there is no NRE on {features!r}: one of {', '.join(FEATURES)}")
+    weights = () if choice.weights is None else tuple(choice.weights.split(","))
+    wanted = 2 if features == "nre" else len(features.split("+"))
+    if len(weights) > wanted:
+        raise InputError(f"NRE on {features} takes {wanted} weights files, got {choice.weights!r}")
+    return NRE.from_features(cast(FeatureNames, features), weights=weights, device=choice.device)

@@ -34,7 +34,19 @@ LEVELS = {
     "cli": 6,
     "__main__": 7,
 }
-HEAVY = ("kornia", "matplotlib", "poselib", "pycolmap", "huggingface_hub", "yaml", "pillow_heif", "tyro", "rich", "cv2", "ray")
+HEAVY = (
+    "kornia",
+    "matplotlib",
+    "poselib",
+    "pycolmap",
+    "huggingface_hub",
+    "yaml",
+    "pillow_heif",
+    "tyro",
+    "rich",
+    "cv2",
+    "ray",
+)
 
 
 def folder_of(parts: tuple[str, ...]) -> str:

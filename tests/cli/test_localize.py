@@ -1,0 +1,265 @@
+"""``metriloc localize`` from the outside: answers, files, lists, bad input, exit codes, going on after a stop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import metriloc
+from metriloc.backbones.vgg import VGGConfig
+from metriloc.cli.main import main
+from metriloc.evaluation.submission import read_visloc
+from metriloc.geometry import Camera, Pose, sample_depth
+from metriloc.io import pose_from_dict, read_mapfree_poses, read_tum
+from metriloc.methods.pixloc import LocalizeConfig, NetworkConfig, PixLocNetwork, Settings, UNetConfig, save_pretrained
+
+EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
+FAST = ("--method", "nre-xfeat")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["localize", *map(str, arguments)])
+    return int(stop.value.code or 0)
+
+
+def write_model(folder: Path) -> None:
+    """The example as COLMAP writes a map, as text: points are pixels of the reference with depth, seen by both photos."""
+    photo = metriloc.load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
+    assert photo.depth is not None
+    v, u = torch.meshgrid(torch.arange(6.0, 480, 12), torch.arange(6.0, 640, 12), indexing="ij")
+    uv = torch.stack([u, v], -1).reshape(-1, 2).double()
+    depth, known = sample_depth(photo.depth.double(), uv, photo.size)
+    uv = uv[known]
+    xyz = photo.camera.to(torch.float64).unproject(uv)[0] * depth[known, None]
+    poses = read_mapfree_poses(EXAMPLE / "poses.txt")
+    query = metriloc.load_view(EXAMPLE / "query.jpg").camera.to(torch.float64)
+    truth = poses["query.jpg"]
+    assert truth is not None
+    there, inside = query.project(truth.transform(xyz))
+    folder.mkdir()
+    (folder / "cameras.txt").write_text("1 PINHOLE 640 480 520 520 320 240\n2 PINHOLE 640 480 560 560 320 240\n")
+    images = []
+    for n, (name, pose, at, seen) in enumerate(
+        [
+            ("reference.jpg", poses["reference.jpg"], uv, torch.ones(len(uv), dtype=torch.bool)),
+            ("query.jpg", truth, there, inside),
+        ],
+        1,
+    ):
+        assert pose is not None
+        values = [*pose.quaternion().tolist(), *pose.t.tolist()]
+        images.append(" ".join([str(n), *map(repr, values), str(n), name]))
+        rows = [
+            (x + 0.5, y + 0.5, p if s else -1)
+            for p, ((x, y), s) in enumerate(zip(at.tolist(), seen.tolist(), strict=True), 1)
+        ]
+        images.append(" ".join(f"{x:.4f} {y:.4f} {p}" for x, y, p in rows))
+    (folder / "images.txt").write_text("\n".join(images) + "\n")
+    points = []
+    for p, (place, s) in enumerate(zip(xyz.tolist(), inside.tolist(), strict=True)):
+        track = f"1 {p} 2 {p}" if s else f"1 {p}"
+        points.append(" ".join([str(p + 1), *map(repr, place), f"9 9 9 0.1 {track}"]))
+    (folder / "points3D.txt").write_text("\n".join(points) + "\n")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("map") / "sparse"
+    write_model(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("METRILOC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def known(model: Path) -> tuple[object, ...]:
+    return (model, "--images", EXAMPLE, *FAST)
+
+
+def test_everything_of_one_query(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(*known(model), EXAMPLE / "query.jpg", "--held-out", "--out", out) == 0
+    shown = capsys.readouterr().out
+    assert "from the truth: 0.0" in shown and "intrinsics of the query: the map" in shown and "note:" not in shown
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        *("pose.json", "poses.json", "poses.txt", "poses.tum.txt", "report.html"),
+        *("points.jpg", "evidence.jpg", "maps.jpg", "cost.jpg"),
+    }
+    (entry,) = json.loads((out / "poses.json").read_text())["queries"]
+    assert entry["success"] and entry["references"] == ["reference.jpg"]
+    assert [stage["name"] for stage in entry["stages"]] == ["p3p", "coarse", "fine"]
+    assert all(0 < stage["support"] <= 1 for stage in entry["stages"])
+    assert entry["from_truth"]["rotation_deg"] < 0.2 and entry["from_truth"]["center"] < 0.02
+    pose = pose_from_dict(entry["cam_from_world"])
+    (line,) = read_visloc(out / "poses.txt").items()
+    assert line[0] == "query.jpg"
+    torch.testing.assert_close(line[1].matrix(), pose.matrix(), rtol=0, atol=1e-9)
+    ((_, tum),) = read_tum(out / "poses.tum.txt")
+    torch.testing.assert_close(tum.matrix(), pose.matrix(), rtol=0, atol=1e-6)
+    assert Image.open(out / "maps.jpg").size[0] > 900
+
+
+def test_json_with_first_poses_and_pairs(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pairs.txt").write_text("query.jpg lost.jpg\nquery.jpg reference.jpg\n")
+    options = ["--pairs", tmp_path / "pairs.txt", "--init", EXAMPLE / "poses.txt", "--seed", 4, "--json"]
+    assert run(*known(model), EXAMPLE / "query.jpg", *options) == 0
+    captured = capsys.readouterr()
+    assert "--held-out leaves it out" in captured.err
+    shown = json.loads(captured.out)
+    assert shown["format"] == "metriloc-localize-1" and shown["method"] == "nre-xfeat"
+    assert shown["settings"]["seed"] == 4 and shown["map"]["photos"] == 2
+    (entry,) = shown["queries"]
+    assert entry["references"] == ["reference.jpg"] and entry["stages"][0]["name"] == "init"
+    assert entry["stages"][0]["cost"] is None  # of a given pose nothing is known; NaN has no place in JSON
+
+
+def test_many_queries_a_list_and_going_on(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(EXAMPLE / "query.jpg", tmp_path / name)
+    (tmp_path / "broken.jpg").write_text("no photo")
+    lines = [f"{name} PINHOLE 640 480 560 560 320 240" for name in ("a.jpg", "broken.jpg", "b.jpg")]
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    common = [*known(model), "--queries", tmp_path / "list.txt", "--query-images", tmp_path, "--no-html"]
+    common += ["--references", "reference.jpg", "--out", out]
+    assert run(*common) == 2
+    captured = capsys.readouterr()
+    assert "broken.jpg" in captured.err and "broken.jpg: not used" in captured.out
+    assert "list.txt" in captured.out  # where the intrinsics came from
+    content = json.loads((out / "poses.json").read_text())
+    assert [entry["success"] for entry in content["queries"]] == [True, False, True]
+    assert list(read_visloc(out / "poses.txt")) == ["a.jpg", "b.jpg"]
+    first = (out / "0000_a" / "pose.json").stat().st_mtime_ns
+    assert run(*common, "--resume") == 2
+    assert capsys.readouterr().out.count("kept from the earlier run") == 2
+    assert (out / "0000_a" / "pose.json").stat().st_mtime_ns == first
+    assert json.loads((out / "poses.json").read_text())["queries"][0] == content["queries"][0]
+    # a photo that has changed, and other settings, are computed again
+    Image.open(EXAMPLE / "query.jpg").convert("L").convert("RGB").save(tmp_path / "a.jpg")
+    assert run(*common, "--resume") == 2
+    assert capsys.readouterr().out.count("kept from the earlier run") == 1
+    # a pose.json that is not whole
+    (out / "0002_b" / "pose.json").write_text('{"fingerprint": ')
+    assert run(*common, "--resume") == 2
+    assert capsys.readouterr().out.count("kept from the earlier run") == 1
+
+
+def test_no_pose_is_told_and_has_its_own_exit_code(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (640, 480)).save(tmp_path / "black.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "maps.jpg").write_text("of an earlier run")
+    options = ["--k", 560, 560, 319.5, 239.5, "--references", "reference.jpg", "--out", tmp_path / "out"]
+    assert run(*known(model), tmp_path / "black.png", *options) == 1
+    assert "No pose found" in capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "out" / "poses.json").read_text())["queries"]
+    assert not entry["success"] and entry["reason"] and entry["confidence"] == 0
+    assert (tmp_path / "out" / "poses.txt").read_text() == ""
+    assert not (tmp_path / "out" / "maps.jpg").exists()
+    assert "No pose found" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "no query photo given"),
+        (["q", "--method", "magic"], "no localiser 'magic'"),
+        (["q", "--device", "abacus"], "no device 'abacus'"),
+        (["q", "--method", "pixloc"], "pixloc needs --weights"),
+        (["q", "--references", "lost.jpg"], "no image 'lost.jpg'"),
+        (["q", "--references", "reference.jpg", "--pairs", "p.txt"], "contradict"),
+        (["q", "--pairs", "/nowhere/p.txt"], "/nowhere/p.txt"),
+        (["q", "--init", "/nowhere/i.txt"], "/nowhere/i.txt"),
+        (["q", "--num-references", "0"], "must be positive, got 0"),
+        (["q", "--resume"], "--resume goes on with an earlier run"),
+        (["q", "--method", "xfeat-pnp", "--init", str(EXAMPLE / "poses.txt")], "starts from no pose"),
+        (["/nowhere/q.jpg"], "/nowhere/q.jpg"),
+        (["q", "--queries", "/nowhere/list.txt"], "/nowhere/list.txt"),
+        (["/nowhere/q.jpg", "--held-out"], "is no photo of the map"),
+        (["q", "q", "--held-out"], "are both 'query.jpg'"),
+    ],
+)
+def test_wrong_use(model: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = str(EXAMPLE / "query.jpg")
+    assert run(model, "--images", EXAMPLE, *(photo if a == "q" else a for a in arguments)) == 2
+    errors = [line for line in capsys.readouterr().err.strip().splitlines() if not line.startswith("warning")]
+    assert len(errors) == 1 and words in errors[0]
+
+
+def test_a_map_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, EXAMPLE / "query.jpg") == 2
+    assert "holds no COLMAP model" in capsys.readouterr().err
+    (tmp_path / "bad.npz").write_bytes(b"PK nothing")
+    assert run(tmp_path / "bad.npz", EXAMPLE / "query.jpg") == 2
+    assert "not a sample of NRE's kind" in capsys.readouterr().err
+
+
+def test_a_photo_of_another_place_is_doubted(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], generator: torch.Generator
+) -> None:
+    noise = (255 * torch.rand(30, 40, 3, generator=generator)).byte().numpy()
+    Image.fromarray(noise).resize((640, 480)).save(tmp_path / "noise.png")
+    assert run(*known(model), tmp_path / "noise.png", "--fov", 60, "--json", "--no-html") in (0, 1)
+    (entry,) = json.loads(capsys.readouterr().out)["queries"]
+    assert "may show another place" in entry["messages"][0]
+
+
+def test_without_photos_references_must_be_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(model, EXAMPLE / "query.jpg", *FAST) == 2
+    assert "not at hand" in capsys.readouterr().err
+
+
+def test_pixloc_draws_how_it_converged(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Random weights: it runs, and knows nothing; whatever it finds is drawn and written."""
+    torch.manual_seed(0)
+    light = NetworkConfig(UNetConfig(VGGConfig((1, 1, 1), (8, 8, 8)), (8, 8), (0, 1, 2), (8, 8, 8)))
+    settings = Settings(config=LocalizeConfig(image_scales=(4,), min_track=1))
+    save_pretrained(PixLocNetwork(light), tmp_path / "weights", settings)
+    options = ["--method", "pixloc", "--weights", tmp_path / "weights", "--out", tmp_path / "out"]
+    code = run(
+        model, "--images", EXAMPLE, EXAMPLE / "query.jpg", "--held-out", "--references", "reference.jpg", *options
+    )
+    content: dict[str, Any] = json.loads((tmp_path / "out" / "poses.json").read_text())
+    (entry,) = content["queries"]
+    assert code == (0 if entry["success"] else 1) and entry["stages"][0]["name"] == "start"
+    assert content["weights_id"].startswith("pixloc")
+    for name in ("cost.jpg", "points.jpg", "features.jpg", "confidences.jpg", "alignment.gif", "viewer/ref0.jpg"):
+        assert Image.open(tmp_path / "out" / name).size[0] > 400
+    assert set(json.loads((tmp_path / "out" / "viewer" / "dump.json").read_text())) == {
+        *("p3d", "T", "camera", "image", "p2d")
+    }
+    assert "data:image/gif" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("features", "bound"), [("xfeat", (0.5, 0.05)), ("xfeat+aliked", (0.2, 0.02))])
+def test_sample_of_the_paper(
+    shared: Callable[[str], Path], features: str, bound: tuple[float, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = shared("data/nre_sample/sample.npz")
+    assert run(sample, "--features", features, "--json") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["queries"]
+    assert entry["from_truth"]["rotation_deg"] < bound[0] and entry["from_truth"]["center"] < bound[1]
+    assert "sample.npz" in entry["intrinsics_source"]
+
+
+def test_reference_poses_of_the_model_are_those_of_the_example(model: Path) -> None:
+    """The hand-written model is right: COLMAP's half pixel is taken off, and poses are as they were."""
+    scene = metriloc.read_map(model, EXAMPLE)
+    camera: Camera = scene.cameras[scene.index("query.jpg")]
+    assert camera.c.tolist() == [319.5, 239.5]
+    truth = read_mapfree_poses(EXAMPLE / "poses.txt")["query.jpg"]
+    assert isinstance(truth, Pose)
+    torch.testing.assert_close(scene.cam_from_world[scene.index("query.jpg")].matrix(), truth.matrix())

@@ -1,0 +1,126 @@
+"""Localisation in one call, localisers by name, and maps of few photos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import metriloc
+from metriloc.baselines.localizing import MatchingLocalizer
+from metriloc.geometry import Pose, sample_depth
+from metriloc.io import InputError, read_mapfree_poses
+from metriloc.localize import LOCALIZERS, LocalizerChoice, choose_localizer, read_scene, suited
+from metriloc.types import AbsolutePoseMethod, SfmMap
+
+EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
+
+
+@pytest.fixture(scope="module")
+def scene() -> SfmMap:
+    """A map of one photo: its pixels with depth are the points."""
+    photo = metriloc.load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
+    assert photo.depth is not None
+    camera = photo.camera.to(torch.float64)
+    v, u = torch.meshgrid(torch.arange(6.0, 480, 12), torch.arange(6.0, 640, 12), indexing="ij")
+    uv = torch.stack([u, v], -1).reshape(-1, 2).double()
+    depth, known = sample_depth(photo.depth.double(), uv, photo.size)
+    uv = uv[known]
+    xyz = camera.unproject(uv)[0] * depth[known, None]
+    one = Pose.identity((1,), dtype=torch.float64)
+    index = torch.arange(len(uv))
+    return SfmMap(("reference.jpg",), (camera,), one, xyz, torch.zeros_like(index), index, uv, EXAMPLE)
+
+
+@pytest.fixture(scope="module")
+def nre() -> metriloc.NRE:
+    return metriloc.NRE.from_features("xfeat")
+
+
+def test_one_call(scene: SfmMap, nre: metriloc.NRE) -> None:
+    truth = read_mapfree_poses(EXAMPLE / "poses.txt")["query.jpg"]
+    assert truth is not None
+    found = metriloc.localize(EXAMPLE / "query.jpg", scene, references=["reference.jpg"], method=nre)
+    assert bool(found.success)
+    assert math.degrees(float((found.pose @ truth.inverse()).angle())) < 0.2
+    assert float((found.pose.center() - truth.center()).norm()) < 0.02
+    assert [stage.name for stage in found.localization[0].stages] == ["p3p", "coarse", "fine"]
+    again = metriloc.localize(
+        metriloc.load_view(EXAMPLE / "query.jpg"), scene, references=["reference.jpg"], init=truth, method=nre
+    )
+    assert again.localization[0].stages[0].name == "init"
+    assert float((again.pose.center() - truth.center()).norm()) < 0.02
+
+
+def test_references_are_looked_for(
+    scene: SfmMap, nre: metriloc.NRE, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("METRILOC_CACHE", str(tmp_path))
+    found = metriloc.localize(EXAMPLE / "query.jpg", scene, method=nre, seed=3)
+    assert bool(found.success) and found.localization[0].references == ("reference.jpg",)
+    assert (tmp_path / "retrieval").is_dir()
+
+
+def test_wrong_use(scene: SfmMap, nre: metriloc.NRE) -> None:
+    with pytest.raises(InputError, match=r"no image 'other\.jpg'"):
+        metriloc.localize(EXAMPLE / "query.jpg", scene, references=["other.jpg"], method=nre)
+    with pytest.raises(InputError, match="read already"):
+        metriloc.localize(EXAMPLE / "query.jpg", scene, images=EXAMPLE, references=["reference.jpg"])
+    with pytest.raises(InputError, match="holds no COLMAP model"):
+        metriloc.localize(EXAMPLE / "query.jpg", EXAMPLE, images=EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (LocalizerChoice("magic"), "no localiser 'magic'"),
+        (LocalizerChoice("pixloc"), "pixloc needs --weights"),
+        (LocalizerChoice("pixloc", "/nowhere"), "/nowhere"),
+        (LocalizerChoice("nre", features="sift"), "no NRE on 'sift'"),
+        (LocalizerChoice("nre-xfeat", features="disk"), "--features disk belongs to nre"),
+        (LocalizerChoice("nre-xfeat", "a.pt,b.pt"), "takes 1 weights files"),
+        (LocalizerChoice("nre", features="nre"), "two weights files"),
+    ],
+)
+def test_choices_that_cannot_be(choice: LocalizerChoice, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        choose_localizer(choice)
+
+
+def test_names() -> None:
+    wanted = {"nre", "nre-xfeat", "nre-xfeat+aliked", "nre-xfeat+disk", "pixloc", "xfeat-pnp"}
+    assert wanted <= set(LOCALIZERS)
+    for name in ("nre-xfeat", "xfeat-pnp"):
+        method: AbsolutePoseMethod = choose_localizer(LocalizerChoice(name))
+        assert method.name == name and method.weights_id
+
+
+def test_short_tracks(scene: SfmMap, nre: metriloc.NRE) -> None:
+    """A map of one photo has no point that two see; without it nothing would be left."""
+    changed = suited(nre, scene)
+    assert isinstance(changed, metriloc.NRE) and changed.config.min_track == 1
+    assert nre.config.min_track == 2  # the one that was given is as it was
+    doubled = SfmMap(
+        ("a", "b"),
+        scene.cameras * 2,
+        Pose.identity((2,), dtype=torch.float64),
+        scene.xyz,
+        torch.cat([scene.image_index, scene.image_index + 1]),
+        torch.cat([scene.point_index, scene.point_index]),
+        torch.cat([scene.uv, scene.uv]),
+    )
+    assert suited(nre, doubled) is nre
+    matching = choose_localizer(LocalizerChoice("xfeat-pnp"))
+    lowered = suited(matching, scene)
+    assert isinstance(lowered, MatchingLocalizer) and lowered.config.min_track == 1
+
+
+def test_sample_of_the_paper(shared: Callable[[str], Path], nre: metriloc.NRE) -> None:
+    sample = shared("data/nre_sample/sample.npz")
+    scene = read_scene(sample)
+    assert scene.names == ("source_image.jpg",) and len(scene.xyz) > 600
+    with pytest.raises(InputError, match="photos beside it"):
+        read_scene(sample, sample.parent)
