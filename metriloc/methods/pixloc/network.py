@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from metriloc.backbones.vgg import VGG, VGGConfig, normalize_imagenet
 from metriloc.methods.pixloc.align import learned_damping
+from metriloc.methods.pixloc.light_encoder import LightEncoder, LightEncoderConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +48,12 @@ class PyramidEncoder(Protocol):
 class UNetConfig:
     """Shape of the U-Net; defaults are pixloc_megadepth. pixloc_cmu has ``encoder=VGG16``.
 
-    encoder: a VGG, or None when another encoder is handed in. decoder: widths from coarse to fine, or None for none.
+    encoder: a VGG, the light one, or None when another is handed in. decoder: widths from coarse to fine, or None for none.
     levels: log2 of the strides that are put out; channels: of each. batch_norm: in the decoder. confidences: put out one
     a cell. checkpointed: less memory in training, more time. freeze_batch_norm: keep its statistics in training.
     """
 
-    encoder: VGGConfig | None = field(default_factory=VGGConfig)
+    encoder: VGGConfig | LightEncoderConfig | None = field(default_factory=VGGConfig)
     decoder: tuple[int, ...] | None = (64, 64, 64, 32)
     levels: tuple[int, ...] = (0, 2, 4)
     channels: tuple[int, ...] = (32, 128, 128)
@@ -71,7 +72,8 @@ class UNetConfig:
         try:
             known = with_tuples(values)
             if known.get("encoder") is not None:
-                known["encoder"] = VGGConfig(**with_tuples(known["encoder"]))
+                own = with_tuples(known["encoder"])
+                known["encoder"] = LightEncoderConfig(**own) if "first" in own else VGGConfig(**own)
             return cls(**known)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"not a PixLoc network configuration: {error}") from error
@@ -116,7 +118,10 @@ class UNet(nn.Module):
         if encoder is None:
             if config.encoder is None:
                 raise ValueError("UNetConfig.encoder is None: hand an encoder to UNet")
-            encoder = VGG(config.encoder, config.checkpointed)
+            if isinstance(config.encoder, LightEncoderConfig):
+                encoder = LightEncoder(config.encoder)
+            else:
+                encoder = VGG(config.encoder, config.checkpointed)
         if not isinstance(encoder, nn.Module):
             raise ValueError(f"an encoder must be an nn.Module, got {type(encoder).__name__}")
         depth = len(encoder.channels) - 1

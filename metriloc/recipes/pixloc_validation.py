@@ -1,0 +1,76 @@
+"""Validation of PixLoc in training: how near the truth alignments end that start from fixed poses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from metriloc.datasets.pixloc_pairs import PointPair
+from metriloc.geometry import Pose
+from metriloc.methods.pixloc import GNNet
+from metriloc.methods.pixloc.training import PixLocTraining, collate
+from metriloc.methods.pixloc.two_view import TwoViewBatch, pose_errors
+from metriloc.training import Validation
+
+SUCCESS_PX = 2.0
+"""An alignment succeeded when its points lie nearer than this (median) to their true places."""
+WORST_PX = 50.0
+
+
+@dataclass(frozen=True, eq=False)
+class AlignmentValidation:
+    """A ``Validator``: aligns every sample from its fixed start.
+
+    Metrics: error_px, mean over the samples of the median distance of points from their true places, at most 50;
+    start_px, the same at the start; success, share below 2 px; improved, share that ended nearer than it started;
+    rotation_deg and translation_m, medians.
+    """
+
+    samples: Iterable[PointPair]
+
+    def __call__(self, method: nn.Module) -> Validation:
+        if not isinstance(method, PixLocTraining):
+            raise ValueError(f"AlignmentValidation validates PixLocTraining, got {type(method).__name__}")
+        device = next(method.parameters()).device
+        rows = []
+        for sample in self.samples:
+            batch = collate([sample.pair], [sample.xyz], [sample.init]).to(device)
+            pose = align_batch(method, batch)
+            angle, distance = pose_errors(pose, batch.query_from_reference)
+            errors = [median_error_px(batch, p) for p in (batch.init, pose)]
+            rows.append(torch.cat([*errors, angle, distance]).cpu())
+        table = torch.nan_to_num(torch.stack(rows), nan=torch.inf)
+        start, end = table[:, 0].clamp(max=WORST_PX), table[:, 1].clamp(max=WORST_PX)
+        return Validation(
+            {
+                "error_px": float(end.mean()),
+                "start_px": float(start.mean()),
+                "success": float((end < SUCCESS_PX).float().mean()),
+                "improved": float((table[:, 1] < table[:, 0]).float().mean()),
+                "rotation_deg": float(table[:, 2].median()),
+                "translation_m": float(table[:, 3].median()),
+            }
+        )
+
+
+def align_batch(method: PixLocTraining, batch: TwoViewBatch) -> Pose:
+    """The poses at the end of all levels."""
+    model = method.model
+    if isinstance(model, GNNet):
+        return model.align(batch, *model(batch)).poses[-1]
+    return model(batch).poses[-1]
+
+
+def median_error_px(batch: TwoViewBatch, pose: Pose) -> Float[Tensor, " B"]:
+    """Median distance between projections under ``pose`` and the truth, of the points the true query sees, pixels.
+
+    NaN for a sample without such points. Points behind the camera count with their clamped projections.
+    """
+    uv_true, seen = batch.query_camera.project(batch.query_from_reference.transform(batch.xyz))
+    uv, _ = batch.query_camera.project(pose.transform(batch.xyz))
+    distance = (uv - uv_true).norm(dim=-1)
+    return torch.where(seen, distance, torch.full_like(distance, torch.nan)).nanmedian(-1).values
