@@ -30,7 +30,8 @@ MODELS = ("aliked-n16", "aliked-n16rot", "aliked-n32", "aliked-t16")
 @dataclass(frozen=True)
 class AlikedConfig:
     """model: architecture of the weights. max_keypoints: the best by score are kept. detection_threshold: of the score
-    map (0..1); 0 takes the best whatever their score, which rescues rooms with little texture. longest_side: larger photos are made smaller first; None takes them as they are."""
+    map (0..1); 0 takes the best whatever their score, which rescues rooms with little texture. longest_side: larger
+    photos are made smaller first; None takes them as they are."""
 
     model: str = "aliked-n16"
     max_keypoints: int = 2048

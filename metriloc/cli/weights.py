@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
+from metriloc.backbones import DinoV2Config
 from metriloc.io import InputError, read_text
 from metriloc.io.download import SUMS, Progress, cache_folder, extract_members, fetch, file_sha256
 from metriloc.io.weights import PUBLISHED, TENSORS, load_state_dict_strictly, read_checkpoint, require_finite
@@ -116,7 +117,8 @@ def _convert(
         print("no YAML beside the checkpoint: the settings of the released models are assumed", file=sys.stderr)
     else:
         values = _read_yaml(config)
-        network_config, solver = config_from_yaml(values, network_config.backbone), solver_config_from_yaml(values)
+        dinov2 = network_config.backbone if isinstance(network_config.backbone, DinoV2Config) else None
+        network_config, solver = config_from_yaml(values, dinov2), solver_config_from_yaml(values)
     with torch.device("meta"):
         network = MicKeyNetwork(network_config)
     load_state_dict_strictly(network, tensors, f"'{checkpoint}'")

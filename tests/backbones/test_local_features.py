@@ -164,5 +164,3 @@ def test_absent_wheels_are_named_with_the_command(monkeypatch: pytest.MonkeyPatc
     cached.parent.mkdir()
     cached.write_bytes(b"x")
     assert find_weights("disk_lightglue", offline=True) == cached
-
-

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metriloc.methods.mickey.matching import _log_normaliser, _similarity
+from metriloc.methods.mickey.matching import log_normaliser, scaled_similarity
 from metriloc.methods.mickey.network import Keypoints
 
 LOG_EPS = math.log(1e-16)
@@ -88,10 +88,10 @@ class _Similarities(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         at, rows, columns = [], [], []
         for b in range(len(desc0)):
-            similarity = _similarity(desc0[b], desc1[b], temperature)
+            similarity = scaled_similarity(desc0[b], desc1[b], temperature)
             at.append(similarity[index0[b], index1[b]])
-            rows.append(_log_normaliser(similarity, -1, dustbin))
-            columns.append(_log_normaliser(similarity, -2, dustbin))
+            rows.append(log_normaliser(similarity, -1, dustbin))
+            columns.append(log_normaliser(similarity, -2, dustbin))
         row, column = torch.stack(rows), torch.stack(columns)
         ctx.save_for_backward(desc0, desc1, dustbin, index0, index1, row, column)
         ctx.temperature = temperature
@@ -104,7 +104,7 @@ class _Similarities(torch.autograd.Function):
         g_at, g_row, g_column = gradients
         g0, g1 = torch.empty_like(desc0), torch.empty_like(desc1)
         for b in range(len(desc0)):
-            similarity = _similarity(desc0[b], desc1[b], ctx.temperature)
+            similarity = scaled_similarity(desc0[b], desc1[b], ctx.temperature)
             g = (similarity - row[b, :, None]).exp_().mul_(g_row[b, :, None])
             g.addcmul_(similarity.sub_(column[b]).exp_(), g_column[b].expand_as(g))
             g.view(-1).index_add_(0, index0[b] * g.shape[1] + index1[b], g_at[b])

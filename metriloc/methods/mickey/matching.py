@@ -35,8 +35,8 @@ def dual_softmax(
     do not fit together and for a temperature that is not positive.
     Differs from the paper: the dustbin is added after dividing by the temperature, as the released weights need it.
     """
-    similarity = _similarity(desc0, desc1, temperature)
-    row, column = _log_normaliser(similarity, -1, dustbin), _log_normaliser(similarity, -2, dustbin)
+    similarity = scaled_similarity(desc0, desc1, temperature)
+    row, column = log_normaliser(similarity, -1, dustbin), log_normaliser(similarity, -2, dustbin)
     return torch.exp(2 * similarity - row[..., :, None] - column[..., None, :])
 
 
@@ -78,8 +78,8 @@ def scored_match_probabilities(
         raise ValueError(f"scored_match_probabilities takes one pair, got descriptors of shape {list(desc0.shape)}")
     index0, index1 = (score0 > 0).nonzero().squeeze(-1), (score1 > 0).nonzero().squeeze(-1)
     with torch.no_grad():
-        similarity = _similarity(desc0, desc1, temperature)
-        row, column = _log_normaliser(similarity, -1, dustbin), _log_normaliser(similarity, -2, dustbin)
+        similarity = scaled_similarity(desc0, desc1, temperature)
+        row, column = log_normaliser(similarity, -1, dustbin), log_normaliser(similarity, -2, dustbin)
         values = similarity[index0[:, None], index1]
         # the scores go into the vectors: one matrix, everything in place
         values.mul_(2).sub_((row[index0] - score0[index0].log())[:, None])
@@ -87,7 +87,10 @@ def scored_match_probabilities(
     return MatchProbabilities(values, index0, index1)
 
 
-def _similarity(desc0: Tensor, desc1: Tensor, temperature: float) -> Tensor:
+def scaled_similarity(
+    desc0: Float[Tensor, "*b N0 C"], desc1: Float[Tensor, "*b N1 C"], temperature: float
+) -> Float[Tensor, "*b N0 N1"]:
+    """Inner products over the temperature: the logits of paper Eq. (3). Raises ValueError as ``dual_softmax`` does."""
     if min(desc0.ndim, desc1.ndim) < 2 or desc0.shape[:-2] != desc1.shape[:-2] or desc0.shape[-1] != desc1.shape[-1]:
         raise ValueError(f"descriptors {list(desc0.shape)} and {list(desc1.shape)} do not fit together")
     if not temperature > 0:
@@ -95,7 +98,8 @@ def _similarity(desc0: Tensor, desc1: Tensor, temperature: float) -> Tensor:
     return (desc0 / temperature) @ desc1.mT
 
 
-def _log_normaliser(similarity: Tensor, dim: int, dustbin: Tensor | None) -> Tensor:
+def log_normaliser(similarity: Float[Tensor, "*b N0 N1"], dim: int, dustbin: Float[Tensor, ""] | None) -> Tensor:
+    """Log of the denominator of the softmax along ``dim`` in paper Eq. (3), with the dustbin if there is one."""
     total = torch.logsumexp(similarity, dim)
     return total if dustbin is None else torch.logaddexp(total, dustbin.to(total))
 

@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.geometry import Pose
+from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.weights import Weights, load_state_dict_strictly, load_weights, resolve_weights, save_weights
 from metriloc.methods.mickey.alternatives import SCALE_SOURCE
 from metriloc.methods.mickey.matching import scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision, keypoints
+from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision
 from metriloc.methods.mickey.solver import Solution, SolverConfig, lift, solve
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
@@ -106,8 +106,7 @@ class MicKey:
         """Metric keypoints of one photo, one a cell of the backbone's grid (any size; right and bottom rest unused)."""
         start = time.perf_counter()
         device = next(self.network.parameters()).device
-        maps = self.network(view.image[None].to(device))
-        found = keypoints(maps, self.network.stride)
+        found = self.network.detect(view.image[None].to(device), Camera.stack([view.camera]).to(device))
         return MicKeyFeatures(view, found, self.network.stride, time.perf_counter() - start)
 
     def relative_pose(

@@ -8,6 +8,7 @@ although the backbone was trained that way; they are cropped, not resized, to wh
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -17,12 +18,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from metriloc.backbones import DinoV2, DinoV2Config, FeatureBackbone
+from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, EfficientNetLiteConfig, FeatureBackbone
+from metriloc.geometry import Camera
 from metriloc.methods.mickey.trunk import ATTENTION_HEADS, ResidualBlock, Trunk
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _DESCRIPTOR_EPS = 1e-10
+_COMPACT = ("longest_side", "canonical_focal")
+_LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,14 @@ class MicKeyConfig:
     None for the unbounded linear depth. score_temperature: of the spatial softmax. border: cells of zero score along
     the edge. match_temperature, use_dustbin: of the matcher. train_backbone: let gradients into the backbone
     (published: frozen). precision: of the backbone; ``auto`` is fp16 on CUDA (fp32 when it is trained), else fp32.
+
+    Not in the paper, for compact models (off by default): longest_side: pixels that photos are resized to before the
+    backbone. log_depth: the depth head gives the logarithm of the depth. canonical_focal: the depth head speaks for a
+    camera of this focal length (pixels of the resized photo); metres are its depth times the photo's focal length over
+    this one, so that a zoomed photo needs nothing new. pixel_centres: keypoints count from the centre of the first pixel.
     """
 
-    backbone: DinoV2Config | None = DinoV2Config()  # noqa: RUF009 - frozen
+    backbone: DinoV2Config | EfficientNetLiteConfig | None = DinoV2Config()  # noqa: RUF009 - frozen
     blocks: tuple[int, int, int, int] = (512, 256, 128, 64)
     descriptor_dim: int = 128
     batch_norm: bool = True
@@ -52,16 +61,22 @@ class MicKeyConfig:
     use_dustbin: bool = True
     train_backbone: bool = False
     precision: Precision = "auto"
+    longest_side: int | None = None
+    log_depth: bool = False
+    canonical_focal: float | None = None
+    pixel_centres: bool = False
 
     def __post_init__(self) -> None:
         if len(self.blocks) != 4 or min(self.blocks) < 1 or self.blocks[2] % ATTENTION_HEADS:
             raise ValueError(
                 f"blocks must be four widths, the third a multiple of {ATTENTION_HEADS}, got {self.blocks}"
             )
-        for name in ("descriptor_dim", "max_depth", "score_temperature", "match_temperature"):
+        for name in (*("descriptor_dim", "max_depth", "score_temperature", "match_temperature"), *_COMPACT):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"MicKeyConfig.{name} must be positive, got {value}")
+        if self.log_depth and self.max_depth is not None:
+            raise ValueError(f"MicKeyConfig.log_depth and max_depth {self.max_depth} exclude each other")
         if self.border < 0:
             raise ValueError(f"MicKeyConfig.border must not be negative, got {self.border}")
         if self.precision not in get_args(Precision):
@@ -75,7 +90,8 @@ class MicKeyConfig:
         known = dict(values)
         try:
             if known.get("backbone") is not None:
-                known["backbone"] = DinoV2Config(**known["backbone"])
+                kind = EfficientNetLiteConfig if "variant" in known["backbone"] else DinoV2Config
+                known["backbone"] = kind(**known["backbone"])
             if "blocks" in known:
                 known["blocks"] = tuple(known["blocks"])
             return cls(**known)
@@ -120,7 +136,8 @@ class MicKeyNetwork(nn.Module):
         if backbone is None:
             if config.backbone is None:
                 raise ValueError("MicKeyConfig.backbone is None: hand a backbone to MicKeyNetwork")
-            backbone = DinoV2(config.backbone)
+            chosen = config.backbone
+            backbone = DinoV2(chosen) if isinstance(chosen, DinoV2Config) else EfficientNetLite(chosen)
         if not isinstance(backbone, nn.Module):
             raise ValueError(f"a backbone must be an nn.Module, got {type(backbone).__name__}")
         self.config = config
@@ -151,7 +168,37 @@ class MicKeyNetwork(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> KeypointMaps:
-        return self.heads(self.features(image))
+        """Maps of the photos (resized, if so configured); the heads run in float32 also under autocast."""
+        features = self.features(image)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.heads(features)
+
+    def detect(self, image: Float[Tensor, "B 3 H W"], camera: Camera) -> Keypoints:
+        """Photos and their cameras [B] -> keypoints in pixels of these photos, depth in metres."""
+        return self.locate(self(image), image, camera)
+
+    def locate(self, maps: KeypointMaps, image: Float[Tensor, "B 3 H W"], camera: Camera) -> Keypoints:
+        """The keypoints of maps that ``forward`` made of these photos, see ``detect``."""
+        found = keypoints(maps, self.stride)
+        shrink = image.new_tensor(image.shape[:1:-1]) / image.new_tensor(self.working_size(image))
+        uv, depth = found.uv, found.depth
+        if self.config.longest_side is not None:
+            uv = uv * shrink
+        if self.config.pixel_centres:
+            uv = uv - 0.5
+        if self.config.canonical_focal is not None:
+            focal = (camera.f.to(shrink) / shrink).log().mean(-1).exp()
+            depth = depth * (focal / self.config.canonical_focal)[:, None]
+        return dataclasses.replace(found, uv=uv, depth=depth)
+
+    def working_size(self, image: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
+        """(width, height) that photos of this size are resized to: whole cells, the longest side as configured."""
+        h, w = image.shape[-2:]
+        if self.config.longest_side is None:
+            return w, h
+        scale = self.config.longest_side / max(h, w) / self.stride
+        width, height = (max(1, round(side * scale)) * self.stride for side in (w, h))
+        return width, height
 
     def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """The backbone's feature map, cast back from the backbone's precision to that of the heads.
@@ -161,6 +208,9 @@ class MicKeyNetwork(nn.Module):
         """
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise ValueError(f"image must be floats of shape [B, 3, H, W], got {image.dtype} {list(image.shape)}")
+        width, height = self.working_size(image)
+        if (height, width) != image.shape[-2:] and image.numel():
+            image = F.interpolate(image, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
         h, w = image.shape[-2] // self.stride, image.shape[-1] // self.stride
         if min(h, w) < 1:
             size = f"{image.shape[-1]}x{image.shape[-2]}"
@@ -195,6 +245,8 @@ class MicKeyNetwork(nn.Module):
         depth = self.depth_head(features)
         if config.max_depth is not None:
             depth = config.max_depth * torch.sigmoid(depth)
+        if config.log_depth:
+            depth = depth.clamp(*_LOG_DEPTH_RANGE).exp()
         logits = self.score_head(features)
         if config.use_softmax:
             score = spatial_softmax(logits, config.score_temperature, config.border)

@@ -24,7 +24,7 @@ from metriloc.methods.mickey.log_probability import log_match_probability
 from metriloc.methods.mickey.loss import PoseLossConfig, hypothesis_loss, rotation_error, translation_error
 from metriloc.methods.mickey.matching import scored_match_probabilities
 from metriloc.methods.mickey.network import Keypoints
-from metriloc.methods.mickey.solver import SolverConfig, _usable, lift
+from metriloc.methods.mickey.solver import SolverConfig, lift, usable_matches
 from metriloc.solvers.consensus import draw_minimal_sets, draw_without_replacement
 
 ReinforceScale = Literal["sum", "mean"]
@@ -173,7 +173,7 @@ def draw_sets(features: PairFeatures, config: SolverConfig, generator: torch.Gen
             features.temperature,
             features.dustbin,
         )
-        values, reason = _usable(matches, features.xyz0[b], features.xyz1[b], n)
+        values, reason = usable_matches(matches, features.xyz0[b], features.xyz1[b], n)
         if reason is not None:
             continue
         flat = draw_without_replacement(values.flatten(), S, Q, generator)

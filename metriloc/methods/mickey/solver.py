@@ -121,7 +121,7 @@ def solve(
     if xyz0.shape[1:] != (3,) or xyz1.shape[1:] != (3,):
         raise ValueError(f"points must have shape [N, 3], got {list(xyz0.shape)} and {list(xyz1.shape)}")
     start = time.perf_counter()
-    values, reason = _usable(matches, xyz0, xyz1, config.minimal_size)
+    values, reason = usable_matches(matches, xyz0, xyz1, config.minimal_size)
     if reason is not None:
         return Solution(reason)
     flat = draw_without_replacement(values.flatten(), config.set_size, config.num_sets, generator)
@@ -201,7 +201,7 @@ def refine(
     return pose, tuple(count for count, _ in seen)
 
 
-def _usable(
+def usable_matches(
     matches: MatchProbabilities, xyz0: Tensor, xyz1: Tensor, minimal_size: int
 ) -> tuple[Tensor, FailureReason | None]:
     """Match probabilities with 0 for what cannot be used, and why there is no solving, if so."""

@@ -26,7 +26,9 @@ class SupervisionConfig:
 
     match: of the mean negative log probability of true matches; unmatched: of keypoints whose true point the other photo
     does not see falling into the dustbin; depth: of the mean relative depth error. alone: optimiser steps in which only
-    these losses act (the warm-up); until: step from which they no longer act, None for never.
+    these losses act (the warm-up); until: step from which they no longer act, None for never. offset: of the mean distance
+    (cells) between a keypoint and where its partner's true point falls. log_depth: the depth error is ``|log z / z_true|``,
+    which pulls towards too near no more than towards too far.
     """
 
     match: float = 0.1
@@ -34,9 +36,11 @@ class SupervisionConfig:
     depth: float = 1.0
     alone: int = 0
     until: int | None = None
+    offset: float = 0.0
+    log_depth: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("match", "unmatched", "depth", "alone"):
+        for name in ("match", "unmatched", "depth", "alone", "offset"):
             if getattr(self, name) < 0:
                 raise ValueError(f"SupervisionConfig.{name} must not be negative, got {getattr(self, name)}")
         if self.until is not None and self.until < self.alone:
@@ -46,12 +50,14 @@ class SupervisionConfig:
 @dataclass(frozen=True, eq=False)
 class Visibility:
     """What one photo's keypoints look like from the other, by true depth and pose. depth: true, metres, 0 unknown;
-    partner: the other photo's cell that shows the same point, where ``seen``; hidden: known not to be visible there."""
+    partner: the other photo's cell that shows the same point, where ``seen``; uv: where it falls there, pixels; hidden:
+    known not to be visible there."""
 
     depth: Float[Tensor, "B N"]
     partner: Int[Tensor, "B N"]
     seen: Bool[Tensor, "B N"]
     hidden: Bool[Tensor, "B N"]
+    uv: Float[Tensor, "B N 2"]
 
 
 @torch.no_grad()
@@ -80,7 +86,7 @@ def visibility(
     in_grid = inside & (cell[..., 0] < grid[1]) & (cell[..., 1] < grid[0])
     seen = known & in_grid & known_there & ((ratio - 1).abs() < _SAME_SURFACE)
     hidden = known & (~inside | (known_there & (ratio > 1 + 2 * _SAME_SURFACE)))
-    return Visibility(depth, (cell[..., 1] * grid[1] + cell[..., 0]).where(seen, 0), seen, hidden)
+    return Visibility(depth, (cell[..., 1] * grid[1] + cell[..., 0]).where(seen, 0), seen, hidden, projected)
 
 
 def _size(camera: Camera, b: int) -> tuple[int, int]:
@@ -88,12 +94,26 @@ def _size(camera: Camera, b: int) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def depth_loss(predicted: Float[Tensor, "B N"], true: Float[Tensor, "B N"]) -> Float[Tensor, ""]:
-    """Mean relative error ``|z / z_true - 1|`` where the true depth is known (positive); 0 where it is nowhere."""
+def depth_loss(
+    predicted: Float[Tensor, "B N"], true: Float[Tensor, "B N"], logarithmic: bool = False
+) -> Float[Tensor, ""]:
+    """Mean relative error ``|z / z_true - 1|``, or ``|log z / z_true|``, where the true depth is known (positive).
+
+    0 where it is nowhere. logarithmic: of depths that are positive.
+    """
     if predicted.shape != true.shape:
         raise ValueError(f"predicted {list(predicted.shape)} and true depths {list(true.shape)} do not fit together")
     known = true > 0
-    return _mean((predicted / true.where(known, 1.0) - 1).abs(), known)
+    ratio = predicted / true.where(known, 1.0)
+    error = ratio.clamp(min=1e-6).log() if logarithmic else ratio - 1
+    return _mean(error.abs(), known)
+
+
+def offset_loss(uv: Float[Tensor, "B N 2"], seen_from_other: Visibility, stride: int) -> Float[Tensor, ""]:
+    """Mean distance, in cells, from where the other photo's keypoints fall to this photo's keypoint of that cell."""
+    partner = uv.gather(1, seen_from_other.partner[..., None].expand(-1, -1, 2))
+    error = (partner - seen_from_other.uv) / stride
+    return _mean(error.abs().sum(-1), seen_from_other.seen)
 
 
 def match_losses(
@@ -139,7 +159,15 @@ def supervised_loss(
     back = cam1_from_cam0.inverse()
     second = visibility(uv1, depths[::-1], cameras[::-1], back, features.first.grid, stride)
     match, unmatched = match_losses(features, first, second)
-    depth = 0.5 * (depth_loss(features.first.depth, first.depth) + depth_loss(features.second.depth, second.depth))
+    log = config.log_depth
+    depth = 0.5 * (
+        depth_loss(features.first.depth, first.depth, log) + depth_loss(features.second.depth, second.depth, log)
+    )
     total = config.match * match + config.unmatched * unmatched + config.depth * depth
     parts = {"loss_match": match, "loss_unmatched": unmatched, "loss_depth": depth}
+    if config.offset:
+        parts["loss_offset"] = 0.5 * (
+            offset_loss(features.first.uv, second, stride) + offset_loss(features.second.uv, first, stride)
+        )
+        total = total + config.offset * parts["loss_offset"]
     return total, {name: value.detach() for name, value in parts.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.curriculum import Curriculum
-from metriloc.methods.mickey.network import KeypointMaps, MicKeyNetwork, keypoints
+from metriloc.methods.mickey.model import MicKey
+from metriloc.methods.mickey.network import KeypointMaps, MicKeyNetwork
 from metriloc.methods.mickey.objective import Objective, ObjectiveConfig, PairFeatures, Truth, objective
+from metriloc.methods.mickey.solver import SolverConfig
 from metriloc.methods.mickey.supervision import SupervisionConfig, supervised_loss
 from metriloc.types import Pair, StepOutput
 
@@ -63,10 +66,17 @@ class PairBatch:
         return PairBatch(**moved({f.name: getattr(self, f.name) for f in dataclasses.fields(self)}))
 
     @classmethod
-    def from_pairs(cls, pairs: Sequence[Pair], originals: Sequence[tuple[Camera, Camera]] | None = None) -> PairBatch:
+    def from_pairs(
+        cls,
+        pairs: Sequence[Pair],
+        originals: Sequence[tuple[Camera, Camera]] | None = None,
+        original_size: tuple[int, int] | None = None,
+    ) -> PairBatch:
         """Stack pairs of photos of one size; depths are kept where every photo of a side has one of the same size.
 
-        originals: the cameras before resizing. Raises ValueError for pairs without pose and for photos of many sizes.
+        originals: the cameras before resizing. original_size: instead of them, (width, height) that all photos had before
+        resizing (of a photo that was cropped and enlarged: of the enlarged one). Raises ValueError for pairs without pose
+        and for photos of many sizes.
         """
         poses = [pair.cam1_from_cam0 for pair in pairs if pair.cam1_from_cam0 is not None]
         if not pairs or len(poses) < len(pairs):
@@ -80,6 +90,10 @@ class PairBatch:
         camera0, camera1 = (Camera.stack([view.camera for view in views]) for views in sides)
         depth0, depth1 = (_stack_equal([view.depth for view in views]) for views in sides)
         batch = cls(image0, image1, camera0, camera1, Pose.stack(poses), depth0, depth1)
+        if original_size is not None:
+            size = batch.camera0.size.new_tensor(original_size)
+            scaled = [camera.scale(size / camera.size) for camera in (camera0, camera1)]
+            return dataclasses.replace(batch, original0=scaled[0], original1=scaled[1])
         if originals is None:
             return batch
         first, second = (Camera.stack(side) for side in zip(*originals, strict=True))
@@ -97,7 +111,7 @@ class MicKeyTraining(nn.Module):
     """A MicKey network with its training objective (paper Sec. 3.1; ``Trainable``).
 
     curriculum: None to learn from all pairs. supervision: None to learn from poses alone; else it acts on batches that
-    have depth. The module's parameters are the network's.
+    have depth. test_solver: of the model that ``save_pretrained`` writes. The module's parameters are the network's.
     """
 
     def __init__(
@@ -106,8 +120,10 @@ class MicKeyTraining(nn.Module):
         config: ObjectiveConfig | None = None,
         curriculum: Curriculum | None = None,
         supervision: SupervisionConfig | None = None,
+        test_solver: SolverConfig | None = None,
     ) -> None:
         super().__init__()
+        self.test_solver = test_solver or SolverConfig()
         self.network = network
         self.config = config or ObjectiveConfig()
         self.curriculum = curriculum
@@ -143,15 +159,33 @@ class MicKeyTraining(nn.Module):
         numbers = dict(zip(names, values.tolist(), strict=True))
         return StepOutput(loss, numbers | {"percent": percent})
 
+    def model(self) -> MicKey:
+        """The network as it is, ready to find poses (it goes into evaluation mode)."""
+        return MicKey(self.network, self.test_solver)
+
+    def save_pretrained(self, folder: str | Path) -> str:
+        """Write the network and the solver for ``MicKey.from_pretrained``; returns the weights id."""
+        mode = self.network.training
+        try:
+            return self.model().save_pretrained(folder)
+        finally:
+            self.network.train(mode)
+
     def features(self, batch: PairBatch) -> PairFeatures:
         """Keypoints of all photos and their points; both photos of the pairs in one pass where their sizes agree."""
         network, B = self.network, len(batch)
+        if network.working_size(batch.image0) != tuple(batch.image0.shape[:1:-1]):
+            raise ValueError(
+                f"training photos must have the network's working size {network.working_size(batch.image0)}, "
+                f"got {tuple(batch.image0.shape[:1:-1])}"
+            )
         if batch.image0.shape == batch.image1.shape:
             maps = network(torch.cat([batch.image0, batch.image1]))
             sides = [_slice(maps, slice(0, B)), _slice(maps, slice(B, 2 * B))]
         else:
             sides = [_slice(network(image), slice(None)) for image in (batch.image0, batch.image1)]
-        first, second = (keypoints(side, network.stride) for side in sides)
+        photos = ((batch.image0, batch.camera0), (batch.image1, batch.camera1))
+        first, second = (network.locate(side, *photo) for side, photo in zip(sides, photos, strict=True))
         dustbin = network.dustbin.float() if network.config.use_dustbin else None
         cameras = (batch.camera0, batch.camera1)
         with torch.autocast(batch.image0.device.type, enabled=False):

@@ -356,8 +356,8 @@ def test_match_losses_equal_the_dense_ones(with_bin: bool, generator: torch.Gene
         torch.tensor([[False, False, False, True, False, False]]),
     )
     hidden0, hidden1 = torch.tensor([[False, True, False, False, False]]), torch.zeros(1, 6, dtype=torch.bool)
-    one = Visibility(torch.ones(1, 5), torch.tensor([[1, 0, 3, 5, 0]]), seen0, hidden0)
-    two = Visibility(torch.ones(1, 6), torch.tensor([[0, 0, 0, 2, 0, 0]]), seen1, hidden1)
+    one = Visibility(torch.ones(1, 5), torch.tensor([[1, 0, 3, 5, 0]]), seen0, hidden0, torch.zeros(1, 5, 2))
+    two = Visibility(torch.ones(1, 6), torch.tensor([[0, 0, 0, 2, 0, 0]]), seen1, hidden1, torch.zeros(1, 6, 2))
     match, unmatched = match_losses(features, one, two)
     P = match_probabilities(first.descriptor, second.descriptor, first.score, second.score, 0.1, bin_)[0]
     expected = -(P[2, 3].log() + P[3, 5].log() + P[2, 3].log()) / 3  # 0 -> 1 starts on the border; 2 <-> 3 both ways
