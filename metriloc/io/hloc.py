@@ -22,7 +22,7 @@ from torch import Tensor
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError, require_file
-from metriloc.io.maps import _read
+from metriloc.io.maps import read_reconstruction
 from metriloc.io.plain_pickle import Opaque, read_plain_pickle
 
 MISSING_H5PY = 'reading HDF5 files needs h5py: pip install "metriloc[hloc]"'
@@ -253,7 +253,7 @@ def read_map_ids(folder: str | os.PathLike[str]) -> MapIds:
     kinds = [kind for kind in ("bin", "txt") if (folder / f"images.{kind}").is_file()]
     if not kinds:
         raise InputError(f"'{folder}' holds no COLMAP model (images.bin or images.txt)")
-    model = _read(folder, kinds[0])
+    model = read_reconstruction(folder, kinds[0])
     images = sorted((i for i in model.images if model.images[i].has_pose), key=lambda i: model.images[i].name)
     return MapIds(
         {int(image): n for n, image in enumerate(images)},

@@ -38,10 +38,13 @@ def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | No
             raise InputError(f"'{folder}' holds no {name}.{kinds[0]}")
     if images is not None and not Path(images).is_dir():
         raise InputError(f"'{images}' is not a folder of images")
-    return map_from_reconstruction(_read(folder, kinds[0]), str(folder), None if images is None else Path(images))
+    return map_from_reconstruction(
+        read_reconstruction(folder, kinds[0]), str(folder), None if images is None else Path(images)
+    )
 
 
-def _read(folder: Path, kind: str) -> Any:
+def read_reconstruction(folder: Path, kind: str) -> Any:
+    """The ``pycolmap.Reconstruction`` of a folder; kind: ``bin`` or ``txt``. InputError and ImportError as ``read_map``."""
     try:
         import pycolmap
     except ImportError as error:

@@ -4,10 +4,11 @@ Arrays in, uint8 RGB arrays or strings out; nothing here writes a file, opens a 
 network. Colour maps come from matplotlib (extra ``viz``), which is imported only when a picture needs one.
 """
 
+from metriloc.viz.markup import Picture, SoftwareFacts
 from metriloc.viz.matches import match_picture
 from metriloc.viz.overlays import depth_overlay, depth_picture, score_overlay
 from metriloc.viz.pictures import encode_jpeg, encode_png, shrink
-from metriloc.viz.report import Picture, QueryReport, RelposeReport, SoftwareFacts, relpose_report
+from metriloc.viz.report import QueryReport, RelposeReport, relpose_report
 from metriloc.viz.scene import Frustum, Scene, build_scene, triangulate
 from metriloc.viz.words import verdict
 

@@ -22,17 +22,17 @@ from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
 from metriloc.viz.loss_maps import evidence_picture, point_pictures
 from metriloc.viz.map_scene import map_scene
 from metriloc.viz.marks import marked_photo, marks_of
-from metriloc.viz.report import (
+from metriloc.viz.markup import (
     Picture,
     SoftwareFacts,
-    _confidence,
-    _data_uri,
-    _intrinsics,
-    _json,
-    _picture,
-    _rows,
-    _software,
-    _text,
+    confidence_bar,
+    data_uri,
+    embedded_json,
+    escaped,
+    figure,
+    intrinsics_note,
+    rows_table,
+    software_note,
 )
 from metriloc.viz.scene import Scene
 from metriloc.viz.words import FAILURES, has_pose
@@ -90,12 +90,12 @@ def _coarse_and_fine(entry: LocalizedQuery) -> tuple[StageMaps | None, StageMaps
 
 # -- the page ---------------------------------------------------------------------------------------------------------
 def _viewer(scene: Scene) -> str:
-    images = [_data_uri(f.thumbnail, 75) if f.thumbnail is not None else None for f in scene.frusta]
+    images = [data_uri(f.thumbnail, 75) if f.thumbnail is not None else None for f in scene.frusta]
     return (
         '<figure class="viewer"><div class="stage">'
         '<canvas tabindex="0" role="img" aria-label="3D view of the cameras and the points of the map"></canvas>'
         '<button type="button">Reset view</button></div>'
-        f'<script type="application/json">{_json(scene.to_json(images))}</script>'
+        f'<script type="application/json">{embedded_json(scene.to_json(images))}</script>'
         "<figcaption>The query, the photos of the map it was compared with, and the points they see, in the frame of "
         "the first reference camera; metres if the map is in metres. Green dots: the way of an alignment. Drag to "
         "turn; pinch, or click and use the wheel, to zoom.<noscript> The 3D view needs JavaScript.</noscript>"
@@ -117,12 +117,12 @@ def localization_report(
     script = folder.joinpath("viewer.js").read_text(encoding="utf-8")
     scene = entry.scene
     return Template(folder.joinpath("template.html").read_text(encoding="utf-8")).substitute(
-        title=_text(f"{Path(entry.query.name).name} in {map_name}"),
-        reference=_text(f"the map {map_name}, {_count(len(scene), 'photo')}, {_count(len(scene.xyz), 'point')}"),
+        title=escaped(f"{Path(entry.query.name).name} in {map_name}"),
+        reference=escaped(f"the map {map_name}, {_count(len(scene), 'photo')}, {_count(len(scene.xyz), 'point')}"),
         overview="",
         queries=_section(entry, pictures, animation),
-        software=_software(software),
-        warnings="".join(f'<p class="warning">{_text(m)}</p>' for m in (*entry.messages, *software.warnings)),
+        software=software_note(software),
+        warnings="".join(f'<p class="warning">{escaped(m)}</p>' for m in (*entry.messages, *software.warnings)),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
     )
@@ -146,14 +146,14 @@ def _section(entry: LocalizedQuery, pictures: Sequence[Picture], animation: byte
     estimate, details = entry.estimate, entry.details
     state = "found" if has_pose(estimate) else "failed"
     parts = [
-        f'<section class="query"><h2><bdi>{_text(entry.query.name)}</bdi></h2>',
-        f'<p class="verdict {state}">{_text(localization_verdict(estimate))}</p>',
-        _rows(_key_numbers(entry)),
+        f'<section class="query"><h2><bdi>{escaped(entry.query.name)}</bdi></h2>',
+        f'<p class="verdict {state}">{escaped(localization_verdict(estimate))}</p>',
+        rows_table(_key_numbers(entry)),
         _stage_table(entry),
     ]
     space = map_scene(entry)
     parts.append(_viewer(space) if space is not None else "")
-    parts += [_picture(picture) for picture in pictures]
+    parts += [figure(picture) for picture in pictures]
     if animation is not None:
         address = "data:image/gif;base64," + base64.b64encode(animation).decode("ascii")
         words = "<b>Alignment.</b> The points of the map on their way, step by step."
@@ -164,18 +164,18 @@ def _section(entry: LocalizedQuery, pictures: Sequence[Picture], animation: byte
     if details.timings:
         rows = [(stage, f"{1000 * seconds:.0f} ms") for stage, seconds in details.timings.items()]
         rows.append(("total", f"{1000 * sum(details.timings.values()):.0f} ms"))
-        parts.append("<h3>Time</h3>" + _rows(rows))
+        parts.append("<h3>Time</h3>" + rows_table(rows))
     return "\n".join(parts) + "\n</section>"
 
 
 def _key_numbers(entry: LocalizedQuery) -> list[tuple[str, str]]:
     details = entry.details
-    rows = [("confidence", _confidence(float(entry.estimate.confidence)))]
+    rows = [("confidence", confidence_bar(float(entry.estimate.confidence)))]
     if has_pose(entry.estimate) and entry.truth is not None:
         turned, apart = pose_errors(entry.estimate.pose, entry.truth)
         rows += [("error: rotation", f"{turned:.3f}°"), ("error: position", f"{apart:.4f} (units of the map)")]
     rows.append(("points", str(details.num_points)))
-    rows.append(("references", _text(", ".join(details.references) or "none")))
+    rows.append(("references", escaped(", ".join(details.references) or "none")))
     for name, value in details.statistics.items():
         if name == "turned":
             rows.append((name, f"{math.degrees(value):.3f}°"))
@@ -195,7 +195,7 @@ def _stage_table(entry: LocalizedQuery) -> str:
     for stage in entry.details.stages:
         cells = ["" if math.isnan(stage.cost) else f"{stage.support:.3f}", _number(stage.cost), _apart(stage, final)]
         cells += [_apart(stage, entry.truth)] if entry.truth is not None else []
-        rows.append(f'<tr><td class="name">{_text(stage.name)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>')
+        rows.append(f'<tr><td class="name">{escaped(stage.name)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>')
     return f'<h3>Stages</h3><table class="overview">{head}{"".join(rows)}</table>'
 
 
@@ -223,6 +223,6 @@ def _pose_numbers(pose: Pose) -> str:
 
 def _intrinsics_of(entry: LocalizedQuery) -> str:
     # the table of the other report has a row for each of two photos
-    text = _intrinsics(entry.query, entry.query)
+    text = intrinsics_note(entry.query, entry.query)
     first, last = text.index('<tr><th scope="row">reference'), text.index('<tr><th scope="row">query')
     return text[:first] + text[last:]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.viz.localized import LocalizedQuery, reference_points
-from metriloc.viz.scene import Scene, _frustum
+from metriloc.viz.scene import Scene, frustum_of
 from metriloc.viz.words import has_pose
 
 SCENE_POINTS = 2000
@@ -29,19 +29,19 @@ def map_scene(entry: LocalizedQuery) -> Scene | None:
     base_from_world, world_from_base = poses[0], poses[0].inverse()
     query = entry.estimate.pose.to("cpu", torch.float64) @ world_from_base
     frusta = [
-        _frustum("reference", Path(view.name).stem, pose @ world_from_base, view)
+        frustum_of("reference", Path(view.name).stem, pose @ world_from_base, view)
         for view, pose in zip(seen.views, poses, strict=True)
     ]
-    frusta.insert(1, _frustum("query", "query", query, entry.query))
+    frusta.insert(1, frustum_of("query", "query", query, entry.query))
     # outlines alone: where the search began (PixLoc's does at a reference), and where it should have ended
     start = entry.details.stages[0] if entry.details.stages else None
     if start is not None and start.name in ("init", "start") and bool(start.cam_from_world.is_finite()):
         at = start.cam_from_world.to("cpu", torch.float64) @ world_from_base
         if min(float((at.center() - (pose @ world_from_base).center()).norm()) for pose in poses) > 1e-9:
-            frusta.append(_frustum("reference", start.name, at, entry.query, with_photo=False))
+            frusta.append(frustum_of("reference", start.name, at, entry.query, with_photo=False))
     if entry.truth is not None and bool(entry.truth.is_finite()):
         at = entry.truth.to("cpu", torch.float64) @ world_from_base
-        frusta.append(_frustum("truth", "true pose", at, entry.query, with_photo=False))
+        frusta.append(frustum_of("truth", "true pose", at, entry.query, with_photo=False))
     chosen = np.linspace(0, len(seen.xyz) - 1, min(SCENE_POINTS, len(seen.xyz))).round().astype(int)
     points = base_from_world.transform(torch.from_numpy(seen.xyz[chosen])).numpy()
     way = base_from_world.transform(_way(entry)).numpy()

@@ -93,12 +93,12 @@ def build_scene(
     details = estimate.details[0] if estimate.details else PairDetails(0.0, Correspondences.empty())
     query_from_reference, baseline = _scaled(estimate.pose, details.metric)
     frusta = [
-        _frustum("reference", "reference", Pose.identity(dtype=torch.float64), reference),
-        _frustum("query", "query", query_from_reference, query),
+        frustum_of("reference", "reference", Pose.identity(dtype=torch.float64), reference),
+        frustum_of("query", "query", query_from_reference, query),
     ]
     if true_query_from_reference is not None and bool(true_query_from_reference.is_finite()):
         truth, _ = _scaled(true_query_from_reference, details.metric)
-        frusta.append(_frustum("truth", "true pose", truth, query, with_photo=False))
+        frusta.append(frustum_of("truth", "true pose", truth, query, with_photo=False))
     points, colours = inlier_points(details, query_from_reference, reference, query.camera, max_points)
     return Scene(tuple(frusta), points, colours, baseline, details.metric)
 
@@ -163,7 +163,7 @@ def _scaled(query_from_reference: Pose, metric: bool) -> tuple[Pose, float]:
     return (Pose(pose.R, pose.t / length), 1.0) if length > 0 else (pose, 0.0)
 
 
-def _frustum(
+def frustum_of(
     role: Literal["reference", "query", "truth"], label: str, cam_from_world: Pose, view: View, with_photo: bool = True
 ) -> Frustum:
     width, height = view.size

@@ -111,13 +111,13 @@ def test_hostile_names_stay_text() -> None:
 
 
 def test_json_cannot_leave_its_script() -> None:
-    from metriloc.viz.report import _json
+    from metriloc.viz.markup import embedded_json
 
-    text = _json({"label": HOSTILE})
+    text = embedded_json({"label": HOSTILE})
     assert not re.search(r"[<>&\u2028]|[^\x00-\x7f]", text)
     assert json.loads(text) == {"label": HOSTILE}
     with pytest.raises(ValueError, match="not JSON compliant"):
-        _json([float("nan")])
+        embedded_json([float("nan")])
 
 
 def test_numbers_are_there() -> None:
