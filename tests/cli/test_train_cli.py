@@ -107,8 +107,10 @@ def test_divergence_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_ctrl_c_saves_and_resume_ends_as_if_never_stopped(tmp_path: Path) -> None:
     steps = [*QUICK, "training.steps=400", "training.workers=1", "method.dropout=0.2", "training.log_every=1"]
     arguments = [*COMMAND, "toy", "--out", str(tmp_path / "parts"), "--set", *steps]
+    # as many threads as the runs it is compared with: the order of sums decides the last bits
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
     )
     metrics = tmp_path / "parts" / "metrics.jsonl"
     deadline = time.monotonic() + 60

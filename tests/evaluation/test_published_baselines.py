@@ -54,8 +54,10 @@ def published_scales(case: Case) -> np.ndarray:
 
 
 def test_the_published_vote_and_mean_are_understood(case: Case) -> None:
-    if not np.isfinite(case.metric_t).all() or "E_mask" not in case.values:
-        pytest.skip("the published solver failed on this case")
+    if not np.isfinite(case.metric_t).all():
+        # too few matches, or no two scales within 10 cm: the published solver gives up whole
+        assert np.isnan(case.metric_t).all() and int(case.metric_inliers) == 0
+        return
     scales = published_scales(case)
     votes = (np.abs(scales[:, None] - scales[None]) < 0.1).sum(1)
     best = scales[votes.argmax()] * case.E_t.ravel()
