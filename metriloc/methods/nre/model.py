@@ -33,7 +33,7 @@ from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, Sfm
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
 """Coarse features, and fine ones after the plus; ``nre``: the published networks."""
 # Windows gather some evidence wherever they are put, so the confidence looks at the coarse stage: right poses of real
-# photos had a coarse support of 0.45 and more, photos of other places 0.13
+# photos had a coarse support of 0.45 and more, photos of other places at most 0.22
 _HALF_SUPPORT, _SUPPORT_SCALE = 0.28, 0.05
 _HALF_POINTS = 25.0
 
