@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
@@ -87,8 +88,8 @@ def evaluate(
     """
     chosen = load_benchmark(benchmark, part)
     out = prepare_output_folder(out)
-    build = _builder(method, chosen, how)
     worker = worker_from_environment()
+    build = _builder(method, chosen, replace(how, device=device_of(how.device, os.environ)))
     # what decides the numbers; where files are and who works on them does not
     settings = {k: v for k, v in dataclasses.asdict(how).items() if k not in ("seed", "device")}
     solve = build()
@@ -98,7 +99,14 @@ def evaluate(
             if runs.ray_workers:
                 _require_picklable(build)
                 run_with_ray(
-                    chosen.tasks, build, out, described, workers=runs.ray_workers, seed=how.seed, progress=progress
+                    chosen.tasks,
+                    build,
+                    out,
+                    described,
+                    workers=runs.ray_workers,
+                    seed=how.seed,
+                    gpus_per_worker=1 if how.device.startswith("cuda") else 0,
+                    progress=progress,
                 )
             else:
                 run(chosen.tasks, solve, out, described, seed=how.seed, worker=worker, progress=progress)
@@ -118,6 +126,12 @@ def evaluate(
     for record in unreadable[:5]:
         print(f"warning: {record.key}: {record.reason}", file=sys.stderr)
     return EXIT_LOST if unreadable else 0
+
+
+def device_of(device: str, environment: Mapping[str, str]) -> str:
+    """``cuda`` means one GPU for each process of ``torchrun`` on a machine (LOCAL_RANK); other devices stay."""
+    rank = environment.get("LOCAL_RANK")
+    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
 
 
 # -- methods ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import metriloc
+from metriloc.cli.eval import device_of
 from metriloc.cli.main import main
 from metriloc.evaluation.submission import read_submission, write_submission
 
@@ -60,6 +61,12 @@ def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "xfeat"
     assert run("eval", "xfeat", "pairs", "--data", dataset, "--out", out, "--draws", "20") == 0
     return out
+
+
+def test_each_process_of_a_machine_has_its_own_gpu() -> None:
+    assert device_of("cuda", {"LOCAL_RANK": "3"}) == "cuda:3"
+    assert device_of("cuda", {}) == "cuda" and device_of("cpu", {"LOCAL_RANK": "3"}) == "cpu"
+    assert device_of("cuda:1", {"LOCAL_RANK": "3"}) == "cuda:1"
 
 
 def test_a_run_leaves_its_files(finished: Path) -> None:
