@@ -10,6 +10,7 @@ import torch
 
 from metriloc.baselines.depth import DepthSource, constant_depth, depth_of_file, depth_of_method
 from metriloc.baselines.identity import IdentityPose
+from metriloc.baselines.matchers import MatcherName
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.baselines.solving import Solver
 from metriloc.evaluation.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration
@@ -18,20 +19,7 @@ from metriloc.io.weights import resolve_weights
 from metriloc.methods.mickey import MicKey
 from metriloc.types import PoseEstimate, RelativePoseMethod, View
 
-MethodName = Literal[
-    "auto",
-    "mickey",
-    "matching",
-    "sift",
-    "xfeat",
-    "aliked",
-    "disk",
-    "xfeat+lightglue",
-    "aliked+lightglue",
-    "disk+lightglue",
-    "loftr",
-    "identity",
-]
+MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
 """auto: MicKey when weights are given, else matching, which is xfeat; the matchers of ``metriloc.baselines.matchers``; and
 identity, the rival that never moves."""
 

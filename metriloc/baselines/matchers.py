@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,16 +19,10 @@ from metriloc.io.weights import file_identity, read_checkpoint
 from metriloc.solvers.assignment import mutual_nearest
 from metriloc.types import View
 
-MATCHERS = (
-    "sift",
-    "xfeat",
-    "aliked",
-    "disk",
-    "xfeat+lightglue",
-    "aliked+lightglue",
-    "disk+lightglue",
-    "loftr",
-)
+MatcherName = Literal[
+    "sift", "xfeat", "aliked", "disk", "xfeat+lightglue", "aliked+lightglue", "disk+lightglue", "loftr"
+]
+MATCHERS: tuple[str, ...] = get_args(MatcherName)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.cli.localize_queries import QueryPhoto
+from metriloc.cli.saved import query_folder, saved_entry
 from metriloc.evaluation.submission import Naming, visloc_name, write_visloc
 from metriloc.geometry import Pose
 from metriloc.io import InputError, pose_as_dict, pose_from_dict, prepare_output_folder, tum_line, write_atomically
@@ -208,21 +209,18 @@ class LocalizeFolder:
 
     def folder_of(self, index: int, photo: QueryPhoto) -> Path:
         """The folder of a query (its number keeps equal names apart)."""
-        return self.path if self.single else self.path / f"{index:04d}_{photo.path.stem}"
+        return query_folder(self.path, index, photo.path, single=self.single)
 
     def saved(self, index: int, photo: QueryPhoto, run: LocalizeRun) -> QueryOutcome | None:
         """The result of an earlier run of the same kind, if its pose.json is here."""
-        file = self.folder_of(index, photo) / "pose.json"
-        if not file.is_file() or not photo.path.is_file():
+        entry = saved_entry(self.folder_of(index, photo), photo.path, lambda: run.fingerprint(photo))
+        if entry is None:
             return None
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if content["fingerprint"] != run.fingerprint(photo):
-                return None
-            outcome = QueryOutcome(photo.name, content["queries"][0])
+            outcome = QueryOutcome(photo.name, entry)
             _ = outcome.pose if outcome.success else None
-        except (ValueError, KeyError, IndexError, TypeError):
-            return None  # not a file of ours: compute again
+        except (ValueError, KeyError, TypeError):
+            return None  # a pose that is none: compute again
         return outcome
 
     def write_query(self, run: LocalizeRun, index: int, photo: QueryPhoto, outcome: QueryOutcome) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from metriloc.cli.saved import query_folder, saved_entry
 from metriloc.geometry import Camera, Pose
 from metriloc.io import pose_as_dict, prepare_output_folder, submission_line, tum_line, write_atomically
 from metriloc.types import PhotoFeatures, PoseEstimate, View
@@ -195,20 +196,12 @@ class OutputFolder:
 
     def folder_of(self, index: int, query: Path) -> Path:
         """The folder of the query at a place of the command line (its number keeps equal names apart)."""
-        return self.path if self.single else self.path / f"{index:04d}_{query.stem}"
+        return query_folder(self.path, index, query, single=self.single)
 
     def saved(self, index: int, query: Path, run: Run) -> QueryResult | None:
         """The result of an earlier run of the same photos and settings, if its pose.json is here."""
-        file = self.folder_of(index, query) / "pose.json"
-        if not file.is_file() or not query.is_file():
-            return None
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if content["fingerprint"] != run.fingerprint(query):
-                return None
-            return QueryResult(str(query), content["queries"][0])
-        except (ValueError, KeyError, IndexError, TypeError):
-            return None  # not a file of ours: compute again
+        entry = saved_entry(self.folder_of(index, query), query, lambda: run.fingerprint(query))
+        return None if entry is None else QueryResult(str(query), entry)
 
     def write_query(
         self, run: Run, index: int, result: QueryResult, reference: PhotoFeatures, truth: Pose | None = None
