@@ -3,7 +3,7 @@
 A recipe is a public function listed in ``__all__``; its name says what it reproduces, its first line what it is.
 """
 
-from metriloc.recipes.mickey_small import mickey_small, mickey_small_warmup
+from metriloc.recipes.mickey_small import mickey_small
 from metriloc.recipes.nre import nre_coarse, nre_fine, nre_small
 from metriloc.recipes.pixloc import pixloc_small, pixloc_small_all
 from metriloc.recipes.pixloc_published import gnnet, pixloc_cmu, pixloc_megadepth
@@ -12,7 +12,6 @@ from metriloc.recipes.toy import toy
 __all__ = [
     "gnnet",
     "mickey_small",
-    "mickey_small_warmup",
     "nre_coarse",
     "nre_fine",
     "nre_small",

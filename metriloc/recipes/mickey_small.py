@@ -2,8 +2,8 @@
 
 ``--data DIR`` holds ``synthetic/`` and ``synthetic_val/`` (made when they are not there, a second or two a scene) and, if
 wanted, ``real/<scene>/`` folders of posed RGB-D photos with their ``overlaps.npz`` there or in ``overlaps/<scene>/``
-(``metriloc overlaps``). Two runs: ``mickey_small_warmup`` (depth and matches from true depth, encoder frozen at its
-ImageNet weights), then ``mickey_small --init WARMUP/checkpoints/best`` (all weights, and the pose objective).
+(``metriloc overlaps``). One run, all weights from the start: depth and matches from true depth alone for the first steps,
+then MicKey's pose objective beside them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class SmallMicKey:
     """
 
     imagenet: bool = True
-    supervised_alone: int = 0
+    supervised_alone: int = 1500
     match: float = 0.1
     unmatched: float = 0.1
     depth: float = 1.0
@@ -92,6 +92,7 @@ class SmallMicKey:
         )
         objective = ObjectiveConfig(solver=solver, reinforce="mean")
         curriculum = Curriculum(start=50, end=90, growth=5, every=500) if self.curriculum else None
+        network.to(memory_format=torch.channels_last)  # a quarter faster on processors
         return MicKeyTraining(network, objective, curriculum, supervision, TEST_SOLVER)
 
 
@@ -103,7 +104,7 @@ class SmallBatches:
     overlap: limits of real pairs.
     """
 
-    scenes: int = 1200
+    scenes: int = 800
     pairs_per_scene: int = 6
     batch_size: int = 8
     real_share: float = 0.25
@@ -187,32 +188,16 @@ class SmallValidation:
         return PairValidation([pairs[index] for index in range(len(pairs))])
 
 
-def mickey_small_warmup() -> Run:
-    """The compact default model, first part: depth and matches from true depth, encoder frozen."""
+def mickey_small() -> Run:
+    """The compact default model: supervised by true depth and poses first, then the pose objective beside it."""
     config = TrainingConfig(
-        steps=4000,
+        steps=5000,
         epoch_steps=500,
-        optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=1e-3, train_only="pyramid|head|dustbin"),
-        schedule=Schedule(warmup_steps=100, decay="cosine", final=0.05),
+        optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=1e-3, lr_scaling=(("encoder", 0.2),)),
+        schedule=Schedule(warmup_steps=200, decay="cosine", final=0.02),
         workers=1,
         log_every=25,
-        best_metric="depth_log_error",
-        best_is="smallest",
-    )
-    method = SmallMicKey(supervised_alone=1_000_000)
-    return Run("mickey_small_warmup", method, SmallBatches(), config, SmallValidation())
-
-
-def mickey_small() -> Run:
-    """The compact default model, second part: all weights, pose objective beside the supervised losses."""
-    first = mickey_small_warmup()
-    optimizer = OptimizerConfig(name="adamw", lr=3e-4, weight_decay=1e-3, lr_scaling=(("encoder", 0.2),))
-    config = replace(
-        first.training,
-        steps=20_000,
-        optimizer=optimizer,
-        schedule=Schedule(warmup_steps=200, decay="cosine", final=0.02),
         best_metric="vcre_auc",
         best_is="largest",
     )
-    return Run("mickey_small", SmallMicKey(imagenet=False), SmallBatches(), config, SmallValidation())
+    return Run("mickey_small", SmallMicKey(), SmallBatches(), config, SmallValidation())
