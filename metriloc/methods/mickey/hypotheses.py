@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.geometry import Pose
-from metriloc.methods.mickey.solver import SolverConfig
+from metriloc.methods.mickey.solver import SolverConfig, threshold_unit
 from metriloc.solvers.consensus import residuals, soft_inliers
 from metriloc.solvers.procrustes import kabsch
 
@@ -55,12 +55,14 @@ def make_hypotheses(
     """
     B, Q, J = minimal.shape[:3]
     xyz0, xyz1, present, minimal = (x.flatten(0, 1) for x in (xyz0, xyz1, present, minimal))
+    unit = threshold_unit(xyz0, xyz1, config)
+    xyz0, xyz1 = xyz0 / unit, xyz1 / unit
     sets = refinement_sets(xyz0.detach(), xyz1.detach(), present, minimal, config, which)
     pose = fit_sets(xyz0, xyz1, minimal, sets)
     residual = residuals(pose, xyz0[:, None].expand(-1, J, -1, -1), xyz1[:, None].expand(-1, J, -1, -1))
     counted = present[:, None] & sets.usable[..., None]
     score = soft_inliers(residual.where(counted, torch.inf), config.soft_inlier_threshold)
-    R, t, score, usable = (x.unflatten(0, (B, Q)) for x in (pose.R, pose.t, score, sets.usable))
+    R, t, score, usable = (x.unflatten(0, (B, Q)) for x in (pose.R, pose.t * unit, score, sets.usable))
     return Hypotheses(Pose(R, t), score, usable, sets)
 
 

@@ -7,7 +7,7 @@ everything after the draws and is deterministic.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -32,8 +32,10 @@ class SolverConfig:
 
     num_sets Q: sets of matches drawn; set_size S: matches a set; num_hypotheses J: minimal sets of ``minimal_size`` n a
     set. soft_inlier_threshold: metres, for choosing the best; inlier_threshold: metres, for refinement, confidence and
-    inlier list. max_refinements: refits on the inliers. keep_best_refit: return the pose with the most inliers instead
-    of the last refit; off as published.
+    inlier list. threshold_depth: the median depth, metres, at which the thresholds hold; with any other they grow or
+    shrink in proportion, as errors of predicted depth do; None for thresholds that stay as they are, as published.
+    max_refinements: refits on the inliers. keep_best_refit: return the pose with the most inliers instead of the last
+    refit; off as published.
     """
 
     num_sets: int = 20
@@ -44,6 +46,7 @@ class SolverConfig:
     inlier_threshold: float = 0.15
     soft_inlier_threshold: float = 0.3
     keep_best_refit: bool = False
+    threshold_depth: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_sets", "num_hypotheses", "max_refinements"):
@@ -54,6 +57,8 @@ class SolverConfig:
         for name in ("inlier_threshold", "soft_inlier_threshold"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"SolverConfig.{name} must be positive metres, got {getattr(self, name)}")
+        if self.threshold_depth is not None and not self.threshold_depth > 0:
+            raise ValueError(f"SolverConfig.threshold_depth must be positive metres, got {self.threshold_depth}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +146,8 @@ def solve_given_samples(drawn: Matches, minimal: Int[Tensor, "Q J n"], config: S
 
     Differs from the paper: three thresholds instead of one (0.3 m to choose, 0.15 m to refine and for the confidence).
     """
+    unit = threshold_unit(drawn.xyz0, drawn.xyz1, config)
+    drawn = replace(drawn, xyz0=drawn.xyz0 / unit, xyz1=drawn.xyz1 / unit)
     fits = fit_minimal_sets(drawn, minimal)
     scores = score_hypotheses(fits.pose, drawn.xyz0, drawn.xyz1, config.soft_inlier_threshold)
     usable = fits.rank_ok & fits.pose.is_finite() & torch.isfinite(scores)
@@ -155,6 +162,7 @@ def solve_given_samples(drawn: Matches, minimal: Int[Tensor, "Q J n"], config: S
     score = float(soft_inliers(residual, config.inlier_threshold))
     inliers = (residual <= config.inlier_threshold).nonzero().squeeze(-1)
     inliers = inliers[drawn.probability[q, inliers].argsort(descending=True, stable=True)]
+    pose, start = (Pose(found.R, found.t * unit[q, 0]) for found in (pose, start))
     return Solution(
         None,
         pose,
@@ -166,6 +174,20 @@ def solve_given_samples(drawn: Matches, minimal: Int[Tensor, "Q J n"], config: S
         WinningHypothesis(q, j, minimal[q, j], start, len(counts) - 1),
         counts,
     )
+
+
+def threshold_unit(
+    xyz0: Float[Tensor, "*b S 3"], xyz1: Float[Tensor, "*b S 3"], config: SolverConfig
+) -> Float[Tensor, "*b 1 1"]:
+    """Length in metres that stands for one metre of the thresholds: 1, or the median depth over ``threshold_depth``.
+
+    The median is that of both sets of points, of those in front of their cameras (1 where there are none). No gradient.
+    """
+    depth = torch.cat([xyz0[..., 2], xyz1[..., 2]], -1).detach()
+    if config.threshold_depth is None:
+        return torch.ones_like(depth[..., :1, None])
+    median = depth.where(depth > 0, torch.nan).nanmedian(-1, keepdim=True).values
+    return (median / config.threshold_depth).nan_to_num(nan=1.0)[..., None]
 
 
 def fit_minimal_sets(drawn: Matches, minimal: Int[Tensor, "Q J n"]) -> RigidFit:
