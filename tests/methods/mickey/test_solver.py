@@ -225,6 +225,22 @@ def test_refine_keeps_the_pose_when_inliers_degenerate() -> None:
     assert torch.equal(pose.R, start.R) and torch.equal(pose.t, start.t) and counts == (10,)
 
 
+def test_thresholds_grow_with_the_scene_where_asked() -> None:
+    """Noise of 3 % of the depth: half a metre at 16 m, far over the thresholds as they stand, not over those that grow."""
+    matches, xyz0, xyz1, pose = synthetic(200, 200, 80)
+    noise = 1 + 0.03 * torch.randn(200, 1, generator=torch.Generator().manual_seed(1))
+    near, far = (
+        solve(matches, scale * xyz0, scale * xyz1 * noise, SolverConfig(threshold_depth=2.0), generator)
+        for scale, generator in ((1.0, torch.Generator().manual_seed(0)), (4.0, torch.Generator().manual_seed(0)))
+    )
+    still = solve(matches, 4 * xyz0, 4 * xyz1 * noise, SolverConfig(), torch.Generator().manual_seed(0))
+    assert near.pose is not None and far.pose is not None
+    assert (far.pose.R - near.pose.R).abs().max() < 1e-4
+    assert (far.pose.t - 4 * near.pose.t).abs().max() < 1e-3
+    assert far.score == pytest.approx(near.score, rel=1e-3) and far.score > 2 * still.score
+    assert (near.pose.t - pose.t).norm() < 0.1
+
+
 def test_lift_takes_the_distortion_out_and_keeps_the_sign() -> None:
     camera = Camera.from_colmap("OPENCV", 640, 480, [500, 510, 320, 240, -0.1, 0.01, 0.002, -0.003]).to(torch.float32)
     xyz = torch.tensor([[0.3, -0.2, 2.0], [-0.4, 0.1, 3.0]])
@@ -233,7 +249,10 @@ def test_lift_takes_the_distortion_out_and_keeps_the_sign() -> None:
     assert (lift(uv, -xyz[:, 2], camera) + xyz).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("bad", [{"num_sets": 0}, {"minimal_size": 2}, {"inlier_threshold": 0.0}, {"set_size": 2}])
-def test_wrong_settings_raise(bad: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_sets", 0), ("minimal_size", 2), ("inlier_threshold", 0.0), ("set_size", 2), ("threshold_depth", 0.0)],
+)
+def test_wrong_settings_raise(name: str, value: float) -> None:
     with pytest.raises(ValueError):
-        SolverConfig(**bad)
+        SolverConfig(**{name: value})
