@@ -27,6 +27,8 @@ from metriloc.recipes.pixloc import SIZE, VALIDATION_SEED
 from metriloc.types import SfmMap, View
 
 ROTATIONS_DEG = (2.0, 5.0, 10.0, 15.0, 20.0)
+BASIN_DEG = 15.0
+"""The basin that the model card states."""
 TRANSLATIONS_M = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -174,6 +176,9 @@ def summary(found: list[dict]) -> None:
         }
         words = ", ".join(f"{medians[f'start_{u}']:.3g} -> {medians[f'end_{u}']:.3g} {u}" for u in ("px", "deg", "m"))
         print(f"{group:32s} {len(part):4d} {reduced:8.0%} {near:6.0%} {fair:6.0%}  {words}")
+    inside = [e for e in found if not e["group"].startswith("synthetic") and e["start_deg"] <= BASIN_DEG]
+    reduced = sum(entry["end_px"] < entry["start_px"] for entry in inside)
+    print(f"real photos that start within {BASIN_DEG:g} degrees: {reduced} of {len(inside)} reduced")
 
 
 if __name__ == "__main__":

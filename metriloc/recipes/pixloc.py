@@ -81,7 +81,7 @@ class SmallBatches:
     overlap: limits of real pairs. points: of a sample.
     """
 
-    scenes: int = 1200
+    scenes: int = 390
     pairs_per_scene: int = 6
     batch_size: int = 4
     points: int = 256
@@ -160,8 +160,8 @@ class SmallValidation:
 def pixloc_small() -> Run:
     """The light PixLoc: a small decoder and confidences on EfficientNet-Lite0, which stays as ImageNet left it."""
     config = TrainingConfig(
-        steps=6000,
-        epoch_steps=250,
+        steps=1500,
+        epoch_steps=150,
         optimizer=OptimizerConfig(
             name="adamw",
             lr=1e-3,
