@@ -31,6 +31,7 @@ LEVELS = {
     "recipes": 5,
     "relpose": 5,
     "localize": 5,
+    "localize_runs": 5,
     "cli": 6,
     "__main__": 7,
 }

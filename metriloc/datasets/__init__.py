@@ -22,8 +22,8 @@ from metriloc.datasets.sevenscenes import read_sevenscenes
 from metriloc.datasets.sources import DepthFormat, FramePair, PairDataset, PairList, PosedFrame, PosedScene
 from metriloc.datasets.training_pairs import make_overlaps, read_training_pairs
 from metriloc.datasets.tum import read_tum_folder
-from metriloc.datasets.visloc import (
-    LocalizationTask,
+from metriloc.datasets.visloc import LocalizationTask
+from metriloc.datasets.visloc_tasks import (
     aachen_task,
     cambridge_task,
     cmu_task,

@@ -1,8 +1,8 @@
 """Localisation benchmarks: queries with intrinsics, a COLMAP map, retrieved references, the truth where it is public.
 
 7-Scenes and Cambridge have a COLMAP model as truth; Aachen, Extended CMU and RobotCar are scored by a server, with
-names of their own kind in the submission (spec benchmarks d.1-d.3, pixloc 12). Every file can be named; the functions
-for one benchmark know where hloc and PixLoc put them.
+names of their own kind in the submission (spec benchmarks d.1-d.3, pixloc 12). ``visloc_files`` knows where hloc and
+PixLoc put the files.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from metriloc.datasets.sevenscenes import SCENES
 from metriloc.datasets.sources import PosedFrame
 from metriloc.geometry import Camera
 from metriloc.io import InputError, read_text
 from metriloc.io.files import parse_numbers
 from metriloc.io.maps import read_map
-from metriloc.io.retrieval import parse_names, parse_pairs, parse_queries, read_queries
+from metriloc.io.retrieval import parse_pairs
 from metriloc.types import SfmMap
 
 CAMBRIDGE = ("ShopFacade", "KingsCollege", "GreatCourt", "OldHospital", "StMarysChurch")
@@ -114,88 +113,7 @@ def queries_of_list(cameras: Mapping[str, Camera], folder: Path, scene: str) -> 
     )
 
 
-# -- benchmarks with public truth -------------------------------------------------------------------------------------
-def sevenscenes_task(scene: str, dataset: str | os.PathLike[str], hloc: str | os.PathLike[str]) -> LocalizationTask:
-    """One 7-Scenes scene. dataset: images and ``7scenes_sfm_triangulated``; hloc: models and retrieval.
-
-    Raises InputError for an unknown scene and for files that are missing or malformed.
-    """
-    dataset, hloc = Path(dataset), Path(hloc)
-    _known(scene, SCENES, "7-Scenes")
-    truth = dataset / "7scenes_sfm_triangulated" / scene / "triangulated"
-    names = _names(truth / "list_test.txt")
-    return LocalizationTask(
-        name=scene,
-        queries=queries_of_map(read_map(truth), names, dataset / scene, scene),
-        map_folder=hloc / scene / f"{MODEL}+depth",
-        images=dataset / scene,
-        retrieval=read_pairs(hloc / "7scenes_densevlad_retrieval" / f"{scene}_top10.txt"),
-    )
-
-
-def cambridge_task(scene: str, dataset: str | os.PathLike[str], hloc: str | os.PathLike[str]) -> LocalizationTask:
-    """One scene of Cambridge Landmarks; its models were built at 1024 px, and loading a photo scales the camera.
-
-    dataset: images and ``CambridgeLandmarks_Colmap_Retriangulated_1024px``; hloc: models and retrieval. Raises
-    InputError for an unknown scene and for files that are missing or malformed.
-    """
-    dataset, hloc = Path(dataset), Path(hloc)
-    _known(scene, CAMBRIDGE, "Cambridge Landmarks")
-    truth = dataset / "CambridgeLandmarks_Colmap_Retriangulated_1024px" / scene
-    names = _names(truth / "list_query.txt")
-    return LocalizationTask(
-        name=scene,
-        queries=queries_of_map(read_map(truth / "empty_all"), names, dataset / scene, scene),
-        map_folder=hloc / scene / MODEL,
-        images=dataset / scene,
-        retrieval=read_pairs(hloc / scene / "pairs-query-netvlad10.txt"),
-    )
-
-
-# -- benchmarks scored by the server ----------------------------------------------------------------------------------
-def aachen_task(dataset: str | os.PathLike[str], hloc: str | os.PathLike[str]) -> LocalizationTask:
-    """Aachen Day-Night: all queries of the ``*_time_queries_with_intrinsics.txt``; references are ``db/...``.
-
-    Raises InputError for files that are missing or malformed.
-    """
-    dataset, hloc = Path(dataset), Path(hloc)
-    lists = dataset / "queries"
-    pattern = (lists if lists.is_dir() else dataset) / "*_time_queries_with_intrinsics.txt"
-    images = dataset / "images" / "images_upright"
-    return LocalizationTask(
-        name="aachen",
-        queries=queries_of_list(read_queries(pattern), images, "aachen"),
-        map_folder=hloc / MODEL,
-        images=images,
-        retrieval=read_pairs(hloc / "pairs-query-netvlad50.txt"),
-        result_names="file",
-    )
-
-
-def cmu_task(slice_number: int, dataset: str | os.PathLike[str], hloc: str | os.PathLike[str]) -> LocalizationTask:
-    """One slice of Extended CMU Seasons; results of all slices are concatenated.
-
-    dataset: ``intrinsics.txt`` and ``slice<n>/{query,database,test-images-slice<n>.txt}``. Raises InputError for an
-    unknown slice and for files that are missing or malformed.
-    """
-    dataset, hloc = Path(dataset), Path(hloc)
-    if slice_number not in (*CMU_TEST_SLICES, *CMU_TRAINING_SLICES):
-        raise InputError(f"Extended CMU Seasons has no slice {slice_number} (2 to 25)")
-    name = f"slice{slice_number}"
-    folder = dataset / name
-    intrinsics = dataset / "intrinsics.txt"
-    cameras = parse_queries(read_text(intrinsics), str(intrinsics))
-    names = _names(folder / f"test-images-{name}.txt")
-    return LocalizationTask(
-        name=name,
-        queries=queries_of_list(cmu_cameras(names, cameras, str(intrinsics)), folder / "query", name),
-        map_folder=hloc / name / MODEL / "model",
-        images=folder / "database",
-        retrieval=read_pairs(hloc / name / "pairs-query-netvlad10.txt"),
-        result_names="file",
-    )
-
-
+# -- cameras of queries ----------------------------------------------------------------------------------------------
 def cmu_cameras(names: list[str], cameras: Mapping[str, Camera], file: str = "intrinsics.txt") -> dict[str, Camera]:
     """The camera of each CMU photo: the third part of its file name between underscores, ``img_00119_c1_1290...jpg``.
 
@@ -208,30 +126,6 @@ def cmu_cameras(names: list[str], cameras: Mapping[str, Camera], file: str = "in
             raise InputError(f"{name[:80]!r} names no camera of '{file}' ({', '.join(cameras)}) as its third part")
         found[name] = cameras[parts[2]]
     return found
-
-
-def robotcar_task(condition: str, dataset: str | os.PathLike[str], hloc: str | os.PathLike[str]) -> LocalizationTask:
-    """One condition of RobotCar Seasons: ``images/<condition>/{left,right,rear}/*.jpg``; results are concatenated.
-
-    Raises InputError for an unknown condition, no photos, and files that are missing or malformed.
-    """
-    dataset, hloc = Path(dataset), Path(hloc)
-    _known(condition, ROBOTCAR_CONDITIONS, "RobotCar Seasons")
-    cameras = {}
-    for side in ROBOTCAR_SIDES:
-        file = dataset / "intrinsics" / f"{side}_intrinsics.txt"
-        camera = parse_robotcar_intrinsics(read_text(file), str(file))
-        photos = sorted((dataset / "images" / condition / side).glob("*.jpg"))
-        cameras.update({f"{condition}/{side}/{photo.name}": camera for photo in photos})
-    if not cameras:
-        raise InputError(f"'{dataset / 'images' / condition}' holds no photos ({', '.join(ROBOTCAR_SIDES)})")
-    return LocalizationTask(
-        name=condition,
-        queries=queries_of_list(cameras, dataset / "images", condition),
-        map_folder=hloc / MODEL,
-        images=dataset / "images",
-        retrieval=read_pairs(hloc / "pairs-query-netvlad10-percam-perloc.txt"),
-    )
 
 
 def parse_robotcar_intrinsics(text: str, file: str = "intrinsics.txt") -> Camera:
@@ -259,12 +153,3 @@ def parse_robotcar_intrinsics(text: str, file: str = "intrinsics.txt") -> Camera
 def read_pairs(path: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
     """``parse_pairs`` of a file; InputError when it cannot be read."""
     return parse_pairs(read_text(path), str(path))
-
-
-def _names(path: Path) -> list[str]:
-    return parse_names(read_text(path), str(path))
-
-
-def _known(name: str, names: tuple[str, ...], what: str) -> None:
-    if name not in names:
-        raise InputError(f"{what} has no {name!r}: one of {', '.join(names)}")

@@ -27,17 +27,8 @@ from metriloc.datasets.posed import read_posed_scenes
 from metriloc.datasets.scannet import read_scannet_pairs
 from metriloc.datasets.sevenscenes import SCENES
 from metriloc.datasets.sources import PosedFrame, PosedScene
-from metriloc.datasets.visloc import (
-    CAMBRIDGE,
-    CMU_TEST_SLICES,
-    ROBOTCAR_CONDITIONS,
-    LocalizationTask,
-    aachen_task,
-    cambridge_task,
-    cmu_task,
-    robotcar_task,
-    sevenscenes_task,
-)
+from metriloc.datasets.visloc import CAMBRIDGE, CMU_TEST_SLICES, ROBOTCAR_CONDITIONS, LocalizationTask
+from metriloc.datasets.visloc_tasks import aachen_task, cambridge_task, cmu_task, robotcar_task, sevenscenes_task
 from metriloc.evaluation.submission import Naming
 from metriloc.evaluation.tasks import PairTask, QueryTask
 from metriloc.io import InputError

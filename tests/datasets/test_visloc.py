@@ -75,7 +75,7 @@ def test_benchmarks_with_public_truth(golden: Path, tmp_path: Path, benchmark: s
     assert len(task.read_map()) == 40
     with pytest.raises(InputError, match="do not list the query 'nowhere'"):
         task.references("nowhere")
-    with pytest.raises(InputError, match="has no 'attic': one of"):
+    with pytest.raises(InputError, match="has no scene 'attic': one of"):
         read("attic", dataset, hloc)
 
 
@@ -118,7 +118,7 @@ def test_cmu(tmp_path: Path) -> None:
     assert [query.name for query in task.queries] == names
     assert [float(query.camera.f[0]) for query in task.queries] == [873.382641, 868.993378]
     assert task.queries[0].path == tmp_path / "slice5/query" / names[0]
-    with pytest.raises(InputError, match="has no slice 1"):
+    with pytest.raises(InputError, match="has no slice '1'"):
         cmu_task(1, tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"'img_1_c7_2\.jpg' names no camera"):
         cmu_cameras(["img_1_c7_2.jpg"], {"c0": task.queries[1].camera})
@@ -145,7 +145,7 @@ def test_robotcar(tmp_path: Path) -> None:
     assert task.references("dawn/rear/1418.jpg") == ("overcast-reference/rear/1.jpg",)
     with pytest.raises(InputError, match="images/dusk' holds no photos"):
         robotcar_task("dusk", tmp_path, tmp_path)
-    with pytest.raises(InputError, match="RobotCar Seasons has no 'fog'"):
+    with pytest.raises(InputError, match="robotcar has no condition 'fog'"):
         robotcar_task("fog", tmp_path, tmp_path)
 
 

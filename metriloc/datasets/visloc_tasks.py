@@ -1,0 +1,44 @@
+"""The localisation benchmarks as tasks, their files in the usual places: one function a benchmark.
+
+dataset: photos and truth; hloc: models, lists and retrieved pairs. All raise InputError for a part that does not exist
+and for files that are missing or malformed. Other places: ``VislocFiles.replaced``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from metriloc.datasets.visloc import LocalizationTask
+from metriloc.datasets.visloc_files import VISLOC_FILES, VislocName
+
+Folder = str | os.PathLike[str]
+
+
+def sevenscenes_task(scene: str, dataset: Folder, hloc: Folder) -> LocalizationTask:
+    """One 7-Scenes scene."""
+    return _task("7scenes", scene, dataset, hloc)
+
+
+def cambridge_task(scene: str, dataset: Folder, hloc: Folder) -> LocalizationTask:
+    """One scene of Cambridge Landmarks; its models were built at 1024 px, and loading a photo scales the camera."""
+    return _task("cambridge", scene, dataset, hloc)
+
+
+def aachen_task(dataset: Folder, hloc: Folder) -> LocalizationTask:
+    """Aachen Day-Night: all queries of the ``*_time_queries_with_intrinsics.txt``; references are ``db/...``."""
+    return _task("aachen", "aachen", dataset, hloc)
+
+
+def cmu_task(slice_number: int, dataset: Folder, hloc: Folder) -> LocalizationTask:
+    """One slice of Extended CMU Seasons; results of all slices are concatenated."""
+    return _task("cmu", str(slice_number), dataset, hloc)
+
+
+def robotcar_task(condition: str, dataset: Folder, hloc: Folder) -> LocalizationTask:
+    """One condition of RobotCar Seasons: ``images/<condition>/{left,right,rear}/*.jpg``; results are concatenated."""
+    return _task("robotcar", condition, dataset, hloc)
+
+
+def _task(name: VislocName, part: str, dataset: Folder, hloc: Folder) -> LocalizationTask:
+    return VISLOC_FILES[name].part(part, Path(dataset), Path(hloc)).task()
