@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,92 +13,36 @@ import tyro
 
 from metriloc.cli.localize_outputs import LocalizeFolder, LocalizeRun, QueryOutcome, localize_summary
 from metriloc.cli.localize_queries import QueryOptions, QueryPhoto, QuerySource
-from metriloc.evaluation.submission import Naming
-from metriloc.geometry import Pose
-from metriloc.io import InputError, read_text
-from metriloc.io.download import cache_folder
-from metriloc.io.maps import load_map_view
-from metriloc.io.retrieval import parse_pairs
-from metriloc.localize import REFERENCES, LocalizerChoice, check_references, choose_localizer, suited
-from metriloc.mapping import MapRetrieval
-from metriloc.methods.nre.model import NRE
-from metriloc.methods.pixloc import Iteration, PixLoc
+from metriloc.cli.localize_references import FoundReferences, ReferenceFinder
+from metriloc.cli.localize_settings import (
+    LocalizerSettings,
+    OutputOptions,
+    PixLocOptions,
+    ReferenceOptions,
+    count_of_references,
+)
+from metriloc.cli.localize_trace import Start, traced
+from metriloc.io import InputError
+from metriloc.localize import choose_localizer, suited
+from metriloc.methods.pixloc import PixLoc
 from metriloc.relpose import require_device
-from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
-from metriloc.viz.curves import Course, gnc_courses
-from metriloc.viz.features import DenseFeatures
+from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View
 from metriloc.viz.localized import LocalizedQuery
 
 EXIT_NO_POSE = 1
 EXIT_BAD_PHOTO = 2
-FEW_KEYPOINTS = 20
-"""Photos of one place share more, of other places mostly fewer (of 512; measured on four places)."""
 _NOTHING = PoseEstimate.failure("no_reference")
-
-
-@dataclass(frozen=True)
-class ReferenceOptions:
-    """Which photos of the map a query is compared with; by default those that share the most with it."""
-
-    pairs: Path | None = None
-    """List of lines 'query reference', the best first (hloc's)."""
-    references: tuple[str, ...] | None = None
-    """Names of photos of the map, the best first, for every query."""
-    num_references: int = REFERENCES
-    """How many are used of a list, or looked for."""
-
-
-@dataclass(frozen=True)
-class LocalizerSettings:
-    """How the pose is found."""
-
-    method: str = "nre"
-    """nre, nre-xfeat, nre-xfeat+aliked, nre-xfeat+disk, pixloc, or matching and PnP: xfeat-pnp, aliked-pnp, disk-pnp."""
-    features: str | None = None
-    """Of nre: coarse features, and fine ones after the plus; xfeat+aliked by default, nre for the published networks."""
-    weights: str | None = None
-    """Of pixloc: folder, file or hub name. Of others: files for their features, with a comma between two."""
-    device: str = "cpu"
-    """cpu, cuda, cuda:1, ..."""
-    cache: Path | None = None
-    """Folder for what is kept of the map's photos from run to run; by default where metriloc keeps weights."""
-    seed: int = 0
-    """Same seed, same answer."""
-
-    def choice(self) -> LocalizerChoice:
-        """The localiser with these settings; the seed is not of it."""
-        cache = str(self.cache_folder / "pixloc")
-        return LocalizerChoice(self.method, self.weights, self.device, self.features, cache)
-
-    @property
-    def cache_folder(self) -> Path:
-        """Where things are kept."""
-        return cache_folder() if self.cache is None else self.cache
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """What is written."""
-
-    out: Path | None = None
-    """Folder for poses.json, poses.txt (visuallocalization.net), TUM lines, pictures and HTML reports."""
-    names: Naming = "file"
-    """How poses.txt calls a query: file, or folder/file (RobotCar, 7-Scenes, Cambridge)."""
-    html: bool = True
-    """Draw pictures and write report.html."""
-    resume: bool = False
-    """Keep the queries that an earlier run with the same photos, map and settings left in --out."""
-    json: bool = False
-    """Print the result as JSON on standard output."""
+_NO_POSE = LocalizationDetails(messages=("hloc found no pose of it that one could start from",))
 
 
 def localize(
     scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
     query: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="QUERY...")] = (),
     photos: Annotated[QueryOptions, tyro.conf.arg(name="photo")] = QueryOptions(),  # noqa: B008 - frozen
-    where: Annotated[ReferenceOptions, tyro.conf.arg(name="where")] = ReferenceOptions(),
-    how: Annotated[LocalizerSettings, tyro.conf.arg(name="settings")] = LocalizerSettings(),
-    output: Annotated[OutputOptions, tyro.conf.arg(name="output")] = OutputOptions(),
+    where: Annotated[ReferenceOptions, tyro.conf.arg(name="where")] = ReferenceOptions(),  # noqa: B008
+    how: Annotated[LocalizerSettings, tyro.conf.arg(name="settings")] = LocalizerSettings(),  # noqa: B008
+    pixloc: Annotated[PixLocOptions, tyro.conf.arg(name="pixloc")] = PixLocOptions(),  # noqa: B008
+    output: Annotated[OutputOptions, tyro.conf.arg(name="output")] = OutputOptions(),  # noqa: B008
 ) -> int:
     """Where in a map the camera of a photo stood.
 
@@ -109,28 +52,39 @@ def localize(
         photos: What is known about the photos.
         where: Photos of the map that a query is compared with.
         how: How the pose is found.
+        pixloc: Of --method pixloc alone; what is not given is as stored with its weights.
         output: What is written.
     """
-    if output.resume and output.out is None:
-        raise InputError("--resume goes on with an earlier run: give its --out")
+    output.check(how.method)
     source = QuerySource.open(scene, query, photos)
-    finder = _ReferenceFinder.of(where, how, source.scene)
+    _check_starts(photos, where, how, source)
     require_device(how.device)
-    chosen = choose_localizer(how.choice())
-    if photos.init is not None and how.method.endswith("-pnp"):
-        raise InputError(f"--init {photos.init}: {how.method} starts from no pose")
+    chosen = pixloc.configure(choose_localizer(how.choice()), where)
+    count = count_of_references(chosen, where)
+    whole = isinstance(chosen, PixLoc)
+    finder = ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=whole)
     single = len(source.queries) == 1
     # a bad photo must be found before anything is written
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
-    settings: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), "html": output.html}
-    run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, settings, output.names)
+    options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **asdict(pixloc), **output.drawn()}
+    run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names)
     run.check_names([photo.name for photo in source.queries])
     folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single)
+    pictures = folder is not None and (output.html or output.video)
+    _solve_all(run, _Solver(chosen, finder, source, loaded, how.seed, pictures), folder, output)
+    if output.json:
+        print(json.dumps(run.as_dict(), indent=2))
+    elif folder is not None:
+        print(f"written to {folder.path}")
+    return _exit_code(run.results)
+
+
+def _solve_all(run: LocalizeRun, solver: _Solver, folder: LocalizeFolder | None, output: OutputOptions) -> None:
     try:
-        for index, photo in _progress(source.queries):
+        for index, photo in _progress(solver.source.queries):
             outcome = folder.saved(index, photo, run) if folder is not None and output.resume else None
             if outcome is None:
-                outcome = _solve(chosen, finder, source, photo, loaded, _Wanted(folder is not None, how.seed))
+                outcome = solver.solve(photo)
                 if folder is not None:
                     folder.write_query(run, index, photo, outcome)
             run.results.append(outcome)
@@ -140,141 +94,56 @@ def localize(
         # also after Ctrl+C: what was found is in the files
         if folder is not None and run.results:
             folder.write_run(run)
-    if output.json:
-        print(json.dumps(run.as_dict(), indent=2))
-    elif folder is not None:
-        print(f"written to {folder.path}")
-    return _exit_code(run.results)
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """pictures: whether what they need is to be kept."""
+def _check_starts(photos: QueryOptions, where: ReferenceOptions, how: LocalizerSettings, source: QuerySource) -> None:
+    where.check(source.scene)
+    if photos.init is not None and where.from_poses:
+        raise InputError(f"--init {photos.init} and --from-poses contradict: give one")
+    if how.method.endswith("-pnp") and (photos.init is not None or where.from_poses):
+        given = f"--init {photos.init}" if photos.init is not None else "--from-poses"
+        raise InputError(f"{given}: {how.method} starts from no pose")
 
-    pictures: bool
+
+@dataclass(frozen=True, eq=False)
+class _Solver:
+    """What all queries share. pictures: whether what they need is to be kept."""
+
+    method: AbsolutePoseMethod
+    finder: ReferenceFinder
+    source: QuerySource
+    loaded: dict[Path, View]
     seed: int
+    pictures: bool
+
+    def solve(self, photo: QueryPhoto) -> QueryOutcome:
+        """One query; a bad photo among many must not cost the others their poses, the exit code tells."""
+        try:
+            view = self.loaded.get(photo.path) or self.source.load(photo)
+            scene = self.source.scene_for(photo)
+            found = self.finder.find(photo, view, scene)
+        except InputError as error:
+            print(f"metriloc localize: {error}", file=sys.stderr)
+            return QueryOutcome.unreadable(photo, error)
+        asked = LocalizedQuery(view, _NOTHING, scene, truth=photo.truth, notes=found.messages)
+        return QueryOutcome.computed(photo, self._estimated(asked, photo, found))
+
+    def _estimated(self, asked: LocalizedQuery, photo: QueryPhoto, found: FoundReferences) -> LocalizedQuery:
+        init = photo.init
+        if self.finder.options.from_poses:
+            init = found.logged_pose
+            if init is None:
+                return replace(asked, estimate=PoseEstimate.failure("too_few_matches", _NO_POSE))
+        hints = found.hints
+        if photo.init is not None and hints is not None and not _uses_matches(self.method):
+            # hloc's doubts about its own pose are none about the one that was given
+            hints = replace(hints, matches=None)
+        start = Start(found.names, init, hints)
+        return traced(suited(self.method, asked.scene), asked, start, self.seed, pictures=self.pictures)
 
 
-def _solve(
-    method: AbsolutePoseMethod,
-    finder: _ReferenceFinder,
-    source: QuerySource,
-    photo: QueryPhoto,
-    loaded: dict[Path, View],
-    wanted: _Wanted,
-) -> QueryOutcome:
-    try:
-        view = loaded.get(photo.path) or source.load(photo)
-        scene = source.scene_for(photo)
-        references, messages = finder.find(photo, view, scene)
-    except InputError as error:
-        # one bad photo among many must not cost the others their poses; the exit code tells
-        print(f"metriloc localize: {error}", file=sys.stderr)
-        return QueryOutcome.unreadable(photo, error)
-    asked = LocalizedQuery(view, _NOTHING, scene, truth=photo.truth, notes=messages)
-    return QueryOutcome.computed(photo, traced(suited(method, scene), asked, references, photo.init, wanted))
-
-
-def traced(
-    method: AbsolutePoseMethod, asked: LocalizedQuery, references: Sequence[str], init: Pose | None, wanted: _Wanted
-) -> LocalizedQuery:
-    """The query with its estimate and, for pictures, the maps of its stages (NRE), the course of the optimisation (NRE,
-    PixLoc) and features (PixLoc)."""
-    view, scene = asked.query, asked.scene
-    if wanted.pictures and isinstance(method, NRE):
-        estimate, maps = method.trace(view, scene, references, init, seed=wanted.seed)
-        coarse, fine = method.config.coarse_gnc, method.config.windows.gnc
-        stages = estimate.localization[0].stages
-        refined = [stage.name for stage in stages if stage.name in ("coarse", "fine")]
-        configs = [fine if name == "fine" else coarse for name in refined]
-        courses = tuple(gnc_courses(maps, stages, configs))
-        return replace(asked, estimate=estimate, maps=tuple(maps), courses=courses)
-    if wanted.pictures and isinstance(method, PixLoc):
-        steps: list[tuple[str, float, Pose]] = []
-
-        def note(name: str, iteration: Iteration) -> None:
-            steps.append((name, float(iteration.at.mean_cost()[0]), iteration.pose[0].to("cpu")))
-
-        estimate = method.localize(view, scene, references, init, seed=wanted.seed, log=note)
-        features = _features(method, view, scene, estimate.localization[0].references)
-        return replace(asked, estimate=estimate, courses=tuple(_alignment_courses(steps)), features=features)
-    return replace(asked, estimate=method.localize(view, scene, references, init, seed=wanted.seed))
-
-
-def _features(method: PixLoc, view: View, scene: SfmMap, references: Sequence[str]) -> DenseFeatures | None:
-    """Of the query and the first reference, in full size; None where a photo is too small or cannot be read."""
-    try:
-        photos = [view, *(load_map_view(scene, scene.index(name)) for name in references[:1])]
-    except InputError:
-        return None
-    found = [method.extractor(photo, 1) for photo in photos]
-    pyramids = [extraction.pyramid for extraction in found if extraction is not None]
-    if len(pyramids) < len(photos):
-        return None
-    levels = tuple(tuple(features[0].cpu() for features in pyramid.features) for pyramid in pyramids)
-    confidences = pyramids[0].confidences
-    return DenseFeatures(levels, () if confidences is None else tuple(c[0, 0].cpu() for c in confidences))
-
-
-def _alignment_courses(steps: Sequence[tuple[str, float, Pose]]) -> Iterator[Course]:
-    """PixLoc's stages are called "scale 4, level 2": a course a scale, a phase a level."""
-    scales = dict.fromkeys(name.partition(", ")[0] for name, _, _ in steps)
-    for scale in scales:
-        mine = [step for step in steps if step[0].partition(", ")[0] == scale]
-        phases = tuple(name.partition(", ")[2] for name, _, _ in mine)
-        values, poses = tuple(value for _, value, _ in mine), tuple(pose for _, _, pose in mine)
-        yield Course(scale, values, phases, "mean cost of a point", poses)
-
-
-@dataclass
-class _ReferenceFinder:
-    """Photos of the map for each query: from a list, given, or looked for."""
-
-    options: ReferenceOptions
-    pairs: dict[str, tuple[str, ...]] | None
-    retrieval: MapRetrieval | None
-
-    @classmethod
-    def of(cls, options: ReferenceOptions, how: LocalizerSettings, scene: SfmMap) -> _ReferenceFinder:
-        """Raises InputError for options that contradict and names that the map does not have."""
-        if options.pairs is not None and options.references is not None:
-            raise InputError(f"--pairs {options.pairs} and --references contradict: give one")
-        if options.num_references < 1:
-            raise InputError(f"--num-references must be positive, got {options.num_references}")
-        if options.references is not None:
-            check_references(scene, options.references)
-            return cls(options, None, None)
-        if options.pairs is not None:
-            return cls(options, parse_pairs(read_text(options.pairs), str(options.pairs)), None)
-        return cls(options, None, MapRetrieval.from_pretrained(cache=how.cache_folder / "retrieval"))
-
-    def find(self, photo: QueryPhoto, view: View, scene: SfmMap) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names, the best first, and what went wrong. Raises InputError for a query that the list does not have."""
-        count = self.options.num_references
-        if self.options.references is not None:
-            return tuple(name for name in self.options.references if name in scene.names), ()
-        if self.pairs is not None:
-            listed = next((self.pairs[name] for name in photo.names if name in self.pairs), None)
-            if listed is None:
-                raise InputError(f"'{self.options.pairs}' lists no reference for {photo.name!r}")
-            # retrieval may name images that the reconstruction left out
-            known = set(scene.names)
-            return tuple(name for name in listed if name in known)[:count], ()
-        if self.retrieval is None or (len(scene) == 1 and scene.folder is not None):
-            return scene.names, ()
-        with _bar("photos of the map") as progress:
-            ranking = self.retrieval.rank(view, scene, count, progress=progress)
-        best = ranking.matches[0] if ranking.matches else 0
-        doubt = f"no photo of the map shares many keypoints with it (at most {best}): it may show another place"
-        return ranking.names, ranking.messages + ((doubt,) if best < FEW_KEYPOINTS else ())
-
-
-def _bar(what: str) -> Any:
-    if not sys.stderr.isatty():
-        return nullcontext(None)
-    from metriloc.cli.progress import progress_bar
-
-    return progress_bar(what)
+def _uses_matches(method: AbsolutePoseMethod) -> bool:
+    return isinstance(method, PixLoc) and (method.config.points != "all" or method.config.rank_by_inliers)
 
 
 def _progress(photos: Sequence[QueryPhoto]) -> Iterator[tuple[int, QueryPhoto]]:

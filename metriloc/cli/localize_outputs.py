@@ -7,6 +7,7 @@ a query whose pose.json carries the same fingerprint (photo, map, settings, weig
 from __future__ import annotations
 
 import datetime
+import glob
 import hashlib
 import json
 import math
@@ -24,11 +25,12 @@ from metriloc.io import InputError, pose_as_dict, pose_from_dict, prepare_output
 from metriloc.types import SfmMap, Stage
 from metriloc.version import __version__
 from metriloc.viz import SoftwareFacts, encode_jpeg
-from metriloc.viz.alignment import alignment_files
+from metriloc.viz.alignment import alignment_files, alignment_video
 from metriloc.viz.localization import PICTURES, localization_pictures, localization_report, localization_verdict
 from metriloc.viz.localized import LocalizedQuery, pose_errors
 
 FORMAT = "metriloc-localize-1"
+_LISTS = ("pairs", "init", "truth", "intrinsics", "hloc_logs", "global_descriptors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,16 +115,23 @@ class LocalizeRun:
         digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
         path = Path(self.map_path)
         files = sorted(path.glob("*")) if path.is_dir() else [path]
-        lists = [Path(self.settings[key]) for key in ("pairs", "init", "truth") if self.settings.get(key)]
-        for file in [*files, *lists]:
+        for file in [*files, *self._lists()]:
             if file.is_file():
                 status = file.stat()
                 digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
         digest.update(hashlib.sha256(photo.path.read_bytes()).digest())
         return digest.hexdigest()
 
+    def _lists(self) -> list[Path]:
+        """Files that the settings name and that have a say in the result."""
+        given = [self.settings.get(key) for key in _LISTS]
+        found = [Path(file) for value in given if value for file in (value if isinstance(value, tuple) else (value,))]
+        return found + [Path(file) for file in sorted(glob.glob(str(self.settings.get("queries") or "")))]
+
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -194,6 +203,38 @@ def localize_summary(outcome: QueryOutcome) -> str:
     return "\n".join(lines)
 
 
+def _remove_pictures(folder: Path) -> None:
+    """Those of an earlier run beside another result would mislead."""
+    for name in (
+        *(f"{name}.jpg" for name in PICTURES),
+        "alignment.gif",
+        "alignment.mp4",
+        "alignment.json",
+        "report.html",
+    ):
+        (folder / name).unlink(missing_ok=True)
+    for file in (folder / "viewer").glob("*"):
+        if file.name in ("dump.json", "dump_p2d.json", "query.jpg") or re.fullmatch(r"ref\d+\.jpg", file.name):
+            file.unlink()
+
+
+def _write_pages(folder: Path, run: LocalizeRun, localized: LocalizedQuery) -> None:
+    pictures = localization_pictures(localized)
+    for name, picture in pictures.items():
+        write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
+    files = alignment_files(localized, run.settings["viewer_up"])
+    if localized.track is not None:
+        files["alignment.json"] = json.dumps(localized.track.as_dict(), allow_nan=False).encode()
+    for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_atomically(folder / name, data)
+    today = datetime.date.today().isoformat()
+    facts = SoftwareFacts(__version__, run.method, run.weights_id, int(run.settings["seed"]), today)
+    where = "/".join(Path(run.map_path).parts[-2:])
+    page = localization_report(localized, where, facts, tuple(pictures.values()), files.get("alignment.gif"))
+    write_atomically(folder / "report.html", page)
+
+
 @dataclass(frozen=True)
 class LocalizeFolder:
     """Where a run writes. One query: everything in ``path``; many: each query in a folder of its own below it."""
@@ -229,23 +270,14 @@ class LocalizeFolder:
             return
         folder = self.folder_of(index, photo)
         prepare_output_folder(folder)
+        _remove_pictures(folder)
         if run.settings["html"]:
-            pictures = localization_pictures(outcome.localized)
-            # pictures of an earlier run beside another result would mislead
-            for name in (*(f"{name}.jpg" for name in PICTURES), "alignment.gif"):
-                (folder / name).unlink(missing_ok=True)
-            for name, picture in pictures.items():
-                write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
-            today = datetime.date.today().isoformat()
-            facts = SoftwareFacts(__version__, run.method, run.weights_id, int(run.settings["seed"]), today)
-            where = "/".join(Path(run.map_path).parts[-2:])
-            files = alignment_files(outcome.localized)
-            for name, data in files.items():
-                (folder / name).parent.mkdir(exist_ok=True)
-                write_atomically(folder / name, data)
-            moving = files.get("alignment.gif")
-            page = localization_report(outcome.localized, where, facts, tuple(pictures.values()), moving)
-            write_atomically(folder / "report.html", page)
+            _write_pages(folder, run, outcome.localized)
+        if run.settings["video"] is not None:
+            seconds, fps = run.settings["video"]
+            video = alignment_video(outcome.localized, fps, seconds)
+            if video is not None:
+                write_atomically(folder / "alignment.mp4", video)
         content = {**run.header(), "fingerprint": run.fingerprint(photo), "queries": [dict(outcome.entry)]}
         write_atomically(folder / "pose.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
 

@@ -69,8 +69,9 @@ def names_of(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class QuerySource:
-    """The map, and the photos to localise in it."""
+    """The map (read from ``path``), and the photos to localise in it."""
 
+    path: Path
     scene: SfmMap
     queries: tuple[QueryPhoto, ...]
     options: QueryOptions
@@ -94,7 +95,7 @@ class QuerySource:
         for kind, file in (("init", options.init), ("truth", options.truth)):
             if file is not None:
                 queries = _with_poses(queries, kind, file)
-        return cls(whole, tuple(queries), options)
+        return cls(scene, whole, tuple(queries), options)
 
     @staticmethod
     def _listed(whole: SfmMap, paths: Sequence[Path], options: QueryOptions) -> list[QueryPhoto]:

@@ -32,6 +32,9 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("metriloc.cli.demo", "demo", "the bundled example: two photos, the pose found and the true one"),
     "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
     "localize": Command("metriloc.cli.localize", "localize", "where in a map the camera of a photo stood"),
+    "localize-benchmark": Command(
+        "metriloc.cli.localize_benchmark", "localize_benchmark", "PixLoc on a localisation benchmark, as published"
+    ),
     "eval compare": Command("metriloc.cli.eval", "evaluate_compare", "two runs on the same pairs, number by number"),
     "eval score": Command(
         "metriloc.cli.eval", "evaluate_score", "score a Map-free submission as published, or cleanly"
@@ -112,5 +115,5 @@ def _usage(stream: TextIO, arguments: Sequence[str], wanted: bool) -> None:
         print(f"metriloc: there is no command {' '.join(arguments[:2])!r}", file=stream)
     print("usage: metriloc COMMAND ...   (metriloc COMMAND --help explains one)\n", file=stream)
     for name, command in COMMANDS.items():
-        print(f"  {name:<16} {command.help}", file=stream)
+        print(f"  {name:<18} {command.help}", file=stream)
     print("\nWhere is the camera? Metric relative pose from two photos.", file=stream)

@@ -14,7 +14,16 @@ import tyro
 from metriloc.backbones import DinoV2Config
 from metriloc.io import InputError, read_text
 from metriloc.io.download import SUMS, Progress, cache_folder, extract_members, fetch, file_sha256
-from metriloc.io.weights import PUBLISHED, TENSORS, load_state_dict_strictly, read_checkpoint, require_finite
+from metriloc.io.packaged import BUNDLED, bundled_folder
+from metriloc.io.weights import (
+    PUBLISHED,
+    TENSORS,
+    is_bundled,
+    load_state_dict_strictly,
+    read_checkpoint,
+    require_finite,
+    resolve_weights,
+)
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.checkpoint import (
     config_from_weights,
@@ -24,16 +33,26 @@ from metriloc.methods.mickey.checkpoint import (
 )
 from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.solver import SolverConfig
+from metriloc.methods.nre.checkpoint import read_official
+from metriloc.methods.pixloc.checkpoint import convert_checkpoint, is_official, read_released
 
 BACKBONE = "dinov2_vitl14_pretrain.pth"
+_INDENT = " " * 16
 
 
 def weights_list() -> int:
-    """The weights metriloc knows by name, their licences, and whether they are in the cache."""
+    """The weights metriloc knows by name, their licences, and whether they are in the package or the cache."""
     folder = cache_folder()
+    for own in BUNDLED:
+        here = (
+            f"here, part of metriloc: {bundled_folder(own.name)}"
+            if is_bundled(own.name)
+            else "not in this installation"
+        )
+        print(f"{own.name:<15} {own.description}\n{_INDENT}licence: {own.licence}\n{_INDENT}{here}")
     for entry in PUBLISHED:
         here = "here" if (folder / entry.name / TENSORS).is_file() else f"get it: metriloc weights get {entry.name}"
-        print(f"{entry.name:<10} {entry.description}\n           licence: {entry.licence}\n           {here}")
+        print(f"{entry.name:<15} {entry.description}\n{_INDENT}licence: {entry.licence}\n{_INDENT}{here}")
     print(f"\ncache: {folder}")
     return 0
 
@@ -56,6 +75,9 @@ def weights_get(
         offline: Never ask the network; use what the cache holds.
     """
     known = {entry.name: entry for entry in PUBLISHED}
+    if name in {own.name for own in BUNDLED}:
+        print(f"{name} comes with metriloc: {resolve_weights(name)}")
+        return 0
     if name not in known:
         raise InputError(f"there are no published weights {name!r}: one of {', '.join(known)}")
     entry, root = known[name], cache or cache_folder()
@@ -83,18 +105,52 @@ def weights_convert(
     backbone: Path | None = None,
     backbone_heads: int | None = None,
 ) -> int:
-    """Turn an official MicKey checkpoint into a metriloc weights folder.
+    """Turn an official checkpoint of MicKey or PixLoc (told apart by their tensors) into a metriloc weights folder.
 
     Args:
-        checkpoint: mickey.ckpt or mickey_sc.ckpt.
+        checkpoint: mickey.ckpt, mickey_sc.ckpt, or PixLoc's checkpoint_best.tar.
         out: Folder for config.json and model.safetensors.
-        config: The YAML released with it; by default config.yaml or the checkpoint's name beside it, if there.
-        backbone: The DINOv2 weights: official .pth, or transformers' file or folder; by default
+        config: Of MicKey: the YAML released with it; by default config.yaml or the checkpoint's name beside it, if there.
+        backbone: Of MicKey: the DINOv2 weights: official .pth, or transformers' file or folder; by default
             dinov2_vitl14_pretrain.pth beside the checkpoint, in the cache or where torch.hub keeps it, if there.
-        backbone_heads: Attention heads of a backbone that is none of ViT-S, B and L.
+        backbone_heads: Of MicKey: attention heads of a backbone that is none of ViT-S, B and L.
     """
+    if _is_of_pixloc(checkpoint):
+        given = {"config": config, "backbone": backbone, "backbone-heads": backbone_heads}
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"'{checkpoint}' is a checkpoint of PixLoc: --{name} is of MicKey")
+        identity = convert_checkpoint(checkpoint, out)
+        print(f"converted to {out}: PixLoc, {identity}")
+        return 0
     command = f"metriloc weights convert '{checkpoint}' --out '{out}'"
     return _convert(checkpoint, out, config or _yaml_beside(checkpoint), backbone, backbone_heads, command)
+
+
+def _is_of_pixloc(checkpoint: Path) -> bool:
+    """Raises InputError for a checkpoint of a method that takes it as it is, and for none."""
+    try:
+        content = read_released(checkpoint)
+    except InputError:
+        _refuse_nre(checkpoint)  # Lightning keeps more than tensors in its checkpoints
+        raise
+    if is_official(content):
+        return True
+    tensors = content.get("state_dict", content)
+    if isinstance(tensors, Mapping) and any(str(key).startswith("cnn.") for key in tensors):
+        _refuse_nre(checkpoint)
+    return False
+
+
+def _refuse_nre(checkpoint: Path) -> None:
+    try:
+        read_official(checkpoint)
+    except InputError:
+        return
+    use = "--method nre --features nre --weights COARSE,FINE"
+    raise InputError(
+        f"'{checkpoint}' is a checkpoint of NRE, which is used as it is: metriloc localize MAP QUERY {use}"
+    )
 
 
 def _convert(

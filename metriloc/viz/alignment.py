@@ -1,4 +1,4 @@
-"""An alignment as it went: a GIF of the points moving in the photo, and the folder of the published PixLoc viewer.
+"""An alignment as it went: a GIF or video of the points moving in the photo, and the folder of the published PixLoc viewer.
 
 Few of many steps are worth showing: the first, the last, and those between which the points moved enough to be seen.
 """
@@ -19,12 +19,14 @@ from metriloc.geometry import Camera, Pose
 from metriloc.types import View
 from metriloc.viz.localized import LocalizedQuery, reference_points, shown_points
 from metriloc.viz.marks import Drawing, project, sized_photo
-from metriloc.viz.pictures import encode_jpeg, rgb_from_image
+from metriloc.viz.pictures import Rgb, encode_jpeg, rgb_from_image
+from metriloc.viz.video import encode_video
 
 _SEEN_MOTION = 0.005
 """Median motion of the points, as a share of the photo's smaller side, that a new frame is worth (pixloc spec 16)."""
 _TRAIL = 6
 _MAX_FRAMES = 30
+_VIDEO_SIDE, _VIDEO_FRAMES, _VIDEO_SECONDS = 960, 240, 4.0
 _VIEWER_POINTS = 500
 _VIEWER_STEPS = 60
 Y_UP: Mapping[str, tuple[tuple[int, int, int], ...]] = {
@@ -56,20 +58,15 @@ def shown_steps(camera: Camera, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"]
     return kept if kept[-1] == len(poses) - 1 else [*kept, len(poses) - 1]
 
 
-def alignment_gif(
-    view: View, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"], side: int = 480, seconds: float = 4.0
-) -> bytes:
-    """A GIF of the points under each pose, with a short trail, of 30 frames at most; the last stays a second longer.
-
-    Raises ValueError without poses.
-    """
-    from PIL import Image
-
+def alignment_frames(
+    view: View, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"], side: int = 480, most: int = _MAX_FRAMES
+) -> list[Rgb]:
+    """Pictures of the points under each pose, with a short trail, of one size. Raises ValueError without poses."""
     if not poses:
         raise ValueError("an alignment of no step cannot be shown")
     photo, scale = sized_photo(view, side, dim=0.7)
     steps = shown_steps(view.camera, poses, xyz)
-    chosen = np.linspace(0, len(steps) - 1, min(_MAX_FRAMES, len(steps))).round().astype(int)
+    chosen = np.linspace(0, len(steps) - 1, min(most, len(steps))).round().astype(int)
     places = [(project(view.camera, poses[steps[k]], xyz) + 0.5) * scale - 0.5 for k in chosen.tolist()]
     frames = []
     for number, uv in enumerate(places):
@@ -79,7 +76,17 @@ def alignment_gif(
                     drawing.line(a, b, (255, 225, 60, 160))
             for place in uv:
                 drawing.mark(place, "dot", (255, 60, 60), 5.0)
-        frames.append(Image.fromarray(drawing.picture))
+        frames.append(drawing.picture)
+    return frames
+
+
+def alignment_gif(
+    view: View, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"], side: int = 480, seconds: float = 4.0
+) -> bytes:
+    """A GIF of ``alignment_frames``, 30 at most; the last stays a second longer. Raises ValueError without poses."""
+    from PIL import Image
+
+    frames = [Image.fromarray(frame) for frame in alignment_frames(view, poses, xyz, side)]
     each = max(20, round(1000 * seconds / len(frames)))
     file = io.BytesIO()
     durations = [each] * (len(frames) - 1) + [each + 1000]
@@ -87,12 +94,30 @@ def alignment_gif(
     return file.getvalue()
 
 
-def alignment_files(entry: LocalizedQuery) -> dict[str, bytes]:
-    """File name -> content: ``alignment.gif`` and the viewer's folder; nothing where no poses of steps are known, or no
-    reference can be read."""
+def alignment_video(entry: LocalizedQuery, fps: float | None = None, seconds: float | None = None) -> bytes | None:
+    """An MP4 file of the alignment, every step that shows, 4 seconds without a rate; None where there is nothing to show.
+
+    Raises InputError without ffmpeg and when it fails.
+    """
+    poses, xyz = _steps_of(entry), shown_points(entry)
+    if len(poses) < 2 or len(xyz) == 0:
+        return None
+    frames = alignment_frames(entry.query, poses, xyz, _VIDEO_SIDE, _VIDEO_FRAMES)
+    if fps is None and seconds is None:
+        seconds = _VIDEO_SECONDS
+    return encode_video(frames, fps=fps, seconds=seconds)
+
+
+def _steps_of(entry: LocalizedQuery) -> list[Pose]:
+    """Where the alignment began and where each step led; fewer than two where no steps are known."""
     start = [stage.cam_from_world for stage in entry.details.stages[:1]]
-    poses = [*start, *(pose for course in entry.courses for pose in course.poses)]
-    xyz = shown_points(entry)
+    return [*start, *(pose for course in entry.courses for pose in course.poses)]
+
+
+def alignment_files(entry: LocalizedQuery, up: str = "none") -> dict[str, bytes]:
+    """File name -> content: ``alignment.gif`` and the viewer's folder; nothing where no poses of steps are known, or no
+    reference can be read. up: a key of ``Y_UP``."""
+    poses, xyz = _steps_of(entry), shown_points(entry)
     if len(poses) < 2 or len(xyz) == 0:
         return {}
     files = {"alignment.gif": alignment_gif(entry.query, poses, xyz)}
@@ -103,7 +128,7 @@ def alignment_files(entry: LocalizedQuery) -> dict[str, bytes]:
         steps = shown_steps(entry.query.camera, poses, points)
         few = np.linspace(0, len(steps) - 1, min(_VIEWER_STEPS, len(steps))).round().astype(int)
         shown = [poses[steps[k]] for k in few.tolist()]
-        dump = viewer_dump(entry.query, shown, seen.views, points, seen.colours[chosen])
+        dump = viewer_dump(entry.query, shown, seen.views, points, seen.colours[chosen], up)
         files |= {f"viewer/{name}": content for name, content in dump.items()}
     return files
 

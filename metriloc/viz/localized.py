@@ -14,6 +14,7 @@ from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view
 from metriloc.methods.nre.model import StageMaps
+from metriloc.methods.pixloc.tracker import Tracker
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, View
 from metriloc.viz.curves import Course
 from metriloc.viz.features import DenseFeatures
@@ -31,7 +32,7 @@ class LocalizedQuery:
 
     estimate: ``cam_from_world`` of batch shape (). maps: of NRE's stages, the last the fine one where there is one.
     courses: how the stages converged. truth: the true pose, if known. features: of the query and its first reference
-    (PixLoc). notes: what is to be known of the references, one sentence each.
+    (PixLoc). track: every iteration of it (PixLoc). notes: what is to be known of the references, one sentence each.
     """
 
     query: View
@@ -41,6 +42,7 @@ class LocalizedQuery:
     courses: tuple[Course, ...] = ()
     truth: Pose | None = None
     features: DenseFeatures | None = None
+    track: Tracker | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.geometry import Pose
 from metriloc.viz.localized import LocalizedQuery, reference_points
 from metriloc.viz.scene import Scene, frustum_of
 from metriloc.viz.words import has_pose
@@ -19,20 +20,22 @@ _WAY, _WAY_DOTS = (29, 160, 78), 120
 
 def map_scene(entry: LocalizedQuery) -> Scene | None:
     """References, query and truth, and the points the references see, in the frame of the first reference camera; None
-    where there is no pose or no reference can be read."""
-    if not has_pose(entry.estimate):
+    where there is no pose (nor any step of an alignment that failed), or no reference can be read."""
+    end = _end(entry)
+    if end is None:
         return None
     seen = reference_points(entry)
     poses = [view.cam_from_world.to("cpu", torch.float64) for view in seen.views if view.cam_from_world is not None]
     if not poses:
         return None
     base_from_world, world_from_base = poses[0], poses[0].inverse()
-    query = entry.estimate.pose.to("cpu", torch.float64) @ world_from_base
+    query = end @ world_from_base
     frusta = [
         frustum_of("reference", Path(view.name).stem, pose @ world_from_base, view)
         for view, pose in zip(seen.views, poses, strict=True)
     ]
-    frusta.insert(1, frustum_of("query", "query", query, entry.query))
+    name = "query" if has_pose(entry.estimate) else "last step, no pose"
+    frusta.insert(1, frustum_of("query", name, query, entry.query))
     # outlines alone: where the search began (PixLoc's does at a reference), and where it should have ended
     start = entry.details.stages[0] if entry.details.stages else None
     if start is not None and start.name in ("init", "start") and bool(start.cam_from_world.is_finite()):
@@ -48,6 +51,14 @@ def map_scene(entry: LocalizedQuery) -> Scene | None:
     points = np.concatenate([points, way])
     colours = np.concatenate([seen.colours[chosen], np.broadcast_to(np.array(_WAY, np.uint8), way.shape)])
     return Scene(tuple(frusta), points, colours, float(query.center().norm()), True)
+
+
+def _end(entry: LocalizedQuery) -> Pose | None:
+    """The pose, else where an alignment came to before it failed."""
+    if has_pose(entry.estimate):
+        return entry.estimate.pose.to("cpu", torch.float64)
+    steps = [pose for course in entry.courses for pose in course.poses if bool(pose.is_finite())]
+    return steps[-1].to("cpu", torch.float64) if steps else None
 
 
 def _way(entry: LocalizedQuery) -> Float[Tensor, "n 3"]:

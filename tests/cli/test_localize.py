@@ -178,7 +178,6 @@ def test_no_pose_is_told_and_has_its_own_exit_code(
         ([], "no query photo given"),
         (["q", "--method", "magic"], "no localiser 'magic'"),
         (["q", "--device", "abacus"], "no device 'abacus'"),
-        (["q", "--method", "pixloc"], "pixloc needs --weights"),
         (["q", "--references", "lost.jpg"], "no image 'lost.jpg'"),
         (["q", "--references", "reference.jpg", "--pairs", "p.txt"], "contradict"),
         (["q", "--pairs", "/nowhere/p.txt"], "/nowhere/p.txt"),

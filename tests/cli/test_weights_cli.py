@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import metriloc.cli.weights as command
+from metriloc.backbones.vgg import VGGConfig
 from metriloc.cli.main import main
 from metriloc.methods.mickey import MicKey
+from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
+from metriloc.methods.pixloc import NetworkConfig, PixLoc, PixLocNetwork, UNetConfig
 
 YAML = """\
 MODEL: MicKey
@@ -253,3 +258,65 @@ def test_published_entries_are_complete() -> None:
     for entry in command.PUBLISHED:
         assert all(dataclasses.astuple(entry)[:3]) and entry.convert in entry.members
         assert all(url.startswith("https://") for url, _, _ in entry.files)
+
+
+# -- PixLoc -----------------------------------------------------------------------------------------------------------
+@pytest.fixture()
+def pixloc_release(tmp_path: Path) -> dict[str, Any]:
+    """As released: tensors, configuration and metrics, with NumPy numbers among them; narrow layers."""
+    torch.manual_seed(0)
+    extractor = UNetConfig(VGGConfig((2, 2, 4, 4, 4), (4, 4, 6, 6, 8)), (6, 6, 6, 4), channels=(4, 8, 8))
+    conf = {"model": {"optimizer": {"pad": 3, "damping": {"type": "constant", "log_range": [-5, 4]}, "verbose": True}}}
+    return {
+        "model": PixLocNetwork(NetworkConfig(extractor)).state_dict(),
+        "conf": conf,
+        "epoch": 3,
+        "eval": {"loss/total": np.float64(1.25)},
+    }
+
+
+def test_pixloc_is_told_by_its_tensors(
+    pixloc_release: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "checkpoint_best.tar", tmp_path / "ours"
+    torch.save(pixloc_release, file)
+    assert run("convert", file, "--out", out) == 0
+    shown = capsys.readouterr().out
+    model = PixLoc.from_pretrained(out)
+    assert f"converted to {out}: PixLoc, {model.weights_id}" in shown
+    assert (model.align.cost.pad, model.align.num_iters) == (3, 100)
+    # the tensors alone, and as DistributedDataParallel calls them
+    tensors = {f"module.{key}": value for key, value in pixloc_release["model"].items()}
+    torch.save(tensors, file)
+    assert run("convert", file, "--out", tmp_path / "alone") == 0
+    assert PixLoc.from_pretrained(tmp_path / "alone").weights_id == model.weights_id
+    save_file({key.removeprefix("module."): value for key, value in tensors.items()}, tmp_path / "c.safetensors")
+    assert run("convert", tmp_path / "c.safetensors", "--out", tmp_path / "safe") == 0
+
+
+def test_wrong_pixloc_checkpoints_are_one_sentence(
+    pixloc_release: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out, state = tmp_path / "c.tar", tmp_path / "ours", dict(pixloc_release["model"])
+    key = "extractor.adaptation.1.0.bias"
+    nan = {**state, key: state[key] * torch.nan}
+    for content, options, words in (
+        (state, ["--backbone", file], "is a checkpoint of PixLoc: --backbone is of MicKey"),
+        ({k: v for k, v in state.items() if k != key}, [], key),
+        ({**state, "extractor.extra": state[key]}, [], "'extractor.extra'"),
+        (nan, [], f"NaN or infinite values in '{key}'"),
+        ({**state, "extractor.encoder.0.0.weight": 3}, [], "is a int, not a tensor"),
+    ):
+        torch.save({"model": content}, file)
+        assert run("convert", file, "--out", out, *options) == 2, words
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1 and words in message and str(file) in message
+    assert not out.exists()
+
+
+def test_nre_needs_no_converting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "fine.ckpt"
+    torch.save({"state_dict": NRENetwork(NRENetworkConfig("fine")).state_dict(), "epoch": 1}, file)
+    assert run("convert", file, "--out", tmp_path / "ours") == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "is a checkpoint of NRE, which is used as it is" in message

@@ -250,6 +250,13 @@ def test_scene_in_3d(world: tuple[StageMaps, StageMaps, torch.Tensor], tmp_path:
     steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
     assert steps.max() < 1.01 * steps[0] > 0
     json.dumps(way.to_json([None] * 2), allow_nan=False)
+    # an alignment that failed is shown to where it came; a failure without steps has nothing to show
+    failed = PoseEstimate.failure("diverged", entry.details)
+    lost = map_scene(LocalizedQuery(entry.query, failed, scene, courses=(course,)))
+    assert lost is not None and (lost.points == way.points).all()
+    assert [f.label for f in lost.frusta][1] == "last step, no pose"
+    np.testing.assert_allclose(lost.frusta[1].center, centers[-1] + [0, 0, 1], atol=1e-12)
+    assert map_scene(LocalizedQuery(entry.query, failed, scene)) is None
 
 
 def test_pose_errors() -> None:

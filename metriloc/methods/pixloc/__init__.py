@@ -23,6 +23,7 @@ from metriloc.methods.pixloc.other_networks import GaussianPyramid, S2DNet
 from metriloc.methods.pixloc.reference import ReferenceStore
 from metriloc.methods.pixloc.selection import Hints, MapMatches
 from metriloc.methods.pixloc.settings import LocalizeConfig, Settings, save_pretrained
+from metriloc.methods.pixloc.tracker import TrackedStep, Tracker
 from metriloc.methods.pixloc.two_view import TwoViewBatch, TwoViewConfig, TwoViewRefiner
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "PixLoc",
     "ReferenceStore",
     "Settings",
+    "TrackedStep",
+    "Tracker",
     "save_pretrained",
     # features
     "Extraction",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metriloc.backbones.vgg import vgg_config_from_weights
 from metriloc.io.files import InputError
-from metriloc.io.weights import load_state_dict_strictly, read_checkpoint
+from metriloc.io.weights import load_state_dict_strictly, read_checkpoint, require_finite
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.cost import CostConfig, RobustCost
 from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork, UNetConfig
@@ -34,15 +34,16 @@ _NUMPY_2 = "numpy._core.multiarray.scalar"
 def convert_checkpoint(path: str | Path, folder: str | Path) -> str:
     """A released (or trained with the published code) checkpoint -> a weights folder; returns the weights id.
 
-    Raises InputError for a file that is no PixLoc checkpoint, naming the first tensor that does not fit.
+    Raises InputError for a file that is no PixLoc checkpoint, naming the first tensor that does not fit or holds NaN.
     """
     content = read_released(path)
     try:
-        network, settings = from_official(content)
+        network, settings = from_official(content, f"'{path}'")
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"'{path}': {error}") from error
+    require_finite(network.state_dict(), f"'{path}'")
     return save_pretrained(network, folder, settings)
 
 
@@ -60,11 +61,19 @@ def read_released(path: str | Path) -> dict[str, Any]:
         return read_checkpoint(path)
 
 
-def from_official(content: Mapping[str, Any]) -> tuple[PixLocNetwork, Settings]:
+def is_official(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's content has a U-Net of PixLoc in it (of MicKey's, ``extractor.`` holds no encoder)."""
+    tensors = content.get("model", content)
+    return isinstance(tensors, Mapping) and any(
+        str(key).removeprefix("module.").startswith("extractor.encoder.") for key in tensors
+    )
+
+
+def from_official(content: Mapping[str, Any], source: str = "the PixLoc checkpoint") -> tuple[PixLocNetwork, Settings]:
     """Network and settings of a checkpoint's content: ``{"model": ..., "conf": ...}``, or the tensors alone.
 
-    The encoder is inferred from the tensors. Raises ValueError naming the first tensor that is missing, unexpected or of
-    another shape, and for a configuration that this library cannot follow.
+    The encoder is inferred from the tensors. source: how errors call it. Raises ValueError naming the first tensor that is
+    missing, unexpected or of another shape, and for a configuration that this library cannot follow.
     """
     tensors = content.get("model", content)
     if isinstance(tensors, Mapping):
@@ -79,7 +88,7 @@ def from_official(content: Mapping[str, Any]) -> tuple[PixLocNetwork, Settings]:
     with torch.device("meta"):
         network = PixLocNetwork(settings.network)
     floats = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    load_state_dict_strictly(network, floats, "the PixLoc checkpoint")
+    load_state_dict_strictly(network, floats, source)
     return network.eval(), settings
 
 

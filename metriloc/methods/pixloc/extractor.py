@@ -6,6 +6,7 @@ its place. Every level says by which factors of the full photo it is smaller, so
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,6 +108,12 @@ class NetworkExtractor:
         """Move the network; returns self."""
         self._extractor.to(device)
         return self
+
+    def resized(self, resize: ResizeConfig) -> NetworkExtractor:
+        """The same network on photos brought to another size."""
+        other = copy(self)
+        other.resize = resize
+        return other
 
     def damping(self, level: int) -> Float[Tensor, " 6"] | None:
         """Learned damping factors of a level (0 is the finest), or None."""

@@ -35,6 +35,7 @@ Log = Callable[[str, Iteration], None]
 
 _FLAT = 1e-8  # squared change of unit-length features a cell, below which a map is flat
 _WORSE = 1e-3  # relative increase of the cost that counts as one
+_NOISE = 1e-5  # cost of unit-length features that sampling may add; it must not fail a start that was right already
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +229,7 @@ class Localization:
             "moved": float((pose.center() - init.center()).norm()),
             "turned": float(moved.angle()),
         }
-        if self.config.check and enough and after > before * (1 + _WORSE):
+        if self.config.check and enough and after > before * (1 + _WORSE) + _NOISE:
             self.messages.append(f"the result costs more than the start: {after:.4g} against {before:.4g}")
             return self._failure("diverged", init)
         confidence = torch.tensor(self.stages[-1].support)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +23,9 @@ from metriloc.methods.pixloc.reference import ReferenceStore
 from metriloc.methods.pixloc.selection import Hints
 from metriloc.methods.pixloc.settings import METHOD, LocalizeConfig, read_settings
 from metriloc.types import PoseEstimate, SfmMap, View
+
+DEFAULT_WEIGHTS = "pixloc-small"
+"""Bundled with metriloc."""
 
 
 class PixLoc:
@@ -53,7 +57,7 @@ class PixLoc:
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        source: str | Path = DEFAULT_WEIGHTS,
         *,
         align: AlignConfig | None = None,
         config: LocalizeConfig | None = None,
@@ -62,7 +66,7 @@ class PixLoc:
         device: torch.device | str = "cpu",
         offline: bool | None = None,
     ) -> PixLoc:
-        """Load weights from a folder, a file, or a hub name; settings that are not given are those stored with them.
+        """Load the bundled weights, or a folder, a file, a hub name; settings that are not given are those stored with them.
 
         Raises InputError for weights that are missing, damaged or of something else.
         """
@@ -78,6 +82,28 @@ class PixLoc:
             config or stored.config,
             cache=cache,
             weights_id=weights.weights_id,
+        )
+
+    def adjusted(
+        self,
+        *,
+        config: LocalizeConfig | None = None,
+        align: AlignConfig | None = None,
+        resize: ResizeConfig | None = None,
+    ) -> PixLoc:
+        """The same network with other settings; those that are not given stay. Raises ValueError for levels that the
+        network does not have, and for a size when the features are not a network's."""
+        extractor = self.extractor
+        if resize is not None:
+            if not isinstance(extractor, NetworkExtractor):
+                raise ValueError(f"photos for {extractor.identity!r} cannot be brought to another size")
+            extractor = extractor.resized(replace(extractor.resize, size=resize.size))
+        return PixLoc(
+            extractor,
+            align or self.align,
+            config or self.config,
+            cache=self.store.folder,
+            weights_id=self.weights_id,
         )
 
     def localize(

@@ -58,8 +58,10 @@ class LocalizeConfig:
             raise ValueError(
                 f"LocalizeConfig needs at least one reference and point, got {self.num_references} and {self.min_points}"
             )
-        if self.levels is not None and (not self.levels or list(self.levels) != sorted(set(self.levels))):
-            raise ValueError(f"LocalizeConfig.levels must increase, got {self.levels}")
+        if self.levels is not None and (
+            not self.levels or min(self.levels) < 0 or list(self.levels) != sorted(set(self.levels))
+        ):
+            raise ValueError(f"LocalizeConfig.levels must increase from 0 on, got {self.levels}")
 
 
 @dataclass(frozen=True)

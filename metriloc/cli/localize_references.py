@@ -1,0 +1,115 @@
+"""Photos of the map that a query of ``metriloc localize`` is compared with, and what else is known of it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metriloc.cli.localize_hloc import GlobalDescriptors, HlocLog
+from metriloc.cli.localize_queries import QueryPhoto, QuerySource
+from metriloc.cli.localize_settings import ReferenceOptions
+from metriloc.geometry import Pose
+from metriloc.io import InputError, read_text
+from metriloc.io.hloc import LoggedQuery
+from metriloc.io.retrieval import parse_pairs
+from metriloc.mapping import MapRetrieval
+from metriloc.methods.pixloc import Hints
+from metriloc.methods.pixloc.hloc_hints import hints_of, logged_references
+from metriloc.types import SfmMap, View
+
+FEW_KEYPOINTS = 20
+"""Photos of one place share more, of other places mostly fewer (of 512; measured on four places)."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundReferences:
+    """Names, the best first; messages: what is to be known of them; hints: for PixLoc; logged_pose: hloc's."""
+
+    names: tuple[str, ...]
+    messages: tuple[str, ...] = ()
+    hints: Hints | None = None
+    logged_pose: Pose | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceFinder:
+    """Photos of the map for each query: given, from a list, from a log, by global descriptors, or looked for.
+
+    count: of a list, or to look for. whole_lists: hand lists over as they are (PixLoc ranks and cuts them itself).
+    """
+
+    options: ReferenceOptions
+    count: int
+    whole_lists: bool = False
+    pairs: dict[str, tuple[str, ...]] | None = None
+    log: HlocLog | None = None
+    descriptors: GlobalDescriptors | None = None
+    retrieval: MapRetrieval | None = None
+
+    @classmethod
+    def open(
+        cls, options: ReferenceOptions, source: QuerySource, cache: Path, count: int, *, whole_lists: bool = False
+    ) -> ReferenceFinder:
+        """Raises InputError for files that cannot be used."""
+        pairs = log = descriptors = retrieval = None
+        if options.pairs is not None:
+            pairs = parse_pairs(read_text(options.pairs), str(options.pairs))
+        if options.hloc_logs is not None:
+            log = HlocLog.open(options.hloc_logs, source.path, source.scene)
+        if options.global_descriptors is not None:
+            descriptors = GlobalDescriptors.open(options.global_descriptors, source.scene, source.queries)
+        if options.references is None and pairs is None and log is None and descriptors is None:
+            retrieval = MapRetrieval.from_pretrained(cache=cache / "retrieval")
+        return cls(options, count, whole_lists, pairs, log, descriptors, retrieval)
+
+    def find(self, photo: QueryPhoto, view: View, scene: SfmMap) -> FoundReferences:
+        """References of one query. Raises InputError for a query that a list, log or file does not have."""
+        logged = None if self.log is None else self.log.query(photo)
+        ids = None if self.log is None else self.log.ids_in(scene)
+        names, messages = self._names(photo, view, scene, logged)
+        alike = None if self.descriptors is None else self.descriptors.likeness(photo, names)
+        pose = None if logged is None else logged.pose
+        return FoundReferences(names, messages, hints_of(logged, ids, alike), pose)
+
+    def _names(
+        self, photo: QueryPhoto, view: View, scene: SfmMap, logged: LoggedQuery | None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if self.options.references is not None:
+            return tuple(name for name in self.options.references if name in scene.names), ()
+        if self.pairs is not None:
+            listed = next((self.pairs[name] for name in photo.names if name in self.pairs), None)
+            if listed is None:
+                raise InputError(f"'{self.options.pairs}' lists no reference for {photo.name!r}")
+            # retrieval may name images that the reconstruction left out
+            known = set(scene.names)
+            return self._cut(tuple(name for name in listed if name in known)), ()
+        if logged is not None and self.log is not None:
+            found = tuple(logged_references(logged, self.log.ids_in(scene), scene.names))
+            other = f"none of the {len(logged.references)} references of hloc's log is in the map"
+            return self._cut(found), () if found or not logged.references else (other,)
+        if self.descriptors is not None:
+            return self.descriptors.rank(photo, scene, self.count), ()
+        return self._looked_for(view, scene)
+
+    def _cut(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return names if self.whole_lists else names[: self.count]
+
+    def _looked_for(self, view: View, scene: SfmMap) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if self.retrieval is None or (len(scene) == 1 and scene.folder is not None):
+            return scene.names, ()
+        with _bar("photos of the map") as progress:
+            ranking = self.retrieval.rank(view, scene, self.count, progress=progress)
+        best = ranking.matches[0] if ranking.matches else 0
+        doubt = f"no photo of the map shares many keypoints with it (at most {best}): it may show another place"
+        return ranking.names, ranking.messages + ((doubt,) if best < FEW_KEYPOINTS else ())
+
+
+def _bar(what: str) -> Any:
+    if not sys.stderr.isatty():
+        return nullcontext(None)
+    from metriloc.cli.progress import progress_bar
+
+    return progress_bar(what)

@@ -1,0 +1,208 @@
+"""Options of ``metriloc localize``: which photos of the map, how the pose is found, PixLoc's choices, what is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from metriloc.evaluation.submission import Naming
+from metriloc.io import InputError
+from metriloc.io.download import cache_folder
+from metriloc.localize import REFERENCES, LocalizerChoice, check_references
+from metriloc.methods.pixloc import LocalizeConfig, PixLoc, ResizeConfig
+from metriloc.types import AbsolutePoseMethod, SfmMap
+from metriloc.viz.video import find_ffmpeg
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Which photos of the map a query is compared with; by default those that share the most with it."""
+
+    pairs: Path | None = None
+    """List of lines 'query reference', the best first (hloc's)."""
+    references: tuple[str, ...] | None = None
+    """Names of photos of the map, the best first, for every query."""
+    hloc_logs: Path | None = None
+    """hloc's log of a localisation (*_logs.pkl): its references where no list is given, and its matches (pixloc)."""
+    from_poses: bool = False
+    """Start from the poses of --hloc-logs; pixloc then uses their inliers: --points, --rank-by-inliers, one scale."""
+    global_descriptors: tuple[Path, ...] | None = None
+    """hloc's HDF5 files of global descriptors, of the map's photos and the queries: the most alike photos where neither
+    a list nor a log is given, and the weights of --approximate-pose."""
+    num_references: int | None = None
+    """How many are used of a list, or looked for; by default 3, and of pixloc what is stored with its weights."""
+
+    def check(self, scene: SfmMap) -> None:
+        """Raises InputError for options that contradict and names that the map does not have."""
+        if self.pairs is not None and self.references is not None:
+            raise InputError(f"--pairs {self.pairs} and --references contradict: give one")
+        if self.num_references is not None and self.num_references < 1:
+            raise InputError(f"--num-references must be positive, got {self.num_references}")
+        if self.from_poses and self.hloc_logs is None:
+            raise InputError("--from-poses starts from the poses of a log: give --hloc-logs FILE")
+        if self.references is not None:
+            check_references(scene, self.references)
+
+
+@dataclass(frozen=True)
+class LocalizerSettings:
+    """How the pose is found."""
+
+    method: str = "nre"
+    """nre, nre-xfeat, nre-xfeat+aliked, nre-xfeat+disk, pixloc, or matching and PnP: xfeat-pnp, aliked-pnp, disk-pnp."""
+    features: str | None = None
+    """Of nre: coarse features, and fine ones after the plus; xfeat+aliked by default, nre for the published networks."""
+    weights: str | None = None
+    """Of pixloc: folder, file or hub name, pixloc-small by default. Of others: files for their features, with a comma
+    between two."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1, ..."""
+    cache: Path | None = None
+    """Folder for what is kept of the map's photos from run to run; by default where metriloc keeps weights."""
+    seed: int = 0
+    """Same seed, same answer."""
+
+    def choice(self) -> LocalizerChoice:
+        """The localiser with these settings; the seed is not of it."""
+        cache = str(self.cache_folder / "pixloc")
+        return LocalizerChoice(self.method, self.weights, self.device, self.features, cache)
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where things are kept."""
+        return cache_folder() if self.cache is None else self.cache
+
+
+@dataclass(frozen=True)
+class PixLocOptions:
+    """Of --method pixloc alone; what is not given is as stored with the weights."""
+
+    image_scales: tuple[int, ...] | None = None
+    """Photos are reduced by these, one after the other, such as 4 1."""
+    levels: tuple[int, ...] | None = None
+    """Of the feature pyramid, 0 is the finest, such as 0 1."""
+    feature_side: int | None = None
+    """Longest side that photos are reduced to before features are made."""
+    iterations: int | None = None
+    """At most, a level."""
+    points: Literal["all", "matched", "inliers"] | None = None
+    """Points of the map: all that the references observe, or those matched by --hloc-logs, or its inliers."""
+    min_track: int | None = None
+    """Photos of the map that must observe a point."""
+    min_points: int | None = None
+    """Fewer points fail."""
+    average: bool | None = None
+    """One residual a point (features of its observations averaged) in place of one an observation."""
+    covisible_only: bool | None = None
+    """Of the references, use the largest group that shares points."""
+    approximate_pose: bool | None = None
+    """Start from an average of the references' poses, weighted by --global-descriptors."""
+    rank_by_inliers: bool | None = None
+    """Order references by their inliers in --hloc-logs."""
+    min_reference_inliers: int | None = None
+    """References with so many inliers or fewer are dropped from that order."""
+    min_inliers: int | None = None
+    """A start --from-poses with fewer fails."""
+    half_references: bool | None = None
+    """Keep features of the map in float16, in half the space."""
+    check: bool | None = None
+    """Fail when the result costs more than the start."""
+
+    def given(self) -> dict[str, object]:
+        """Name and value of what was given."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def configure(self, method: AbsolutePoseMethod, where: ReferenceOptions) -> AbsolutePoseMethod:
+        """The method with these choices. Raises InputError for choices that are not the method's, and impossible ones."""
+        given = self.given()
+        if not isinstance(method, PixLoc):
+            if given:
+                name = next(iter(given)).replace("_", "-")
+                raise InputError(f"--{name} is an option of pixloc; {method.name} has none of that name")
+            return method
+        changes: dict[str, object] = {}
+        if where.from_poses:
+            changes = {"points": "inliers", "rank_by_inliers": True, "image_scales": (1,)}
+        if where.num_references is not None:
+            changes["num_references"] = where.num_references
+        elif where.references is not None:
+            changes["num_references"] = max(method.config.num_references, len(where.references))
+        own = {f.name for f in dataclasses.fields(LocalizeConfig)}
+        changes |= {name: value for name, value in given.items() if name in own}
+        try:
+            config = replace(method.config, **changes)  # type: ignore[arg-type]
+            align = method.align if self.iterations is None else replace(method.align, num_iters=self.iterations)
+            resize = None if self.feature_side is None else ResizeConfig(self.feature_side)
+            method = method.adjusted(config=config, align=align, resize=resize)
+        except ValueError as error:
+            raise InputError(f"an option of pixloc cannot be used: {error}") from error
+        _check_matches(method.config, where)
+        return method
+
+
+def _check_matches(config: LocalizeConfig, where: ReferenceOptions) -> None:
+    if where.hloc_logs is not None:
+        return
+    if config.points != "all":
+        raise InputError(f"--points {config.points} needs matches of the query: give --hloc-logs FILE")
+    if config.rank_by_inliers:
+        raise InputError("--rank-by-inliers needs matches of the query: give --hloc-logs FILE")
+
+
+def count_of_references(method: AbsolutePoseMethod, where: ReferenceOptions) -> int:
+    """How many references the method takes."""
+    if isinstance(method, PixLoc):
+        return method.config.num_references
+    return REFERENCES if where.num_references is None else where.num_references
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written."""
+
+    out: Path | None = None
+    """Folder for poses.json, poses.txt (visuallocalization.net), TUM lines, pictures and HTML reports."""
+    names: Naming = "file"
+    """How poses.txt calls a query: file, or folder/file (RobotCar, 7-Scenes, Cambridge)."""
+    html: bool = True
+    """Draw pictures and write report.html; of pixloc also alignment.gif, alignment.json (every
+    iteration) and viewer/ (for the published viewer)."""
+    viewer_up: Literal["none", "cmu", "7scenes"] = "none"
+    """Turn of the world that makes up point up in viewer/."""
+    video: bool = False
+    """Of pixloc: write alignment.mp4 (H.264, by ffmpeg)."""
+    video_seconds: float | None = None
+    """How long the video lasts; 4 by default."""
+    video_fps: float | None = None
+    """Frames a second of the video, in place of --video-seconds."""
+    resume: bool = False
+    """Keep the queries that an earlier run with the same photos, map and settings left in --out."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+    def check(self, method: str) -> None:
+        """Raises InputError for options that contradict, and for a video that cannot be made."""
+        if self.resume and self.out is None:
+            raise InputError("--resume goes on with an earlier run: give its --out")
+        if not self.video:
+            if self.video_seconds is not None or self.video_fps is not None:
+                raise InputError("--video-seconds and --video-fps are about a video: give --video too")
+            return
+        if method != "pixloc":
+            raise InputError(f"--video shows the alignment of pixloc; {method} has none")
+        if self.out is None:
+            raise InputError("--video is written to --out: give a folder")
+        if self.video_seconds is not None and self.video_fps is not None:
+            raise InputError("--video-seconds and --video-fps contradict: give one")
+        for name, value in (("seconds", self.video_seconds), ("fps", self.video_fps)):
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"--video-{name} must be positive, got {value}")
+        find_ffmpeg()
+
+    def drawn(self) -> dict[str, object]:
+        """What decides on the files of a query."""
+        video = (self.video_seconds, self.video_fps) if self.video else None
+        return {"html": self.html, "viewer_up": self.viewer_up, "video": video}
