@@ -148,6 +148,11 @@ class LocalizationDetails:
     statistics: Mapping[str, float] = field(default_factory=dict)
 
 
+Verdict = Literal["reliable", "doubtful", "failed", "uncalibrated"]
+RELIABLE, FAILED = 0.8, 0.2
+"""Calibrated confidences from which, and below which, an estimate is called so."""
+
+
 @dataclass(frozen=True, eq=False)
 class PoseEstimate:
     """What every method returns, also on failure.
@@ -155,7 +160,7 @@ class PoseEstimate:
     pose: ``query_from_reference`` for relative methods, ``cam_from_world`` for absolute ones; NaN where it failed.
     success: whether ``pose`` may be used. confidence: 0..1, 0 on failure. reasons: one entry an element (batch axes
     flattened), None on success. details (relative methods) and localization (absolute ones): one entry an element, or
-    empty.
+    empty. probability_of: what the confidence is the probability of, "" when no calibration makes it one.
     """
 
     pose: Pose
@@ -164,6 +169,7 @@ class PoseEstimate:
     reasons: tuple[FailureReason | None, ...]
     details: tuple[PairDetails, ...] = ()
     localization: tuple[LocalizationDetails, ...] = ()
+    probability_of: str = ""
 
     def __post_init__(self) -> None:
         if not (self.pose.shape == self.success.shape == self.confidence.shape):
@@ -173,6 +179,19 @@ class PoseEstimate:
             )
         if len(self.reasons) != self.success.numel():
             raise ValueError(f"PoseEstimate: {len(self.reasons)} reasons for {self.success.numel()} poses")
+
+    @property
+    def verdict(self) -> Verdict:
+        """How far to trust a single estimate (batch shape ()): no pose has failed, and a confidence that is no
+        probability says nothing. Raises ValueError for a batch."""
+        if self.success.ndim:
+            raise ValueError(f"a verdict is of a single estimate, got batch shape {tuple(self.success.shape)}")
+        if not bool(self.success):
+            return "failed"
+        if not self.probability_of:
+            return "uncalibrated"
+        confidence = float(self.confidence)
+        return "reliable" if confidence >= RELIABLE else "failed" if confidence < FAILED else "doubtful"
 
     @classmethod
     def failure(cls, reason: FailureReason, details: PairDetails | LocalizationDetails | None = None) -> PoseEstimate:
@@ -194,6 +213,7 @@ class PoseEstimate:
             tuple(r for e in estimates for r in e.reasons),
             tuple(d for e in estimates for d in e.details),
             tuple(d for e in estimates for d in e.localization),
+            estimates[0].probability_of if len({e.probability_of for e in estimates}) == 1 else "",
         )
 
 
@@ -206,8 +226,8 @@ class PhotoFeatures(Protocol):
         ...
 
     @property
-    def stride(self) -> int:
-        """Pixels a cell of the maps is wide and high, from the top left corner of the photo."""
+    def cell(self) -> tuple[float, float]:
+        """Pixels of the photo that a cell of the maps is wide and high; the first cell is at the top left corner."""
         ...
 
     def score_map(self) -> Float[Tensor, "h w"]:

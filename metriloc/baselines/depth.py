@@ -42,20 +42,23 @@ def depth_of_method(method: RelativePoseMethod) -> DepthSource:
     def source(view: View) -> Tensor | None:
         features = method.extract(view)
         cells = features.depth_map()
-        return None if cells is None else depth_from_cells(cells, features.stride, view.size)
+        return None if cells is None else depth_from_cells(cells, features.cell, view.size)
 
     return source
 
 
-def depth_from_cells(cells: Float[Tensor, "h w"], stride: int, size: tuple[int, int]) -> Float[Tensor, "H W"]:
-    """A depth map of the photo from cells of ``stride`` pixels that start at its corner, bilinear between their centres.
+def depth_from_cells(
+    cells: Float[Tensor, "h w"], cell: tuple[float, float], size: tuple[int, int]
+) -> Float[Tensor, "H W"]:
+    """A depth map of the photo from cells of ``cell`` = (width, height) pixels that start at its corner, bilinear between
+    their centres.
 
     Cells may end before the photo does (MicKey leaves out what is no whole cell); the last ones are repeated there.
     size: (w, h) of the photo.
     """
     h, w = cells.shape
-    x = (torch.arange(size[0], dtype=torch.float32, device=cells.device) + 0.5) / stride - 0.5
-    y = (torch.arange(size[1], dtype=torch.float32, device=cells.device) + 0.5) / stride - 0.5
+    x = (torch.arange(size[0], dtype=torch.float32, device=cells.device) + 0.5) / cell[0] - 0.5
+    y = (torch.arange(size[1], dtype=torch.float32, device=cells.device) + 0.5) / cell[1] - 0.5
     # cell -> -1..1 with cell centres at integers
     grid_x, grid_y = (2 * x + 1) / w - 1, (2 * y + 1) / h - 1
     grid = torch.stack(torch.meshgrid(grid_x, grid_y, indexing="xy"), -1)

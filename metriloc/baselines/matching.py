@@ -54,9 +54,9 @@ class ImageFeatures:
     seconds: float
 
     @property
-    def stride(self) -> int:
+    def cell(self) -> tuple[float, float]:
         """Cell size of the score picture."""
-        return _CELL
+        return _CELL, _CELL
 
     def score_map(self) -> Float[Tensor, "h w"]:
         """The best keypoint score of each cell of 8 x 8 pixels."""

@@ -1,8 +1,9 @@
 """Pictures of what a network saw in a photo: keypoint scores and depth maps, as uint8 RGB arrays [H, W, 3].
 
-A network's map has one cell per ``stride x stride`` block of pixels, from the top left corner; what is left over at
-the right and at the bottom was never looked at. So a map is drawn over ``w*stride x h*stride`` pixels and not stretched
-over the photo (the MicKey demo does stretch it: spec concept 11).
+A network's map has one cell per block of pixels, from the top left corner; what is left over at the right and at the
+bottom was never looked at. So a map is drawn over its cells' pixels and not stretched over the photo (the MicKey demo
+does stretch it: spec concept 11). ``cell`` is the (width, height) of a block in pixels of the photo; a network that looks
+at a reduced photo has blocks of any size.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ NO_DEPTH = 0.001
 """Depth below this (metres), NaN and infinity mean "unknown" and are drawn black (spec concept 11)."""
 
 
-def score_overlay(image: Float[Tensor, "3 H W"], score: Float[Tensor, "h w"], stride: int) -> Rgb:
+def score_overlay(image: Float[Tensor, "3 H W"], score: Float[Tensor, "h w"], cell: tuple[float, float]) -> Rgb:
     """The photo in grey with its keypoint scores in green, over the region the scores belong to.
 
     ``255 tanh(2 s)`` of the scores scaled to 0..1, added at weight 0.6 (spec concept 11); scores that are not finite
     show no green. Returns a picture of the size of the photo. Raises ValueError when map and photo do not fit.
     """
-    _require_map(score, "score", stride)
+    _require_map(score, "score", cell)
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image must have shape [3, H, W], got {list(image.shape)}")
-    height, width = score.shape[0] * stride, score.shape[1] * stride
+    height, width = _region(score, cell)
     if height > image.shape[1] or width > image.shape[2]:
         raise ValueError(
-            f"a {score.shape[1]}x{score.shape[0]} map of stride {stride} covers {width}x{height} pixels, "
-            f"more than the photo's {image.shape[2]}x{image.shape[1]}"
+            f"a {score.shape[1]}x{score.shape[0]} map with cells of {cell[0]:g}x{cell[1]:g} pixels covers "
+            f"{width}x{height} pixels, more than the photo's {image.shape[2]}x{image.shape[1]}"
         )
     values = score.detach().float().cpu()
     finite = torch.isfinite(values)
     low, high = (values[finite].min(), values[finite].max()) if finite.any() else (torch.zeros(()), torch.zeros(()))
     heat = torch.where(finite, (values - low) / (high - low + 1e-16), 0.0)
-    heat = 255 * torch.tanh(_enlarge(heat, stride) / 0.5)
+    heat = 255 * torch.tanh(_enlarge(heat, cell) / 0.5)
     grey = 255 * _luminance(image.detach().float().cpu())
     picture = grey.expand(3, -1, -1).clone()
     picture[1, :height, :width] += 0.6 * heat
@@ -48,7 +49,7 @@ def score_overlay(image: Float[Tensor, "3 H W"], score: Float[Tensor, "h w"], st
 
 def depth_overlay(
     depth: Float[Tensor, "h w"],
-    stride: int,
+    cell: tuple[float, float],
     size: tuple[int, int] | None = None,
     percentiles: tuple[float, float] = (2.0, 85.0),
     bar: bool = True,
@@ -56,15 +57,15 @@ def depth_overlay(
     """A network's depth map (metres) at the photo's resolution, near = bright, unknown = black.
 
     size: (width, height) of the photo; the picture is then padded with black to it, so that pixels correspond. Without
-    it the picture covers the map's region alone, ``w*stride x h*stride``. The colour bar stands right of that.
+    it the picture covers the map's region alone. The colour bar stands right of that.
     """
-    _require_map(depth, "depth", stride)
+    _require_map(depth, "depth", cell)
     cells = depth.detach().float().cpu()
     known = _known(cells)
     # weighted by validity, so that a hole does not pull its neighbours towards zero metres
-    weight = _enlarge(known.float(), stride)
-    values = _enlarge(torch.where(known, cells, 0.0), stride) / weight.clamp(min=1e-6)
-    inside = known.repeat_interleave(stride, 0).repeat_interleave(stride, 1)
+    weight = _enlarge(known.float(), cell)
+    values = _enlarge(torch.where(known, cells, 0.0), cell) / weight.clamp(min=1e-6)
+    inside = _enlarge(known.float(), cell, "nearest-exact") > 0
     low, high = _depth_range(cells[known], percentiles)
     picture = _paint_depth(torch.where(inside, values, 0.0).numpy(), low, high)
     if size is not None:
@@ -76,20 +77,26 @@ def depth_overlay(
 
 def depth_picture(depth: Float[Tensor, "H W"], percentiles: tuple[float, float] = (2.0, 85.0), bar: bool = True) -> Rgb:
     """A depth map of any size (metres), near = bright, unknown = black, one pixel a cell; colour bar at the right."""
-    return depth_overlay(depth, 1, None, percentiles, bar)
+    return depth_overlay(depth, (1, 1), None, percentiles, bar)
 
 
-def _require_map(values: Tensor, name: str, stride: int) -> None:
+def _require_map(values: Tensor, name: str, cell: tuple[float, float]) -> None:
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"{name} must have shape [h, w], got {list(values.shape)}")
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1, got {stride}")
+    if not min(cell) >= 1:
+        raise ValueError(f"a cell must be at least 1 pixel wide and high, got {cell}")
 
 
-def _enlarge(values: Float[Tensor, "h w"], stride: int) -> Float[Tensor, "H W"]:
-    """Bilinear, with the centre of a cell on the centre of its block of pixels (hence align_corners=False)."""
-    size = (values.shape[0] * stride, values.shape[1] * stride)
-    return torch.nn.functional.interpolate(values[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+def _region(values: Float[Tensor, "h w"], cell: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of the map in pixels of the photo."""
+    return round(values.shape[0] * cell[1]), round(values.shape[1] * cell[0])
+
+
+def _enlarge(values: Float[Tensor, "h w"], cell: tuple[float, float], mode: str = "bilinear") -> Float[Tensor, "H W"]:
+    """With the centre of a cell on the centre of its block of pixels (hence align_corners=False)."""
+    corners = False if mode == "bilinear" else None
+    size = _region(values, cell)
+    return torch.nn.functional.interpolate(values[None, None], size=size, mode=mode, align_corners=corners)[0, 0]
 
 
 def _luminance(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 H W"]:

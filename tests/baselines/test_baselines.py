@@ -88,9 +88,18 @@ def test_constant_depth_gives_metres_of_that_order(views: tuple[View, View, Pose
         constant_depth(0)
 
 
+def test_depth_of_a_network_that_sees_a_reduced_photo() -> None:
+    """Cells of 17.14 x 16.9 pixels: the depth of the last one stands in the photo's last corner."""
+    cells = torch.arange(336.0).reshape(16, 21) + 1
+    full = depth_from_cells(cells, (360 / 21, 270 / 16), (360, 270))
+    assert full.shape == (270, 360)
+    assert float(full[261:263, 351].mean()) == pytest.approx(float(cells[15, 20]), abs=0.5)
+    assert float(full[8, 8]) == pytest.approx(1.0, abs=0.6) and float(full.max()) <= 336
+
+
 def test_depth_of_a_method_is_spread_over_the_photo() -> None:
     class Features:
-        stride = 14
+        cell = (14.0, 14.0)
         view = None
 
         def depth_map(self) -> Tensor:
@@ -109,7 +118,7 @@ def test_depth_of_a_method_is_spread_over_the_photo() -> None:
     assert float(full[20:22, 34:36].mean()) == pytest.approx(6.0, abs=0.1)
     assert float(full[29, 49]) == pytest.approx(6.0, abs=0.1)
     assert float(full[6:8, 13:15].mean()) == pytest.approx(1.5, abs=0.1)
-    assert depth_from_cells(torch.ones(1, 1), 8, (9, 9)).shape == (9, 9)
+    assert depth_from_cells(torch.ones(1, 1), (8, 8), (9, 9)).shape == (9, 9)
 
 
 def test_identity_never_moves() -> None:

@@ -30,7 +30,7 @@ def correspondences(uv0: list, uv1: list, probability: list | None = None) -> Co
 
 def test_score_overlay_covers_the_crop_only() -> None:
     image = torch.full((3, 33, 47), 0.5)
-    picture = score_overlay(image, torch.rand(2, 3, generator=torch.Generator().manual_seed(0)), 14)
+    picture = score_overlay(image, torch.rand(2, 3, generator=torch.Generator().manual_seed(0)), (14, 14))
     assert picture.shape == (33, 47, 3) and picture.dtype == np.uint8
     assert (picture[28:] == 128).all() and (picture[:, 42:] == 128).all()
     assert (picture[..., [0, 2]] == 128).all() and (picture[:28, :42, 1] > 128).any()
@@ -38,30 +38,30 @@ def test_score_overlay_covers_the_crop_only() -> None:
 
 def test_score_overlay_follows_the_formula_in_the_cell_centres() -> None:
     score = torch.tensor([[0.0, 0.25, 1.0]])
-    picture = score_overlay(torch.zeros(3, 5, 15), score, 5)
+    picture = score_overlay(torch.zeros(3, 5, 15), score, (5, 5))
     expected = [0.6 * 255 * np.tanh(s / 0.5) for s in (0.0, 0.25, 1.0)]
     assert picture[2, [2, 7, 12], 1].astype(float) == pytest.approx(expected, abs=0.51)
 
 
 @pytest.mark.parametrize("value", [0.3, float("nan"), float("inf")])
 def test_score_overlay_of_a_constant_or_broken_map_is_the_grey_photo(value: float) -> None:
-    picture = score_overlay(torch.full((3, 10, 10), 0.2), torch.full((2, 2), value), 5)
+    picture = score_overlay(torch.full((3, 10, 10), 0.2), torch.full((2, 2), value), (5, 5))
     assert (picture == 51).all()
 
 
 def test_score_overlay_rejects_a_map_larger_than_the_photo() -> None:
     with pytest.raises(ValueError, match="42x28 pixels, more than the photo's 40x40"):
-        score_overlay(torch.zeros(3, 40, 40), torch.zeros(2, 3), 14)
+        score_overlay(torch.zeros(3, 40, 40), torch.zeros(2, 3), (14, 14))
     with pytest.raises(ValueError, match=r"score must have shape \[h, w\]"):
-        score_overlay(torch.zeros(3, 40, 40), torch.zeros(1, 2, 3), 14)
-    with pytest.raises(ValueError, match="stride must be at least 1, got 0"):
-        score_overlay(torch.zeros(3, 40, 40), torch.zeros(2, 3), 0)
+        score_overlay(torch.zeros(3, 40, 40), torch.zeros(1, 2, 3), (14, 14))
+    with pytest.raises(ValueError, match="a cell must be at least 1 pixel wide and high"):
+        score_overlay(torch.zeros(3, 40, 40), torch.zeros(2, 3), (0, 0))
 
 
 def test_depth_overlay_near_is_brighter_than_far_and_unknown_is_black() -> None:
     depth = torch.linspace(1.0, 9.0, 10).expand(4, 10).clone()
     depth[0, 0], depth[0, 1], depth[0, 2], depth[0, 3] = 0.0, torch.nan, torch.inf, -2.0
-    picture = depth_overlay(depth, 6, bar=False)
+    picture = depth_overlay(depth, (6, 6), bar=False)
     assert picture.shape == (24, 60, 3)
     brightness = picture[15].astype(int).sum(-1)
     assert (np.diff(brightness) <= 0).all() and brightness[0] > brightness[-1] + 300
@@ -72,9 +72,9 @@ def test_depth_overlay_near_is_brighter_than_far_and_unknown_is_black() -> None:
 def test_depth_overlay_is_not_darkened_or_brightened_beside_a_hole() -> None:
     depth = torch.full((3, 9), 4.0)
     depth[:, 6:] = 8.0
-    whole = depth_overlay(depth, 4, bar=False)
+    whole = depth_overlay(depth, (4, 4), bar=False)
     depth[1, 1] = 0.0
-    holed = depth_overlay(depth, 4, bar=False)
+    holed = depth_overlay(depth, (4, 4), bar=False)
     hole = np.zeros((12, 36), bool)
     hole[4:8, 4:8] = True
     assert (holed[hole] == 0).all() and (np.abs(holed[~hole].astype(int) - whole[~hole]) <= 1).all()
@@ -82,11 +82,11 @@ def test_depth_overlay_is_not_darkened_or_brightened_beside_a_hole() -> None:
 
 def test_depth_overlay_is_padded_to_the_photo_and_never_stretched() -> None:
     depth = torch.linspace(1, 5, 6).reshape(2, 3)
-    small, padded = depth_overlay(depth, 14, bar=False), depth_overlay(depth, 14, size=(47, 33), bar=False)
+    small, padded = depth_overlay(depth, (14, 14), bar=False), depth_overlay(depth, (14, 14), size=(47, 33), bar=False)
     assert padded.shape == (33, 47, 3)
     assert (padded[:28, :42] == small).all() and not padded[28:].any() and not padded[:, 42:].any()
     with pytest.raises(ValueError, match=r"size \(40, 40\) is smaller"):
-        depth_overlay(depth, 14, size=(40, 40))
+        depth_overlay(depth, (14, 14), size=(40, 40))
 
 
 def test_depth_picture_has_a_bar_with_numbers() -> None:
@@ -113,7 +113,7 @@ def test_a_missing_matplotlib_is_one_sentence_with_the_command(monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r'pip install "metriloc\[viz\]"'):
         depth_picture(torch.ones(4, 4))
-    score_overlay(torch.zeros(3, 4, 4), torch.zeros(2, 2), 2)
+    score_overlay(torch.zeros(3, 4, 4), torch.zeros(2, 2), (2, 2))
     match_picture(torch.zeros(3, 9, 9), torch.zeros(3, 9, 9), correspondences([[1.0, 1.0]], [[2.0, 2.0]]))
 
 
@@ -174,8 +174,8 @@ def test_match_picture_rejects_wrong_use() -> None:
 def test_inputs_are_not_modified() -> None:
     image, score, depth = torch.rand(3, 20, 20), torch.rand(2, 2), torch.rand(2, 2)
     before = [t.clone() for t in (image, score, depth)]
-    score_overlay(image, score, 10)
-    depth_overlay(depth, 10)
+    score_overlay(image, score, (10, 10))
+    depth_overlay(depth, (10, 10))
     assert all(torch.equal(a, b) for a, b in zip(before, (image, score, depth), strict=True))
 
 
@@ -187,3 +187,14 @@ def test_files_in_memory() -> None:
     assert shrink(picture, 15).shape == (10, 15, 3) and shrink(picture, 30) is picture
     with pytest.raises(ValueError, match="uint8"):
         encode_png(picture.astype(float))
+
+
+def test_cells_of_a_reduced_photo_cover_all_of_it() -> None:
+    """360 pixels of 21 cells and 270 of 16: cells of 17.14 x 16.875 pixels."""
+    score = torch.zeros(16, 21)
+    score[15, 20] = 1.0
+    picture = score_overlay(torch.zeros(3, 270, 360), score, (360 / 21, 270 / 16))
+    assert picture.shape == (270, 360, 3)
+    assert picture[262, 351, 1] > 100 and picture[:240, :, 1].max() == 0
+    depth = depth_overlay(torch.full((16, 21), 2.0), (360 / 21, 270 / 16), (360, 270), bar=False)
+    assert (depth.reshape(-1, 3).max(1) > 0).all()
