@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,20 +20,25 @@ from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.weights import Weights, load_state_dict_strictly, load_weights, resolve_weights, save_weights
 from metriloc.methods.mickey.alternatives import SCALE_SOURCE
-from metriloc.methods.mickey.matching import scored_match_probabilities
+from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
 from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision
+from metriloc.methods.mickey.rematch import RematchConfig, rematch
 from metriloc.methods.mickey.solver import Solution, SolverConfig, lift, solve
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
 
+DEFAULT_WEIGHTS = "metriloc-small"
+"""Bundled with metriloc."""
+
 
 @dataclass(frozen=True, eq=False)
 class MicKeyFeatures:
-    """What MicKey keeps of one photo: its keypoints (one a cell) and the seconds they took."""
+    """What MicKey keeps of one photo: its keypoints, one a cell, the cell's size (width, height) in pixels of the photo,
+    and the seconds they took."""
 
     view: View
     keypoints: Keypoints
-    stride: int
+    cell: tuple[float, float]
     seconds: float
 
     def score_map(self) -> Float[Tensor, "h w"]:
@@ -45,11 +50,21 @@ class MicKeyFeatures:
         return self.keypoints.depth[0].reshape(self.keypoints.grid)
 
 
+@dataclass(frozen=True)
+class PoseFinding:
+    """How poses are found once the network is trained: settings of ``MicKey``, the published ones by default."""
+
+    solver: SolverConfig = SolverConfig()  # noqa: RUF009 - frozen
+    polish: PolishConfig | None = None
+    rematch: RematchConfig | None = None
+
+
 class MicKey:
     """A loaded MicKey network with its solver.
 
     network: weights. solver: settings of the probabilistic Procrustes. polish: settings of the refinement by
-    reprojection error after it, None (default, as published) for none. weights_id: recorded with every result.
+    reprojection error after it, rematch: of the guided matching after that; None (as published) for none. weights_id:
+    recorded with every result.
     """
 
     name = "mickey"
@@ -60,39 +75,46 @@ class MicKey:
         solver: SolverConfig | None = None,
         polish: PolishConfig | None = None,
         weights_id: str = "mickey-unsaved",
+        rematch: RematchConfig | None = None,
     ) -> None:
         self.network = network.eval()
         self.solver = solver or SolverConfig()
-        self.polish = polish
+        self.polish, self.rematch = polish, rematch
         self.weights_id = weights_id
 
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        source: str | Path = DEFAULT_WEIGHTS,
         *,
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
-        polish: bool = False,
+        polish: bool | None = None,
         offline: bool | None = None,
     ) -> MicKey:
-        """Load weights from a folder, a file, a published name (``mickey``, ``mickey_sc``) or a hub name ``owner/name``.
+        """Load the bundled weights, or a folder, a file, a published name (``mickey``, ``mickey_sc``), a hub ``owner/name``.
 
         precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere. polish: refine poses by reprojection
-        error. offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError, with the command that gets
-        the weights where they are missing.
+        error, and by guided matching where the weights store settings of it; None for what they store (of the bundled
+        ones both, of the published none). offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError,
+        with the command that gets the weights where they are missing.
         """
         weights = load_weights(resolve_weights(source, offline=offline), method=cls.name)
-        config, solver = _read_configs(weights)
+        config, solver, stored, rematch = _read_configs(weights)
         with torch.device("meta"):  # 300 million random numbers that the next line would throw away
             network = MicKeyNetwork(dataclasses.replace(config, precision=precision))
         load_state_dict_strictly(network, weights.tensors, source=str(weights.path))
-        model = cls(network, solver, PolishConfig() if polish else None, weights.weights_id)
+        wanted = stored is not None if polish is None else polish
+        polished = (stored or PolishConfig()) if wanted else None
+        model = cls(network, solver, polished, weights.weights_id, rematch if wanted else None)
         return model.to(device)
 
     def save_pretrained(self, folder: str | Path) -> str:
         """Write ``config.json`` and ``model.safetensors``; returns the weights id, which the model takes on."""
         config = {"network": dataclasses.asdict(self.network.config), "solver": dataclasses.asdict(self.solver)}
+        for name, settings in (("polish", self.polish), ("rematch", self.rematch)):
+            if settings is not None:
+                config[name] = dataclasses.asdict(settings)
         self.weights_id = save_weights(folder, self.name, config, self.network.state_dict())
         return self.weights_id
 
@@ -107,7 +129,9 @@ class MicKey:
         start = time.perf_counter()
         device = next(self.network.parameters()).device
         found = self.network.detect(view.image[None].to(device), Camera.stack([view.camera]).to(device))
-        return MicKeyFeatures(view, found, self.network.stride, time.perf_counter() - start)
+        stride, working = self.network.stride, self.network.working_size(view.image[None])
+        cell = stride * view.size[0] / working[0], stride * view.size[1] / working[1]
+        return MicKeyFeatures(view, found, cell, time.perf_counter() - start)
 
     def relative_pose(
         self, reference: View | MicKeyFeatures, query: View | MicKeyFeatures, *, seed: int = 0
@@ -154,10 +178,12 @@ class MicKey:
             return PoseEstimate.failure(
                 solution.reason or "degenerate", _details(solution, features0, features1, timings)
             )
-        pose = self._polished(solution, features0, features1, timings)
-        details = _details(solution, features0, features1, timings)
+        polished = replace(solution, pose=self._polished(solution, features0, features1, timings))
+        solution, statistics = self._rematched(polished, matches, (features0, features1), timings)
+        details = _details(solution, features0, features1, timings, statistics)
         confidence = torch.tensor(min(1.0, solution.confidence))
-        return PoseEstimate(pose.to("cpu"), torch.tensor(True), confidence, (None,), (details,))
+        pose = solution.pose.to("cpu")  # type: ignore[union-attr]
+        return PoseEstimate(pose, torch.tensor(True), confidence, (None,), (details,))
 
     def _polished(
         self, solution: Solution, features0: MicKeyFeatures, features1: MicKeyFeatures, timings: dict[str, float]
@@ -175,21 +201,65 @@ class MicKey:
         timings["polish"] = time.perf_counter() - start
         return refined.pose
 
+    def _rematched(
+        self,
+        solution: Solution,
+        matches: MatchProbabilities,
+        features: tuple[MicKeyFeatures, MicKeyFeatures],
+        timings: dict[str, float],
+    ) -> tuple[Solution, dict[str, float]]:
+        """The solution with the pose and the matches of the guided matching, and the statistics it adds."""
+        if self.rematch is None or solution.pose is None:
+            return solution, _statistics(solution)
+        start = time.perf_counter()
+        keypoints = features[0].keypoints, features[1].keypoints
+        cameras = tuple(found.view.camera.to(matches.values.device) for found in features)
+        pixel = max(features[0].cell) / self.network.stride
+        found = rematch(solution.pose, keypoints, matches, cameras, pixel, self.rematch)  # type: ignore[arg-type]
+        timings["rematch"] = time.perf_counter() - start
+        statistics = _statistics(solution) | {"agreeing": float(len(found.index0)), "mutual": float(found.mutual)}
+        if len(found.index0) == 0:
+            return solution, statistics
+        return (
+            replace(
+                solution,
+                pose=found.pose,
+                inlier0=found.index0,
+                inlier1=found.index1,
+                probability=found.probability,
+            ),
+            statistics,
+        )
 
-def _read_configs(weights: Weights) -> tuple[MicKeyConfig, SolverConfig]:
+
+def _read_configs(weights: Weights) -> tuple[MicKeyConfig, SolverConfig, PolishConfig | None, RematchConfig | None]:
     network, solver = weights.config.get("network"), weights.config.get("solver", {})
-    if not isinstance(network, dict) or not isinstance(solver, dict):
+    polish, again = weights.config.get("polish"), weights.config.get("rematch")
+    optional = all(part is None or isinstance(part, dict) for part in (polish, again))
+    if not isinstance(network, dict) or not isinstance(solver, dict) or not optional:
         raise InputError(
-            f"'{weights.path}' holds no MicKey configuration: its config.json needs 'network' and 'solver'"
+            f"'{weights.path}' holds no MicKey configuration: its config.json needs 'network' and 'solver' "
+            "(and may have 'polish' and 'rematch')"
         )
     try:
-        return MicKeyConfig.from_dict(network), SolverConfig(**solver)
+        stored = None if polish is None else PolishConfig(**polish)
+        rematch = None if again is None else RematchConfig(**again)
+        return MicKeyConfig.from_dict(network), SolverConfig(**solver), stored, rematch
     except (TypeError, ValueError) as error:
         raise InputError(f"'{weights.path}' holds a wrong MicKey configuration: {error}") from error
 
 
+def _statistics(solution: Solution) -> dict[str, float]:
+    """What the Procrustes says of itself; ``inliers`` are its own also where other matches are shown."""
+    return {"score": solution.score, "inliers": float(len(solution.inlier0))}
+
+
 def _details(
-    solution: Solution, features0: MicKeyFeatures, features1: MicKeyFeatures, timings: dict[str, float]
+    solution: Solution,
+    features0: MicKeyFeatures,
+    features1: MicKeyFeatures,
+    timings: dict[str, float],
+    statistics: dict[str, float] | None = None,
 ) -> PairDetails:
     first, second = features0.keypoints, features1.keypoints
     i, j = solution.inlier0.to(first.uv.device), solution.inlier1.to(second.uv.device)
@@ -201,5 +271,5 @@ def _details(
         scale_source=SCALE_SOURCE,
         hypothesis=solution.hypothesis,
         timings=timings,
-        statistics={"score": solution.score, "inliers": float(len(i))},
+        statistics=_statistics(solution) if statistics is None else statistics,
     )

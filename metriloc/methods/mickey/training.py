@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.curriculum import Curriculum
-from metriloc.methods.mickey.model import MicKey
+from metriloc.methods.mickey.model import MicKey, PoseFinding
 from metriloc.methods.mickey.network import KeypointMaps, MicKeyNetwork
 from metriloc.methods.mickey.objective import Objective, ObjectiveConfig, PairFeatures, Truth, objective
-from metriloc.methods.mickey.solver import SolverConfig
 from metriloc.methods.mickey.supervision import SupervisionConfig, supervised_loss
 from metriloc.types import Pair, StepOutput
 
@@ -111,7 +110,8 @@ class MicKeyTraining(nn.Module):
     """A MicKey network with its training objective (paper Sec. 3.1; ``Trainable``).
 
     curriculum: None to learn from all pairs. supervision: None to learn from poses alone; else it acts on batches that
-    have depth. test_solver: of the model that ``save_pretrained`` writes. The module's parameters are the network's.
+    have depth. finding: how the model that ``save_pretrained`` writes finds poses. pose_weight: of the objective beside
+    the supervised losses. The module's parameters are the network's.
     """
 
     def __init__(
@@ -120,10 +120,14 @@ class MicKeyTraining(nn.Module):
         config: ObjectiveConfig | None = None,
         curriculum: Curriculum | None = None,
         supervision: SupervisionConfig | None = None,
-        test_solver: SolverConfig | None = None,
+        finding: PoseFinding | None = None,
+        pose_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.test_solver = test_solver or SolverConfig()
+        if not pose_weight > 0:
+            raise ValueError(f"pose_weight must be positive, got {pose_weight}")
+        self.pose_weight = pose_weight
+        self.finding = finding or PoseFinding()
         self.network = network
         self.config = config or ObjectiveConfig()
         self.curriculum = curriculum
@@ -152,7 +156,7 @@ class MicKeyTraining(nn.Module):
                 truth = Truth(batch.cam1_from_cam0, batch.original0 or batch.camera0, batch.original1 or batch.camera1)
                 chance = _generator_on(batch.image0.device, generator)
                 found = objective(features, truth, self.config, chance, None if percent == 100 else percent)
-                loss = loss + found.loss
+                loss = loss + self.pose_weight * found.loss
                 metrics |= _metrics(found, self.config)
         metrics["loss"] = loss.detach()
         names, values = list(metrics), torch.stack([value.detach().float() for value in metrics.values()])
@@ -161,7 +165,8 @@ class MicKeyTraining(nn.Module):
 
     def model(self) -> MicKey:
         """The network as it is, ready to find poses (it goes into evaluation mode)."""
-        return MicKey(self.network, self.test_solver)
+        finding = self.finding
+        return MicKey(self.network, finding.solver, finding.polish, rematch=finding.rematch)
 
     def save_pretrained(self, folder: str | Path) -> str:
         """Write the network and the solver for ``MicKey.from_pretrained``; returns the weights id."""

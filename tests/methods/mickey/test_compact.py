@@ -18,6 +18,7 @@ from metriloc.methods.mickey import (
     MicKeyNetwork,
     MicKeyTraining,
     PairBatch,
+    PoseFinding,
     SolverConfig,
     SupervisionConfig,
 )
@@ -118,7 +119,9 @@ def scene(generator: torch.Generator, f: float = 50.0) -> Pair:
 def test_training_saves_what_from_pretrained_loads(tmp_path: Path, generator: torch.Generator) -> None:
     torch.manual_seed(0)
     solver = SolverConfig(set_size=64, num_sets=3)
-    training = MicKeyTraining(MicKeyNetwork(COMPACT), supervision=SupervisionConfig(alone=9), test_solver=solver)
+    training = MicKeyTraining(
+        MicKeyNetwork(COMPACT), supervision=SupervisionConfig(alone=9), finding=PoseFinding(solver)
+    )
     training.train()
     weights_id = training.save_pretrained(tmp_path)
     assert training.network.training

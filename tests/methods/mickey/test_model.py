@@ -102,6 +102,20 @@ def test_polish_is_optional_and_runs(model: MicKey) -> None:
     assert "polish" not in model.relative_pose(view0, view1).details[0].timings
 
 
+def test_polish_is_stored_with_the_weights(model: MicKey, tmp_path: Path) -> None:
+    config = PolishConfig(pixel_sigma=3.0)
+    MicKey(model.network, model.solver, config).save_pretrained(tmp_path / "polished")
+    MicKey(model.network, model.solver).save_pretrained(tmp_path / "plain")
+    polished, plain = (MicKey.from_pretrained(tmp_path / name) for name in ("polished", "plain"))
+    assert polished.polish == config and plain.polish is None
+    assert MicKey.from_pretrained(tmp_path / "polished", polish=False).polish is None
+    assert MicKey.from_pretrained(tmp_path / "plain", polish=True).polish == PolishConfig()
+    stored = tmp_path / "plain" / "config.json"
+    stored.write_text(stored.read_text().replace('"solver"', '"polish": {"sigma": 1}, "solver"'))
+    with pytest.raises(InputError, match="wrong MicKey configuration"):
+        MicKey.from_pretrained(tmp_path / "plain")
+
+
 def test_distorted_camera_changes_the_pose(model: MicKey) -> None:
     view0, view1 = photo(224, 168), photo(224, 168, 1)
     plain = view1.camera
