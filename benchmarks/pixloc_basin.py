@@ -40,9 +40,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="rows as JSON lines; a summary is printed")
     parser.add_argument("--every", type=int, default=1, help="use every n-th photo of a place")
     parser.add_argument("--scenes", type=int, default=24)
+    parser.add_argument("--half", action="store_true", help="keep the features of the references in float16")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     method = PixLoc.from_pretrained(arguments.weights)
+    method = method.adjusted(config=replace(method.config, half_references=arguments.half))
     done = set()
     if arguments.out.exists():
         done = {json.loads(line)["key"] for line in arguments.out.read_text().splitlines()}
