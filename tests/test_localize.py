@@ -10,10 +10,13 @@ import pytest
 import torch
 
 import metriloc
+from metriloc.backbones.vgg import VGGConfig
 from metriloc.baselines.localizing import MatchingLocalizer
 from metriloc.geometry import Pose, sample_depth
 from metriloc.io import InputError, read_mapfree_poses
+from metriloc.io.weights import load_weights
 from metriloc.localize import LOCALIZERS, LocalizerChoice, choose_localizer, read_scene, suited
+from metriloc.methods.pixloc import NetworkConfig, PixLocNetwork, UNetConfig, save_pretrained
 from metriloc.types import AbsolutePoseMethod, SfmMap
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -77,7 +80,6 @@ def test_wrong_use(scene: SfmMap, nre: metriloc.NRE) -> None:
     ("choice", "words"),
     [
         (LocalizerChoice("magic"), "no localiser 'magic'"),
-        (LocalizerChoice("pixloc"), "pixloc needs --weights"),
         (LocalizerChoice("pixloc", "/nowhere"), "/nowhere"),
         (LocalizerChoice("nre", features="sift"), "no NRE on 'sift'"),
         (LocalizerChoice("nre-xfeat", features="disk"), "--features disk belongs to nre"),
@@ -88,6 +90,19 @@ def test_wrong_use(scene: SfmMap, nre: metriloc.NRE) -> None:
 def test_choices_that_cannot_be(choice: LocalizerChoice, words: str) -> None:
     with pytest.raises(InputError, match=words):
         choose_localizer(choice)
+
+
+def test_pixloc_uses_the_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metriloc.io.packaged.own_data", lambda relative: tmp_path / relative)
+    with pytest.raises(InputError, match="'pixloc-small' are not in this installation"):
+        choose_localizer(LocalizerChoice("pixloc"))
+    torch.manual_seed(0)
+    light = NetworkConfig(UNetConfig(VGGConfig((1, 1, 1), (8, 8, 8)), (8, 8), (0, 1, 2), (8, 8, 8)))
+    folder = tmp_path / "weights" / "pixloc-small"
+    save_pretrained(PixLocNetwork(light), folder)
+    identity = load_weights(folder, "pixloc").weights_id
+    for method in (choose_localizer(LocalizerChoice("pixloc")), metriloc.PixLoc.from_pretrained()):
+        assert isinstance(method, metriloc.PixLoc) and method.weights_id == identity
 
 
 def test_names() -> None:

@@ -1,33 +1,77 @@
-"""Methods by name: which calibration they get, and what is refused."""
+"""Methods by name: what the default is, which calibration a method gets, and what is refused."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import metriloc
+from metriloc import relpose
+from metriloc.backbones.dinov2 import DinoV2Config
 from metriloc.baselines.matching import FeatureMatching
-from metriloc.evaluation.calibration import CalibratedMethod, load_calibration, save_calibration
+from metriloc.cli.main import main
+from metriloc.evaluation.calibration import (
+    CALIBRATION_FILE,
+    CalibratedMethod,
+    Calibration,
+    Target,
+    calibration_of,
+    load_calibration,
+    save_calibration,
+)
 from metriloc.io import InputError
 from metriloc.io.local_features import find_weights
+from metriloc.io.packaged import bundled_folder, own_data
+from metriloc.io.weights import is_bundled, load_weights
+from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
 from metriloc.relpose import MethodChoice, choose_method
 
-PACKAGED = Path(metriloc.__file__).parent / "data" / "calibration" / "matching.json"
+PACKAGED = own_data("calibration/matching.json")
+EXAMPLE = own_data("example")
+PHOTOS = EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg"
 
 
-def test_the_default_is_calibrated_for_the_weights_of_the_wheel() -> None:
-    method = choose_method(MethodChoice())
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``metriloc/data`` as it is with bundled weights: a small MicKey that knows nothing, and its calibration."""
+    torch.manual_seed(0)
+    network = MicKeyNetwork(MicKeyConfig(DinoV2Config(64, 2, 4), blocks=(48, 40, 32, 24), descriptor_dim=32))
+    data = tmp_path_factory.mktemp("data")
+    identity = MicKey(network).save_pretrained(data / "weights" / "metriloc-small")
+    target = Target(rotation_deg=None, vcre_fraction=0.1)
+    fitted = Calibration("logistic", target, ("score", "inliers"), (-9.0, 0.1, 0.1), "mickey", identity, 99, "nothing")
+    (data / "calibration").mkdir()
+    save_calibration(data / "calibration" / "metriloc-small.json", fitted)
+    return data
+
+
+@pytest.fixture()
+def bundled(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in takes the place of what the package carries, and is the default."""
+
+    def find(relative: str) -> Path:
+        path = stand_in / relative
+        return path if path.exists() or relative.startswith("weights") else own_data(relative)
+
+    monkeypatch.setattr("metriloc.io.packaged.own_data", find)
+    monkeypatch.setattr(relpose, "own_data", find)
+    monkeypatch.setattr(relpose, "DEFAULT_METHOD", "mickey")
+    return stand_in / "weights" / "metriloc-small"
+
+
+def test_matching_is_calibrated_for_the_weights_of_the_wheel() -> None:
+    method = choose_method(MethodChoice("matching"))
     assert isinstance(method, CalibratedMethod)
     assert method.weights_id == load_calibration(PACKAGED).weights_id and method.name == "matching"
-    assert not isinstance(choose_method(MethodChoice(calibration="none")), CalibratedMethod)
+    assert not isinstance(choose_method(MethodChoice("matching", calibration="none")), CalibratedMethod)
     assert not isinstance(choose_method(MethodChoice("sift")), CalibratedMethod)
 
 
 def test_other_weights_are_not_given_its_calibration(tmp_path: Path) -> None:
-    import torch
-
     tensors = torch.load(find_weights("xfeat"), weights_only=True)
     other = tmp_path / "xfeat.pt"
     torch.save({name: value + 0.0 if i else value * 1.0001 for i, (name, value) in enumerate(tensors.items())}, other)
@@ -40,10 +84,123 @@ def test_a_calibration_of_ones_own_is_used(tmp_path: Path) -> None:
     mine = tmp_path / "mine.json"
     calibration = load_calibration(PACKAGED)
     save_calibration(mine, calibration)
-    chosen = choose_method(MethodChoice(calibration=str(mine)))
+    chosen = choose_method(MethodChoice("matching", calibration=str(mine)))
     assert isinstance(chosen, CalibratedMethod) and chosen.calibration == calibration
     content = json.loads(mine.read_text())
     assert content["source"] == "synthetic scenes" and content["pairs"] >= 200
+
+
+# -- the bundled model ------------------------------------------------------------------------------------------------
+def test_the_default_follows_the_bundled_weights() -> None:
+    assert ("mickey" if is_bundled("metriloc-small") else "matching") == relpose.DEFAULT_METHOD
+
+
+def test_bundled_weights_come_with_their_calibration() -> None:
+    if not is_bundled("metriloc-small"):
+        pytest.skip("metriloc-small is not in this installation yet")
+    method = choose_method(MethodChoice())
+    found = calibration_of(method)
+    assert method.name == "mickey" and found is not None
+    assert found.weights_id == load_weights(bundled_folder("metriloc-small"), "mickey").weights_id
+    assert found.target == Target(rotation_deg=None, vcre_fraction=0.1)
+
+
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        (MethodChoice(), "mickey"),
+        (MethodChoice(polish=True), "mickey"),
+        (MethodChoice("mickey"), "mickey"),
+        (MethodChoice("mickey", depth_map=True), "mickey"),
+        (MethodChoice("matching"), "matching"),
+        # metres that the user gives are not thrown away
+        (MethodChoice(depth_map=True), "matching"),
+        (MethodChoice(distance=2.0), "matching"),
+        (MethodChoice(depth="constant:3"), "matching"),
+        (MethodChoice(solver="pnp"), "matching"),
+    ],
+)
+def test_what_auto_stands_for(choice: MethodChoice, name: str, bundled: Path) -> None:
+    method = choose_method(choice)
+    assert method.name == name
+    found = calibration_of(method)
+    assert found is not None and found.weights_id == method.weights_id
+
+
+def test_without_the_bundled_weights_matching_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relpose, "DEFAULT_METHOD", "matching")
+    assert choose_method(MethodChoice()).name == "matching"
+
+
+def test_from_pretrained_loads_the_bundled_weights(bundled: Path) -> None:
+    assert MicKey.from_pretrained().weights_id == load_weights(bundled, "mickey").weights_id
+
+
+def test_the_calibration_is_for_these_weights_wherever_they_lie(
+    bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MicKey.from_pretrained()
+    model.save_pretrained(tmp_path / "copy")
+    assert calibration_of(choose_method(MethodChoice(weights=str(tmp_path / "copy")))) is not None
+    with torch.no_grad():
+        next(model.network.parameters()).mul_(1.001)
+    identity = model.save_pretrained(tmp_path / "other")
+    assert calibration_of(choose_method(MethodChoice(weights=str(tmp_path / "other")))) is None
+    # the one beside the weights is asked first
+    packaged = load_calibration(relpose.own_data("calibration/metriloc-small.json"))
+    own = dataclasses.replace(packaged, weights_id=identity, source="mine")
+    save_calibration(tmp_path / "other" / CALIBRATION_FILE, own)
+    assert calibration_of(choose_method(MethodChoice(weights=str(tmp_path / "other")))) == own
+
+
+def test_one_call_takes_the_depth_map_or_the_model(bundled: Path) -> None:
+    alone = metriloc.relative_pose(*PHOTOS, seed=1)
+    assert "depth map" not in alone.details[0].scale_source and alone.details[0].metric
+    again = metriloc.relative_pose(*PHOTOS, method=MicKey.from_pretrained(), seed=1)
+    assert torch.equal(alone.success, again.success)
+    assert torch.equal(alone.pose.t.nan_to_num(), again.pose.t.nan_to_num())
+    depth = EXAMPLE / "reference.depth.png"
+    for given in (
+        metriloc.relative_pose(*PHOTOS, depth=depth),
+        metriloc.relative_pose(metriloc.load_view(PHOTOS[0], depth=depth), PHOTOS[1]),
+    ):
+        assert "depth map" in given.details[0].scale_source
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def test_commands_use_the_bundled_model(bundled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identity = load_weights(bundled, "mickey").weights_id
+    assert run("relpose", *PHOTOS, "--json") in (0, 1)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["weights_id"] == identity and shown["confidence"]["calibrated"]
+    assert shown["confidence"]["probability_of"] == "VCRE below 10% of the diagonal"
+    assert shown["queries"][0]["verdict"] == "failed"  # the stand-in's calibration believes nothing
+    assert run("relpose", *PHOTOS, "--json", "--depth", EXAMPLE / "reference.depth.png") == 0
+    assert json.loads(capsys.readouterr().out)["method"] == "matching"
+    assert run("weights", "list") == 0
+    listed = capsys.readouterr().out
+    assert f"here, part of metriloc: {bundled}" in listed and "not in this installation" in listed
+    assert run("weights", "get", "metriloc-small") == 0
+    assert f"metriloc-small comes with metriloc: {bundled}" in capsys.readouterr().out
+
+
+def test_demo_shows_the_model_and_one_flag_the_matching(
+    bundled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("demo", "--out", tmp_path / "out") in (0, 1)
+    shown = capsys.readouterr().out
+    assert f"method: mickey, weights {load_weights(bundled, 'mickey').weights_id}" in shown
+    assert "true camera position" in shown
+    assert (tmp_path / "out" / "query.depth.jpg").is_file()  # the model's own depth, no depth map was read
+    assert "Depth map given" not in (tmp_path / "out" / "report.html").read_text()
+    assert run("demo", "--method", "matching") == 0
+    shown = capsys.readouterr().out
+    assert "method: matching, weights xfeat-" in shown and "(reliable)" in shown and "depth map" in shown
 
 
 @pytest.mark.parametrize(

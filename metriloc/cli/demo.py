@@ -7,30 +7,35 @@ from importlib import resources
 from pathlib import Path
 
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
+from metriloc.evaluation.calibration import calibration_of
 from metriloc.geometry import rotation_angle
 from metriloc.io import load_view, read_mapfree_poses
-from metriloc.relpose import MethodChoice, choose_method
+from metriloc.relpose import MethodChoice, MethodName, choose_method
 
 
-def demo(out: Path | None = None, weights: str | None = None, seed: int = 0) -> int:
+def demo(out: Path | None = None, method: MethodName = "auto", weights: str | None = None, seed: int = 0) -> int:
     """Find the pose of the bundled example and print the true one beside it.
 
     Args:
         out: Folder for pose.json, pictures and an HTML report.
-        weights: MicKey weights to use instead of feature matching.
+        method: auto is metriloc's default, two photos and nothing else; matching takes the depth map of the example too.
+        weights: Other MicKey weights.
         seed: Same seed, same answer.
     """
-    method = choose_method(MethodChoice(weights=weights))
+    chosen = choose_method(MethodChoice(method, weights=weights))
+    calibration = calibration_of(chosen)
     with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:
-        uses_depth = method.name == "matching"
+        uses_depth = chosen.name == "matching"
         reference = load_view(folder / "reference.jpg", depth=folder / "reference.depth.png" if uses_depth else None)
         query_path = folder / "query.jpg"
         query = load_view(query_path)
         true = read_mapfree_poses(folder / "poses.txt")["query.jpg"]
-        features0, features1 = method.extract(reference), method.extract(query)
-        run = Run(reference, method.name, method.weights_id, {"seed": seed})
-        result = QueryResult.computed(query_path, method.relative_pose(features0, features1, seed=seed), features1)
+        features0, features1 = chosen.extract(reference), chosen.extract(query)
+        run = Run(reference, chosen.name, chosen.weights_id, {"seed": seed}, calibration=calibration)
+        estimate = chosen.relative_pose(features0, features1, seed=seed)
+        result = QueryResult.computed(query_path, estimate, features1, calibration)
         run.results.append(result)
+        print(f"method: {chosen.name}, weights {chosen.weights_id}")
         print(summary(result))
         if true is not None:
             x, y, z = true.center().tolist()

@@ -63,7 +63,7 @@ class MethodSettings:
     depth_source: str = "file"
     """Metres of matching: file (the depth map given), none, constant:METRES or mickey:WEIGHTS."""
     polish: bool = False
-    """MicKey: refine the pose by the reprojection error of its inliers."""
+    """MicKey: refine the pose by the reprojection error of its inliers (metriloc-small always does)."""
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
@@ -76,4 +76,6 @@ class MethodSettings:
     def choice(self, method: MethodName) -> MethodChoice:
         """The method of that name with these settings; the seed is not of the method."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "seed"}
+        # without the flag it is as the weights say
+        values["polish"] = values["polish"] or None
         return MethodChoice(method, depth=values.pop("depth_source"), **values)

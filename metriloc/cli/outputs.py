@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from metriloc.cli.saved import query_folder, saved_entry
+from metriloc.evaluation.calibration import Calibration, judge
 from metriloc.geometry import Camera, Pose
 from metriloc.io import pose_as_dict, prepare_output_folder, submission_line, tum_line, write_atomically
-from metriloc.types import PhotoFeatures, PoseEstimate, View
+from metriloc.types import FAILED, RELIABLE, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
 from metriloc.viz import (
     Picture,
@@ -51,9 +52,13 @@ class QueryResult:
     features: PhotoFeatures | None = None
 
     @classmethod
-    def computed(cls, path: Path, estimate: PoseEstimate, features: PhotoFeatures) -> QueryResult:
-        """What a method said of one query."""
-        return cls(str(path), _entry(path, features.view, estimate), estimate, features)
+    def computed(
+        cls, path: Path, estimate: PoseEstimate, features: PhotoFeatures, calibration: Calibration | None = None
+    ) -> QueryResult:
+        """What a method said of one query. calibration: of its confidence, without which there is no verdict."""
+        meaning = None if calibration is None else str(calibration.target)
+        judged = {"verdict": judge(estimate, calibration), "confidence_is_probability_of": meaning}
+        return cls(str(path), {**_entry(path, features.view, estimate), **judged}, estimate, features)
 
     @classmethod
     def unreadable(cls, path: Path, error: Exception) -> QueryResult:
@@ -78,13 +83,14 @@ class QueryResult:
 
 @dataclass(eq=False)
 class Run:
-    """One reference, one method, many queries."""
+    """One reference, one method, many queries. calibration: of the method's confidence, if it has one."""
 
     reference: View
     method: str
     weights_id: str
     settings: Mapping[str, Any]
     results: list[QueryResult] = field(default_factory=list)
+    calibration: Calibration | None = None
 
     @property
     def seed(self) -> int:
@@ -105,6 +111,7 @@ class Run:
                 "camera_axes": "x right, y down, z forward (OpenCV)",
                 "pixels": "the centre of the first pixel is (0, 0)",
             },
+            "confidence": _confidence_entry(self.calibration),
             "reference": _view_entry(self.reference),
         }
 
@@ -145,6 +152,20 @@ def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
     return entry
 
 
+def _confidence_entry(calibration: Calibration | None) -> dict[str, Any]:
+    """What the confidences of a run mean."""
+    if calibration is None:
+        return {"calibrated": False}
+    fitted = {name: list(getattr(calibration, name)) for name in ("statistics", "parameters")}
+    return {
+        "calibrated": True,
+        "probability_of": str(calibration.target),
+        "fitted_on": f"{calibration.pairs} pairs, {calibration.source}",
+        **fitted,
+        "verdicts": {"reliable": f">= {RELIABLE}", "failed": f"< {FAILED}, or no pose", "doubtful": "between"},
+    }
+
+
 def _view_entry(view: View) -> dict[str, Any]:
     return {"photo": view.name, "camera": _camera_entry(view.camera), "intrinsics_source": view.intrinsics_source}
 
@@ -164,7 +185,7 @@ def summary(result: QueryResult) -> str:
         return f"{result.path}: not used"
     if result.estimate is None or result.features is None:
         return f"{result.path}: kept from the earlier run"
-    lines = [f"{result.path}: {verdict(result.estimate)}"]
+    lines = [f"{result.path}: {verdict(result.estimate, result.entry['verdict'])}"]
     if result.success:
         pose, detail = result.estimate.pose, result.estimate.details[0]
         x, y, z = pose.center().tolist()
@@ -177,6 +198,10 @@ def summary(result: QueryResult) -> str:
             f"  query_from_reference: q wxyz {w:.6f} {qx:.6f} {qy:.6f} {qz:.6f}, t {tx:.6f} {ty:.6f} {tz:.6f}",
             f"  inliers: {len(detail.inliers)}; scale: {detail.scale_source}",
         ]
+        meaning = result.entry["confidence_is_probability_of"]
+        if meaning is not None:
+            levels = f"reliable from {RELIABLE}, failed below {FAILED}"
+            lines.append(f"  confidence: the probability of {meaning}; {levels}")
     lines.append(f"  intrinsics of the query: {result.features.view.intrinsics_source}")
     return "\n".join(lines)
 
@@ -218,7 +243,16 @@ class OutputFolder:
         report = RelposeReport(
             title=f"{Path(run.reference.name).name} and {Path(result.path).name}",
             reference=run.reference,
-            queries=(QueryReport(result.features.view, result.estimate, tuple(pictures.values()), truth),),
+            queries=(
+                QueryReport(
+                    result.features.view,
+                    result.estimate,
+                    tuple(pictures.values()),
+                    truth,
+                    result.entry["verdict"],
+                    result.entry["confidence_is_probability_of"] or "",
+                ),
+            ),
             software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, today),
         )
         write_atomically(folder / "report.html", relpose_report(report))
@@ -246,10 +280,10 @@ def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: Photo
     pictures = {"matches": Picture("Inlier matches", lines)}
     for role, features in (("reference", reference), ("query", query)):
         view, predicted = features.view, features.depth_map()
-        scores = score_overlay(view.image, features.score_map(), features.stride)
+        scores = score_overlay(view.image, features.score_map(), features.cell)
         pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", scores)
         if predicted is not None:
-            overlay = depth_overlay(predicted, features.stride, view.size)
+            overlay = depth_overlay(predicted, features.cell, view.size)
             pictures[f"{role}.depth"] = Picture(f"Predicted depth, {role}", overlay)
         elif view.depth is not None:
             pictures[f"{role}.depth"] = Picture(f"Depth map given, {role}", depth_picture(view.depth))

@@ -13,6 +13,7 @@ import tyro
 
 from metriloc.cli.options import MethodSettings, PhotoOptions
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
+from metriloc.evaluation.calibration import calibration_of
 from metriloc.io import InputError
 from metriloc.relpose import MethodName, choose_method
 from metriloc.types import PhotoFeatures, RelativePoseMethod, View
@@ -37,8 +38,8 @@ def relpose(
         reference: The photo whose camera is the origin.
         query: One photo or many; the reference is looked at once.
         photos: What is known about the photos.
-        method: auto is MicKey if --weights is given, else matching: XFeat, poselib, and a depth map or distance for the
-            metres.
+        method: auto is matching (XFeat, poselib) where a depth map or a distance gives the metres, else MicKey with the
+            weights given or the default of metriloc (see the README).
         how: How the pose is found.
         out: Folder for pose.json, TUM and Map-free lines, pictures and an HTML report.
         resume: Keep the queries that an earlier run with the same photos and settings left in --out.
@@ -46,13 +47,14 @@ def relpose(
     """
     if not query:
         raise InputError("no query photo given: metriloc relpose REF QUERY...")
-    chosen = choose_method(how.choice(method))
+    choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
+    chosen = choose_method(choice)
     view0 = photos.load(reference, reference=True)
     single = len(query) == 1
     # a bad photo must be found before anything is written
     loaded = {query[0]: photos.load(query[0], reference=False)} if single else {}
     settings: dict[str, Any] = {**dataclasses.asdict(photos), "method": method, **dataclasses.asdict(how)}
-    run = Run(view0, chosen.name, chosen.weights_id, settings)
+    run = Run(view0, chosen.name, chosen.weights_id, settings, calibration=calibration_of(chosen))
     folder = OutputFolder.prepare(out, single=single) if out is not None else None
 
     features0 = chosen.extract(view0)
@@ -92,7 +94,8 @@ def _localise(
         print(f"metriloc relpose: {error}", file=sys.stderr)
         return QueryResult.unreadable(path, error)
     features1 = method.extract(view)
-    return QueryResult.computed(path, method.relative_pose(features0, features1, seed=seed), features1)
+    estimate = method.relative_pose(features0, features1, seed=seed)
+    return QueryResult.computed(path, estimate, features1, calibration_of(method))
 
 
 def _progress(paths: Sequence[Path]) -> Iterable[Path]:

@@ -3,7 +3,8 @@
 A calibration is a small JSON file beside the weights it was fitted for. It reads the statistics a solver reports
 (inliers, their share, ...) or the method's own confidence, and replaces the confidence by a probability:
 ``logistic`` regression on the logarithms of several statistics, or ``isotonic`` regression (pool adjacent violators) on
-one. Verdicts for people: reliable at 0.8 and above, failed below 0.2, doubtful between.
+one. Verdicts for people: reliable at 0.8 and above, failed below 0.2, doubtful between; an estimate whose confidence
+no calibration stands behind is called uncalibrated, because its numbers say nothing of how often it is right.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from numpy import ndarray
 from metriloc.evaluation.records import Record
 from metriloc.evaluation.scoring import PairScores
 from metriloc.io import InputError, read_text, write_atomically
-from metriloc.types import PoseEstimate, RelativePoseMethod
+from metriloc.types import FAILED, RELIABLE, PoseEstimate, RelativePoseMethod
 
 CALIBRATION_FILE = "calibration.json"
-RELIABLE, FAILED = 0.8, 0.2
 MIN_PAIRS = 30
 _RIDGE = 1e-2
 _FLOOR = 1e-3  # statistics enter by their logarithm
 
 Kind = Literal["logistic", "isotonic"]
 Verdict = Literal["reliable", "doubtful", "failed"]
+Judgement = Verdict | Literal["uncalibrated"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Calibration:
             return estimate
         details = estimate.details[0] if estimate.details else estimate.localization[0]
         value = self.probability(float(estimate.confidence), details.statistics)
-        return dataclasses.replace(estimate, confidence=torch.tensor(value, dtype=estimate.confidence.dtype))
+        confidence = torch.tensor(value, dtype=estimate.confidence.dtype)
+        return dataclasses.replace(estimate, confidence=confidence, probability_of=str(self.target))
 
 
 def feature_row(confidence: float, statistics: Mapping[str, float], names: Sequence[str]) -> list[float]:
@@ -242,6 +244,13 @@ def verdict(confidence: float) -> Verdict:
     return "reliable" if confidence >= RELIABLE else "failed" if confidence < FAILED else "doubtful"
 
 
+def judge(estimate: PoseEstimate, calibration: Calibration | None) -> Judgement:
+    """The verdict on an estimate (batch shape ()) of a method with this calibration; no pose has failed whatever it is."""
+    if not bool(estimate.success):
+        return "failed"
+    return "uncalibrated" if calibration is None else verdict(float(estimate.confidence))
+
+
 # -- files and methods ------------------------------------------------------------------------------------------------
 def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> None:
     """As JSON."""
@@ -298,6 +307,11 @@ class CalibratedMethod:
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
         """The method's estimate with a calibrated confidence."""
         return self.calibration.apply(self.method.relative_pose(reference, query, seed=seed))
+
+
+def calibration_of(method: RelativePoseMethod) -> Calibration | None:
+    """What makes the confidence of a method a probability; None when nothing does."""
+    return method.calibration if isinstance(method, CalibratedMethod) else None
 
 
 def _sigmoid(x: float) -> float:

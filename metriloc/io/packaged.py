@@ -1,11 +1,44 @@
-"""Weights that other Python packages carry: read as files, without importing the packages that hold them."""
+"""Files that come with Python packages: weights that other packages carry, and what metriloc carries itself.
+
+They are read as files; no package is imported for them, and nothing asks a network.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib import resources
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from metriloc.io.files import InputError
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """Weights inside metriloc's own package, in ``data/weights/<name>``."""
+
+    name: str
+    description: str
+    licence: str
+
+
+_LICENCE = "Apache-2.0, as metriloc; NOTICE.txt beside the weights names what they were trained on"
+BUNDLED = (
+    Bundled("metriloc-small", "MicKey, compact: metric relative pose from two photos (3.7 million numbers)", _LICENCE),
+    Bundled("pixloc-small", "PixLoc, compact: a photo aligned with a map (0.9 million numbers)", _LICENCE),
+)
+
+
+def own_data(relative: str) -> Path:
+    """Where a file or folder below ``metriloc/data`` is, or would be."""
+    return Path(str(resources.files("metriloc").joinpath("data"))) / relative
+
+
+def bundled_folder(name: str) -> Path:
+    """Where the bundled weights of a name are, or would be. Raises ValueError for a name that is not in ``BUNDLED``."""
+    if name not in {entry.name for entry in BUNDLED}:
+        raise ValueError(f"there are no bundled weights {name!r}: one of {', '.join(entry.name for entry in BUNDLED)}")
+    return own_data(f"weights/{name}")
 
 
 def packaged_file(package: str, relative: str, command: str) -> Path:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from metriloc.io.download import cache_folder, file_sha256, is_offline
 from metriloc.io.files import InputError, prepare_output_folder, read_text, require_file, write_atomically
+from metriloc.io.packaged import BUNDLED, bundled_folder
 from metriloc.version import __version__
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
@@ -209,12 +210,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
-    """The weights folder that ``source`` means: a folder, a file in one, a published name, or a hub ``owner/name``.
+    """The weights folder that ``source`` means: a bundled name, a folder, a file in one, a published or a hub name.
 
+    Bundled weights are part of this package; a folder that is called as they are is meant by a Path or ``./name``.
     Published weights are looked for in the cache only (``metriloc weights get`` puts them there). Raises InputError,
     with the command that gets them, when there is nothing.
     """
     name, path = str(source), Path(source)
+    # the default of every call: what lies in the working directory may not change it
+    if isinstance(source, str) and name in {entry.name for entry in BUNDLED}:
+        if not is_bundled(name):
+            raise InputError(
+                f"the weights {name!r} are not in this installation of metriloc ('{bundled_folder(name)}'): "
+                "install metriloc again, or give other weights"
+            )
+        return bundled_folder(name)
     if name and _exists(path):
         if path.name == CONFIG:
             return path.parent
@@ -231,6 +241,11 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
     if _HUB_NAME.fullmatch(name) and path.suffix not in _FILE_SUFFIXES:
         return _from_hub(name, offline)
     raise InputError(f"there are no weights at '{name}': give a folder, or one of the names of: metriloc weights list")
+
+
+def is_bundled(name: str) -> bool:
+    """Whether this installation carries the weights of a name of ``BUNDLED``."""
+    return (bundled_folder(name) / TENSORS).is_file()
 
 
 def _exists(path: Path) -> bool:

@@ -36,12 +36,17 @@ from metriloc.viz.words import details_of, has_pose, metres, offsets, verdict, v
 
 @dataclass(frozen=True, eq=False)
 class QueryReport:
-    """One query: its photo, the estimate ``query_from_reference`` (batch shape ()), pictures, the truth if known."""
+    """One query: its photo, the estimate ``query_from_reference`` (batch shape ()), pictures, the truth if known.
+
+    judgement: ``reliable``, ``doubtful``, ``failed`` or ``uncalibrated``; meaning: what the confidence is the probability of.
+    """
 
     query: View
     estimate: PoseEstimate
     pictures: tuple[Picture, ...] = ()
     true_query_from_reference: Pose | None = None
+    judgement: str = "uncalibrated"
+    meaning: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +80,11 @@ def relpose_report(report: RelposeReport) -> str:
     )
 
 
-def _state(estimate: PoseEstimate) -> str:
-    if not has_pose(estimate):
+def _state(entry: QueryReport) -> str:
+    """The class of the style sheet: what must not be trusted is red, what lacks metres or certainty amber."""
+    if not has_pose(entry.estimate) or entry.judgement == "failed":
         return "failed"
-    return "found" if details_of(estimate).metric else "direction"
+    return "found" if details_of(entry.estimate).metric and entry.judgement != "doubtful" else "direction"
 
 
 def _overview(queries: tuple[QueryReport, ...]) -> str:
@@ -88,10 +94,11 @@ def _overview(queries: tuple[QueryReport, ...]) -> str:
         cells = ["no pose", "", ""]
         if has_pose(entry.estimate):
             away = metres(float(pose.distance())) if details.metric else "direction only"
-            cells = [away, f"{math.degrees(float(pose.angle())):.0f}°", f"{float(entry.estimate.confidence):.2f}"]
+            confidence = f"{float(entry.estimate.confidence):.2f} {escaped(entry.judgement)}"
+            cells = [away, f"{math.degrees(float(pose.angle())):.0f}°", confidence]
         name = f'<a href="#query-{i}"><bdi>{escaped(entry.query.name)}</bdi></a>'
         numbers = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows.append(f'<tr class="{_state(entry.estimate)}"><td class="name">{name}</td>{numbers}</tr>')
+        rows.append(f'<tr class="{_state(entry)}"><td class="name">{name}</td>{numbers}</tr>')
     head = "<tr><th>query</th><th>distance</th><th>turned</th><th>confidence</th></tr>"
     return f'<table class="overview">{head}{"".join(rows)}</table>'
 
@@ -100,7 +107,7 @@ def _query_section(index: int, entry: QueryReport, reference: View) -> str:
     estimate = entry.estimate
     parts = [
         f'<section class="query" id="query-{index}"><h2><bdi>{escaped(entry.query.name)}</bdi></h2>',
-        f'<p class="verdict {_state(estimate)}">{escaped(verdict(estimate))}</p>',
+        f'<p class="verdict {_state(entry)}">{escaped(verdict(estimate, entry.judgement))}</p>',
     ]
     if has_pose(estimate):
         parts.append(_key_numbers(entry))
@@ -127,7 +134,9 @@ def _key_numbers(entry: QueryReport) -> str:
     if details.metric and details.scale_source:
         rows.append(("scale", escaped(details.scale_source)))
     rows.append(("inliers", f"{len(details.inliers)} (score {details.score:.1f})"))
-    rows.append(("confidence", confidence_bar(float(estimate.confidence))))
+    meaning = f"the probability of {entry.meaning}" if entry.meaning else "no calibration says what it means"
+    bar = confidence_bar(float(estimate.confidence))
+    rows.append(("confidence", f"{bar} {escaped(entry.judgement)}<br>{escaped(meaning)}"))
     if entry.true_query_from_reference is not None:
         rows += _errors(pose, entry.true_query_from_reference, details.metric)
     return rows_table(rows)

@@ -19,6 +19,12 @@ FAILURES = {
 }
 """Why there is no pose, by ``FailureReason``."""
 
+_JUDGEMENTS = {
+    "reliable": " (reliable)",
+    "doubtful": " (doubtful)",
+    "failed": " (failed: the pose is probably wrong)",
+    "uncalibrated": " (uncalibrated)",
+}
 _SIDES = (("to the right of", "to the left of"), ("below", "above"), ("in front of", "behind"))
 _MOVES = (("right", "left"), ("down", "up"), ("forward", "back"))
 _NAMED_SHARE = 0.35  # of the distance: below it, about 20 degrees, an axis is not worth a word
@@ -34,13 +40,16 @@ def details_of(estimate: PoseEstimate) -> PairDetails:
     return estimate.details[0] if estimate.details else PairDetails(score=0.0, inliers=Correspondences.empty())
 
 
-def verdict(estimate: PoseEstimate) -> str:
-    """The answer in one or two sentences: distance, turn and confidence, or why there is no pose, or no metres."""
+def verdict(estimate: PoseEstimate, judgement: str = "uncalibrated") -> str:
+    """The answer in one or two sentences: distance, turn and confidence, or why there is no pose, or no metres.
+
+    judgement: what the confidence means, ``reliable``, ``doubtful``, ``failed``, or ``uncalibrated`` when nothing says.
+    """
     if not has_pose(estimate):
         reason = estimate.reasons[0] or ""
         return f"No pose found: {FAILURES.get(reason, 'the method gave no reason.')}"
     turned = f"{math.degrees(float(estimate.pose.angle())):.0f}°"
-    confidence = f"confidence {float(estimate.confidence):.2f}"
+    confidence = f"confidence {float(estimate.confidence):.2f}{_JUDGEMENTS[judgement]}"
     details = details_of(estimate)
     if details.metric:
         distance = metres(float(estimate.pose.distance()))

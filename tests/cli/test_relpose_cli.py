@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -17,6 +18,7 @@ from PIL import Image
 import metriloc
 from metriloc.backbones.dinov2 import DinoV2Config
 from metriloc.cli.main import main
+from metriloc.evaluation.calibration import Calibration, Target, save_calibration, verdict
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -48,6 +50,7 @@ def test_json_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
     shown = json.loads(capsys.readouterr().out)
     assert shown["seed"] == 3 and shown["metriloc_version"] == metriloc.__version__
     assert shown["method"] == "matching" and shown["weights_id"].startswith("xfeat-")
+    assert shown["confidence"]["calibrated"] and "rotation below 5 degrees" in shown["confidence"]["probability_of"]
     assert "intrinsics.txt" in shown["reference"]["intrinsics_source"]
     (query,) = shown["queries"]
     assert query["success"] and query["metric"] and "depth map" in query["scale_source"]
@@ -55,6 +58,7 @@ def test_json_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert pose["translation_unit"] == "metre"
     assert len(pose["quaternion_wxyz"]) == 4 and len(pose["matrix"]) == 4
     assert 0 < query["confidence"] <= 1
+    assert query["verdict"] == verdict(query["confidence"])
     assert query["num_inliers"] > 100
 
 
@@ -112,7 +116,7 @@ def camera_of(name: str) -> list[str]:
 
 
 def test_without_scale_the_result_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(REFERENCE, QUERY, "--json") == 0
+    assert run(REFERENCE, QUERY, "--json", "--method", "matching") == 0
     (query,) = json.loads(capsys.readouterr().out)["queries"]
     assert query["metric"] is False and "depth" in query["scale_source"]
     assert query["distance"] == pytest.approx(1, abs=1e-5)
@@ -129,6 +133,9 @@ def test_mickey_with_random_weights_is_honest(
     shown = json.loads(capsys.readouterr().out)
     assert shown["method"] == "mickey" and shown["weights_id"].startswith("mickey-")
     assert shown["queries"][0]["confidence"] < 0.2
+    # nobody has found out how often these weights are right
+    assert shown["confidence"] == {"calibrated": False}
+    assert shown["queries"][0]["verdict"] == ("uncalibrated" if code == 0 else "failed")
     assert (tmp_path / "out" / "query.depth.jpg").is_file()
 
 
@@ -184,7 +191,7 @@ def jpeg(**options: Any) -> bytes:
         (jpeg(), ["--depth", "missing.png"], "missing.png"),
         (jpeg(), ["--distance", "-1"], "-1"),
         (jpeg(), ["--weights", "no-such-weights"], "no-such-weights"),
-        (jpeg(), ["--method", "mickey"], "metriloc weights get mickey"),
+        (jpeg(), ["--weights", "mickey"], "metriloc weights get mickey"),
         (jpeg(), ["--method", "mickey", "--distance", "2"], "distance"),
         (jpeg(), ["--resize", "0", "10"], "0"),
         (jpeg(), ["--device", "abacus"], "abacus"),
@@ -234,9 +241,34 @@ def test_unusual_images_run(mode: str, tmp_path: Path) -> None:
 def test_blank_photo_has_no_pose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "blank.jpg"
     path.write_bytes(jpeg())
-    assert run(REFERENCE, path, "--json") == 1
+    assert run(REFERENCE, path, "--json", "--method", "matching") == 1
     shown = capsys.readouterr()
     (query,) = json.loads(shown.out)["queries"]
     assert query["success"] is False and query["reason"] == "too_few_matches" and query["confidence"] == 0
+    assert query["verdict"] == "failed"
     assert "query_from_reference" not in query
     assert "warning" in shown.err  # the focal length of the blank photo is a guess
+
+
+def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights_id = metriloc.FeatureMatching.from_pretrained().weights_id
+    doubter = Calibration("logistic", Target(), ("inliers",), (0.0, 0.0), "matching", weights_id, 99, "nothing")
+    save_calibration(tmp_path / "c.json", doubter)
+    options = ["--depth", DEPTH, "--calibration", tmp_path / "c.json", "--out", tmp_path / "out"]
+    assert run(REFERENCE, QUERY, *options) == 0  # there is a pose; how far to trust it is the verdict's business
+    shown = capsys.readouterr().out
+    assert "confidence 0.50 (doubtful)" in shown
+    assert "the probability of rotation below 5 degrees; reliable from 0.8, failed below 0.2" in shown
+    content = json.loads((tmp_path / "out" / "pose.json").read_text())
+    assert content["queries"][0]["verdict"] == "doubtful"
+    assert content["confidence"]["probability_of"] == "rotation below 5 degrees"
+    assert content["confidence"]["fitted_on"] == "99 pairs, nothing"
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert '<p class="verdict direction">' in html and "doubtful<br>the probability of rotation below 5 degrees" in html
+    # the same photos under another calibration are another result
+    save_calibration(tmp_path / "c.json", dataclasses.replace(doubter, parameters=(5.0, 0.0)))
+    assert run(REFERENCE, QUERY, *options, "--resume") == 0
+    assert "confidence 0.99 (reliable)" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]["verdict"] == "reliable"

@@ -16,8 +16,10 @@ from metriloc.evaluation.calibration import (
     Calibration,
     FitSource,
     Target,
+    calibration_of,
     expected_calibration_error,
     fit_calibration,
+    judge,
     load_calibration,
     save_calibration,
     verdict,
@@ -235,6 +237,16 @@ def test_a_calibrated_method_reports_the_probability() -> None:
     other = Calibration(**{**vars(fitted), "weights_id": "toy-2"})
     with pytest.raises(InputError, match="toy-2"):
         CalibratedMethod(ToyMethod(), other)
+    assert calibration_of(method) == fitted and calibration_of(ToyMethod()) is None
+    lost = method.relative_pose("a", "lost")
+    assert found.verdict == judge(found, fitted) and found.probability_of == str(fitted.target)
+    assert lost.verdict == "failed" and ToyMethod().relative_pose("a", "b").verdict == "uncalibrated"
+    both = PoseEstimate.stack([found, found])
+    assert both.probability_of == found.probability_of
+    with pytest.raises(ValueError, match=r"batch shape \(2,\)"):
+        _ = both.verdict
+    assert judge(found, fitted) == verdict(float(found.confidence)) and judge(found, None) == "uncalibrated"
+    assert judge(lost, fitted) == judge(lost, None) == "failed"
     assert [verdict(p) for p in (0.1, 0.2, 0.79, 0.8)] == ["failed", "doubtful", "doubtful", "reliable"]
 
 

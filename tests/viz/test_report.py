@@ -123,7 +123,8 @@ def test_json_cannot_leave_its_script() -> None:
 def test_numbers_are_there() -> None:
     html = report(QueryReport(view("a.jpg"), estimate(), (picture(),), TRUE))
     text = Elements(html).text
-    assert "The second camera stood 1.06 m away, turned 29°, confidence 0.71." in text
+    assert "The second camera stood 1.06 m away, turned 29°, confidence 0.71 (uncalibrated)." in text
+    assert "0.71 uncalibratedno calibration says what it means" in text
     for row in TRUE.matrix():
         assert " ".join(f"{float(v):9.6f}" for v in row) in text
     assert " ".join(f"{float(v):9.6f}" for v in TRUE.quaternion()) in text
@@ -186,6 +187,25 @@ def test_many_queries_get_an_overview_with_links() -> None:
     assert links == ["#query-1", "#query-2", "#query-3"] and {link[1:] for link in links if link} <= identifiers
     assert "direction only" in html and "no pose" in html
     assert 'class="overview"' not in report(QueryReport(view("a.jpg"), estimate()))
+
+
+@pytest.mark.parametrize(
+    ("judgement", "metric", "colour"),
+    [
+        ("reliable", True, "found"),
+        ("uncalibrated", True, "found"),
+        ("reliable", False, "direction"),
+        ("doubtful", True, "direction"),
+        ("failed", True, "failed"),
+        ("failed", False, "failed"),
+    ],
+)
+def test_the_colour_follows_the_judgement(judgement: str, metric: bool, colour: str) -> None:
+    entry = QueryReport(view("a.jpg"), estimate(metric), judgement=judgement, meaning="a <b> target")
+    html = report(entry, entry)
+    assert html.count(f'<p class="verdict {colour}">') == 2 and html.count(f'<tr class="{colour}">') == 2
+    text = Elements(html).text
+    assert f"0.71 {judgement}the probability of a <b> target" in text and f"confidence 0.71 ({judgement}" in text
 
 
 def test_dollar_signs_and_an_empty_report() -> None:

@@ -26,13 +26,21 @@ def estimate(pose: Pose, metric: bool = True, source: str = "") -> PoseEstimate:
 
 def test_metric_verdict() -> None:
     text = verdict(estimate(looking(38.0, (1.42, 0.0, 0.0))))
-    assert text == "The second camera stood 1.42 m away, turned 38°, confidence 0.71."
+    assert text == "The second camera stood 1.42 m away, turned 38°, confidence 0.71 (uncalibrated)."
+
+
+@pytest.mark.parametrize("judgement", ["reliable", "doubtful", "failed"])
+def test_a_calibrated_confidence_has_a_word(judgement: str) -> None:
+    text = verdict(estimate(looking(38.0, (1.42, 0.0, 0.0))), judgement)
+    assert f"confidence 0.71 ({judgement}" in text
+    assert ("the pose is probably wrong" in text) == (judgement == "failed")
+    assert verdict(PoseEstimate.failure("degenerate"), judgement).startswith("No pose found: ")
 
 
 def test_direction_only_says_why() -> None:
     text = verdict(estimate(looking(-10.0, (-1.0, 0.0, 0.0)), metric=False, source="no depth map was given."))
     assert text == (
-        "The second camera stood to the left of the first, turned 10°, confidence 0.71. "
+        "The second camera stood to the left of the first, turned 10°, confidence 0.71 (uncalibrated). "
         "Direction only: no metres because no depth map was given."
     )
 
