@@ -66,7 +66,7 @@ PLANS = {
     "metriloc-small": Plan(
         lambda weights: MicKey.from_pretrained(weights or "metriloc-small"),
         Target(rotation_deg=None, vcre_fraction=0.1),
-        ("score", "inliers"),
+        ("score", "inliers", "agreeing", "mutual"),
         910_000,
     ),
 }

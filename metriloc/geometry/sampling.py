@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +50,8 @@ def sample(
     margin = pad + 1 if mode == "cubic" else pad
     limit = uv.new_tensor([W - 1 - margin, H - 1 - margin])
     valid = ((uv >= margin) & (uv <= limit)).all(-1)
-    maps, points = fmap.reshape(-1, C, H, W), uv.reshape(-1, uv.shape[-2], 2)
+    count = math.prod(batch)  # -1 cannot be told from the shape where there are no points
+    maps, points = fmap.reshape(count, C, H, W), uv.reshape(count, uv.shape[-2], 2)
     values, slopes = (_cubic if mode == "cubic" else _linear)(maps, points, gradients)
     shape = (*batch, uv.shape[-2], C)
     return Sampled(values.reshape(shape), valid, slopes.reshape(*shape, 2))
@@ -85,7 +87,7 @@ def _cubic(maps: Tensor, uv: Tensor, gradients: bool) -> tuple[Tensor, Tensor]:
     x, y = index[..., 0, :].clamp(0, W - 1), index[..., 1, :].clamp(0, H - 1)
     flat = (y[..., :, None] * W + x[..., None, :]).flatten(1)
     patch = maps.flatten(2).gather(2, flat[:, None].expand(-1, maps.shape[1], -1))
-    patch = patch.unflatten(2, (uv.shape[1], 4, 4))  # [B, C, N, y, x]
+    patch = patch.reshape(*maps.shape[:2], uv.shape[1], 4, 4)  # [B, C, N, y, x]
     values = torch.einsum("bcnyx,bny,bnx->bnc", patch, weights[..., 1, :], weights[..., 0, :])
     if not gradients:
         return values, values.new_zeros(*values.shape, 2)

@@ -14,7 +14,7 @@ import numpy as np
 from metriloc.io import InputError
 from metriloc.viz.pictures import Rgb
 
-MISSING_FFMPEG = "a video needs ffmpeg, which is not on the PATH: install it, or pip install imageio-ffmpeg"
+MISSING_FFMPEG = "a video needs ffmpeg, which is not on the PATH: install it, or pip install 'metriloc[video]'"
 _MAX_FPS = 60.0
 
 

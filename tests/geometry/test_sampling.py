@@ -71,6 +71,14 @@ def test_batches_equal_one_by_one(
         assert torch.allclose(alone.values, v) and torch.allclose(alone.gradients, g)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_no_points_give_no_values(mode: Literal["linear", "cubic"]) -> None:
+    for batch in ((), (2,), (0,)):
+        found = sample(torch.zeros(*batch, 3, 8, 9), torch.zeros(*batch, 0, 2), mode, gradients=True)
+        assert found.values.shape == (*batch, 0, 3) and found.gradients.shape == (*batch, 0, 3, 2)
+        assert found.valid.shape == (*batch, 0)
+
+
 def test_cubic_gradient_is_the_derivative_and_pixels_are_met(generator: torch.Generator) -> None:
     fmap = torch.randn(2, 8, 8, dtype=torch.float64, generator=generator)
     uv = 2 + 3 * torch.rand(5, 2, dtype=torch.float64, generator=generator)

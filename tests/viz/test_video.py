@@ -66,7 +66,7 @@ def test_no_ffmpeg_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(InputError) as caught:
         find_ffmpeg()
-    assert str(caught.value) == MISSING_FFMPEG and "pip install imageio-ffmpeg" in MISSING_FFMPEG
+    assert str(caught.value) == MISSING_FFMPEG and "metriloc[video]" in MISSING_FFMPEG
     pretend(tmp_path)
     assert find_ffmpeg() == str(tmp_path / "ffmpeg")
 

@@ -47,8 +47,6 @@ class Observations:
 def observe(extraction: Extraction, scene: SfmMap, image: int, cost: CostConfig) -> Observations:
     """Look up the maps of a reference image where the map's points land in it by its own pose."""
     points = scene.point_index[scene.observations_of(image)].unique()
-    if len(points) == 0:
-        return _nothing(extraction)
     camera = scene.cameras[image]
     xyz = scene.cam_from_world[image].transform(scene.xyz[points])
     maps, confidence_maps = extraction.pyramid.features, extraction.pyramid.confidences
@@ -64,15 +62,6 @@ def observe(extraction: Extraction, scene: SfmMap, image: int, cost: CostConfig)
     return Observations(
         points, tuple(features), tuple(confidences) if confidence_maps is not None else None, torch.stack(valid, -1)
     )
-
-
-def _nothing(extraction: Extraction) -> Observations:
-    """Of an image that sees no point."""
-    maps = extraction.pyramid.features
-    none = torch.zeros(0, dtype=torch.long)
-    confidences = tuple(torch.zeros(0) for _ in maps) if extraction.pyramid.confidences is not None else None
-    features = tuple(torch.zeros(0, fmap.shape[1]) for fmap in maps)
-    return Observations(none, features, confidences, torch.zeros(0, len(maps), dtype=torch.bool))
 
 
 def combine(
