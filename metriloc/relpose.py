@@ -104,6 +104,8 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
         return method
     if choice.calibration is not None:
         return CalibratedMethod(method, load_calibration(choice.calibration))
+    if choice.polish is False:
+        return method  # the calibrations were fitted to poses found as the weights say
     candidates = [beside] if beside is not None else []
     if method.name in _CALIBRATIONS:
         candidates.append(own_data(f"calibration/{_CALIBRATIONS[method.name]}"))

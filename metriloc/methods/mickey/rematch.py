@@ -1,9 +1,9 @@
 """Refine a pose with all the matches it explains: guided matching after the probabilistic Procrustes.
 
 Not in the MicKey paper. The Procrustes judges a match by the distance of two predicted points, of which nearly all is
-error of depth; the photos know better. So the mutually most probable matches are taken again, those near their epipolar
-lines and with depths that do not contradict each other are kept, and the pose is polished on them; a few times, because
-a better pose explains more matches.
+error of depth; the photos know better. So the mutually most probable matches are taken again, their second keypoint is put
+between the cells around it that look alike, those near their epipolar lines and with depths that do not contradict
+each other are kept, and the pose is polished on them; a few times, because a better pose explains more matches.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ class RematchConfig:
     """rounds: of matching and polishing. pixel_sigma: standard deviation of keypoint positions, pixels of the photo as the
     network sees it. log_depth_sigma: of the logarithm of a depth. max_epipolar: distance from the epipolar line, in
     pixel_sigma. max_log_depth: difference of the logarithms of a match's depths. max_shift: between a keypoint and where
-    its partner falls by its depth, as a share of the longest side of the photo."""
+    its partner falls by its depth, as a share of the longest side of the photo. between_cells: temperature of the softmax
+    over the 3 x 3 cells that place the second keypoint."""
 
     rounds: int = 3
-    pixel_sigma: float = 3.0
-    log_depth_sigma: float = 0.15
+    pixel_sigma: float = 2.0
+    log_depth_sigma: float = 0.35
     max_epipolar: float = 2.5
     max_log_depth: float = 0.5
     max_shift: float = 0.3
+    between_cells: float = 0.1
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ValueError(f"RematchConfig.rounds must be at least 1, got {self.rounds}")
-        for name in ("pixel_sigma", "log_depth_sigma", "max_epipolar", "max_log_depth", "max_shift"):
+        for name in ("pixel_sigma", "log_depth_sigma", "max_epipolar", "max_log_depth", "max_shift", "between_cells"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"RematchConfig.{name} must be a positive number, got {getattr(self, name)}")
 
@@ -72,6 +74,22 @@ def mutual_matches(matches: MatchProbabilities) -> tuple[Int[Tensor, " M"], Int[
     return matches.index0[row[order]], matches.index1[column[order]], found[order]
 
 
+def between_cells(
+    first: Keypoints, second: Keypoints, index0: Int[Tensor, " M"], index1: Int[Tensor, " M"], temperature: float
+) -> Float[Tensor, "M 2"]:
+    """Where in the second photo the first keypoints fall: the mean of the partner and its neighbours on the grid, weighed
+    by how much their descriptors look alike (softmax). A point between two cells looks a little like both."""
+    h, w = second.grid
+    offset = torch.arange(-1, 2, device=index1.device)
+    row = torch.div(index1, w, rounding_mode="floor")[:, None] + offset.repeat_interleave(3)
+    column = (index1 % w)[:, None] + offset.repeat(3)
+    inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+    cell = row.clamp(0, h - 1) * w + column.clamp(0, w - 1)
+    alike = torch.einsum("mc,mkc->mk", first.descriptor[0, index0], second.descriptor[0, cell])
+    weight = torch.softmax((alike / temperature).where(inside, -torch.inf), -1)
+    return (weight[..., None] * second.uv[0, cell]).sum(1)
+
+
 @torch.no_grad()
 def rematch(
     pose: Pose,
@@ -89,12 +107,8 @@ def rematch(
     """
     index0, index1, probability = mutual_matches(matches)
     first, second = keypoints
-    uv0, uv1, depth0, depth1 = (
-        first.uv[0, index0],
-        second.uv[0, index1],
-        first.depth[0, index0],
-        second.depth[0, index1],
-    )
+    uv0, uv1 = first.uv[0, index0], between_cells(first, second, index0, index1, config.between_cells)
+    depth0, depth1 = first.depth[0, index0], second.depth[0, index1]
     settings = PolishConfig(config.pixel_sigma * pixel, config.log_depth_sigma)
     agreeing = torch.zeros(len(index0), dtype=torch.bool, device=index0.device)
     for _ in range(config.rounds):

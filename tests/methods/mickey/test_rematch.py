@@ -12,7 +12,7 @@ from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.methods.mickey import MicKey, MicKeyNetwork
 from metriloc.methods.mickey.matching import MatchProbabilities
 from metriloc.methods.mickey.network import Keypoints
-from metriloc.methods.mickey.rematch import RematchConfig, mutual_matches, rematch
+from metriloc.methods.mickey.rematch import RematchConfig, between_cells, mutual_matches, rematch
 from metriloc.recipes.mickey_small import NETWORK
 
 CAMERA = Camera.from_fov((640, 480), 1.1).to(torch.float32)
@@ -20,8 +20,8 @@ TRUTH = Pose(so3_exp(torch.tensor([0.05, -0.2, 0.03])), torch.tensor([0.5, 0.05,
 
 
 def keypoints(uv: Tensor, depth: Tensor) -> Keypoints:
-    count = len(uv)
-    return Keypoints(uv[None], depth[None], torch.ones(1, count), torch.zeros(1, count, 4), (1, count))
+    count = len(uv)  # each looks like itself alone, so that what stands beside it on the grid does not matter
+    return Keypoints(uv[None], depth[None], torch.ones(1, count), torch.eye(count)[None], (1, count))
 
 
 def scene(count: int = 300, wrong: int = 90, seed: int = 0) -> tuple[tuple[Keypoints, Keypoints], MatchProbabilities]:
@@ -37,7 +37,7 @@ def scene(count: int = 300, wrong: int = 90, seed: int = 0) -> tuple[tuple[Keypo
         factor = (0.15 * torch.randn(count, generator=generator)).exp()
         sides.append(keypoints(CAMERA.project(points)[0] + noise, points[:, 2] * factor))
     partner = torch.arange(count)
-    partner[:wrong] = partner[:wrong].roll(1)
+    partner[:wrong] = partner[:wrong].roll(7)
     values = 1e-4 * torch.rand(count, count, generator=generator)
     values[torch.arange(count), partner] = 0.5 + 0.5 * torch.rand(count, generator=generator)
     return (sides[0], sides[1]), MatchProbabilities(values, torch.arange(count), torch.arange(count))
@@ -64,6 +64,17 @@ def test_a_hopeless_start_is_left_alone() -> None:
     sides, matches = scene()
     found = rematch(behind, sides, matches, (CAMERA, CAMERA), 1.0, RematchConfig())
     assert torch.equal(found.pose.R, behind.R) and len(found.index0) == 0
+
+
+def test_a_point_between_two_cells_is_put_between_them() -> None:
+    """A grid of 3 x 4 cells of 8 pixels; the point looks like cells 5 and 6 alike, or like corner cell 0 alone."""
+    uv = torch.tensor([[4.0 + 8 * x, 4.0 + 8 * y] for y in range(3) for x in range(4)])
+    second = Keypoints(uv[None], torch.ones(1, 12), torch.ones(1, 12), torch.eye(12)[None], (3, 4))
+    like = torch.zeros(2, 12)
+    like[0, [5, 6]], like[1, 0] = 1.0, 1.0
+    first = Keypoints(torch.zeros(1, 2, 2), torch.ones(1, 2), torch.ones(1, 2), like[None], (1, 2))
+    found = between_cells(first, second, torch.tensor([0, 1]), torch.tensor([5, 0]), 0.02)
+    assert torch.allclose(found, torch.tensor([[16.0, 12.0], [4.0, 4.0]]), atol=1e-4)
 
 
 def test_mutual_matches_equal_the_plain_search(generator: torch.Generator) -> None:
