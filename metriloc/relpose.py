@@ -143,7 +143,9 @@ def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
         source = choice.weights or MICKEY_WEIGHTS
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
-    config = MatchingConfig(distance=choice.distance, solver=choice.solver)
+    kind = choice.depth.partition(":")[0]
+    depth_name = {"mickey": "predicted depth", "constant": "constant depth"}.get(kind, "depth map")
+    config = MatchingConfig(distance=choice.distance, solver=choice.solver, depth_name=depth_name)
     matcher = "xfeat" if name == "matching" else name
     source_of_depth = _depth_source(choice)
     matching = FeatureMatching.from_pretrained(

@@ -33,12 +33,14 @@ class MatchingConfig:
 
     max_error_px: inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows with the
     photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. solver: see ``Solver``.
+    depth_name: what the result calls the depths of the depth source.
     """
 
     max_error_px: float = 1.5
     min_inliers: int = 12
     distance: float | None = None
     solver: Solver = "auto"
+    depth_name: str = "depth map"
 
     def __post_init__(self) -> None:
         if self.distance is not None and not 0 < self.distance < float("inf"):
@@ -152,7 +154,8 @@ def match_and_solve(
     if len(pair.uv0) < config.min_inliers:
         return PoseEstimate.failure("too_few_matches", pair.details(None, timings))
     scale = max(*features0.view.size, *features1.view.size) / 640
-    fit = pair.fit(SolvingConfig(config.solver, config.max_error_px * scale, config.distance), seed)
+    solving = SolvingConfig(config.solver, config.max_error_px * scale, config.distance, depth_name=config.depth_name)
+    fit = pair.fit(solving, seed)
     timings["solve"] = time.perf_counter() - matched
     if fit.pose is None or fit.reason is not None:
         return PoseEstimate.failure(fit.reason or "degenerate", pair.details(None, timings))

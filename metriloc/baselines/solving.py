@@ -30,12 +30,14 @@ lifted by the reference's depth; rigid: points lifted in both photos (3D-3D)."""
 @dataclass(frozen=True)
 class SolvingConfig:
     """solver: see ``Solver``. max_error_px: inlier threshold in pixels of the photos. distance: metres between the
-    cameras, if known. depth_error: relative error of depths up to which the rigid solver counts a match."""
+    cameras, if known. depth_error: relative error of depths up to which the rigid solver counts a match. depth_name: what
+    the depths of a photo are called where the result says where its metres come from."""
 
     solver: Solver = "auto"
     max_error_px: float = 1.5
     distance: float | None = None
     depth_error: float = 0.1
+    depth_name: str = "depth map"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ class MatchedPair:
             metric = self._metric_fit(essential, self.view0.depth, config, seed)
             if metric is not None:
                 return metric
-            missing = "the depth map of the reference knows no depth at the matched points"
+            missing = f"the {config.depth_name} of the reference knows no depth at the matched points"
         if essential.pose is None:
             return essential
         if not found.t_observable:
@@ -89,9 +91,9 @@ class MatchedPair:
             start = self._judged(found.pose, config.max_error_px, depth0)
             polished = self._polished(start, depth0, config.max_error_px)
             best = polished if int(polished.inliers.sum()) >= int(start.inliers.sum()) else start
-            return dataclasses.replace(best, metric=True, scale_source="the depth map of the reference")
+            return dataclasses.replace(best, metric=True, scale_source=f"the {config.depth_name} of the reference")
         found = rigid_from_depths(self.uv0, depth0, self.uv1, depth1, self.cameras, config.depth_error, seed)
-        return Fit(found.pose, found.inliers, found.reason, True, "the depth maps of both photos")
+        return Fit(found.pose, found.inliers, found.reason, True, f"the {config.depth_name}s of both photos")
 
     @staticmethod
     def _depth(view: View, uv: Tensor) -> Tensor | None:
@@ -124,7 +126,7 @@ class MatchedPair:
         if not fits:
             return None
         best = max(fits, key=lambda fit: (int(fit.inliers.sum()), fits.index(fit)))
-        return dataclasses.replace(best, metric=True, scale_source="the depth map of the reference")
+        return dataclasses.replace(best, metric=True, scale_source=f"the {config.depth_name} of the reference")
 
     def _judged(self, pose: Pose | None, max_error: float, depth0: Tensor | None = None) -> Fit:
         """The same inlier test for every candidate of a kind.

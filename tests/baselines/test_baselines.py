@@ -79,11 +79,12 @@ def test_constant_depth_gives_metres_of_that_order(views: tuple[View, View, Pose
     assert depth is not None
     typical = float(depth[depth > 0].median())
     method = FeatureMatching.from_pretrained(
-        config=MatchingConfig(solver="essential"), depth_source=constant_depth(typical)
+        config=MatchingConfig(solver="essential", depth_name="constant depth"), depth_source=constant_depth(typical)
     )
     estimate = method.relative_pose(views[0], views[1])
     ratio = float(estimate.pose.distance() / views[2].distance())
     assert estimate.details[0].metric and 0.6 < ratio < 1.6
+    assert estimate.details[0].scale_source == "the constant depth of the reference"
     with pytest.raises(ValueError, match="got 0"):
         constant_depth(0)
 
