@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.cli.localize_queries import QueryPhoto
-from metriloc.cli.saved import query_folder, saved_entry
+from metriloc.cli.saved import RunFolder, saved_entry
 from metriloc.evaluation.submission import Naming, visloc_name, write_visloc
 from metriloc.geometry import Pose
 from metriloc.io import InputError, pose_as_dict, pose_from_dict, prepare_output_folder, tum_line, write_atomically
@@ -235,26 +235,12 @@ def _write_pages(folder: Path, run: LocalizeRun, localized: LocalizedQuery) -> N
     write_atomically(folder / "report.html", page)
 
 
-@dataclass(frozen=True)
-class LocalizeFolder:
-    """Where a run writes. One query: everything in ``path``; many: each query in a folder of its own below it."""
-
-    path: Path
-    single: bool
-
-    @classmethod
-    def prepare(cls, path: Path, *, single: bool) -> LocalizeFolder:
-        """Make the folder; raises InputError when it cannot be written."""
-        prepare_output_folder(path)
-        return cls(path, single)
-
-    def folder_of(self, index: int, photo: QueryPhoto) -> Path:
-        """The folder of a query (its number keeps equal names apart)."""
-        return query_folder(self.path, index, photo.path, single=self.single)
+class LocalizeFolder(RunFolder):
+    """Where ``metriloc localize`` writes."""
 
     def saved(self, index: int, photo: QueryPhoto, run: LocalizeRun) -> QueryOutcome | None:
         """The result of an earlier run of the same kind, if its pose.json is here."""
-        entry = saved_entry(self.folder_of(index, photo), photo.path, lambda: run.fingerprint(photo))
+        entry = saved_entry(self.query_folder(index, photo.path), photo.path, lambda: run.fingerprint(photo))
         if entry is None:
             return None
         try:
@@ -268,7 +254,7 @@ class LocalizeFolder:
         """Pictures, report and, last, pose.json of a query that was computed just now."""
         if outcome.localized is None:
             return
-        folder = self.folder_of(index, photo)
+        folder = self.query_folder(index, photo.path)
         prepare_output_folder(folder)
         _remove_pictures(folder)
         if run.settings["html"]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from metriloc.cli.saved import query_folder, saved_entry
+from metriloc.cli.saved import RunFolder, saved_entry
 from metriloc.evaluation.calibration import Calibration, judge
 from metriloc.geometry import Camera, Pose
 from metriloc.io import pose_as_dict, prepare_output_folder, submission_line, tum_line, write_atomically
@@ -206,26 +206,12 @@ def summary(result: QueryResult) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class OutputFolder:
-    """Where a run writes. One query: everything in ``path``; many: each query in a folder of its own below it."""
-
-    path: Path
-    single: bool
-
-    @classmethod
-    def prepare(cls, path: Path, *, single: bool) -> OutputFolder:
-        """Make the folder; raises InputError when it cannot be written."""
-        prepare_output_folder(path)
-        return cls(path, single)
-
-    def folder_of(self, index: int, query: Path) -> Path:
-        """The folder of the query at a place of the command line (its number keeps equal names apart)."""
-        return query_folder(self.path, index, query, single=self.single)
+class OutputFolder(RunFolder):
+    """Where ``metriloc relpose`` writes."""
 
     def saved(self, index: int, query: Path, run: Run) -> QueryResult | None:
         """The result of an earlier run of the same photos and settings, if its pose.json is here."""
-        entry = saved_entry(self.folder_of(index, query), query, lambda: run.fingerprint(query))
+        entry = saved_entry(self.query_folder(index, query), query, lambda: run.fingerprint(query))
         return None if entry is None else QueryResult(str(query), entry)
 
     def write_query(
@@ -234,7 +220,7 @@ class OutputFolder:
         """Pictures, report and, last, pose.json of a query that was computed just now."""
         if result.estimate is None or result.features is None:
             return
-        folder = self.folder_of(index, Path(result.path))
+        folder = self.query_folder(index, Path(result.path))
         prepare_output_folder(folder)
         pictures = draw_pictures(result.estimate, reference, result.features)
         for name, picture in pictures.items():

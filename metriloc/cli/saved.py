@@ -1,16 +1,35 @@
-"""Results of earlier runs: where a query's files are, and whether they may be kept."""
+"""The folder a run writes to: where a query's files are, and whether those of an earlier run may be kept."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from metriloc.io import prepare_output_folder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 
-def query_folder(path: Path, index: int, photo: Path, *, single: bool) -> Path:
-    """One query: everything in ``path``; many: a folder each, whose number keeps equal names apart."""
-    return path if single else path / f"{index:04d}_{photo.stem}"
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run writes. One query: everything in ``path``; many: each query in a folder of its own below it."""
+
+    path: Path
+    single: bool
+
+    @classmethod
+    def prepare(cls, path: Path, *, single: bool) -> Self:
+        """Make the folder; raises InputError when it cannot be written."""
+        prepare_output_folder(path)
+        return cls(path, single)
+
+    def query_folder(self, index: int, photo: Path) -> Path:
+        """The folder of the query at a place of the command line (its number keeps equal names apart)."""
+        return self.path if self.single else self.path / f"{index:04d}_{photo.stem}"
 
 
 def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> dict[str, Any] | None:
