@@ -19,16 +19,21 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 @dataclass(frozen=True)
 class PairLimits:
     """What a pair may look like. overlap: of the smaller direction, share of a view's pixels with depth that the other sees
-    (0..1); baseline: metres between the centres; rotation: radians; attempts: reference views tried before giving up."""
+    (0..1); baseline: metres between the centres; rotation: radians; attempts: reference views tried before giving up.
+    baseline_share: if not 0, the largest baseline is at least this share of the reference's median depth, so that distant
+    places get pairs as wide as near ones, and long baselines are more frequent."""
 
     overlap: tuple[float, float] = (0.3, 0.9)
     baseline: tuple[float, float] = (0.1, 2.0)
     rotation: tuple[float, float] = (0.0, 1.0)
     attempts: int = 60
+    baseline_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name, low, high in (("overlap", 0.0, 1.0), ("baseline", 0.0, math.inf), ("rotation", 0.0, math.pi)):
             _check_range(f"PairLimits.{name}", getattr(self, name), low, high)
+        if not 0 <= self.baseline_share < math.inf:
+            raise ValueError(f"PairLimits.baseline_share must not be negative, got {self.baseline_share}")
         if self.attempts < 1:
             raise ValueError(f"PairLimits.attempts must be at least 1, got {self.attempts}")
 
@@ -41,7 +46,8 @@ class SyntheticConfig:
     principal_offset: largest offset of the principal point as a share of the image size. pixel_aspect: fy / fx. roll:
     standard deviation, radians. texture_size: pixels a side, a power of two. exposure_change, balance_change: standard
     deviation of the log of a view's brightness and of its colour channels. noise: standard deviation of sensor noise,
-    0..1. photos: a folder of the user's own images, used as pictures and on some walls. limits: of pairs.
+    0..1. outdoor_scale: limits of how much larger than everyday ones streets, squares and their houses are, drawn a scene
+    (log-uniform). photos: a folder of the user's own images, used as pictures and on some walls. limits: of pairs.
     """
 
     weights: tuple[float, float, float] = (0.6, 0.25, 0.15)
@@ -54,6 +60,7 @@ class SyntheticConfig:
     exposure_change: float = 0.2
     balance_change: float = 0.04
     noise: float = 0.01
+    outdoor_scale: tuple[float, float] = (1.0, 1.0)
     photos: Path | None = None
     limits: PairLimits = field(default_factory=PairLimits)
 
@@ -64,6 +71,7 @@ class SyntheticConfig:
             raise ValueError(f"sizes must be (width, height) of at least 16 pixels each, got {self.sizes}")
         _check_range("fov", self.fov, 0.1, 2.6)
         _check_range("pixel_aspect", self.pixel_aspect, 0.2, 5.0)
+        _check_range("outdoor_scale", self.outdoor_scale, 1.0, 4.0)
         size = self.texture_size
         if not 16 <= size <= 2048 or size & (size - 1):
             raise ValueError(f"texture_size must be a power of two from 16 to 2048, got {size}")

@@ -185,12 +185,14 @@ def _query_poses(
     if not len(points):
         return []
     R0, center0 = pose0.R.double().numpy(), pose0.center().double().numpy()
+    depth0 = side0[2]
+    farthest = max(limits.baseline[1], limits.baseline_share * float(np.median(depth0[depth0 > 0])))
     # what is hidden, and the other direction, lower the share that is found in the end
     wanted = rng.uniform(*limits.overlap) + 0.1
     found: list[tuple[float, Pose]] = []
     for _ in range(CANDIDATES):
         step = rng.normal(0, 1, 3) * np.array([1.0, 1.0, 0.3])
-        step *= _baseline(rng, limits) / np.linalg.norm(step)
+        step *= _baseline(rng, limits, farthest) / np.linalg.norm(step)
         center = center0 + step
         if not _clear(scene, center):
             continue
@@ -206,9 +208,7 @@ def _query_poses(
         pose = look_at(center, target, rng.normal(0, scene.config.roll))
         baseline = float(np.linalg.norm(pose.center().double().numpy() - center0))
         angle = float((pose @ pose0.inverse()).angle())
-        if not (
-            limits.baseline[0] <= baseline <= limits.baseline[1] and limits.rotation[0] <= angle <= limits.rotation[1]
-        ):
+        if not (limits.baseline[0] <= baseline <= farthest and limits.rotation[0] <= angle <= limits.rotation[1]):
             continue
         share = float(_project(points, camera1, pose)[2].mean())
         found.append((abs(share - wanted), pose))
@@ -216,10 +216,10 @@ def _query_poses(
     return [pose for _, pose in found[:3]]
 
 
-def _baseline(rng: np.random.Generator, limits: PairLimits) -> float:
-    """Metres; short ones more often, which the larger overlaps need."""
-    low, high = limits.baseline
-    return low + (high - low) * rng.random() ** (1 if rng.random() < 0.5 else 3)
+def _baseline(rng: np.random.Generator, limits: PairLimits, farthest: float) -> float:
+    """Metres; short ones more often, which the larger overlaps need, unless wide pairs are wanted."""
+    low, often = limits.baseline[0], 0.8 if limits.baseline_share else 0.5
+    return low + (farthest - low) * rng.random() ** (1 if rng.random() < often else 3)
 
 
 def _photo(

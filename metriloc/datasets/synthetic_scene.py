@@ -20,8 +20,6 @@ from metriloc.datasets.synthetic_textures import fractal
 from metriloc.geometry import Camera, Pose
 from metriloc.types import View
 
-_BUILDERS = {"room": room, "street": street, "square": square}
-
 
 @dataclass(frozen=True, eq=False)
 class SyntheticScene:
@@ -108,7 +106,12 @@ def make_scene(seed: int, config: SyntheticConfig | None = None) -> SyntheticSce
     kind = KINDS[int(rng.choice(len(KINDS), p=weights))]
     photos = load_photos(config.photos, config.texture_size, rng) if config.photos is not None else ()
     builder, palette = Builder(), Palette(rng, config.texture_size, photos)
-    stage = _BUILDERS[kind](builder, palette, rng)
+    if kind == "room":
+        stage = room(builder, palette, rng)
+    else:
+        low, high = config.outdoor_scale
+        scale = math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
+        stage = (street if kind == "street" else square)(builder, palette, rng, scale)
     mesh, atlas = builder.mesh(), palette.atlas()
     lightmap = bake(mesh, stage.lighting, stage.low, stage.high)
     clouds = np.clip((fractal(rng, 256, 4, 6) - rng.uniform(0.4, 0.8)) * 3, 0, 1) * rng.uniform(0.4, 1.0)

@@ -18,9 +18,12 @@ from metriloc.datasets.synthetic_textures import Rng
 KERB = 0.12
 
 
-def street(b: Builder, m: Palette, rng: Rng) -> Stage:
-    """A street with pavements and house fronts on both sides, closed by a house at one end or both."""
-    half, pave, length = rng.uniform(2.5, 4.0), rng.uniform(1.5, 3.0), rng.uniform(30, 50)
+def street(b: Builder, m: Palette, rng: Rng, scale: float = 1.0) -> Stage:
+    """A street with pavements and house fronts on both sides, closed by a house at one end or both.
+
+    scale: how much wider than an everyday street it is; its houses are up to that much larger. What stands in it is not.
+    """
+    half, pave, length = scale * rng.uniform(2.5, 4.0), rng.uniform(1.5, 3.0), rng.uniform(30, 50)
     front = half + pave
     road = m.one_of("asphalt", "asphalt", "paving")
     b.ground((-length, -half), (length, half), 0, road)
@@ -37,13 +40,14 @@ def street(b: Builder, m: Palette, rng: Rng) -> Stage:
     for side in (-1, 1):
         x = -length / 2 - rng.uniform(0, 5)
         while x < length / 2:
-            w = rng.uniform(6, 14)
+            large = _larger(rng, scale)
+            w = large * rng.uniform(6, 14)
             with b.at(x + w / 2, side * front, KERB, 0 if side > 0 else np.pi):
-                house(b, m, rng, w)
+                house(b, m, rng, w, large)
             x += w + (rng.uniform(1.5, 4) if rng.random() < 0.2 else 0)
     for side in (-1, 1):
         with b.at(side * (length / 2 + rng.uniform(6, 10)), 0, 0, -side * np.pi / 2):
-            house(b, m, rng, 2 * front + 10)
+            house(b, m, rng, 2 * front + 10, _larger(rng, scale))
     _along(b, m, rng, (half, length))
     reach = min(0.28 * length, 12.0)
     focus = _focus(b)
@@ -51,9 +55,9 @@ def street(b: Builder, m: Palette, rng: Rng) -> Stage:
     return Stage(_daylight(rng), corner * [-1, -1, 0.6], corner, focus, True)
 
 
-def square(b: Builder, m: Palette, rng: Rng) -> Stage:
-    """Open ground with people, trees, benches, stacked things and a monument, houses around it."""
-    half = rng.uniform(9, 16)
+def square(b: Builder, m: Palette, rng: Rng, scale: float = 1.0) -> Stage:
+    """Open ground with people, trees, benches, stacked things and a monument, houses around it. scale: as of ``street``."""
+    half = scale * rng.uniform(9, 16)
     b.patch((-60, 60, -0.05), (120, 0, 0), (0, -120, 0), m("asphalt"))
     b.ground(
         (-half - 4, -half - 4), (half + 4, half + 4), 0, m.one_of("paving", "paving", "grass", "concrete", "asphalt")
@@ -62,10 +66,11 @@ def square(b: Builder, m: Palette, rng: Rng) -> Stage:
         with b.at(0, 0, 0, k * np.pi / 2):
             x = -half - rng.uniform(0, 3)
             while x < half:
-                w = rng.uniform(6, 12)
+                large = _larger(rng, scale)
+                w = large * rng.uniform(6, 12)
                 if rng.random() < 0.85:
                     with b.at(x + w / 2, half + rng.uniform(0, 1.0)):
-                        house(b, m, rng, w)
+                        house(b, m, rng, w, large)
                 x += w
     spots: list[tuple[float, float]] = []
     makers = (monument, bench, tree, stall, things.person, things.person, bin_, crates, lamp_post, car, kiosk)
@@ -77,6 +82,11 @@ def square(b: Builder, m: Palette, rng: Rng) -> Stage:
                 makers[int(rng.integers(len(makers)))](b, m, rng)
     reach = 0.7 * half
     return Stage(_daylight(rng), np.array([-reach, -reach, 1.1]), np.array([reach, reach, 1.9]), _focus(b), True)
+
+
+def _larger(rng: Rng, scale: float) -> float:
+    """How much larger than everyday one house is: from 1 to ``scale``, at most 2, as palaces and churches are."""
+    return rng.uniform(1.0, min(scale, 2.0)) if scale > 1 else 1.0
 
 
 def _focus(b: Builder) -> np.ndarray:
@@ -101,9 +111,12 @@ def _daylight(rng: Rng) -> Lighting:
 
 
 # -- houses -----------------------------------------------------------------------------------------------------------
-def house(b: Builder, m: Palette, rng: Rng, w: float) -> None:
-    """A house front of width ``w`` facing -y at the current place: storeys of about 3 m, windows, a door or shops below."""
-    storeys, storey = int(rng.integers(2, 5)), rng.uniform(2.8, 3.3)
+def house(b: Builder, m: Palette, rng: Rng, w: float, large: float = 1.0) -> None:
+    """A house front of width ``w`` facing -y at the current place: storeys of about 3 m, windows, a door or shops below.
+
+    large: factor on its storeys, windows and bays.
+    """
+    storeys, storey = int(rng.integers(2, 5)), large * rng.uniform(2.8, 3.3)
     h = storeys * storey + 0.4
     wall = m.one_of("bricks", "bricks", "bricks", "plaster", "plaster", "concrete", "planks")
     tile = wall.tile or (2.0, 2.0)
@@ -118,20 +131,20 @@ def house(b: Builder, m: Palette, rng: Rng, w: float) -> None:
         )
     if rng.random() < 0.5:
         b.box((-w / 2, -0.06, storey - 0.1), (w / 2, 0, storey + 0.1), trim)
-    bays = max(int(w / rng.uniform(2.0, 3.2)), 1)
-    step, ww, wh = w / bays, rng.uniform(0.9, 1.3), rng.uniform(1.2, 1.7)
+    bays = max(int(w / (large * rng.uniform(2.0, 3.2))), 1)
+    step, ww, wh = w / bays, large * rng.uniform(0.9, 1.3), large * rng.uniform(1.2, 1.7)
     shops = rng.random() < 0.45
     door_at = int(rng.integers(bays))
     for k in range(bays):
         x = -w / 2 + (k + 0.5) * step
         if k == door_at:
-            _entrance(b, m, rng, x, trim)
+            _entrance(b, m, rng, x, trim, large)
         elif shops:
-            b.box((x - 0.44 * step, -0.08, 0.02), (x + 0.44 * step, 0, 2.75), trim, front=m("shop"))
+            b.box((x - 0.44 * step, -0.08, 0.02), (x + 0.44 * step, 0, 2.75 * large), trim, front=m("shop"))
         else:
-            _outer_window(b, m, x, (ww, wh, 0.95), trim)
+            _outer_window(b, m, x, (ww, wh, 0.95 * large), trim)
         for s in range(1, storeys):
-            _outer_window(b, m, x, (ww, wh, s * storey + 0.85), trim)
+            _outer_window(b, m, x, (ww, wh, s * storey + 0.85 * large), trim)
             if rng.random() < 0.08:
                 b.box((x - 0.8, -0.9, s * storey), (x + 0.8, 0, s * storey + 0.12), m("concrete"))
                 b.box(
@@ -142,8 +155,8 @@ def house(b: Builder, m: Palette, rng: Rng, w: float) -> None:
     b.named("house", (w, 8.0, h))
 
 
-def _entrance(b: Builder, m: Palette, rng: Rng, x: float, trim: Material) -> None:
-    w, h = rng.uniform(0.9, DOOR[1] + 0.1), rng.uniform(*DOOR[2:])
+def _entrance(b: Builder, m: Palette, rng: Rng, x: float, trim: Material, large: float) -> None:
+    w, h = large * rng.uniform(0.9, DOOR[1] + 0.1), large * rng.uniform(*DOOR[2:])
     with b.at(x, 0):
         b.box((-w / 2, -0.05, 0), (w / 2, 0, h), m("door"))
         for side in (-1, 1):

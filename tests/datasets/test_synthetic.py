@@ -26,7 +26,7 @@ from metriloc.datasets.synthetic_pairs import look_at
 from metriloc.datasets.synthetic_palette import Palette
 from metriloc.datasets.synthetic_rooms import room as room_of
 from metriloc.datasets.synthetic_shapes import Builder
-from metriloc.datasets.synthetic_streets import street
+from metriloc.datasets.synthetic_streets import square, street
 from metriloc.geometry import Camera, Pose, sample
 from metriloc.types import Pair, View
 
@@ -183,6 +183,39 @@ def test_pairs_keep_to_their_limits(room: SyntheticScene, limits: PairLimits, ge
         assert limits.overlap[0] <= shared <= limits.overlap[1]
         assert limits.baseline[0] - 1e-3 <= float(relative.distance()) <= limits.baseline[1] + 1e-3
         assert limits.rotation[0] - 1e-3 <= float(relative.angle()) <= limits.rotation[1] + 1e-3
+
+
+def test_distant_places_get_wide_pairs_if_wanted(generator: torch.Generator) -> None:
+    place = make_scene(3, config("square", outdoor_scale=(2.0, 2.5)))
+    found: dict[float, list[tuple[float, float]]] = {0.0: [], 0.9: []}
+    for share, pairs in found.items():
+        for _ in range(8):
+            pair = sample_pair(place, generator, PairLimits((0.1, 0.9), (0.1, 0.5), baseline_share=share))
+            assert pair.view0.depth is not None and pair.cam1_from_cam0 is not None
+            depth = float(pair.view0.depth[pair.view0.depth > 0].median())
+            pairs.append((float(pair.cam1_from_cam0.distance()), depth))
+    assert max(baseline for baseline, _ in found[0.0]) <= 0.5 + 1e-3
+    assert max(baseline for baseline, _ in found[0.9]) > 1.0
+    assert all(baseline <= max(0.5, 0.9 * depth) * 1.02 for baseline, depth in found[0.9])
+    with pytest.raises(ValueError, match="baseline_share"):
+        PairLimits(baseline_share=-1.0)
+
+
+def test_larger_streets_and_squares_have_things_of_the_same_size() -> None:
+    for build in (street, square):
+        (small, low), (large, high) = (
+            (builder.objects, build(builder, Palette(np.random.default_rng(5), 16), np.random.default_rng(5), scale))
+            for builder, scale in ((Builder(), 1.0), (Builder(), 2.5))
+        )
+        assert (high.high[:2] > low.high[:2]).any()
+        heights = [max(thing.size[2] for thing in things if thing.name == "house") for things in (small, large)]
+        assert heights[1] > 1.2 * heights[0]
+        for things in (small, large):
+            for thing in things:
+                if thing.name in {"person", "car", "bench"}:
+                    assert SIZES[thing.name][2][0] <= thing.size[2] <= SIZES[thing.name][2][1], thing
+    with pytest.raises(ValueError, match="outdoor_scale"):
+        SyntheticConfig(outdoor_scale=(0.5, 1.0))
 
 
 def test_overlap_of_a_view_with_itself_is_whole_and_with_its_back_nothing(room: SyntheticScene) -> None:
