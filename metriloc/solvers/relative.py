@@ -67,11 +67,13 @@ def essential_pose(
     cameras: tuple[Camera, Camera],
     max_error_px: float = 1.5,
     seed: int = 0,
+    max_iterations: int = 100_000,
 ) -> RelativeFit:
     """Rotation and direction (unit ``t``) by five-point LO-RANSAC on the essential matrix.
 
     Runs at half, once and twice ``max_error_px`` and keeps the pose with the best truncated quadratic score summed over
     thresholds: with few inliers the best pose of a single threshold is often an accident of that threshold.
+    max_iterations: of each run; fewer end sooner on hopeless matches.
 
     Needs six matches (five leave up to ten poses). A pair without parallax still gives its rotation, with
     ``t_observable=False``. Fails with ``degenerate`` on matches along one line in both images.
@@ -87,7 +89,7 @@ def essential_pose(
         return _failure(uv0, reason, metric=False)
     best, best_score = _failure(uv0, "degenerate", metric=False), -1.0
     for factor in (0.5, 1.0, 2.0):
-        options = {"max_epipolar_error": factor * max_error_px, "seed": seed}
+        options = {"max_epipolar_error": factor * max_error_px, "seed": seed, "max_iterations": max_iterations}
         found, info = poselib.estimate_relative_pose(points0[usable], points1[usable], camera0, camera1, options)
         fit = _fit(found, info["inliers"], usable, uv0, 6, metric=False)
         score = -1.0 if fit.pose is None else _marginal_score(fit.pose, uv0, uv1, cameras, max_error_px)

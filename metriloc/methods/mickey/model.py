@@ -180,6 +180,7 @@ class MicKey:
             )
         polished = replace(solution, pose=self._polished(solution, features0, features1, timings))
         solution, statistics = self._rematched(polished, matches, (features0, features1), timings)
+        statistics |= _extent(solution, first)
         details = _details(solution, features0, features1, timings, statistics)
         confidence = torch.tensor(min(1.0, solution.confidence))
         pose = solution.pose.to("cpu")  # type: ignore[union-attr]
@@ -252,6 +253,14 @@ def _read_configs(weights: Weights) -> tuple[MicKeyConfig, SolverConfig, PolishC
 def _statistics(solution: Solution) -> dict[str, float]:
     """What the Procrustes says of itself; ``inliers`` are its own also where other matches are shown."""
     return {"score": solution.score, "inliers": float(len(solution.inlier0))}
+
+
+def _extent(solution: Solution, keypoints: Keypoints) -> dict[str, float]:
+    """Length of the translation and median depth of the first keypoints of the matches, metres: a wrong scale of the depths
+    costs the more metres, the longer the way is."""
+    depth = keypoints.depth[0, solution.inlier0.to(keypoints.depth.device)]
+    typical = float(depth.median()) if len(depth) else 0.0
+    return {"baseline": float(solution.pose.distance()), "depth": typical}  # type: ignore[union-attr]
 
 
 def _details(

@@ -3,7 +3,9 @@
 Not in the MicKey paper. The Procrustes judges a match by the distance of two predicted points, of which nearly all is
 error of depth; the photos know better. So the mutually most probable matches are taken again, their second keypoint is put
 between the cells around it that look alike, those near their epipolar lines and with depths that do not contradict
-each other are kept, and the pose is polished on them; a few times, because a better pose explains more matches.
+each other are kept, and the pose is polished on them; a few times, because a better pose explains more matches. Where
+depths are too poor for the Procrustes to come near the pose, the same is done from the essential matrix of the matches, with
+the length of the translation from the depths; the start that explains the matches best wins.
 """
 
 from __future__ import annotations
@@ -11,17 +13,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
 from metriloc.methods.mickey.network import Keypoints
 from metriloc.methods.mickey.solver import lift
+from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.reprojection import PolishConfig, polish
-from metriloc.solvers.two_view import sampson_errors
+from metriloc.solvers.two_view import sampson_errors, scale_from_depth
 
 MIN_MATCHES = 8
+_ITERATIONS = 3000
+"""Of the search for an essential matrix: finds one among 30 % right matches, and is over in some 0.1 s on any."""
+_Twice = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class RematchConfig:
     network sees it. log_depth_sigma: of the logarithm of a depth. max_epipolar: distance from the epipolar line, in
     pixel_sigma. max_log_depth: difference of the logarithms of a match's depths. max_shift: between a keypoint and where
     its partner falls by its depth, as a share of the longest side of the photo. between_cells: temperature of the softmax
-    over the 3 x 3 cells that place the second keypoint."""
+    over the 3 x 3 cells that place the second keypoint. essential: start from the essential matrix of the matches, too."""
 
     rounds: int = 3
     pixel_sigma: float = 2.0
@@ -39,6 +45,7 @@ class RematchConfig:
     max_log_depth: float = 0.5
     max_shift: float = 0.3
     between_cells: float = 0.1
+    essential: bool = True
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -103,23 +110,53 @@ def rematch(
 
     keypoints: of one pair (their first batch entries), in pixels of the photos. pixel: size in those of one pixel of the
     photo as the network sees it. A round with fewer than ``MIN_MATCHES`` matches, or whose polish finds nothing
-    observable, ends the refinement and changes nothing.
+    observable, ends the refinement and changes nothing; a start that has no round that succeeds is not taken.
     """
     index0, index1, probability = mutual_matches(matches)
     first, second = keypoints
-    uv0, uv1 = first.uv[0, index0], between_cells(first, second, index0, index1, config.between_cells)
-    depth0, depth1 = first.depth[0, index0], second.depth[0, index1]
+    uv = first.uv[0, index0], between_cells(first, second, index0, index1, config.between_cells)
+    depth = first.depth[0, index0], second.depth[0, index1]
     settings = PolishConfig(config.pixel_sigma * pixel, config.log_depth_sigma)
-    agreeing = torch.zeros(len(index0), dtype=torch.bool, device=index0.device)
+    starts = [pose]
+    if config.essential and len(index0) >= MIN_MATCHES:
+        starts += _essential_starts(uv, depth, cameras, settings.pixel_sigma)
+    ends = [_refined(start, uv, depth, cameras, settings, config) for start in starts]
+    pose, agreeing, _ = max(ends, key=lambda end: end[2])
+    return Rematched(pose, index0[agreeing], index1[agreeing], probability[agreeing], len(index0))
+
+
+def _refined(
+    pose: Pose, uv: _Twice, depth: _Twice, cameras: tuple[Camera, Camera], settings: PolishConfig, config: RematchConfig
+) -> tuple[Pose, Bool[Tensor, " M"], float]:
+    """The pose after the rounds, the matches of the last, and how well it explains them: the sum over what agrees of one
+    minus the squared epipolar error over its limit; 0 where no round succeeded."""
+    agreeing, support = torch.zeros(len(uv[0]), dtype=torch.bool, device=uv[0].device), 0.0
     for _ in range(config.rounds):
-        found = _agreeing(pose, (uv0, uv1), (depth0, depth1), cameras, settings.pixel_sigma, config)
+        found, _ = _agreeing(pose, uv, depth, cameras, settings.pixel_sigma, config)
         if int(found.sum()) < MIN_MATCHES:
             break
-        refined = polish(pose, uv0[found], depth0[found], uv1[found], depth1[found], cameras, settings)
+        refined = polish(pose, uv[0][found], depth[0][found], uv[1][found], depth[1][found], cameras, settings)
         if not refined.ok:
             break
         pose, agreeing = refined.pose, found
-    return Rematched(pose, index0[agreeing], index1[agreeing], probability[agreeing], len(index0))
+        now, share = _agreeing(pose, uv, depth, cameras, settings.pixel_sigma, config)
+        support = float((1 - share)[now].sum())
+    return pose, agreeing, support
+
+
+def _essential_starts(uv: _Twice, depth: _Twice, cameras: tuple[Camera, Camera], sigma: float) -> list[Pose]:
+    """Poses with the rotation of the essential matrix: one with its direction and the length that the depths give it, one
+    with the translation that the depths alone say, for photos taken from nearly the same place."""
+    fit = essential_pose(*uv, cameras, sigma, max_iterations=_ITERATIONS)
+    if fit.pose is None:
+        return []
+    (uv0, uv1), (depth0, depth1) = ([side[fit.inliers] for side in both] for both in (uv, depth))
+    moved = lift(uv1, depth1, cameras[1]) - lift(uv0, depth0, cameras[0]) @ fit.pose.R.mT
+    starts = [Pose(fit.pose.R, moved.nanmedian(0).values)]
+    scale = scale_from_depth(fit.pose, uv0, depth0, uv1, cameras, depth1)
+    if scale is not None:
+        starts.append(Pose(fit.pose.R, fit.pose.t * scale.scale))
+    return [start for start in starts if bool(start.is_finite())]
 
 
 def _agreeing(
@@ -129,9 +166,11 @@ def _agreeing(
     cameras: tuple[Camera, Camera],
     sigma: float,
     config: RematchConfig,
-) -> Tensor:
-    """Which matches a pose explains. Whether a point lies in front is asked of its predicted depth: the triangulated one
-    of a far point is noise."""
+) -> tuple[Bool[Tensor, " M"], Float[Tensor, " M"]]:
+    """Which matches a pose explains, and their squared epipolar errors over the limit.
+
+    Whether a point lies in front is asked of its predicted depth: the triangulated one of a far point is noise.
+    """
     squared, _ = sampson_errors(pose, *uv, cameras)
     xyz = pose.transform(lift(uv[0], depth[0], cameras[0]).to(pose.t))
     projected, inside = cameras[1].project(xyz.to(uv[0]))
@@ -139,5 +178,5 @@ def _agreeing(
     shift = (projected - uv[1]).norm(dim=-1)
     longest = float(cameras[1].size.max())
     in_front = inside & (depth[0] > 0) & (depth[1] > 0)
-    near = (squared < (config.max_epipolar * sigma) ** 2) & (shift < config.max_shift * longest)
-    return in_front & near & (ratio.abs() < config.max_log_depth)
+    share = squared / (config.max_epipolar * sigma) ** 2
+    return in_front & (share < 1) & (shift < config.max_shift * longest) & (ratio.abs() < config.max_log_depth), share

@@ -24,13 +24,15 @@ def keypoints(uv: Tensor, depth: Tensor) -> Keypoints:
     return Keypoints(uv[None], depth[None], torch.ones(1, count), torch.eye(count)[None], (1, count))
 
 
-def scene(count: int = 300, wrong: int = 90, seed: int = 0) -> tuple[tuple[Keypoints, Keypoints], MatchProbabilities]:
+def scene(
+    count: int = 300, wrong: int = 90, seed: int = 0, truth: Pose = TRUTH
+) -> tuple[tuple[Keypoints, Keypoints], MatchProbabilities]:
     """Points at 1.5 to 6 m, 3 pixels and 15 % of depth off; the first ``wrong`` are matched to someone else."""
     generator = torch.Generator().manual_seed(seed)
     uv = torch.rand(count, 2, generator=generator) * torch.tensor([500.0, 400.0]) + torch.tensor([70.0, 40.0])
     depth = 1.5 + 4.5 * torch.rand(count, generator=generator)
     xyz = depth[:, None] * CAMERA.unproject(uv)[0]
-    other = TRUTH.transform(xyz)
+    other = truth.transform(xyz)
     sides = []
     for points in (xyz, other):
         noise = 3 * torch.randn(count, 2, generator=generator)
@@ -62,8 +64,27 @@ def test_a_hopeless_start_is_left_alone() -> None:
     assert len(found.index0) == 0 and found.mutual == 6
     behind = Pose(so3_exp(torch.tensor([0.0, 3.1, 0.0])), torch.zeros(3))
     sides, matches = scene()
-    found = rematch(behind, sides, matches, (CAMERA, CAMERA), 1.0, RematchConfig())
+    found = rematch(behind, sides, matches, (CAMERA, CAMERA), 1.0, RematchConfig(essential=False))
     assert torch.equal(found.pose.R, behind.R) and len(found.index0) == 0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_essential_matrix_saves_a_hopeless_start(seed: int) -> None:
+    behind = Pose(so3_exp(torch.tensor([0.0, 3.1, 0.0])), torch.zeros(3))
+    sides, matches = scene(seed=seed)
+    found = rematch(behind, sides, matches, (CAMERA, CAMERA), 1.0, RematchConfig())
+    assert torch.rad2deg(rotation_angle(found.pose.R @ TRUTH.R.mT)) < 0.6
+    assert (found.pose.t - TRUTH.t).norm() < 0.06
+    assert (found.index0 == found.index1).float().mean() > 0.93
+
+
+def test_photos_from_nearly_the_same_place_get_their_small_translation() -> None:
+    near = Pose(so3_exp(torch.tensor([0.05, -0.2, 0.03])), torch.tensor([0.01, 0.0, 0.005]))
+    sides, matches = scene(truth=near)
+    behind = Pose(so3_exp(torch.tensor([0.0, 3.1, 0.0])), torch.zeros(3))
+    found = rematch(behind, sides, matches, (CAMERA, CAMERA), 1.0, RematchConfig())
+    assert torch.rad2deg(rotation_angle(found.pose.R @ near.R.mT)) < 0.6
+    assert (found.pose.t - near.t).norm() < 0.06
 
 
 def test_a_point_between_two_cells_is_put_between_them() -> None:
