@@ -52,11 +52,15 @@ class MicKeyFeatures:
 
 @dataclass(frozen=True)
 class PoseFinding:
-    """How poses are found once the network is trained: settings of ``MicKey``, the published ones by default."""
+    """How poses are found once the network is trained: settings of ``MicKey``, the published ones by default.
+
+    longest_side: pixels that photos are resized to from then on, None for those of training.
+    """
 
     solver: SolverConfig = SolverConfig()  # noqa: RUF009 - frozen
     polish: PolishConfig | None = None
     rematch: RematchConfig | None = None
+    longest_side: int | None = None
 
 
 class MicKey:

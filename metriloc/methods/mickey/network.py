@@ -200,6 +200,19 @@ class MicKeyNetwork(nn.Module):
         width, height = (max(1, round(side * scale)) * self.stride for side in (w, h))
         return width, height
 
+    def looking_at(self, longest_side: int) -> MicKeyNetwork:
+        """These very weights (shared) for photos resized to another longest side; their depths stay metric.
+
+        Raises ValueError for a network that takes photos as they are.
+        """
+        config = self.config
+        if config.longest_side is None:
+            raise ValueError("a network without MicKeyConfig.longest_side takes photos as they are")
+        focal = config.canonical_focal and config.canonical_focal * longest_side / config.longest_side
+        other = copy.copy(self)
+        other.config = dataclasses.replace(config, longest_side=longest_side, canonical_focal=focal)
+        return other
+
     def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """The backbone's feature map, cast back from the backbone's precision to that of the heads.
 

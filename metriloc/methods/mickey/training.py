@@ -166,7 +166,10 @@ class MicKeyTraining(nn.Module):
     def model(self) -> MicKey:
         """The network as it is, ready to find poses (it goes into evaluation mode)."""
         finding = self.finding
-        return MicKey(self.network, finding.solver, finding.polish, rematch=finding.rematch)
+        side, network = finding.longest_side, self.network.eval()
+        if side is not None:
+            network = network.looking_at(side)
+        return MicKey(network, finding.solver, finding.polish, rematch=finding.rematch)
 
     def save_pretrained(self, folder: str | Path) -> str:
         """Write the network and the solver for ``MicKey.from_pretrained``; returns the weights id."""

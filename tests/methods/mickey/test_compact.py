@@ -93,6 +93,21 @@ def test_depth_grows_with_the_focal_length(network: MicKeyNetwork, generator: to
     torch.testing.assert_close(found.depth, plain * torch.tensor([[1.0], [2.5]]))
 
 
+def test_the_same_weights_look_at_larger_photos(network: MicKeyNetwork, generator: torch.Generator) -> None:
+    larger = network.looking_at(128)
+    assert larger.config == dataclasses.replace(COMPACT, longest_side=128, canonical_focal=100.0)
+    assert network.config == COMPACT
+    torch.manual_seed(1)
+    other = MicKeyNetwork(larger.config).eval()
+    other.load_state_dict(network.state_dict())
+    image, cameras = torch.rand(1, 3, 96, 128, generator=generator), Camera.stack([camera(128, 96, 90.0)])
+    found, expected = larger.detect(image, cameras), other.detect(image, cameras)
+    assert torch.equal(found.depth, expected.depth) and torch.equal(found.uv, expected.uv)
+    assert found.grid == (12, 16) and network.detect(image, cameras).grid == (6, 8)
+    with pytest.raises(ValueError, match="longest_side"):
+        MicKeyNetwork(dataclasses.replace(COMPACT, longest_side=None)).looking_at(64)
+
+
 def test_configurations_go_through_json(network: MicKeyNetwork) -> None:
     values = json.loads(json.dumps(dataclasses.asdict(COMPACT)))
     assert MicKeyConfig.from_dict(values) == COMPACT
