@@ -42,7 +42,7 @@ def test_a_run_from_an_empty_folder(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert {"depth_log_error", "vcre_auc", "loss_depth", "loss_pose"} <= {name for line in lines for name in line}
     model = MicKey.from_pretrained(tmp_path / "run/weights")
-    assert model.network.config == replace(NETWORK, longest_side=320, canonical_focal=275.0)
+    assert model.network.config == replace(NETWORK, longest_side=320, depth_side=256)
     assert sum(p.numel() for p in model.network.parameters()) < 5_000_000
     assert (tmp_path / "run/weights/model.safetensors").stat().st_size < 25e6
 

@@ -54,7 +54,7 @@ class MicKeyFeatures:
 class PoseFinding:
     """How poses are found once the network is trained: settings of ``MicKey``, the published ones by default.
 
-    longest_side: pixels that photos are resized to from then on, None for those of training.
+    longest_side: pixels that photos are resized to from then on, for all but depths; None for those of training.
     """
 
     solver: SolverConfig = SolverConfig()  # noqa: RUF009 - frozen

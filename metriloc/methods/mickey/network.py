@@ -19,13 +19,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, EfficientNetLiteConfig, FeatureBackbone
-from metriloc.geometry import Camera
+from metriloc.geometry import MIN_DEPTH, Camera
 from metriloc.methods.mickey.trunk import ATTENTION_HEADS, ResidualBlock, Trunk
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _DESCRIPTOR_EPS = 1e-10
-_COMPACT = ("longest_side", "canonical_focal")
+_COMPACT = ("longest_side", "canonical_focal", "depth_side")
 _LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
 
 
@@ -43,7 +43,10 @@ class MicKeyConfig:
     Not in the paper, for compact models (off by default): longest_side: pixels that photos are resized to before the
     backbone. log_depth: the depth head gives the logarithm of the depth. canonical_focal: the depth head speaks for a
     camera of this focal length (pixels of the resized photo); metres are its depth times the photo's focal length over
-    this one, so that a zoomed photo needs nothing new. pixel_centres: keypoints count from the centre of the first pixel.
+    this one, so that a zoomed photo needs nothing new. depth_side: longest side of the photos of the depth head where it
+    differs, in a pass of its own: keypoints gain from more pixels than a network was trained with, depths lose by them
+    (their logarithms are interpolated; canonical_focal belongs to this size). pixel_centres: keypoints count from the
+    centre of the first pixel.
     """
 
     backbone: DinoV2Config | EfficientNetLiteConfig | None = DinoV2Config()  # noqa: RUF009 - frozen
@@ -65,6 +68,7 @@ class MicKeyConfig:
     log_depth: bool = False
     canonical_focal: float | None = None
     pixel_centres: bool = False
+    depth_side: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.blocks) != 4 or min(self.blocks) < 1 or self.blocks[2] % ATTENTION_HEADS:
@@ -77,6 +81,8 @@ class MicKeyConfig:
                 raise ValueError(f"MicKeyConfig.{name} must be positive, got {value}")
         if self.log_depth and self.max_depth is not None:
             raise ValueError(f"MicKeyConfig.log_depth and max_depth {self.max_depth} exclude each other")
+        if self.depth_side is not None and (self.longest_side is None or not self.log_depth):
+            raise ValueError(f"MicKeyConfig.depth_side {self.depth_side} needs longest_side and log_depth")
         if self.border < 0:
             raise ValueError(f"MicKeyConfig.border must not be negative, got {self.border}")
         if self.precision not in get_args(Precision):
@@ -175,7 +181,14 @@ class MicKeyNetwork(nn.Module):
 
     def detect(self, image: Float[Tensor, "B 3 H W"], camera: Camera) -> Keypoints:
         """Photos and their cameras [B] -> keypoints in pixels of these photos, depth in metres."""
-        return self.locate(self(image), image, camera)
+        found, side = self.locate(self(image), image, camera), self.config.depth_side
+        if side is None:
+            return found
+        seen = self._configured(longest_side=side, depth_side=None)
+        coarse = seen.locate(seen(image), image, camera)
+        logs = coarse.depth.clamp(min=MIN_DEPTH).log().unflatten(1, (1, *coarse.grid))
+        fine = F.interpolate(logs, size=found.grid, mode="bilinear", align_corners=False)
+        return dataclasses.replace(found, depth=fine.exp().flatten(1))
 
     def locate(self, maps: KeypointMaps, image: Float[Tensor, "B 3 H W"], camera: Camera) -> Keypoints:
         """The keypoints of maps that ``forward`` made of these photos, see ``detect``."""
@@ -201,16 +214,18 @@ class MicKeyNetwork(nn.Module):
         return width, height
 
     def looking_at(self, longest_side: int) -> MicKeyNetwork:
-        """These very weights (shared) for photos resized to another longest side; their depths stay metric.
+        """These very weights (shared) for photos resized to another longest side; depths stay those of the old one.
 
         Raises ValueError for a network that takes photos as they are.
         """
         config = self.config
         if config.longest_side is None:
             raise ValueError("a network without MicKeyConfig.longest_side takes photos as they are")
-        focal = config.canonical_focal and config.canonical_focal * longest_side / config.longest_side
+        return self._configured(longest_side=longest_side, depth_side=config.depth_side or config.longest_side)
+
+    def _configured(self, **changes: Any) -> MicKeyNetwork:
         other = copy.copy(self)
-        other.config = dataclasses.replace(config, longest_side=longest_side, canonical_focal=focal)
+        other.config = dataclasses.replace(self.config, **changes)
         return other
 
     def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:

@@ -95,17 +95,23 @@ def test_depth_grows_with_the_focal_length(network: MicKeyNetwork, generator: to
 
 def test_the_same_weights_look_at_larger_photos(network: MicKeyNetwork, generator: torch.Generator) -> None:
     larger = network.looking_at(128)
-    assert larger.config == dataclasses.replace(COMPACT, longest_side=128, canonical_focal=100.0)
-    assert network.config == COMPACT
+    assert larger.config == dataclasses.replace(COMPACT, longest_side=128, depth_side=64)
+    assert network.config == COMPACT and larger.looking_at(96).config.depth_side == 64
     torch.manual_seed(1)
-    other = MicKeyNetwork(larger.config).eval()
+    other = MicKeyNetwork(dataclasses.replace(COMPACT, longest_side=128)).eval()
     other.load_state_dict(network.state_dict())
     image, cameras = torch.rand(1, 3, 96, 128, generator=generator), Camera.stack([camera(128, 96, 90.0)])
-    found, expected = larger.detect(image, cameras), other.detect(image, cameras)
-    assert torch.equal(found.depth, expected.depth) and torch.equal(found.uv, expected.uv)
-    assert found.grid == (12, 16) and network.detect(image, cameras).grid == (6, 8)
+    found, expected, depth = larger.detect(image, cameras), other.detect(image, cameras), network.detect(image, cameras)
+    assert torch.equal(found.uv, expected.uv) and torch.equal(found.descriptor, expected.descriptor)
+    assert found.grid == (12, 16) and depth.grid == (6, 8)
+    # a coarse cell's own depth lies within those of the four fine cells it became, corners keep it exactly
+    fine, coarse = found.depth.reshape(12, 16), depth.depth.reshape(6, 8)
+    torch.testing.assert_close(fine[::11, ::15], coarse[::5, ::7])
+    torch.testing.assert_close(fine[1:3, 1:3].log().mean(), coarse[:2, :2].log().mean(), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="longest_side"):
         MicKeyNetwork(dataclasses.replace(COMPACT, longest_side=None)).looking_at(64)
+    with pytest.raises(ValueError, match="depth_side"):
+        dataclasses.replace(COMPACT, longest_side=None, depth_side=64)
 
 
 def test_configurations_go_through_json(network: MicKeyNetwork) -> None:
