@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 
 from metriloc.baselines.matching import FeatureMatching
 from metriloc.datasets.sources import FramePair, PosedFrame
-from metriloc.datasets.synthetic import PairLimits, make_scene, sample_pair
+from metriloc.datasets.synthetic import PairLimits, SyntheticConfig, make_scene, sample_pair
 from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, load_benchmark
 from metriloc.evaluation.calibration import (
     Calibration,
@@ -41,17 +41,23 @@ from metriloc.types import RelativePoseMethod, View
 
 SIZES = ((320, 240), (640, 480))
 LIMITS = PairLimits(overlap=(0.03, 0.9), baseline=(0.2, 4.0), rotation=(0.0, math.radians(100)))
+FAR = SyntheticConfig(weights=(0.55, 0.2, 0.25), outdoor_scale=(1.0, 2.5))
+WIDE = replace(LIMITS, baseline_share=0.9)
+"""Places up to 30 m across and pairs as wide as people take them: where metres go wrong, confidence must know it."""
 HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fitted. load: from weights, or the method's own. statistics: that are read. first_seed: of the scenes."""
+    """What is fitted. load: from weights, or the method's own. statistics: that are read. first_seed: of the scenes.
+    scenes, limits: what these and their pairs are like."""
 
     load: Callable[[str | None], RelativePoseMethod]
     target: Target
     statistics: tuple[str, ...]
     first_seed: int
+    scenes: SyntheticConfig = SyntheticConfig()  # noqa: RUF009 - frozen
+    limits: PairLimits = LIMITS
 
 
 PLANS = {
@@ -66,8 +72,10 @@ PLANS = {
     "metriloc-small": Plan(
         lambda weights: MicKey.from_pretrained(weights or "metriloc-small"),
         Target(rotation_deg=None, vcre_fraction=0.1),
-        ("score", "inliers", "agreeing", "mutual"),
+        ("score", "inliers", "agreeing", "mutual", "baseline", "depth"),
         910_000,
+        FAR,
+        WIDE,
     ),
 }
 
@@ -81,14 +89,14 @@ class Solved:
     held_out: bool
 
 
-def synthetic(method: RelativePoseMethod, first_seed: int, scenes: int, pairs: int) -> Iterator[Solved]:
+def synthetic(method: RelativePoseMethod, plan: Plan, scenes: int, pairs: int) -> Iterator[Solved]:
     """Pairs of synthetic scenes; scenes in which no pair meets the limits give fewer."""
     for number in range(scenes):
-        seed, size = first_seed + number, SIZES[number % len(SIZES)]
-        scene = make_scene(seed)
+        seed, size = plan.first_seed + number, SIZES[number % len(SIZES)]
+        scene = make_scene(seed, plan.scenes)
         for i in range(pairs):
             try:
-                pair = sample_pair(scene, torch.Generator().manual_seed(1000 * seed + i), LIMITS, size)
+                pair = sample_pair(scene, torch.Generator().manual_seed(1000 * seed + i), plan.limits, size)
             except ValueError:
                 continue
             frames = [_frame(seed, i, view) for view in (pair.view0, pair.view1)]
@@ -148,7 +156,7 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = PLANS[arguments.name]
     method = plan.load(arguments.weights)
-    solved = list(synthetic(method, plan.first_seed, arguments.scenes, arguments.pairs))
+    solved = list(synthetic(method, plan, arguments.scenes, arguments.pairs))
     source = "synthetic scenes"
     if arguments.posed is not None:
         solved += posed(method, arguments.posed, arguments.draw)

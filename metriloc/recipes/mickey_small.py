@@ -63,7 +63,10 @@ NETWORK = MicKeyConfig(
     pixel_centres=True,
 )
 FINDING = PoseFinding(
-    SolverConfig(set_size=512, keep_best_refit=True, threshold_depth=1.0), PolishConfig(), RematchConfig(), 320
+    SolverConfig(set_size=512, keep_best_refit=True, threshold_depth=1.0),
+    PolishConfig(),
+    RematchConfig(),
+    longest_side=320,
 )
 """Chosen on held-out synthetic pairs and on the training kitchen (docs/models/metriloc-small.md)."""
 
