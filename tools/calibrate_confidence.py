@@ -1,7 +1,7 @@
 """Fit the confidence of what comes with metriloc on synthetic scenes, whose poses are exact and whose licence is ours.
 
     python tools/calibrate_confidence.py matching metriloc/data/calibration/matching.json
-    python tools/calibrate_confidence.py metriloc-small metriloc/data/calibration/metriloc-small.json
+    python tools/calibrate_confidence.py metriloc-small metriloc/data/calibration/metriloc-small.json --scenes 80
 
 Pairs of all overlaps, also hopeless ones, at two photo sizes, without depth maps; for a model, of scenes that no recipe
 trains or validates on. ``--weights`` fits other weights (the file is then used for those alone), ``--posed`` adds pairs of
