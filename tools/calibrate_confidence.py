@@ -43,7 +43,7 @@ SIZES = ((320, 240), (640, 480))
 LIMITS = PairLimits(overlap=(0.03, 0.9), baseline=(0.2, 4.0), rotation=(0.0, math.radians(100)))
 FAR = SyntheticConfig(weights=(0.55, 0.2, 0.25), outdoor_scale=(1.0, 2.5))
 WIDE = replace(LIMITS, baseline_share=0.9)
-"""Places up to 30 m across and pairs as wide as people take them: where metres go wrong, confidence must know it."""
+"""Squares up to 80 m across and pairs as wide as people take them: where metres go wrong, confidence must know it."""
 HELD_OUT = 0.2
 
 

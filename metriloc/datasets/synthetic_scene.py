@@ -20,6 +20,8 @@ from metriloc.datasets.synthetic_textures import fractal
 from metriloc.geometry import Camera, Pose
 from metriloc.types import View
 
+_OUTDOORS = {"street": street, "square": square}
+
 
 @dataclass(frozen=True, eq=False)
 class SyntheticScene:
@@ -109,15 +111,19 @@ def make_scene(seed: int, config: SyntheticConfig | None = None) -> SyntheticSce
     if kind == "room":
         stage = room(builder, palette, rng)
     else:
-        low, high = config.outdoor_scale
-        scale = math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
-        stage = (street if kind == "street" else square)(builder, palette, rng, scale)
+        stage = _OUTDOORS[kind](builder, palette, rng, _outdoor_scale(config, rng))
     mesh, atlas = builder.mesh(), palette.atlas()
     lightmap = bake(mesh, stage.lighting, stage.low, stage.high)
     clouds = np.clip((fractal(rng, 256, 4, 6) - rng.uniform(0.4, 0.8)) * 3, 0, 1) * rng.uniform(0.4, 1.0)
     gain = _scene_gain(mesh, atlas, lightmap) * math.exp(rng.normal(0, 0.15))
     objects = tuple(builder.objects)
     return SyntheticScene(seed, kind, config, objects, mesh, atlas, lightmap, stage, clouds, gain)
+
+
+def _outdoor_scale(config: SyntheticConfig, rng: np.random.Generator) -> float:
+    """Nothing is drawn where there is no choice, so that everyday scenes do not depend on it."""
+    low, high = config.outdoor_scale
+    return math.exp(rng.uniform(math.log(low), math.log(high))) if high > low else low
 
 
 def _scene_gain(mesh: Mesh, atlas: Atlas, lightmap: Lightmap) -> float:
