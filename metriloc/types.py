@@ -19,12 +19,23 @@ from torch import Tensor
 from metriloc.geometry import Camera, Pose
 
 FailureReason = Literal[
-    "too_few_matches", "degenerate", "non_finite", "too_few_points", "no_reference", "flat_maps", "diverged"
+    "too_few_matches",
+    "degenerate",
+    "non_finite",
+    "too_few_points",
+    "no_reference",
+    "flat_maps",
+    "diverged",
+    "unsupported",
 ]
 """Why a pose could not be found: fewer usable correspondences than the solver needs; a configuration that does not fix
 the pose (collinear, coincident, no parallax where parallax is needed); NaN or infinite values in the inputs; fewer
 points of the map in view than the solver needs; no usable reference image; nothing in the photo tells one place from
-another; the optimisation left the scene."""
+another; the optimisation left the scene; a pose came out, but so little speaks for it that it is no answer."""
+
+
+GUESSED_FOCAL = 0.1
+"""Relative standard deviation from which on a focal length counts as a guess."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +45,8 @@ class View:
     image: RGB in 0..1, float32. camera: intrinsics of *this* image, pixels, first pixel centre at (0, 0).
     cam_from_world: pose of the camera, if known. name: how reports call the photo (usually its path).
     intrinsics_source: one sentence that says where ``camera`` came from.
+    focal_sigma: relative standard deviation of the focal length; 0 when it is known, ``GUESSED_FOCAL`` and more when it
+    is only a guess.
     depth: metres along z, 0 where unknown; any resolution, covering the same field of view as the image.
     """
 
@@ -43,6 +56,7 @@ class View:
     name: str = ""
     intrinsics_source: str = "given"
     depth: Float[Tensor, "h w"] | None = None
+    focal_sigma: float = 0.0
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[0] != 3:
@@ -51,6 +65,13 @@ class View:
             raise ValueError(f"View.camera must be a single camera, got batch shape {tuple(self.camera.shape)}")
         if self.depth is not None and self.depth.ndim != 2:
             raise ValueError(f"View.depth must have shape [h, w], got {list(self.depth.shape)} ({self.name!r})")
+        if not 0 <= self.focal_sigma < 10:
+            raise ValueError(f"View.focal_sigma must be in 0..10, got {self.focal_sigma} ({self.name!r})")
+
+    @property
+    def focal_is_guessed(self) -> bool:
+        """Whether nothing but habit speaks for the focal length: no answer that rests on it is reliable."""
+        return self.focal_sigma >= GUESSED_FOCAL
 
     @property
     def size(self) -> tuple[int, int]:
@@ -107,7 +128,8 @@ class PairDetails:
     """How one relative pose came about.
 
     score: the solver's own support, unnormalised (for MicKey the soft-inlier sum, 0..S). metric: whether the
-    translation is in metres; scale_source says why or why not. timings: seconds by stage. statistics: numbers that tell
+    translation is in metres; scale_source says why or why not; scale_sigma: standard deviation of the logarithm of the
+    distance that comes from this source alone, NaN when it is not known. timings: seconds by stage. statistics: numbers that tell
     good poses from bad ones, by name; what confidence calibration may use.
     """
 
@@ -115,6 +137,7 @@ class PairDetails:
     inliers: Correspondences
     metric: bool = True
     scale_source: str = ""
+    scale_sigma: float = float("nan")
     hypothesis: WinningHypothesis | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     statistics: Mapping[str, float] = field(default_factory=dict)
@@ -161,6 +184,9 @@ class PoseEstimate:
     success: whether ``pose`` may be used. confidence: 0..1, 0 on failure. reasons: one entry an element (batch axes
     flattened), None on success. details (relative methods) and localization (absolute ones): one entry an element, or
     empty. probability_of: what the confidence is the probability of, "" when no calibration makes it one.
+    distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
+    a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
+    at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well).
     """
 
     pose: Pose
@@ -170,6 +196,8 @@ class PoseEstimate:
     details: tuple[PairDetails, ...] = ()
     localization: tuple[LocalizationDetails, ...] = ()
     probability_of: str = ""
+    distance_interval: tuple[float, float] | None = None
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.pose.shape == self.success.shape == self.confidence.shape):
