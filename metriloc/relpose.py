@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from metriloc.baselines.identity import IdentityPose
 from metriloc.baselines.matchers import MatcherName
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.baselines.solving import Solver
-from metriloc.evaluation.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration
+from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, Calibration, load_calibration
 from metriloc.io import InputError, load_view
 from metriloc.io.packaged import own_data
 from metriloc.io.weights import resolve_weights
@@ -64,10 +64,6 @@ def relative_pose(
     return method.relative_pose(reference, query, seed=seed)
 
 
-_CALIBRATIONS: Mapping[str, str] = {"matching": "matching.json", "mickey": "metriloc-small.json"}
-"""In ``data/calibration``, fitted on synthetic scenes by tools/calibrate_confidence.py, each for one set of weights."""
-
-
 @dataclass(frozen=True)
 class MethodChoice:
     """A method and its settings, as a command names them.
@@ -104,16 +100,24 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
         return method
     if choice.calibration is not None:
         return CalibratedMethod(method, load_calibration(choice.calibration))
-    if choice.polish is False:
-        return method  # the calibrations were fitted to poses found as the weights say
-    candidates = [beside] if beside is not None else []
-    if method.name in _CALIBRATIONS:
-        candidates.append(own_data(f"calibration/{_CALIBRATIONS[method.name]}"))
-    for path in candidates:
-        # each was fitted for weights that a user may have replaced by others
-        if path.is_file() and (found := load_calibration(path)).weights_id == method.weights_id:
+    return calibrated(method, beside)
+
+
+def calibrated(method: RelativePoseMethod, beside: Path | None = None) -> RelativePoseMethod:
+    """The method with the calibrations that fit it: ``beside`` its weights, else those that come with metriloc."""
+    if beside is not None and beside.is_file():
+        found = load_calibration(beside)
+        if found.weights_id == method.weights_id:  # a user may have replaced the weights
             return CalibratedMethod(method, found)
-    return method
+    packaged = _packaged(method.name, method.weights_id)
+    return CalibratedMethod(method, *packaged) if packaged else method
+
+
+@lru_cache(maxsize=64)
+def _packaged(name: str, weights_id: str) -> tuple[Calibration, ...]:
+    """Of ``data/calibration``; fitted by tools/calibrate_confidence.py, each for one set of weights and one setup."""
+    found = [load_calibration(path) for path in sorted(own_data("calibration").glob("*.json"))]
+    return tuple(c for c in found if (c.method, c.weights_id) == (name, weights_id))
 
 
 def _named(choice: MethodChoice) -> MethodName:
@@ -145,30 +149,32 @@ def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
         return model, resolve_weights(source) / CALIBRATION_FILE
     kind = choice.depth.partition(":")[0]
     depth_name = {"mickey": "predicted depth", "constant": "constant depth"}.get(kind, "depth map")
-    config = MatchingConfig(distance=choice.distance, solver=choice.solver, depth_name=depth_name)
+    source_of_depth, depth_id = _depth_source(choice)
+    config = MatchingConfig(
+        distance=choice.distance, solver=choice.solver, depth_name=depth_name, depth_id=depth_id or depth_name
+    )
     matcher = "xfeat" if name == "matching" else name
-    source_of_depth = _depth_source(choice)
     matching = FeatureMatching.from_pretrained(
         choice.weights, matcher=matcher, config=config, depth_source=source_of_depth
     )
     return matching.to(choice.device), None
 
 
-def _depth_source(choice: MethodChoice) -> DepthSource:
+def _depth_source(choice: MethodChoice) -> tuple[DepthSource, str]:
+    """The source, and what calibrations call it."""
     kind, _, value = choice.depth.partition(":")
     if kind == "file" and not value:
-        return depth_of_file
+        return depth_of_file, ""
     if kind == "none" and not value:
-        return lambda view: None
+        return lambda view: None, ""
     if kind == "constant":
         try:
-            return constant_depth(float(value))
+            return constant_depth(float(value)), ""
         except ValueError as error:
             raise InputError(f"--depth-source {choice.depth}: {error}") from error
     if kind == "mickey":
-        return depth_of_method(
-            MicKey.from_pretrained(value or MICKEY_WEIGHTS, precision=choice.precision, device=choice.device)
-        )
+        model = MicKey.from_pretrained(value or MICKEY_WEIGHTS, precision=choice.precision, device=choice.device)
+        return depth_of_method(model), f"depth of {model.weights_id}"
     raise InputError(f"--depth-source must be file, none, constant:METRES or mickey:WEIGHTS, got {choice.depth!r}")
 
 

@@ -129,8 +129,9 @@ class PairDetails:
 
     score: the solver's own support, unnormalised (for MicKey the soft-inlier sum, 0..S). metric: whether the
     translation is in metres; scale_source says why or why not; scale_sigma: standard deviation of the logarithm of the
-    distance that comes from this source alone, NaN when it is not known. timings: seconds by stage. statistics: numbers that tell
-    good poses from bad ones, by name; what confidence calibration may use.
+    distance that comes from this source alone, NaN when it is not known. setup: what made the pose besides the weights
+    (solver, source of depth), as calibrations name it. timings: seconds by stage. statistics: numbers that only grow with
+    what speaks for the pose, by name; what confidence calibration may read.
     """
 
     score: float
@@ -138,6 +139,7 @@ class PairDetails:
     metric: bool = True
     scale_source: str = ""
     scale_sigma: float = float("nan")
+    setup: str = ""
     hypothesis: WinningHypothesis | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     statistics: Mapping[str, float] = field(default_factory=dict)
@@ -160,7 +162,7 @@ class LocalizationDetails:
 
     references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
     from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each;
-    statistics: as in ``PairDetails``.
+    statistics, setup: as in ``PairDetails``.
     """
 
     references: tuple[str, ...] = ()
@@ -169,11 +171,14 @@ class LocalizationDetails:
     timings: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
+    setup: str = ""
 
 
 Verdict = Literal["reliable", "doubtful", "failed", "uncalibrated"]
-RELIABLE, FAILED = 0.8, 0.2
+RELIABLE, FAILED = 0.9, 0.2
 """Calibrated confidences from which, and below which, an estimate is called so."""
+RELIABLE_METRES = 0.25
+"""Half the width of a distance interval over its middle, above which metres are doubtful."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +215,12 @@ class PoseEstimate:
 
     @property
     def verdict(self) -> Verdict:
-        """How far to trust a single estimate (batch shape ()): no pose has failed, and a confidence that is no
-        probability says nothing. Raises ValueError for a batch."""
+        """How far to trust a single estimate (batch shape ()): the worse of its geometry and its metres.
+
+        No pose, or one that is probably wrong, has failed; a confidence that is no probability says nothing. Metres are
+        doubtful unless an interval within ``RELIABLE_METRES`` stands behind them, and so is what has ``doubts``. Raises
+        ValueError for a batch.
+        """
         if self.success.ndim:
             raise ValueError(f"a verdict is of a single estimate, got batch shape {tuple(self.success.shape)}")
         if not bool(self.success):
@@ -219,7 +228,20 @@ class PoseEstimate:
         if not self.probability_of:
             return "uncalibrated"
         confidence = float(self.confidence)
-        return "reliable" if confidence >= RELIABLE else "failed" if confidence < FAILED else "doubtful"
+        if confidence < FAILED:
+            return "failed"
+        sure = confidence >= RELIABLE and not self.doubts and not self.metres_are_doubtful
+        return "reliable" if sure else "doubtful"
+
+    @property
+    def metres_are_doubtful(self) -> bool:
+        """Whether a single estimate tells metres without an interval of at most ``RELIABLE_METRES`` behind them."""
+        if not self.details or not self.details[0].metric:
+            return False
+        if self.distance_interval is None:
+            return True
+        low, high = self.distance_interval
+        return high - low > RELIABLE_METRES * (high + low)
 
     @classmethod
     def failure(cls, reason: FailureReason, details: PairDetails | LocalizationDetails | None = None) -> PoseEstimate:

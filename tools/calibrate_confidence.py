@@ -1,182 +1,144 @@
-"""Fit the confidence of what comes with metriloc on synthetic scenes, whose poses are exact and whose licence is ours.
+"""Fit the confidences and intervals that come with metriloc, on real, rendered and unrelated pairs.
 
-    python tools/calibrate_confidence.py matching metriloc/data/calibration/matching.json
-    python tools/calibrate_confidence.py metriloc-small metriloc/data/calibration/metriloc-small.json --scenes 80
+    python tools/calibrate_confidence.py mickey metriloc/data/calibration/metriloc-small.json
+    python tools/calibrate_confidence.py xfeat metriloc/data/calibration/xfeat.json
+    python tools/calibrate_confidence.py xfeat metriloc/data/calibration/xfeat-metriloc-small.json --depth-source mickey
+    python tools/calibrate_confidence.py xfeat metriloc/data/calibration/xfeat-depth-map.json --depth-map
 
-Pairs of all overlaps, also hopeless ones, at two photo sizes, without depth maps; for a model, of scenes that no recipe
-trains or validates on. ``--weights`` fits other weights (the file is then used for those alone), ``--posed`` adds pairs of
-a folder of posed photos. The last fifth of the scenes is held out for the numbers that are printed. Deterministic.
+A pose is right with a rotation within 5 and a direction within 10 degrees; unrelated pairs are never right. Printed is
+what a calibration fitted on the other places says of each place. ``--records FILE`` keeps what the method said, so that
+fitting again takes no time. Deterministic. ``--data`` is ``../shared/data/train``; nothing of ``eval`` is read.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from training_pairs import KnownPair, training_pairs
 
-from metriloc.baselines.matching import FeatureMatching
-from metriloc.datasets.sources import FramePair, PosedFrame
-from metriloc.datasets.synthetic import PairLimits, SyntheticConfig, make_scene, sample_pair
-from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, load_benchmark
-from metriloc.evaluation.calibration import (
-    Calibration,
-    FitSource,
-    Target,
-    expected_calibration_error,
-    fit_calibration,
-    save_calibration,
-    verdict,
-)
-from metriloc.evaluation.curves import mapfree_auc
+from metriloc.calibration import Calibration, Target, save_calibration
+from metriloc.evaluation.calibration import FitSource, expected_calibration_error, fit_calibration, fit_metres
+from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of
-from metriloc.evaluation.scoring import score_pairs
-from metriloc.evaluation.tasks import PairSolver, PairTask
-from metriloc.methods.mickey import MicKey
-from metriloc.types import RelativePoseMethod, View
+from metriloc.relpose import MethodChoice, choose_method
+from metriloc.types import FAILED, RELIABLE, RelativePoseMethod
 
-SIZES = ((320, 240), (640, 480))
-LIMITS = PairLimits(overlap=(0.03, 0.9), baseline=(0.2, 4.0), rotation=(0.0, math.radians(100)))
-FAR = SyntheticConfig(weights=(0.55, 0.2, 0.25), outdoor_scale=(1.0, 2.5))
-WIDE = replace(LIMITS, baseline_share=0.9)
-"""Squares up to 80 m across and pairs as wide as people take them: where metres go wrong, confidence must know it."""
-HELD_OUT = 0.2
+TARGET = Target(rotation_deg=5.0, direction_deg=10.0, near_m=0.05)
+STATISTICS = ("inliers", "inlier_ratio", "coverage", "parallax_deg", "order")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is fitted. load: from weights, or the method's own. statistics: that are read. first_seed: of the scenes.
-    scenes, limits: what these and their pairs are like."""
+class Judged:
+    """What a method said of a pair. right: within ``TARGET``; true_m: true distance, NaN when there is none."""
 
-    load: Callable[[str | None], RelativePoseMethod]
-    target: Target
-    statistics: tuple[str, ...]
-    first_seed: int
-    scenes: SyntheticConfig = SyntheticConfig()  # noqa: RUF009 - frozen
-    limits: PairLimits = LIMITS
-
-
-PLANS = {
-    "matching": Plan(
-        lambda weights: FeatureMatching.from_pretrained(weights, depth_source=lambda view: None),
-        Target(rotation_deg=5.0, direction_deg=20.0),
-        ("inliers", "coverage"),
-        0,
-    ),
-    # Map-free's own criterion of a pose that is good enough, metres and all; seeds from 900 000 on are not trained on,
-    # and those from 910 000 on chose no checkpoint either
-    "metriloc-small": Plan(
-        lambda weights: MicKey.from_pretrained(weights or "metriloc-small"),
-        Target(rotation_deg=None, vcre_fraction=0.1),
-        ("score", "inliers", "agreeing", "mutual", "baseline", "depth"),
-        910_000,
-        FAR,
-        WIDE,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Solved:
-    """A pair that was solved; held_out: not fitted on."""
-
-    task: PairTask
+    place: str
     record: Record
-    held_out: bool
+    right: bool
+    true_m: float
 
 
-def synthetic(method: RelativePoseMethod, plan: Plan, scenes: int, pairs: int) -> Iterator[Solved]:
-    """Pairs of synthetic scenes; scenes in which no pair meets the limits give fewer."""
-    for number in range(scenes):
-        seed, size = plan.first_seed + number, SIZES[number % len(SIZES)]
-        scene = make_scene(seed, plan.scenes)
-        for i in range(pairs):
-            try:
-                pair = sample_pair(scene, torch.Generator().manual_seed(1000 * seed + i), plan.limits, size)
-            except ValueError:
-                continue
-            frames = [_frame(seed, i, view) for view in (pair.view0, pair.view1)]
-            task = PairTask(FramePair(frames[0], frames[1]))
-            estimate = method.relative_pose(pair.view0, pair.view1, seed=i)
-            yield Solved(task, record_of(task.key, estimate, 0.0), number >= (1 - HELD_OUT) * scenes)
+def judged(method: RelativePoseMethod, pair: KnownPair, number: int) -> Judged:
+    """Solve a pair and compare with the truth."""
+    record = record_of(f"{pair.place}/{number}", method.relative_pose(pair.view0, pair.view1, seed=number), 0.0)
+    truth, pose = pair.view1_from_view0, record.pose
+    if truth is None or pose is None:
+        return Judged(pair.place, record, False, math.nan if truth is None else float(truth.distance()))
+    truth = truth.to(torch.float64)
+    near = record.metric and float(center_error(pose, truth)) < (TARGET.near_m or 0)
+    turned = float(rotation_error_deg(pose, truth)) < (TARGET.rotation_deg or 0)
+    aimed = float(direction_error_deg(pose.t, truth.t)) < (TARGET.direction_deg or 0)
+    return Judged(pair.place, record, turned and (aimed or near), float(truth.distance()))
 
 
-def _frame(seed: int, number: int, view: View) -> PosedFrame:
-    pose = view.cam_from_world
-    if pose is None:
-        raise ValueError(f"the synthetic view {view.name!r} has no pose")
-    name = f"{number}/{view.name}"
-    return PosedFrame(f"{seed}", name, Path(), view.camera.to(torch.float64), pose.to(torch.float64))
+def fitted_on(found: list[Judged], source: FitSource) -> Calibration:
+    """Geometry on all, metres on what is right."""
+    right = np.array([j.right for j in found])
+    return fit_calibration([j.record for j in found], right, source, target=TARGET, statistics=STATISTICS)
 
 
-def posed(method: RelativePoseMethod, folder: Path, draw: int) -> Iterator[Solved]:
-    """Pairs of real posed photos; those of the last references, by name, are held out."""
-    benchmark = load_benchmark("posed", BenchmarkOptions(folder, draw=draw, min_overlap=0.1))
-    if not isinstance(benchmark, PairBenchmark):
-        raise ValueError(f"'{folder}' gives no pairs")
-    tasks = sorted(benchmark.tasks, key=lambda task: task.key)
-    solver = PairSolver(method, depth=False)
-    for number, task in enumerate(tasks):
-        yield Solved(task, solver(task, 0), number >= (1 - HELD_OUT) * len(tasks))
+def with_metres(calibration: Calibration, found: list[Judged]) -> Calibration:
+    """The same with the interval of its metres, when it has any."""
+    good = [j for j in found if j.right and j.record.metric and j.record.pose is not None and j.true_m > 0.05]
+    if len(good) < 30:
+        return calibration
+    ratio = np.log([j.true_m / float(j.record.pose.distance()) for j in good])  # type: ignore[union-attr]
+    parallax = np.array([j.record.statistics["parallax_deg"] for j in good])
+    return dataclasses.replace(calibration, metres=fit_metres(ratio, parallax, [j.place for j in good]))
 
 
-def report(name: str, solved: list[Solved], right: np.ndarray, fitted: Calibration) -> None:
-    """What the calibration is worth on these pairs, which it was not fitted on."""
-    records = [s.record for s in solved]
-    before = np.array([r.confidence for r in records])
-    after = np.array([fitted.probability(r.confidence, r.statistics) for r in records])
-    print(f"{name}: {len(records)} estimates, {right.mean():.1%} right")
-    for label, values in (("own confidence", before), ("calibrated", after)):
-        error, auc = expected_calibration_error(values, right), mapfree_auc(values, right)
-        print(f"  {label}: expected calibration error {error:.3f}, AUC {auc:.3f}")
-    words = np.array([verdict(value) for value in after])
-    for word in ("reliable", "doubtful", "failed"):
-        chosen = right[words == word]
-        share = f"{chosen.mean():.0%} right" if len(chosen) else "-"
-        print(f"  {word}: {len(chosen)} pairs, {share}")
+def report(found: list[Judged], source: FitSource) -> None:
+    """What a calibration fitted without a place says of it."""
+    print(
+        f"{'place':12} {'pairs':>6} {'poses':>6} {'right':>6} {'ECE':>6}   reliable (right)  doubtful  failed  metres inside"
+    )
+    for place in dict.fromkeys(j.place for j in found):
+        here = [j for j in found if j.place == place and j.record.success]
+        others = [j for j in found if j.place != place or place == "unrelated"]
+        calibration = with_metres(fitted_on(others, source), others)
+        p = np.array([calibration.probability(j.record.confidence, j.record.statistics) for j in here])
+        right = np.array([j.right for j in here], bool)
+        sure = p >= RELIABLE
+        inside = []
+        for j in here:
+            if j.right and j.record.metric and calibration.metres is not None and j.true_m > 0.05:
+                pose = j.record.pose
+                assert pose is not None
+                ends = calibration.metres.interval(float(pose.distance()), j.record.statistics["parallax_deg"])
+                inside.append(ends[0] <= j.true_m <= ends[1])
+        ece = expected_calibration_error(p, right) if len(p) else math.nan
+        share = f"{np.mean(inside):.0%} of {len(inside)}" if inside else "-"
+        total = sum(j.place == place for j in found)
+        print(
+            f"{place:12} {total:6d} {len(here):6d} {int(right.sum()):6d} {ece:6.3f}   {int(sure.sum()):4d} "
+            f"({int((sure & right).sum()):4d})      {int(((p >= FAILED) & ~sure).sum()):4d}      "
+            f"{int((p < FAILED).sum()):4d}   {share}"
+        )
 
 
 def main() -> None:
     """Solve, judge, fit, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=list(PLANS))
+    parser.add_argument("method", help="as metriloc relpose --method calls it")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
     parser.add_argument("--weights", help="folder of other weights")
-    parser.add_argument("--scenes", type=int, default=60)
-    parser.add_argument("--pairs", type=int, default=8, help="of each scene")
-    parser.add_argument(
-        "--posed", type=Path, help="a folder of posed photos besides, as metriloc eval ... posed reads it"
-    )
-    parser.add_argument("--draw", type=int, default=200, help="pairs of each posed scene")
-    parser.add_argument("--statistics", nargs="+", help="what is read of an estimate")
+    parser.add_argument("--solver", default="auto")
+    parser.add_argument("--depth-source", default="none", help="mickey, or none")
+    parser.add_argument("--depth-map", action="store_true", help="with the depth maps of the sensors")
+    parser.add_argument("--every", type=int, default=1, help="solve only each so-manieth pair")
+    parser.add_argument("--records", type=Path, help="file that keeps what the method said")
     arguments = parser.parse_args()
-    plan = PLANS[arguments.name]
-    method = plan.load(arguments.weights)
-    solved = list(synthetic(method, plan, arguments.scenes, arguments.pairs))
-    source = "synthetic scenes"
-    if arguments.posed is not None:
-        solved += posed(method, arguments.posed, arguments.draw)
-        source += f" and {arguments.posed.resolve().name}"
-    print(f"{len(solved)} pairs, {sum(s.record.success for s in solved)} with a pose, weights {method.weights_id}")
-    solved = [s for s in solved if s.record.success]
-    right = plan.target.right(score_pairs([s.task for s in solved], [s.record for s in solved]))
-    out = np.array([s.held_out for s in solved])
-    fitted = fit_calibration(
-        [s.record for s in solved if not s.held_out],
-        right[~out],
-        FitSource(method.name, method.weights_id, source),
-        target=plan.target,
-        statistics=arguments.statistics or plan.statistics,
+    depth = "file" if arguments.depth_map else arguments.depth_source
+    name = arguments.method
+    choice = MethodChoice(name, arguments.weights, calibration="none", solver=arguments.solver)
+    if name != "mickey":
+        choice = MethodChoice(name, arguments.weights, calibration="none", solver=arguments.solver, depth=depth)
+    method = choose_method(choice)
+    if arguments.records is not None and arguments.records.exists():
+        found = pickle.loads(arguments.records.read_bytes())  # noqa: S301 - written by this script
+    else:
+        pairs = training_pairs(arguments.data, arguments.depth_map)
+        found = [judged(method, pair, number) for number, pair in enumerate(pairs) if number % arguments.every == 0]
+        if arguments.records is not None:
+            arguments.records.write_bytes(pickle.dumps(found))
+    setups = {j.record.setup for j in found if j.record.success}
+    assert len(setups) == 1, setups
+    source = FitSource(
+        method.name, method.weights_id, "nyuv2, kitchen, fr1_rpy, kitti, rendered, unrelated", setups.pop()
     )
-    print(f"target: {plan.target}; read: {', '.join(fitted.statistics)}; parameters {fitted.parameters}")
-    report("fitted on", [s for s in solved if not s.held_out], right[~out], fitted)
-    report("held out", [s for s in solved if s.held_out], right[out], fitted)
+    print(f"{method.name} {method.weights_id}, {source.setup}")
+    report(found, source)
+    calibration = with_metres(fitted_on(found, source), found)
+    print(dict(zip(calibration.statistics, calibration.parameters[1:], strict=True)), calibration.metres)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    save_calibration(arguments.out, fitted)
+    save_calibration(arguments.out, calibration)
     print(f"written: {arguments.out}")
 
 

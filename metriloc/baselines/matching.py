@@ -33,7 +33,7 @@ class MatchingConfig:
 
     max_error_px: inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows with the
     photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. solver: see ``Solver``.
-    depth_name: what the result calls the depths of the depth source.
+    depth_name: what the result calls the depths of the depth source; depth_id: what calibrations call it.
     """
 
     max_error_px: float = 1.5
@@ -41,6 +41,7 @@ class MatchingConfig:
     distance: float | None = None
     solver: Solver = "auto"
     depth_name: str = "depth map"
+    depth_id: str = "depth map"
 
     def __post_init__(self) -> None:
         if self.distance is not None and not 0 < self.distance < float("inf"):
@@ -151,19 +152,21 @@ def match_and_solve(
     pair = MatchedPair(matches.uv0, matches.uv1, matches.score, features0.view, features1.view)
     matched = time.perf_counter()
     timings["match"] = matched - start
+    setup = f"solver {config.solver}, {config.depth_id if features0.view.depth is not None else 'no depth'}"
     if len(pair.uv0) < config.min_inliers:
-        return PoseEstimate.failure("too_few_matches", pair.details(None, timings))
+        return PoseEstimate.failure("too_few_matches", pair.details(None, timings, setup))
     scale = max(*features0.view.size, *features1.view.size) / 640
     solving = SolvingConfig(config.solver, config.max_error_px * scale, config.distance, depth_name=config.depth_name)
     fit = pair.fit(solving, seed)
     timings["solve"] = time.perf_counter() - matched
     if fit.pose is None or fit.reason is not None:
-        return PoseEstimate.failure(fit.reason or "degenerate", pair.details(None, timings))
-    details = pair.details(fit, timings)
+        return PoseEstimate.failure(fit.reason or "degenerate", pair.details(None, timings, setup))
+    details = pair.details(fit, timings, setup)
     if len(details.inliers) < config.min_inliers:
         return PoseEstimate.failure("too_few_matches", details)
     confidence = confidence_of(len(details.inliers))
-    return PoseEstimate(fit.pose, torch.tensor(True), torch.tensor(confidence), (None,), (details,))
+    doubts = pair.doubts(fit, solving.max_error_px, seed)
+    return PoseEstimate(fit.pose, torch.tensor(True), torch.tensor(confidence), (None,), (details,), doubts=doubts)
 
 
 def confidence_of(num_inliers: int) -> float:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose, sample_depth
 from metriloc.solvers.relative import essential_pose, pnp_from_depth, rigid_from_depths
 from metriloc.solvers.reprojection import PolishConfig, polish
+from metriloc.solvers.support import RIVAL, has_rival, support_statistics
 from metriloc.solvers.two_view import sampson_errors, scale_from_depth
 from metriloc.types import Correspondences, FailureReason, PairDetails, View
 
@@ -76,7 +77,7 @@ class MatchedPair:
             return dataclasses.replace(essential, scale_source=missing)
         pose = Pose(essential.pose.R, essential.pose.t * config.distance)
         source = f"the distance of {config.distance:g} m that was given"
-        return dataclasses.replace(essential, pose=pose, metric=True, scale_source=source)
+        return dataclasses.replace(essential, pose=pose, metric=True, scale_source=source, scale_sigma=0.0)
 
     def _from_depth_alone(self, config: SolvingConfig, seed: int) -> Fit:
         """PnP or 3D-3D; ValueError when a photo that the solver needs has no depth map."""
@@ -154,7 +155,7 @@ class MatchedPair:
         refined = polish(fit.pose, self.uv0[i], depth0[i], self.uv1[i], unknown, self.cameras, config)
         return self._judged(refined.pose, max_error, depth0)
 
-    def details(self, fit: Fit | None, timings: dict[str, float]) -> PairDetails:
+    def details(self, fit: Fit | None, timings: dict[str, float], setup: str = "") -> PairDetails:
         """What the result carries besides the pose."""
         chosen = torch.zeros(len(self.uv0), dtype=torch.bool) if fit is None else fit.inliers
         order = chosen.nonzero().squeeze(-1)
@@ -165,23 +166,27 @@ class MatchedPair:
             value, known = sample_depth(self.view0.depth, self.uv0[order], self.view0.size)
             depth0 = torch.where(known, value, nan)
         inliers = Correspondences(self.uv0[order], self.uv1[order], depth0, nan, self.similarity[order])
-        metric, source = (False, "no pose was found") if fit is None else (fit.metric, fit.scale_source)
+        found = Fit(None, chosen, None, scale_source="no pose was found") if fit is None else fit
+        statistics: dict[str, float] = {}
+        if found.pose is not None:
+            statistics = support_statistics(found.pose, self.uv0, self.uv1, chosen, self.cameras)
         return PairDetails(
-            float(len(order)), inliers, metric, source, timings=timings, statistics=self._statistics(order)
+            float(len(order)),
+            inliers,
+            found.metric,
+            found.scale_source,
+            found.scale_sigma,
+            setup,
+            timings=timings,
+            statistics=statistics,
         )
 
-    def _statistics(self, inliers: Int[Tensor, " n"]) -> dict[str, float]:
-        """Numbers that tell good poses from bad: how many matches agree, what share, and how much of the query they
-        cover (of 8 x 8 fields; repeated structure gathers its wrong matches in few of them)."""
-        width, height = self.view1.size
-        cell = (self.uv1[inliers] / torch.tensor([width, height]) * 8).long().clamp(0, 7)
-        covered = torch.unique(cell[:, 1] * 8 + cell[:, 0]).numel()
-        matches = len(self.uv0)
-        return {
-            "inliers": float(len(inliers)),
-            "inlier_ratio": len(inliers) / max(matches, 1),
-            "coverage": covered / 64,
-        }
+    def doubts(self, fit: Fit, max_error: float, seed: int) -> tuple[str, ...]:
+        """One sentence when a second pose explains the photos nearly as well."""
+        if fit.pose is None:
+            return ()
+        rival = has_rival(fit.pose, self.uv0, self.uv1, fit.inliers, self.cameras, max_error, seed)
+        return (RIVAL,) if rival else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,3 +198,4 @@ class Fit:
     reason: FailureReason | None
     metric: bool = False
     scale_source: str = ""
+    scale_sigma: float = float("nan")

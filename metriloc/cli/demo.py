@@ -6,8 +6,8 @@ import math
 from importlib import resources
 from pathlib import Path
 
+from metriloc.calibration import calibrations_of
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
-from metriloc.evaluation.calibration import calibration_of
 from metriloc.geometry import rotation_angle
 from metriloc.io import load_view, read_mapfree_poses
 from metriloc.relpose import MethodChoice, MethodName, choose_method
@@ -23,7 +23,6 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
         seed: Same seed, same answer.
     """
     chosen = choose_method(MethodChoice(method, weights=weights))
-    calibration = calibration_of(chosen)
     with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:
         uses_depth = chosen.name == "matching"
         reference = load_view(folder / "reference.jpg", depth=folder / "reference.depth.png" if uses_depth else None)
@@ -31,9 +30,9 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
         query = load_view(query_path)
         true = read_mapfree_poses(folder / "poses.txt")["query.jpg"]
         features0, features1 = chosen.extract(reference), chosen.extract(query)
-        run = Run(reference, chosen.name, chosen.weights_id, {"seed": seed}, calibration=calibration)
+        run = Run(reference, chosen.name, chosen.weights_id, {"seed": seed}, calibrations=calibrations_of(chosen))
         estimate = chosen.relative_pose(features0, features1, seed=seed)
-        result = QueryResult.computed(query_path, estimate, features1, calibration)
+        result = QueryResult.computed(query_path, estimate, features1)
         run.results.append(result)
         print(f"method: {chosen.name}, weights {chosen.weights_id}")
         print(summary(result))

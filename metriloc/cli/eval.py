@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 import numpy as np
 import tyro
 
+from metriloc.calibration import Kind, Target, save_calibration
 from metriloc.cli.options import MethodSettings
 from metriloc.evaluation import calibration as calibrating
 from metriloc.evaluation.absolute import score_absolute
@@ -41,7 +42,7 @@ from metriloc.evaluation.report import (
     write_report,
 )
 from metriloc.evaluation.runner import collect, process_group, run, worker_from_environment
-from metriloc.evaluation.scoring import PairScores, score_pairs
+from metriloc.evaluation.scoring import PairScores, score_pairs, within
 from metriloc.evaluation.statistics import compare, wins
 from metriloc.evaluation.submission import scene_text, write_submission, write_visloc
 from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
@@ -309,6 +310,8 @@ class TargetOptions:
     """Metres between true and estimated camera."""
     vcre_fraction: float | None = None
     """VCRE as a fraction of the diagonal, 0.1 in the MicKey paper."""
+    near_m: float | None = None
+    """Metres within which a position counts as in the right direction."""
 
 
 def evaluate_calibrate(
@@ -317,7 +320,7 @@ def evaluate_calibrate(
     part: Annotated[BenchmarkOptions, tyro.conf.arg(name="part")],
     out: Path,
     target: Annotated[TargetOptions, tyro.conf.arg(name="target")] = TargetOptions(),
-    kind: calibrating.Kind = "logistic",
+    kind: Kind = "logistic",
     statistics: tuple[str, ...] | None = None,
 ) -> int:
     """Fit the confidence of a method on a run, so that it becomes a probability.
@@ -334,13 +337,14 @@ def evaluate_calibrate(
     chosen = _pairs_of(benchmark, part)
     records = collect(chosen.tasks, folder)
     scores = score_pairs(chosen.tasks, records)
-    bounds = calibrating.Target(**dataclasses.asdict(target))
-    right = bounds.right(scores)
+    bounds = Target(**dataclasses.asdict(target))
+    right = within(bounds, scores)
     described = read_run(folder)
     name = "matching" if described["method"] not in ("mickey", "identity") else described["method"]
-    source = calibrating.FitSource(name, described["weights_id"], f"{benchmark} {part.data.resolve().name}")
+    trained_on = f"{benchmark} {part.data.resolve().name}"
+    source = calibrating.FitSource(name, described["weights_id"], trained_on, _setup_of(records, folder))
     fitted = calibrating.fit_calibration(records, right, source, target=bounds, kind=kind, statistics=statistics)
-    calibrating.save_calibration(out, fitted)
+    save_calibration(out, fitted)
     found = [i for i, record in enumerate(records) if record.success]
     before = [records[i].confidence for i in found]
     after = [fitted.probability(records[i].confidence, records[i].statistics) for i in found]
@@ -350,6 +354,14 @@ def evaluate_calibrate(
         print(f"expected calibration error {label}: {error:.3f}")
     print(f"written: {out}")
     return 0
+
+
+def _setup_of(records: Sequence[Record], folder: Path) -> str:
+    """What made the poses of a run besides the weights; one calibration fits one setup."""
+    setups = sorted({record.setup for record in records if record.success})
+    if len(setups) > 1:
+        raise InputError(f"'{folder}' holds poses of {len(setups)} setups ({'; '.join(setups)}): run each by itself")
+    return setups[0] if setups else ""
 
 
 def _pairs_of(benchmark: BenchmarkName, part: BenchmarkOptions) -> PairBenchmark:

@@ -7,23 +7,24 @@ fingerprint (photos, settings, weights, version) is not computed again.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from metriloc.calibration import Calibration
 from metriloc.cli.saved import RunFolder, saved_entry
-from metriloc.evaluation.calibration import Calibration, judge
 from metriloc.geometry import Camera, Pose
 from metriloc.io import pose_as_dict, prepare_output_folder, submission_line, tum_line, write_atomically
-from metriloc.types import FAILED, RELIABLE, PhotoFeatures, PoseEstimate, View
+from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
 from metriloc.viz import (
     Picture,
@@ -34,6 +35,7 @@ from metriloc.viz import (
     depth_picture,
     encode_jpeg,
     match_picture,
+    reasons_for_doubt,
     relpose_report,
     score_overlay,
     verdict,
@@ -52,13 +54,9 @@ class QueryResult:
     features: PhotoFeatures | None = None
 
     @classmethod
-    def computed(
-        cls, path: Path, estimate: PoseEstimate, features: PhotoFeatures, calibration: Calibration | None = None
-    ) -> QueryResult:
-        """What a method said of one query. calibration: of its confidence, without which there is no verdict."""
-        meaning = None if calibration is None else str(calibration.target)
-        judged = {"verdict": judge(estimate, calibration), "confidence_is_probability_of": meaning}
-        return cls(str(path), {**_entry(path, features.view, estimate), **judged}, estimate, features)
+    def computed(cls, path: Path, estimate: PoseEstimate, features: PhotoFeatures) -> QueryResult:
+        """What a method said of one query."""
+        return cls(str(path), _entry(path, features.view, estimate), estimate, features)
 
     @classmethod
     def unreadable(cls, path: Path, error: Exception) -> QueryResult:
@@ -83,14 +81,14 @@ class QueryResult:
 
 @dataclass(eq=False)
 class Run:
-    """One reference, one method, many queries. calibration: of the method's confidence, if it has one."""
+    """One reference, one method, many queries. calibrations: of the method's confidence, as far as it has any."""
 
     reference: View
     method: str
     weights_id: str
     settings: Mapping[str, Any]
     results: list[QueryResult] = field(default_factory=list)
-    calibration: Calibration | None = None
+    calibrations: Sequence[Calibration] = ()
 
     @property
     def seed(self) -> int:
@@ -111,7 +109,7 @@ class Run:
                 "camera_axes": "x right, y down, z forward (OpenCV)",
                 "pixels": "the centre of the first pixel is (0, 0)",
             },
-            "confidence": _confidence_entry(self.calibration),
+            "confidence": _confidence_entry(self.calibrations),
             "reference": _view_entry(self.reference),
         }
 
@@ -135,6 +133,9 @@ def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
         "success": success,
         "reason": estimate.reasons[0],
         "confidence": float(estimate.confidence),
+        "verdict": estimate.verdict,
+        "doubts": reasons_for_doubt(estimate),
+        "confidence_is_probability_of": estimate.probability_of or None,
         "score": detail.score,
         "num_inliers": len(detail.inliers),
         "metric": detail.metric,
@@ -148,21 +149,24 @@ def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
         )
         entry["camera_center_in_reference"] = estimate.pose.center().tolist()
         entry["distance"] = float(estimate.pose.distance())
+        low_high = estimate.distance_interval
+        entry["distance_interval_90"] = None if low_high is None else list(low_high)
         entry["rotation_angle_deg"] = math.degrees(float(estimate.pose.angle()))
     return entry
 
 
-def _confidence_entry(calibration: Calibration | None) -> dict[str, Any]:
+def _confidence_entry(calibrations: Sequence[Calibration]) -> dict[str, Any]:
     """What the confidences of a run mean."""
-    if calibration is None:
+    if not calibrations:
         return {"calibrated": False}
-    fitted = {name: list(getattr(calibration, name)) for name in ("statistics", "parameters")}
     return {
         "calibrated": True,
-        "probability_of": str(calibration.target),
-        "fitted_on": f"{calibration.pairs} pairs, {calibration.source}",
-        **fitted,
-        "verdicts": {"reliable": f">= {RELIABLE}", "failed": f"< {FAILED}, or no pose", "doubtful": "between"},
+        "calibrations": [dataclasses.asdict(calibration) for calibration in calibrations],
+        "verdicts": {
+            "reliable": f">= {RELIABLE}, no doubts, metres within {RELIABLE_METRES:.0%}",
+            "failed": f"< {FAILED}, or no pose",
+            "doubtful": "between",
+        },
     }
 
 
@@ -185,7 +189,7 @@ def summary(result: QueryResult) -> str:
         return f"{result.path}: not used"
     if result.estimate is None or result.features is None:
         return f"{result.path}: kept from the earlier run"
-    lines = [f"{result.path}: {verdict(result.estimate, result.entry['verdict'])}"]
+    lines = [f"{result.path}: {verdict(result.estimate)}"]
     if result.success:
         pose, detail = result.estimate.pose, result.estimate.details[0]
         x, y, z = pose.center().tolist()
@@ -235,8 +239,6 @@ class OutputFolder(RunFolder):
                     result.estimate,
                     tuple(pictures.values()),
                     truth,
-                    result.entry["verdict"],
-                    result.entry["confidence_is_probability_of"] or "",
                 ),
             ),
             software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, today),

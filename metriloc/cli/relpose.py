@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from metriloc.calibration import calibrations_of
 from metriloc.cli.options import MethodSettings, PhotoOptions
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
-from metriloc.evaluation.calibration import calibration_of
 from metriloc.io import InputError
 from metriloc.relpose import MethodName, choose_method
 from metriloc.types import PhotoFeatures, RelativePoseMethod, View
@@ -54,7 +54,7 @@ def relpose(
     # a bad photo must be found before anything is written
     loaded = {query[0]: photos.load(query[0], reference=False)} if single else {}
     settings: dict[str, Any] = {**dataclasses.asdict(photos), "method": method, **dataclasses.asdict(how)}
-    run = Run(view0, chosen.name, chosen.weights_id, settings, calibration=calibration_of(chosen))
+    run = Run(view0, chosen.name, chosen.weights_id, settings, calibrations=calibrations_of(chosen))
     folder = OutputFolder.prepare(out, single=single) if out is not None else None
 
     features0 = chosen.extract(view0)
@@ -95,7 +95,7 @@ def _localise(
         return QueryResult.unreadable(path, error)
     features1 = method.extract(view)
     estimate = method.relative_pose(features0, features1, seed=seed)
-    return QueryResult.computed(path, estimate, features1, calibration_of(method))
+    return QueryResult.computed(path, estimate, features1)
 
 
 def _progress(paths: Sequence[Path]) -> Iterable[Path]:

@@ -20,7 +20,7 @@ import torch
 
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text, write_atomically
-from metriloc.types import PoseEstimate
+from metriloc.types import PairDetails, PoseEstimate
 
 RUN_FILE = "run.json"
 MAX_LINE = 1 << 20
@@ -29,7 +29,8 @@ MAX_LINE = 1 << 20
 @dataclass(frozen=True)
 class Record:
     """One estimate. q: w x y z and t: metres (or no unit, if not ``metric``), None without a pose; reason: why there is
-    none (a ``FailureReason``, or a sentence about a file); seconds: wall time of the task."""
+    none (a ``FailureReason``, or a sentence about a file); seconds: wall time of the task; statistics, setup: of its
+    details."""
 
     key: str
     success: bool
@@ -40,6 +41,7 @@ class Record:
     reason: str | None = None
     seconds: float = 0.0
     statistics: Mapping[str, float] = field(default_factory=dict)
+    setup: str = ""
 
     @property
     def pose(self) -> Pose | None:
@@ -53,18 +55,15 @@ class Record:
 
 def record_of(key: str, estimate: PoseEstimate, seconds: float) -> Record:
     """What is kept of an estimate of batch shape ()."""
-    details = estimate.details[0] if estimate.details else None
-    statistics: Mapping[str, float] = {}
-    if details is not None:
-        statistics = details.statistics
-    elif estimate.localization:
-        statistics = estimate.localization[0].statistics
-    metric = details.metric if details is not None else True
+    details = (*estimate.details, *estimate.localization)[0] if estimate.details or estimate.localization else None
+    statistics = {} if details is None else dict(details.statistics)
+    setup = "" if details is None else details.setup
+    metric = details.metric if isinstance(details, PairDetails) else True
     if not bool(estimate.success):
-        return Record(key, False, 0.0, None, None, metric, estimate.reasons[0], seconds, dict(statistics))
+        return Record(key, False, 0.0, None, None, metric, estimate.reasons[0], seconds, statistics, setup)
     pose = estimate.pose.detach().to("cpu", torch.float64)
     q, t = tuple(pose.quaternion().tolist()), tuple(pose.t.tolist())
-    return Record(key, True, float(estimate.confidence), q, t, metric, None, seconds, dict(statistics))
+    return Record(key, True, float(estimate.confidence), q, t, metric, None, seconds, statistics, setup)
 
 
 def unreadable(key: str, error: Exception) -> Record:
@@ -156,6 +155,7 @@ def parse_record(line: str) -> Record | None:
             reason=entry["reason"],
             seconds=float(entry["seconds"]),
             statistics={str(k): float(v) for k, v in entry["statistics"].items()},
+            setup=str(entry.get("setup", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

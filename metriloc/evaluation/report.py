@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from metriloc.calibration import Target
 from metriloc.evaluation.absolute import AbsoluteScore
-from metriloc.evaluation.calibration import Reliability, Target, reliability
+from metriloc.evaluation.calibration import Reliability, reliability
 from metriloc.evaluation.curves import PrecisionCurve, abstention_curve, precision_curve
 from metriloc.evaluation.mapfree import MapfreeScore
 from metriloc.evaluation.records import Record
-from metriloc.evaluation.scoring import VCRE_FRACTION, PairScores, per_scene, scannet_summary
+from metriloc.evaluation.scoring import VCRE_FRACTION, PairScores, per_scene, scannet_summary, within
 from metriloc.evaluation.statistics import Comparison, Interval, intervals
 from metriloc.io import write_atomically
 
@@ -76,7 +77,7 @@ def pair_report(
         for name, value in scannet_summary(scores).items():
             metrics[f"ScanNet: {name}"] = Interval(value, math.nan, math.nan)
     target = _target(scores)
-    right = target.right(scores)
+    right = within(target, scores)
     found = scores.estimated
     notes = [f"A pose counts as right in the curves when: {target}."]
     lost = [record for record in records if record.reason is not None]

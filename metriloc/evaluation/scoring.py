@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from metriloc.calibration import Target
 from metriloc.evaluation.curves import mapfree_auc, pose_error_auc
 from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg, vcre
 from metriloc.evaluation.mapfree import POSE_DEGREES, POSE_METRES
@@ -99,6 +100,19 @@ def score_pairs(tasks: Sequence[PairTask], records: Sequence[Record]) -> PairSco
         estimate=estimate,
         truth=truth,
     )
+
+
+def within(target: Target, scores: PairScores) -> Bool[ndarray, " n"]:
+    """Which pairs have an estimate within the bounds of the target."""
+    right = scores.estimated.copy()
+    for name, bound in dataclasses.asdict(target).items():
+        if bound is None or name == "near_m":
+            continue
+        good = getattr(scores, name) < bound  # NaN is never below
+        if name == "direction_deg" and target.near_m is not None:
+            good |= scores.center_m < target.near_m
+        right &= good
+    return right
 
 
 # -- the numbers of a table -------------------------------------------------------------------------------------------

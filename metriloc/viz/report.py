@@ -29,24 +29,19 @@ from metriloc.viz.markup import (
     software_note,
 )
 from metriloc.viz.scene import Scene, build_scene
-from metriloc.viz.words import details_of, has_pose, metres, offsets, verdict, view_direction
+from metriloc.viz.words import details_of, has_pose, interval, metres, offsets, verdict, view_direction
 
 """Longest side of a picture in the report, pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class QueryReport:
-    """One query: its photo, the estimate ``query_from_reference`` (batch shape ()), pictures, the truth if known.
-
-    judgement: ``reliable``, ``doubtful``, ``failed`` or ``uncalibrated``; meaning: what the confidence is the probability of.
-    """
+    """One query: its photo, the estimate ``query_from_reference`` (batch shape ()), pictures, the truth if known."""
 
     query: View
     estimate: PoseEstimate
     pictures: tuple[Picture, ...] = ()
     true_query_from_reference: Pose | None = None
-    judgement: str = "uncalibrated"
-    meaning: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +77,9 @@ def relpose_report(report: RelposeReport) -> str:
 
 def _state(entry: QueryReport) -> str:
     """The class of the style sheet: what must not be trusted is red, what lacks metres or certainty amber."""
-    if not has_pose(entry.estimate) or entry.judgement == "failed":
+    if not has_pose(entry.estimate) or entry.estimate.verdict == "failed":
         return "failed"
-    return "found" if details_of(entry.estimate).metric and entry.judgement != "doubtful" else "direction"
+    return "found" if details_of(entry.estimate).metric and entry.estimate.verdict != "doubtful" else "direction"
 
 
 def _overview(queries: tuple[QueryReport, ...]) -> str:
@@ -94,7 +89,7 @@ def _overview(queries: tuple[QueryReport, ...]) -> str:
         cells = ["no pose", "", ""]
         if has_pose(entry.estimate):
             away = metres(float(pose.distance())) if details.metric else "direction only"
-            confidence = f"{float(entry.estimate.confidence):.2f} {escaped(entry.judgement)}"
+            confidence = f"{float(entry.estimate.confidence):.2f} {entry.estimate.verdict}"
             cells = [away, f"{math.degrees(float(pose.angle())):.0f}°", confidence]
         name = f'<a href="#query-{i}"><bdi>{escaped(entry.query.name)}</bdi></a>'
         numbers = "".join(f"<td>{cell}</td>" for cell in cells)
@@ -107,7 +102,7 @@ def _query_section(index: int, entry: QueryReport, reference: View) -> str:
     estimate = entry.estimate
     parts = [
         f'<section class="query" id="query-{index}"><h2><bdi>{escaped(entry.query.name)}</bdi></h2>',
-        f'<p class="verdict {_state(entry)}">{escaped(verdict(estimate, entry.judgement))}</p>',
+        f'<p class="verdict {_state(entry)}">{escaped(verdict(estimate))}</p>',
     ]
     if has_pose(estimate):
         parts.append(_key_numbers(entry))
@@ -130,13 +125,17 @@ def _key_numbers(entry: QueryReport) -> str:
         ("turned", f"{math.degrees(float(pose.angle())):.2f}° in all"),
     ]
     if details.metric:
-        rows.insert(0, ("distance", f"{float(pose.distance()):.3f} m"))
+        rows.insert(0, ("distance", f"{float(pose.distance()):.3f} m{interval(estimate)}"))
     if details.metric and details.scale_source:
         rows.append(("scale", escaped(details.scale_source)))
     rows.append(("inliers", f"{len(details.inliers)} (score {details.score:.1f})"))
-    meaning = f"the probability of {entry.meaning}" if entry.meaning else "no calibration says what it means"
+    meaning = (
+        f"the probability of {estimate.probability_of}"
+        if estimate.probability_of
+        else "no calibration says what it means"
+    )
     bar = confidence_bar(float(estimate.confidence))
-    rows.append(("confidence", f"{bar} {escaped(entry.judgement)}<br>{escaped(meaning)}"))
+    rows.append(("confidence", f"{bar} {estimate.verdict}<br>{escaped(meaning)}"))
     if entry.true_query_from_reference is not None:
         rows += _errors(pose, entry.true_query_from_reference, details.metric)
     return rows_table(rows)

@@ -9,22 +9,17 @@ from __future__ import annotations
 import math
 
 from metriloc.geometry import Pose
-from metriloc.types import Correspondences, PairDetails, PoseEstimate
+from metriloc.types import RELIABLE, Correspondences, PairDetails, PoseEstimate
 
 FAILURES = {
     "too_few_matches": "too few matches. The photos may not show the same place, or overlap too little.",
     "degenerate": "the matches do not fix a pose. They lie on one line or in one point, or the cameras are so close "
     "together that the direction between them cannot be seen.",
+    "unsupported": "too little speaks for any pose. The photos may show different places, or overlap too little.",
     "non_finite": "a value was not a number (NaN or infinite). A depth map, the intrinsics or the photo may be broken.",
 }
 """Why there is no pose, by ``FailureReason``."""
 
-_JUDGEMENTS = {
-    "reliable": " (reliable)",
-    "doubtful": " (doubtful)",
-    "failed": " (failed: the pose is probably wrong)",
-    "uncalibrated": " (uncalibrated)",
-}
 _SIDES = (("to the right of", "to the left of"), ("below", "above"), ("in front of", "behind"))
 _MOVES = (("right", "left"), ("down", "up"), ("forward", "back"))
 _NAMED_SHARE = 0.35  # of the distance: below it, about 20 degrees, an axis is not worth a word
@@ -40,25 +35,43 @@ def details_of(estimate: PoseEstimate) -> PairDetails:
     return estimate.details[0] if estimate.details else PairDetails(score=0.0, inliers=Correspondences.empty())
 
 
-def verdict(estimate: PoseEstimate, judgement: str = "uncalibrated") -> str:
-    """The answer in one or two sentences: distance, turn and confidence, or why there is no pose, or no metres.
-
-    judgement: what the confidence means, ``reliable``, ``doubtful``, ``failed``, or ``uncalibrated`` when nothing says.
-    """
+def verdict(estimate: PoseEstimate) -> str:
+    """The answer in a few sentences: distance, turn, confidence and what is doubtful, or why there is no pose."""
     if not has_pose(estimate):
         reason = estimate.reasons[0] or ""
         return f"No pose found: {FAILURES.get(reason, 'the method gave no reason.')}"
     turned = f"{math.degrees(float(estimate.pose.angle())):.0f}°"
-    confidence = f"confidence {float(estimate.confidence):.2f}{_JUDGEMENTS[judgement]}"
+    confidence = f"confidence {float(estimate.confidence):.2f} ({estimate.verdict})"
     details = details_of(estimate)
+    doubts = "".join(f" Doubtful: {reason}." for reason in reasons_for_doubt(estimate))
     if details.metric:
-        distance = metres(float(estimate.pose.distance()))
-        return f"The second camera stood {distance} away, turned {turned}, {confidence}."
+        distance = f"{metres(float(estimate.pose.distance()))} away{interval(estimate)}"
+        return f"The second camera stood {distance}, turned {turned}, {confidence}.{doubts}"
     because = details.scale_source.strip().rstrip(".") or "nothing in the input gives a scale"
     return (
         f"The second camera stood {side(estimate.pose)} the first, turned {turned}, {confidence}. "
-        f"Direction only: no metres because {because}."
+        f"Direction only: no metres because {because}.{doubts}"
     )
+
+
+def interval(estimate: PoseEstimate) -> str:
+    """The interval of the distance in brackets, with a blank before it; nothing where there is none, or it is a point."""
+    if estimate.distance_interval is None:
+        return ""
+    low, high = (metres(end) for end in estimate.distance_interval)
+    return "" if low == high else f" (nine times in ten {low} to {high})"
+
+
+def reasons_for_doubt(estimate: PoseEstimate) -> list[str]:
+    """Why an estimate is called doubtful, a phrase each; none for any other verdict."""
+    if estimate.verdict != "doubtful":
+        return []
+    reasons = list(estimate.doubts)
+    if float(estimate.confidence) < RELIABLE:
+        reasons.append("not enough speaks for this pose to rely on it")
+    if estimate.metres_are_doubtful:
+        reasons.append("its distance may be off by more than a quarter")
+    return reasons
 
 
 def metres(length: float) -> str:

@@ -25,6 +25,7 @@ from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwo
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
 from metriloc.methods.mickey.solver import Solution, SolverConfig, lift, solve
 from metriloc.solvers.reprojection import PolishConfig, polish
+from metriloc.solvers.support import RIVAL
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
 
 DEFAULT_WEIGHTS = "metriloc-small"
@@ -180,15 +181,20 @@ class MicKey:
         timings |= solution.timings
         if solution.reason is not None or solution.pose is None:
             return PoseEstimate.failure(
-                solution.reason or "degenerate", _details(solution, features0, features1, timings)
+                solution.reason or "degenerate", _details(solution, features0, features1, timings, setup=self.setup)
             )
         polished = replace(solution, pose=self._polished(solution, features0, features1, timings))
-        solution, statistics = self._rematched(polished, matches, (features0, features1), timings)
-        statistics |= _extent(solution, first)
-        details = _details(solution, features0, features1, timings, statistics)
+        solution, statistics, doubts = self._rematched(polished, matches, (features0, features1), timings)
+        details = _details(solution, features0, features1, timings, statistics, self.setup)
         confidence = torch.tensor(min(1.0, solution.confidence))
         pose = solution.pose.to("cpu")  # type: ignore[union-attr]
-        return PoseEstimate(pose, torch.tensor(True), confidence, (None,), (details,))
+        return PoseEstimate(pose, torch.tensor(True), confidence, (None,), (details,), doubts=doubts)
+
+    @property
+    def setup(self) -> str:
+        """What finds poses, as calibrations name it: the refinements that are on."""
+        steps = [name for name, on in (("polish", self.polish), ("rematch", self.rematch)) if on is not None]
+        return " + ".join(["procrustes", *steps])
 
     def _polished(
         self, solution: Solution, features0: MicKeyFeatures, features1: MicKeyFeatures, timings: dict[str, float]
@@ -212,29 +218,28 @@ class MicKey:
         matches: MatchProbabilities,
         features: tuple[MicKeyFeatures, MicKeyFeatures],
         timings: dict[str, float],
-    ) -> tuple[Solution, dict[str, float]]:
-        """The solution with the pose and the matches of the guided matching, and the statistics it adds."""
+    ) -> tuple[Solution, dict[str, float], tuple[str, ...]]:
+        """The solution with the pose and the matches of the guided matching, what supports it, and doubts."""
+        statistics = _statistics(solution)
         if self.rematch is None or solution.pose is None:
-            return solution, _statistics(solution)
+            return solution, statistics, ()
         start = time.perf_counter()
         keypoints = features[0].keypoints, features[1].keypoints
         cameras = tuple(found.view.camera.to(matches.values.device) for found in features)
         pixel = max(features[0].cell) / self.network.stride
         found = rematch(solution.pose, keypoints, matches, cameras, pixel, self.rematch)  # type: ignore[arg-type]
         timings["rematch"] = time.perf_counter() - start
-        statistics = _statistics(solution) | {"agreeing": float(len(found.index0)), "mutual": float(found.mutual)}
+        statistics = {"score": statistics["score"], "procrustes_inliers": statistics["inliers"], **found.statistics}
         if len(found.index0) == 0:
-            return solution, statistics
-        return (
-            replace(
-                solution,
-                pose=found.pose,
-                inlier0=found.index0,
-                inlier1=found.index1,
-                probability=found.probability,
-            ),
-            statistics,
+            return solution, statistics, ()
+        matched = replace(
+            solution,
+            pose=found.pose,
+            inlier0=found.index0,
+            inlier1=found.index1,
+            probability=found.probability,
         )
+        return matched, statistics, (RIVAL,) if found.rival else ()
 
 
 def _read_configs(weights: Weights) -> tuple[MicKeyConfig, SolverConfig, PolishConfig | None, RematchConfig | None]:
@@ -259,20 +264,13 @@ def _statistics(solution: Solution) -> dict[str, float]:
     return {"score": solution.score, "inliers": float(len(solution.inlier0))}
 
 
-def _extent(solution: Solution, keypoints: Keypoints) -> dict[str, float]:
-    """Length of the translation and median depth of the first keypoints of the matches, metres: a wrong scale of the depths
-    costs the more metres, the longer the way is."""
-    depth = keypoints.depth[0, solution.inlier0.to(keypoints.depth.device)]
-    typical = float(depth.median()) if len(depth) else 0.0
-    return {"baseline": float(solution.pose.distance()), "depth": typical}  # type: ignore[union-attr]
-
-
 def _details(
     solution: Solution,
     features0: MicKeyFeatures,
     features1: MicKeyFeatures,
     timings: dict[str, float],
     statistics: dict[str, float] | None = None,
+    setup: str = "",
 ) -> PairDetails:
     first, second = features0.keypoints, features1.keypoints
     i, j = solution.inlier0.to(first.uv.device), solution.inlier1.to(second.uv.device)
@@ -282,6 +280,7 @@ def _details(
         inliers=Correspondences(*(part.cpu() for part in parts)),
         metric=True,
         scale_source=SCALE_SOURCE,
+        setup=setup,
         hypothesis=solution.hypothesis,
         timings=timings,
         statistics=_statistics(solution) if statistics is None else statistics,

@@ -10,6 +10,7 @@ the length of the translation from the depths; the start that explains the match
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ from metriloc.methods.mickey.network import Keypoints
 from metriloc.methods.mickey.solver import lift
 from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.reprojection import PolishConfig, polish
+from metriloc.solvers.support import has_rival, support_statistics
 from metriloc.solvers.two_view import sampson_errors, scale_from_depth
 
 MIN_MATCHES = 8
@@ -58,13 +60,15 @@ class RematchConfig:
 @dataclass(frozen=True, eq=False)
 class Rematched:
     """pose: refined ``1_from_0``, or the start where no round succeeded. index0, index1, probability: the matches of the
-    last round that did, most probable first, else none. mutual: how many matches there were to choose from."""
+    last round that did, most probable first, else none. statistics: see ``support_statistics``, over all mutual matches.
+    rival: whether a second pose explains them nearly as well."""
 
     pose: Pose
     index0: Int[Tensor, " M"]
     index1: Int[Tensor, " M"]
     probability: Float[Tensor, " M"]
-    mutual: int
+    statistics: Mapping[str, float]
+    rival: bool
 
 
 def mutual_matches(matches: MatchProbabilities) -> tuple[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, " M"]]:
@@ -122,7 +126,9 @@ def rematch(
         starts += _essential_starts(uv, depth, cameras, settings.pixel_sigma)
     ends = [_refined(start, uv, depth, cameras, settings, config) for start in starts]
     pose, agreeing, _ = max(ends, key=lambda end: end[2])
-    return Rematched(pose, index0[agreeing], index1[agreeing], probability[agreeing], len(index0))
+    statistics = support_statistics(pose, *uv, agreeing, cameras)
+    rival = has_rival(pose, *uv, agreeing, cameras, settings.pixel_sigma)
+    return Rematched(pose, index0[agreeing], index1[agreeing], probability[agreeing], statistics, rival)
 
 
 def _refined(

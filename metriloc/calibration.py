@@ -1,0 +1,280 @@
+"""What an estimate is worth: its support made a probability, its metres made an interval, both tested on other places.
+
+A calibration is a small JSON file. It reads numbers that only grow with what speaks for a pose (agreeing matches, their
+share, the part of the photo they cover, ...) and gives the probability that the pose is within stated bounds. It never
+falls when support grows, and reads nothing beyond the range that it was fitted on. For distances in metres it has the
+quantiles of true over estimated distance. It fits one method with all that made the estimate: weights and ``setup``
+(solver, source of depth). Fitting is :mod:`metriloc.evaluation.calibration`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from metriloc.io import InputError, read_text, write_atomically
+from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimate, RelativePoseMethod, View
+
+CALIBRATION_FILE = "calibration.json"
+FLOOR = 1e-3
+"""Statistics enter by their logarithm; smaller ones count as this."""
+QUANTILE_90 = 1.645
+"""Standard deviations on each side of a normal interval of 90 %."""
+
+Kind = Literal["logistic", "isotonic"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """When a pose counts as right: every bound that is given holds.
+
+    vcre_fraction: of the diagonal of the query. near_m: a position within so many metres has the right direction, whatever
+    ``direction_deg`` says, because the direction between two cameras at one place means nothing.
+    """
+
+    rotation_deg: float | None = 5.0
+    direction_deg: float | None = None
+    center_m: float | None = None
+    vcre_fraction: float | None = None
+    near_m: float | None = None
+
+    def __post_init__(self) -> None:
+        bounds = {name: value for name, value in asdict(self).items() if value is not None}
+        for name, value in bounds.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f"{name} of a target must be a positive number, got {value!r}")
+        if not bounds.keys() - {"near_m"}:
+            raise ValueError(f"a target needs a positive bound, got {self}")
+
+    def __str__(self) -> str:
+        words = {
+            "rotation_deg": "rotation below {:g} degrees",
+            "direction_deg": "direction below {:g} degrees",
+            "center_m": "position below {:g} m",
+            "vcre_fraction": "VCRE below {:.0%} of the diagonal",
+            "near_m": "(any direction within {:g} m)",
+        }
+        given = {name: bound for name, bound in asdict(self).items() if bound is not None}
+        near = given.pop("near_m", None)
+        text = ", ".join(words[name].format(bound) for name, bound in given.items())
+        return text if near is None else f"{text} {words['near_m'].format(near)}"
+
+
+@dataclass(frozen=True)
+class Metres:
+    """How far metres of one source may be off: true over estimated distance lies in low..high nine times in ten.
+
+    noise_deg: how much wider that becomes with small parallax: so many degrees over the median parallax of the matches,
+    as a standard deviation of the logarithm.
+    """
+
+    low: float
+    high: float
+    noise_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
+                raise ValueError(f"{name} of the metres must be a number from 0 on, got {value!r}")
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"the metres need 0 < low <= high, got {self.low} and {self.high}")
+
+    def interval(self, distance: float, parallax_deg: float, focal_sigma: float = 0.0) -> tuple[float, float]:
+        """Metres between which the distance lies nine times in ten."""
+        noise = QUANTILE_90 * math.hypot(self.noise_deg / max(parallax_deg, FLOOR), focal_sigma)
+        below, above = math.hypot(math.log(self.low), noise), math.hypot(math.log(self.high), noise)
+        below = -below if self.low <= 1 else math.log(self.low)
+        above = above if self.high >= 1 else math.log(self.high)
+        return distance * math.exp(max(below, -_LARGEST)), distance * math.exp(min(above, _LARGEST))
+
+
+_LARGEST = 20.0  # logarithm of a ratio of distances beyond which nothing is known at all
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted map from support to probability.
+
+    statistics: which numbers are read (``confidence`` is the method's own); ranges: the smallest and largest of each when
+    it was fitted, beyond which nothing is believed. parameters: of a logistic one, the intercept and a weight each, none
+    negative; of an isotonic one, pairs (statistic, probability), both rising. method, weights_id, setup: what it was
+    fitted for; pairs and source: on what. metres: of the distances, None where nothing is known of them.
+    """
+
+    kind: Kind
+    target: Target
+    statistics: tuple[str, ...]
+    parameters: tuple[float, ...]
+    method: str
+    weights_id: str
+    pairs: int
+    source: str
+    setup: str = ""
+    ranges: tuple[tuple[float, float], ...] = ()
+    metres: Metres | None = None
+
+    def probability(self, confidence: float, statistics: Mapping[str, float]) -> float:
+        """0..1. Raises ValueError when a statistic it was fitted on is not there."""
+        row = feature_row(confidence, statistics, self.statistics)
+        if self.ranges:
+            logs = [(math.log(max(low, FLOOR)), math.log(max(high, FLOOR))) for low, high in self.ranges]
+            row = [min(max(value, low), high) for value, (low, high) in zip(row, logs, strict=True)]
+        if self.kind == "logistic":
+            return sigmoid(self.parameters[0] + sum(w * x for w, x in zip(self.parameters[1:], row, strict=True)))
+        knots, values = self.parameters[::2], self.parameters[1::2]
+        return float(np.interp(row[0], knots, values))
+
+    def fits(self, method: str, weights_id: str, setup: str) -> bool:
+        """Whether it was fitted for just this."""
+        return (self.method, self.weights_id, self.setup) == (method, weights_id, setup)
+
+    def apply(self, estimate: PoseEstimate, views: Sequence[View] = ()) -> PoseEstimate:
+        """The estimate (batch shape ()) with the probability as its confidence, and with its interval of metres.
+
+        Failures stay as they are; an estimate that is probably wrong becomes the failure ``unsupported``. views: the
+        photos; a guessed focal length among them is a doubt, and makes the interval wider.
+        """
+        if not bool(estimate.success):
+            return dataclasses.replace(estimate, probability_of=str(self.target))
+        details = estimate.details[0] if estimate.details else estimate.localization[0]
+        value = self.probability(float(estimate.confidence), details.statistics)
+        if value < FAILED:
+            failed = PoseEstimate.failure("unsupported", details)
+            return dataclasses.replace(failed, probability_of=str(self.target))
+        sigma = max((view.focal_sigma for view in views), default=0.0)
+        return dataclasses.replace(
+            estimate,
+            confidence=torch.tensor(value, dtype=estimate.confidence.dtype),
+            probability_of=str(self.target),
+            distance_interval=self._interval(estimate, details, sigma),
+            doubts=(*estimate.doubts, *guess_doubts(views)),
+        )
+
+    def _interval(
+        self, estimate: PoseEstimate, details: PairDetails | LocalizationDetails, focal_sigma: float
+    ) -> tuple[float, float] | None:
+        if not isinstance(details, PairDetails) or not details.metric:
+            return None
+        metres, parallax = self.metres, details.statistics.get("parallax_deg", 0.0)
+        if math.isfinite(details.scale_sigma):  # a distance that was given is known as well as it was measured
+            factor = math.exp(QUANTILE_90 * details.scale_sigma)
+            metres, focal_sigma = Metres(1 / factor, factor), 0.0
+        return None if metres is None else metres.interval(float(estimate.pose.distance()), parallax, focal_sigma)
+
+
+def guess_doubts(views: Sequence[View]) -> tuple[str, ...]:
+    """One phrase for each photo whose focal length is only a guess."""
+    return tuple(f"the focal length of '{view.name}' is a guess" for view in views if view.focal_is_guessed)
+
+
+def feature_row(confidence: float, statistics: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """Logarithms of the named statistics; what is not finite counts as nothing at all."""
+    values = {"confidence": confidence, **statistics}
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise ValueError(f"the estimate has no statistic {missing[0]!r} (it has {', '.join(values)})")
+    return [math.log(max(values[name], FLOOR)) if math.isfinite(values[name]) else math.log(FLOOR) for name in names]
+
+
+def sigmoid(x: float) -> float:
+    """Logistic function without overflow."""
+    return 1 / (1 + math.exp(-max(-700.0, min(700.0, x))))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> None:
+    """As JSON."""
+    write_atomically(path, json.dumps(asdict(calibration), indent=2) + "\n")
+
+
+def load_calibration(path: str | os.PathLike[str]) -> Calibration:
+    """Raises InputError for a file that is no calibration, or one that falls when support grows."""
+    try:
+        content: dict[str, Any] = json.loads(read_text(path))
+        content["target"] = Target(**content["target"])
+        for name in ("statistics", "parameters"):
+            content[name] = tuple(content[name])
+        content["ranges"] = tuple((low, high) for low, high in content.get("ranges", ()))
+        if content.get("metres") is not None:
+            content["metres"] = Metres(**content["metres"])
+        calibration = Calibration(**content)
+        _check(calibration)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"'{path}' is not a calibration: {error}") from error
+    return calibration
+
+
+def _check(calibration: Calibration) -> None:
+    """Raises ValueError, naming what is wrong."""
+    if calibration.kind not in get_args(Kind):
+        raise ValueError(f"its kind is {calibration.kind!r}, not one of {', '.join(get_args(Kind))}")
+    texts = [calibration.method, calibration.weights_id, calibration.setup, calibration.source]
+    if not all(isinstance(text, str) for text in (*texts, *calibration.statistics)) or not calibration.statistics:
+        raise ValueError("its names are not text")
+    numbers = [*calibration.parameters, *(value for pair in calibration.ranges for value in pair)]
+    for value in (*numbers, calibration.pairs):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{value!r} is not a finite number")
+    if calibration.ranges and len(calibration.ranges) != len(calibration.statistics):
+        raise ValueError(f"{len(calibration.ranges)} ranges for {len(calibration.statistics)} statistics")
+    if any(low > high for low, high in calibration.ranges):
+        raise ValueError("a range ends before it begins")
+    if calibration.kind == "logistic":
+        if len(calibration.parameters) != 1 + len(calibration.statistics):
+            raise ValueError(f"{len(calibration.parameters)} parameters for {len(calibration.statistics)} statistics")
+        if min(calibration.parameters[1:]) < 0:
+            raise ValueError("a weight is negative: more support must never lower the probability")
+        return
+    knots, values = calibration.parameters[::2], calibration.parameters[1::2]
+    if len(calibration.statistics) != 1 or len(knots) != len(values) or not knots:
+        raise ValueError("an isotonic calibration needs one statistic and pairs of numbers")
+    rising = all(a <= b for row in (knots, values) for a, b in pairwise(row))
+    if not rising or not 0 <= values[0] <= values[-1] <= 1:
+        raise ValueError("its pairs must rise, with probabilities in 0..1")
+
+
+# -- methods ----------------------------------------------------------------------------------------------------------
+class CalibratedMethod:
+    """A relative-pose method whose confidence is a probability and whose verdicts mean something.
+
+    calibrations: of this method and these weights, one for each setup in which it may find a pose; an estimate of another
+    setup stays uncalibrated. Raises InputError when one was fitted for other weights.
+    """
+
+    def __init__(self, method: RelativePoseMethod, *calibrations: Calibration) -> None:
+        for found in calibrations:
+            if (found.method, found.weights_id) != (method.name, method.weights_id):
+                raise InputError(
+                    f"the calibration is for {found.method} {found.weights_id}, "
+                    f"not for {method.name} {method.weights_id}"
+                )
+        self.method, self.calibrations = method, calibrations
+        self.name, self.weights_id = method.name, method.weights_id
+
+    def extract(self, view: Any) -> Any:
+        """The method's own."""
+        return self.method.extract(view)
+
+    def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
+        """The method's estimate with a calibrated confidence, an interval of metres, and doubts."""
+        features = [value if not isinstance(value, View) else self.extract(value) for value in (reference, query)]
+        estimate = self.method.relative_pose(*features, seed=seed)
+        setup = estimate.details[0].setup
+        found = next((c for c in self.calibrations if c.setup == setup), None)
+        return estimate if found is None else found.apply(estimate, [feature.view for feature in features])
+
+
+def calibrations_of(method: RelativePoseMethod) -> tuple[Calibration, ...]:
+    """What makes the confidence of a method a probability; empty when nothing does."""
+    return method.calibrations if isinstance(method, CalibratedMethod) else ()
