@@ -109,6 +109,9 @@ def test_little_parallax_widens_the_interval() -> None:
     far, near = metres.interval(2.0, 0.5), metres.interval(2.0, 5.0)
     assert far[0] < near[0] < 1.9 and far[1] > near[1] > 2.2
     assert all(math.isfinite(end) for end in metres.interval(2.0, 0.0))
+    # a camera that hardly moved: the interval is centimetres of what is seen, not a factor of a million
+    low, high = metres.interval(0.002, 0.05)
+    assert low == 0 and high < 0.04
 
 
 def test_files(tmp_path: Path) -> None:
@@ -196,5 +199,5 @@ def test_a_calibration_fits_all_that_made_the_estimate() -> None:
 def test_what_comes_with_metriloc_says_little_of_nothing(path: Path) -> None:
     found = load_calibration(path)
     nothing, everything = dict.fromkeys(found.statistics, 0.0), dict.fromkeys(found.statistics, 1e9)
-    assert found.probability(0.0, nothing) < 0.05 < 0.9 < found.probability(1.0, everything)
+    assert found.probability(0.0, nothing) < 0.05 < 0.5 < found.probability(1.0, everything)
     assert found.pairs >= 200 and "unrelated" in found.source

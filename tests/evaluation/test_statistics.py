@@ -218,8 +218,8 @@ def test_the_interval_holds_nine_of_ten_of_places_alike() -> None:
     assert fitted.low < 1 and fitted.high > 2
     for place in ("near", "far"):
         chosen = places == place
-        ends = np.log([fitted.interval(1.0, p) for p in parallax[chosen]])
-        inside = (ratio[chosen] >= ends[:, 0]) & (ratio[chosen] <= ends[:, 1])
+        ends = np.array([fitted.interval(1.0, p) for p in parallax[chosen]])
+        inside = (np.exp(ratio[chosen]) >= ends[:, 0]) & (np.exp(ratio[chosen]) <= ends[:, 1])
         assert inside.mean() > 0.8
     with pytest.raises(InputError, match="at least 30"):
         fit_metres(ratio[:10], parallax[:10])

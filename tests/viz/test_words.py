@@ -41,7 +41,7 @@ def test_a_calibrated_confidence_has_a_word_and_its_reasons() -> None:
     assert verdict(vague).endswith(
         "confidence 0.95 (doubtful). Doubtful: its distance may be off by more than a quarter."
     )
-    assert "Doubtful: a rival. Doubtful: not enough speaks" in verdict(
+    assert "Doubtful: a rival; not enough speaks" in verdict(
         dataclasses.replace(found, doubts=("a rival",), distance_interval=(1.3, 1.6))
     )
 
