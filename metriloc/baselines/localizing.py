@@ -19,7 +19,7 @@ from torch import Tensor
 from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.io.maps import load_map_view
+from metriloc.io.maps import load_map_view, pixels_in
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
@@ -92,7 +92,7 @@ def describe_points(
             messages.append(str(error))
             continue
         points.append(scene.point_index[seen])
-        descriptors.append(descriptors_at(features.dense(view.image), scene.uv[seen]))
+        descriptors.append(descriptors_at(features.dense(view.image), pixels_in(view, scene, image, scene.uv[seen])))
         used.append(scene.names[image])
     if not points:
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0), messages, used

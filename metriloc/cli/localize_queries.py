@@ -46,7 +46,8 @@ class QueryOptions:
 @dataclass(frozen=True, eq=False)
 class QueryPhoto:
     """One photo to localise. name: how lists and results call it; camera: of the file, None where options or the photo
-    tell; camera_source: where it came from; init, truth: ``cam_from_world``; image: of the map, to be left out."""
+    tell; camera_source: where it came from; init, truth: ``cam_from_world``; image: of the map, to be left out; upright:
+    whether the camera belongs to the photo as it is held, not to its pixels as they are stored."""
 
     path: Path
     name: str
@@ -55,6 +56,7 @@ class QueryPhoto:
     init: Pose | None = None
     truth: Pose | None = None
     image: int | None = None
+    upright: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,6 +123,7 @@ class QuerySource:
             intrinsics=None if known else self.options.intrinsics,
             fov_deg=None if known else self.options.fov,
             max_side=self.options.max_side,
+            upright=photo.upright,
         )
         source = view.intrinsics_source.replace("camera, as given", photo.camera_source or "camera, as given")
         return dataclasses.replace(view, name=photo.name, intrinsics_source=source)
@@ -168,7 +171,7 @@ def _in_map(whole: SfmMap, queries: Sequence[QueryPhoto], options: QueryOptions)
             truth = whole.cam_from_world[image]
             query = dataclasses.replace(query, name=whole.names[image], truth=truth, image=image)
             if query.camera is None:
-                query = dataclasses.replace(query, camera=whole.cameras[image], camera_source="the map")
+                query = dataclasses.replace(query, camera=whole.cameras[image], camera_source="the map", upright=False)
         elif image is not None:
             print(f"warning: {query.name} is a photo of the map; --held-out leaves it out", file=sys.stderr)
         found.append(query)

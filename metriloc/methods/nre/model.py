@@ -20,7 +20,7 @@ from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
-from metriloc.io.maps import load_map_view
+from metriloc.io.maps import load_map_view, pixels_in
 from metriloc.io.view import resize_view
 from metriloc.methods.nre.checkpoint import read_official
 from metriloc.methods.nre.features import NREFeatures
@@ -232,7 +232,7 @@ class NRE:
                 count = max(1, round(len(seen) * self.config.max_points / total))
                 seen = seen[torch.linspace(0, len(seen) - 1, count).round().long()]
             index = scene.point_index[seen]
-            found.append(_Reference(view, index, scene.xyz[index], scene.uv[seen]))
+            found.append(_Reference(view, index, scene.xyz[index], pixels_in(view, scene, image, scene.uv[seen])))
         trace.references = tuple(reference.view.name for reference in found)
         trace.timings["read"] = time.perf_counter() - start
         return found
