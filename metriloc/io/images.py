@@ -88,6 +88,16 @@ def read_image(
     return LoadedImage(_upright(rgb, exif.orientation) if turn else rgb, exif, stored)
 
 
+def upright_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
+    """(width, height) of a photo as it is to be held, from its header. Raises InputError as ``read_image`` does."""
+    path = require_file(path)
+    if _is_heif(path):
+        return open_heif(path, max_megapixels).size
+    with open_image(path, max_megapixels) as image:
+        width, height = image.size
+        return (height, width) if read_exif(image).orientation in (5, 6, 7, 8) else (width, height)
+
+
 def open_image(path: Path, max_megapixels: float) -> Image.Image:
     """A lazily opened Pillow image of an accepted format whose header promises at most ``max_megapixels``."""
     from PIL import Image

@@ -67,7 +67,14 @@ def load_view(
             stacklevel=2,
         )
     image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
-    view = View(image, known.camera, name=str(Path(path)), intrinsics_source=known.source, depth=depth_map)
+    view = View(
+        image,
+        known.camera,
+        name=str(Path(path)),
+        intrinsics_source=known.source,
+        depth=depth_map,
+        focal_sigma=known.focal_sigma,
+    )
     if resize is not None:
         return resize_view(view, resize)
     longest = max(view.size)
