@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "metriloc"
 LEVELS = {
     "version": 0,
     "geometry": 0,
+    "bounds": 0,
     "types": 1,
     "solvers": 1,
     "backbones": 1,

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from metriloc.bounds import require_within
+
 _LAYER_NORM_EPS = 1e-6
 _OFFSET = 0.1  # of the released models, against rounding in the output size
 
@@ -33,9 +35,8 @@ class DinoV2Config:
     mlp_ratio: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("embed_dim", "depth", "num_heads", "patch_size", "image_size", "mlp_ratio"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"DinoV2Config.{name} must be positive, got {getattr(self, name)}")
+        require_within(self, embed_dim=(1, 16_384), depth=(1, 200), num_heads=(1, 1024))
+        require_within(self, patch_size=(1, 1024), image_size=(1, 16_384), mlp_ratio=(1, 64))
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
 

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from metriloc.geometry import Pose
-from metriloc.types import Correspondences, PairDetails, PoseEstimate
+from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
+
+
+@dataclass(frozen=True, eq=False)
+class UnseenPhoto:
+    """A photo of which nothing is known (a ``PhotoFeatures``)."""
+
+    view: View
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        """One cell, the whole photo."""
+        width, height = self.view.size
+        return float(width), float(height)
+
+    def score_map(self) -> Float[Tensor, "1 1"]:
+        """Nothing is a keypoint."""
+        return torch.zeros(1, 1)
+
+    def depth_map(self) -> None:
+        """No depth is known."""
+        return None
 
 
 class IdentityPose:
@@ -16,9 +40,9 @@ class IdentityPose:
     name = "identity"
     weights_id = "none"
 
-    def extract(self, view: Any) -> Any:
+    def extract(self, view: View) -> UnseenPhoto:
         """Nothing is looked at."""
-        return view
+        return UnseenPhoto(view)
 
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
         """The identity, batch shape (), confidence one half."""

@@ -56,6 +56,8 @@ def p3p(rays: Float[Tensor, "*b 3 3"], xyz: Float[Tensor, "*b 3 3"]) -> P3PSolut
     valid = (depths > 0).all(-1) & (residual < _RESIDUAL * (1 + depths.square().amax(-1))) & usable[:, None]
     pose = _align(x, y, depths * scale.sqrt()[:, None])
     valid = valid & pose.is_finite()
+    # a position may be more than the type of the points can hold
+    valid = valid & torch.isfinite(pose.t.to(xyz.dtype)).all(-1)
     R = torch.where(valid[..., None, None], pose.R, torch.nan).to(xyz.dtype)
     t = torch.where(valid[..., None], pose.t, torch.nan).to(xyz.dtype)
     return P3PSolutions(Pose(R.reshape(*batch, 4, 3, 3), t.reshape(*batch, 4, 3)), valid.reshape(*batch, 4))

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metriloc.bounds import require_within
 from metriloc.geometry import MIN_DEPTH, Camera, J_transform, Pose
 from metriloc.solvers.least_squares import damped_step
 from metriloc.solvers.robust import scaled_barron
@@ -37,9 +38,9 @@ class PolishConfig:
     iterations: int = 30
 
     def __post_init__(self) -> None:
-        for name in ("pixel_sigma", "log_depth_sigma", "robust_scale", "iterations"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"PolishConfig.{name} must be a positive number, got {getattr(self, name)}")
+        positive = (1e-9, 1e9)
+        require_within(self, pixel_sigma=positive, log_depth_sigma=positive, robust_scale=positive)
+        require_within(self, iterations=(1, 100_000))
 
 
 @dataclass(frozen=True, eq=False)

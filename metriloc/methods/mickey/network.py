@@ -19,13 +19,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, EfficientNetLiteConfig, FeatureBackbone
+from metriloc.bounds import require_within
 from metriloc.geometry import MIN_DEPTH, Camera
 from metriloc.methods.mickey.trunk import ATTENTION_HEADS, ResidualBlock, Trunk
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _DESCRIPTOR_EPS = 1e-10
-_COMPACT = ("longest_side", "canonical_focal", "depth_side")
+_MAX_WIDTH, _MAX_SIDE = 16_384, 8192
 _LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
 
 
@@ -71,20 +72,19 @@ class MicKeyConfig:
     depth_side: int | None = None
 
     def __post_init__(self) -> None:
-        if len(self.blocks) != 4 or min(self.blocks) < 1 or self.blocks[2] % ATTENTION_HEADS:
+        whole = all(isinstance(width, int) and 1 <= width <= _MAX_WIDTH for width in self.blocks)
+        if len(self.blocks) != 4 or not whole or self.blocks[2] % ATTENTION_HEADS:
             raise ValueError(
                 f"blocks must be four widths, the third a multiple of {ATTENTION_HEADS}, got {self.blocks}"
             )
-        for name in (*("descriptor_dim", "max_depth", "score_temperature", "match_temperature"), *_COMPACT):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"MicKeyConfig.{name} must be positive, got {value}")
+        positive = (1e-9, 1e9)
+        require_within(self, descriptor_dim=(1, _MAX_WIDTH), longest_side=(1, _MAX_SIDE), depth_side=(1, _MAX_SIDE))
+        require_within(self, max_depth=positive, score_temperature=positive, match_temperature=positive)
+        require_within(self, canonical_focal=positive, border=(0, 1000))
         if self.log_depth and self.max_depth is not None:
             raise ValueError(f"MicKeyConfig.log_depth and max_depth {self.max_depth} exclude each other")
         if self.depth_side is not None and (self.longest_side is None or not self.log_depth):
             raise ValueError(f"MicKeyConfig.depth_side {self.depth_side} needs longest_side and log_depth")
-        if self.border < 0:
-            raise ValueError(f"MicKeyConfig.border must not be negative, got {self.border}")
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
         if self.train_backbone and self.precision in _HALF:

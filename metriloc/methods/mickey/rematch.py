@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
 from metriloc.methods.mickey.network import Keypoints
@@ -50,8 +51,7 @@ class RematchConfig:
     essential: bool = True
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"RematchConfig.rounds must be at least 1, got {self.rounds}")
+        require_within(self, rounds=(1, 1000))
         for name in ("pixel_sigma", "log_depth_sigma", "max_epipolar", "max_log_depth", "max_shift", "between_cells"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"RematchConfig.{name} must be a positive number, got {getattr(self, name)}")

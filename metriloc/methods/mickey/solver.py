@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
 from metriloc.solvers.consensus import (
@@ -49,16 +50,12 @@ class SolverConfig:
     threshold_depth: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_sets", "num_hypotheses", "max_refinements"):
-            if getattr(self, name) < (0 if name == "max_refinements" else 1):
-                raise ValueError(f"SolverConfig.{name} must be positive, got {getattr(self, name)}")
+        require_within(self, num_sets=(1, 10_000), num_hypotheses=(1, 10_000), set_size=(3, 1_000_000))
+        require_within(self, max_refinements=(0, 1000), minimal_size=(3, 1_000_000))
         if not 3 <= self.minimal_size <= self.set_size:
             raise ValueError(f"minimal_size must be in 3..set_size {self.set_size}, got {self.minimal_size}")
-        for name in ("inlier_threshold", "soft_inlier_threshold"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"SolverConfig.{name} must be positive metres, got {getattr(self, name)}")
-        if self.threshold_depth is not None and not self.threshold_depth > 0:
-            raise ValueError(f"SolverConfig.threshold_depth must be positive metres, got {self.threshold_depth}")
+        metres = (1e-9, 1e6)
+        require_within(self, inlier_threshold=metres, soft_inlier_threshold=metres, threshold_depth=metres)
 
 
 @dataclass(frozen=True, eq=False)
