@@ -37,14 +37,16 @@ Kind = Literal["logistic", "isotonic"]
 class Target:
     """When a pose counts as right: every bound that is given holds.
 
-    vcre_fraction: of the diagonal of the query. near_m: a position within so many metres has the right direction, whatever
-    ``direction_deg`` says, because the direction between two cameras at one place means nothing.
+    vcre_fraction: of the diagonal of the query. center_share: of the median depth of the map's points in view. near_m: a
+    position within so many metres has the right direction, whatever ``direction_deg`` says, because the direction between
+    two cameras at one place means nothing.
     """
 
     rotation_deg: float | None = 5.0
     direction_deg: float | None = None
     center_m: float | None = None
     vcre_fraction: float | None = None
+    center_share: float | None = None
     near_m: float | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +63,7 @@ class Target:
             "direction_deg": "direction below {:g} degrees",
             "center_m": "position below {:g} m",
             "vcre_fraction": "VCRE below {:.0%} of the diagonal",
+            "center_share": "position below {:.0%} of the depth in view",
             "near_m": "(any direction within {:g} m)",
         }
         given = {name: bound for name, bound in asdict(self).items() if bound is not None}

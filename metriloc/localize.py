@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from metriloc.baselines.localizing import MatchingLocalizer
+from metriloc.calibration import Target
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
@@ -31,6 +32,8 @@ DEFAULT_FEATURES = "xfeat+aliked"
 """Of ``nre``: coarse ones, and fine ones after the plus."""
 FEATURES = get_args(FeatureNames)
 LOCALIZERS = (*_NRE, "pixloc", *_PNP)
+LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
+"""When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
 REFERENCES = 3
 """How many images of the map a query is compared with when they are looked for."""
 
@@ -117,6 +120,7 @@ class LocalizerChoice:
     device: str = "cpu"
     features: str | None = None
     cache: str | None = None
+    calibration: str | None = None
 
 
 def choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:

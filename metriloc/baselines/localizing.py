@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
-from metriloc.geometry import Pose
+from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view
 from metriloc.solvers.absolute import absolute_pose
+from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL, PointMatches, absolute_support, has_other_pose
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 _CHUNK = 1 << 25  # similarities in memory at once
@@ -64,19 +65,47 @@ class MatchingLocalizer:
             return PoseEstimate.failure("too_few_points", details)
         described = time.perf_counter()
         dense = self.features.dense(query.image)
-        index, cell = best_cells(descriptors, dense, self.config.mutual)
-        uv = dense.to_pixels(cell.double())
-        xyz = scene.xyz[points[index]]
-        found = absolute_pose(uv, xyz, query.camera, self.config.max_error_px * max(query.size) / 1024, seed)
+        cell, mutual = nearest_cells(descriptors, dense)
+        every = PointMatches(
+            scene.xyz[points], dense.to_pixels(cell.double()), *first_sights(scene, references, points)
+        )
+        chosen = mutual if self.config.mutual else torch.ones_like(mutual)
+        matches, threshold = every[chosen], self.config.max_error_px * max(query.size) / 1024
+        found = absolute_pose(matches.uv, matches.xyz, query.camera, threshold, seed)
         timings = {"references": described - start, "query": time.perf_counter() - described}
         inliers = int(found.inliers.sum())
-        statistics = {"inliers": float(inliers), "inlier_ratio": inliers / max(len(index), 1)}
+        statistics = {"inliers": float(inliers), "inlier_ratio": inliers / max(len(matches), 1)}
         stages = () if found.pose is None else (Stage("pnp", found.pose, -float(inliers), statistics["inlier_ratio"]),)
-        details = LocalizationDetails(tuple(used), len(index), stages, timings, tuple(messages), statistics)
+        details = LocalizationDetails(tuple(used), len(matches), stages, timings, tuple(messages), statistics)
         if found.pose is None or inliers < self.config.min_inliers:
             return PoseEstimate.failure(found.reason or "too_few_matches", details)
+        details = replace(details, statistics=absolute_support(found.pose, matches, found.inliers, query.camera))
         confidence = torch.tensor(inliers / (inliers + 50.0))
-        return PoseEstimate(found.pose, torch.tensor(True), confidence, (None,), localization=(details,))
+        rest = _left_over(found.pose, every, query.camera, 2 * threshold)
+        rival = has_other_pose(found.pose, rest, inliers, query.camera, threshold, seed)
+        doubts = (ABSOLUTE_RIVAL,) if rival else ()
+        return PoseEstimate(found.pose, torch.tensor(True), confidence, (None,), localization=(details,), doubts=doubts)
+
+
+def _left_over(pose: Pose, matches: PointMatches, camera: Camera, far: float) -> PointMatches:
+    """Matches that lie more than so many pixels from where the pose puts their points."""
+    uv, seen = camera.to(torch.float64).project(pose.transform(matches.xyz.double()))
+    return matches[~(seen & ((uv - matches.uv).norm(dim=-1) <= far))]
+
+
+def first_sights(
+    scene: SfmMap, references: Sequence[str], points: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, "n 2"], Int[Tensor, " n"]]:
+    """Pixels of the first reference that sees each point, and which one that is (-1 where none does)."""
+    uv, owner = torch.zeros(len(points), 2, dtype=scene.uv.dtype), torch.full((len(points),), -1)
+    place = torch.full((len(scene.xyz),), -1)
+    for number in reversed(range(len(references))):
+        seen = scene.observations_of(scene.index(references[number]))
+        place.fill_(-1)
+        place[scene.point_index[seen]] = torch.arange(seen.start, seen.stop)
+        here = place[points]
+        uv[here >= 0], owner[here >= 0] = scene.uv[here[here >= 0]], number
+    return uv, owner
 
 
 def describe_points(
@@ -116,6 +145,15 @@ def best_cells(
     descriptors: Float[Tensor, "n C"], dense: DenseMap, mutual: bool
 ) -> tuple[Int[Tensor, " m"], Float[Tensor, "m 2"]]:
     """(which descriptor, its cell (x, y)): the most similar cell of each; mutual: only where it chooses it back."""
+    cell, back = nearest_cells(descriptors, dense)
+    index = back.nonzero().squeeze(-1) if mutual else torch.arange(len(cell))
+    return index, cell[index]
+
+
+def nearest_cells(
+    descriptors: Float[Tensor, "n C"], dense: DenseMap
+) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
+    """The most similar cell (x, y) of each descriptor, and whether it chooses it back."""
     cells = dense.descriptors.flatten(1)
     w, _ = dense.size
     best = torch.full((cells.shape[1],), -2.0, device=cells.device)
@@ -130,9 +168,5 @@ def best_cells(
         best = torch.where(better, column, best)
         owner = torch.where(better, row + begin, owner)
     choice = torch.cat(choices)
-    index = torch.arange(len(descriptors), device=cells.device)
-    if mutual:
-        index = index[owner[choice] == index]
-    chosen = choice[index]
-    cell = torch.stack([chosen % w, chosen // w], -1).float()
-    return index.cpu(), cell.cpu()
+    mutual = owner[choice] == torch.arange(len(descriptors), device=cells.device)
+    return torch.stack([choice % w, choice // w], -1).float().cpu(), mutual.cpu()

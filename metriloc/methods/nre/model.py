@@ -27,7 +27,9 @@ from metriloc.methods.nre.features import NREFeatures
 from metriloc.methods.nre.initialise import InitialiseConfig, initialise
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
 from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig, refine, refine_in_windows
+from metriloc.methods.nre.support import Look, nre_has_rival, nre_support
 from metriloc.methods.nre.trained import is_trained, load_trained_features
+from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
 from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
@@ -94,6 +96,8 @@ class _Trace:
     messages: list[str] = field(default_factory=list)
     statistics: dict[str, float] = field(default_factory=dict)
     num_points: int = 0
+    coarse: Look | None = None
+    fine: Look | None = None
 
     def details(self) -> LocalizationDetails:
         """As a result carries it."""
@@ -208,7 +212,7 @@ class NRE:
             reason, pose = self._fine(query, seen, pose, trace, maps)
             if reason is not None:
                 return trace.failure(reason), maps
-        return self._conclude(pose, trace), maps
+        return self._conclude(pose, trace, seed), maps
 
     # -- stages -------------------------------------------------------------------------------------------------------
     def _read(self, scene: SfmMap, references: Sequence[str], trace: _Trace) -> list[_Reference]:
@@ -265,6 +269,7 @@ class NRE:
             pose = starts if starts.shape == () else starts[0]
             kept.append(StageMaps(maps, index, xyz, camera, pose))
             _note(trace, maps, xyz, camera, pose)
+            trace.coarse = Look(maps, xyz, camera, *_sights(seen))
             return None, pose
         start = time.perf_counter()
         refined = refine(maps, xyz, camera, starts, self.config.coarse_gnc)
@@ -272,6 +277,7 @@ class NRE:
         if refined.reason is not None:
             return refined.reason, None
         kept.append(StageMaps(maps, index, xyz, camera, refined.pose))
+        trace.coarse = Look(maps, xyz, camera, *_sights(seen))
         trace.stages.append(_refined_stage("coarse", maps, refined))
         _note(trace, maps, xyz, camera, refined.pose)
         return None, refined.pose
@@ -296,19 +302,33 @@ class NRE:
             return refined.reason, pose
         index = torch.cat([reference.index for reference in seen])[found.index]
         kept.append(StageMaps(found.maps, index, xyz[found.index], camera, refined.pose))
+        uv, owner = _sights(seen)
+        trace.fine = Look(found.maps, xyz[found.index], camera, uv[found.index], owner[found.index])
         trace.num_points = len(found.index)
         trace.stages.append(_refined_stage("fine", found.maps, refined))
         _note(trace, found.maps, xyz[found.index], camera, refined.pose)
         return None, refined.pose
 
-    def _conclude(self, pose: Pose, trace: _Trace) -> PoseEstimate:
+    def _conclude(self, pose: Pose, trace: _Trace, seed: int) -> PoseEstimate:
         support, explained = trace.statistics["support"], trace.statistics["explained"]
-        if explained < self.config.min_explained:
+        if explained < self.config.min_explained or trace.coarse is None:
             return trace.failure("diverged")
+        start = time.perf_counter()
+        trace.statistics |= nre_support(pose, trace.coarse, trace.fine)
+        doubts = (ABSOLUTE_RIVAL,) if nre_has_rival(pose, trace.coarse, seed) else ()
+        _add(trace.timings, "support", start)
         least = min(support, trace.statistics["coarse_support"])
         value = torch.sigmoid(torch.tensor((least - _HALF_SUPPORT) / _SUPPORT_SCALE))
         confidence = value * explained / (explained + _HALF_POINTS)
-        return PoseEstimate(pose, torch.tensor(True), confidence, (None,), localization=(trace.details(),))
+        return PoseEstimate(
+            pose, torch.tensor(True), confidence, (None,), localization=(trace.details(),), doubts=doubts
+        )
+
+
+def _sights(seen: list[_Reference]) -> tuple[Tensor, Tensor]:
+    """Where the points are in the references that describe them, and in which."""
+    owner = [torch.full((len(reference.uv),), i) for i, reference in enumerate(seen)]
+    return torch.cat([reference.uv for reference in seen]), torch.cat(owner)
 
 
 class _Look:

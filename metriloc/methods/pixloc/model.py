@@ -128,7 +128,7 @@ class PixLoc:
         if init is not None and init.shape != ():
             raise ValueError(f"init must be a single pose, got batch shape {tuple(init.shape)}")
         tools = Tools(self.extractor, self.store, self.align, self.config, self.levels)
-        return Localization(tools, query, scene, hints, log).run(references, init)
+        return Localization(tools, query, scene, hints, log, seed).run(references, init)
 
     def localize_batch(
         self,

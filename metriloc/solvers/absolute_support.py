@@ -1,0 +1,133 @@
+"""What speaks for a pose in a map: numbers that grow with true support and stay small for photos of other places.
+
+Some matches always agree with some pose. So it is also asked what share of all they are, how much of the photo they
+cover, whether neighbors keep their order, how well the ones that agree fix the position, and whether another pose
+explains what is left over. Nothing here reads where the camera is or how far it is from a photo of the map.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metriloc.geometry import Camera, Pose
+from metriloc.solvers.absolute import absolute_pose
+from metriloc.solvers.support import coverage, kept_order
+
+ABSOLUTE_RIVAL = "another pose explains the photo nearly as well (repeated structure?)"
+"""What makes an estimate doubtful that has a rival."""
+RIVAL_SHARE = 0.5
+"""A second pose with this share of the support of the first explains the photo nearly as well."""
+MAX_PRECISION = 1e4
+_MIN_RIVAL = 15  # matches below which no second pose is worth a word
+_RIVAL_ITERATIONS = 1000
+_SAME_ROTATION, _SAME_POSITION = math.radians(5), 0.1  # position in median depths
+_LEAST_NOISE = 2e-4  # of the longer side: no match is better than that
+_APART = 1e6  # pixels: photos laid beside each other so that neighbors are of one photo
+
+
+@dataclass(frozen=True, eq=False)
+class PointMatches:
+    """Points of a map and where a query shows them. xyz: world; uv: pixels of the query; reference_uv: of the photo of
+    the map that describes the point; reference: which one that is."""
+
+    xyz: Float[Tensor, "N 3"]
+    uv: Float[Tensor, "N 2"]
+    reference_uv: Float[Tensor, "N 2"]
+    reference: Int[Tensor, " N"]
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def __getitem__(self, index: Tensor) -> PointMatches:
+        """Some of them."""
+        return PointMatches(self.xyz[index], self.uv[index], self.reference_uv[index], self.reference[index])
+
+
+def absolute_support(
+    pose: Pose, matches: PointMatches, inliers: Bool[Tensor, " N"], camera: Camera
+) -> dict[str, float]:
+    """Support of ``pose`` (cam_from_world) by the matches, of which ``inliers`` agree with it.
+
+    inliers: how many; inlier_ratio: of all matches; coverage: share of 8 x 8 fields of the query that they lie in;
+    order: see ``kept_order``, within each reference; precision: see ``position_precision``.
+    """
+    good = matches[inliers]
+    beside = good.reference_uv.double() + _APART * good.reference[:, None]
+    return {
+        "inliers": float(len(good)),
+        "inlier_ratio": len(good) / max(len(matches), 1),
+        "coverage": coverage(good.uv, camera),
+        "order": kept_order(beside, good.uv),
+        "precision": position_precision(pose, good.xyz, good.uv, camera),
+    }
+
+
+def median_depth(pose: Pose, xyz: Float[Tensor, "N 3"], camera: Camera) -> float:
+    """Of the points in view of a pose, along the optical axis; NaN when none is."""
+    local = pose.transform(xyz.to(pose.dtype))
+    uv, seen = camera.to(pose.dtype).project(local)
+    depths = local[seen & camera.to(pose.dtype).in_image(uv), 2]
+    return float(depths.median()) if len(depths) else math.nan
+
+
+def position_precision(pose: Pose, xyz: Float[Tensor, "N 3"], uv: Float[Tensor, "N 2"], camera: Camera) -> float:
+    """Median depth of the points over the standard deviation of the position that their residuals let expect.
+
+    To first order, as if the residuals were independent; their size is read off their median. 0 where the points do not
+    fix a position, at most ``MAX_PRECISION``.
+    """
+    if len(xyz) < 4:
+        return 0.0
+    camera, pose = camera.to(torch.float64), pose.to(torch.float64)
+    local = pose.transform(xyz.double())
+    predicted, seen = camera.project(local)
+    J_point, _ = camera.J_project(local)
+    noise = float((predicted - uv.double()).norm(dim=-1)[seen].median()) / 1.18 if bool(seen.any()) else math.nan
+    noise = max(noise, _LEAST_NOISE * float(camera.size.max()))
+    return precision_of(local[seen], J_point[seen], noise)
+
+
+def precision_of(local: Float[Tensor, "N 3"], J_point: Float[Tensor, "N 2 3"], noise: float) -> float:
+    """``position_precision`` from points in the camera's frame, how they move pixels, and the pixels' noise."""
+    # a step of the camera by c and a small turn w move a point by -c - w x p; a row a of J_point gives [a, p x a]
+    J = torch.cat([J_point, torch.linalg.cross(local[:, None].expand_as(J_point), J_point)], -1).flatten(0, 1)
+    H = J.mT @ J / noise**2
+    return precision_from_normal(H, float(local[:, 2].median()) if len(local) else math.nan)
+
+
+def precision_from_normal(H: Float[Tensor, "6 6"], depth: float) -> float:
+    """Depth over the standard deviation of the position, from normal equations over [t, w] in the camera's frame."""
+    if not bool(torch.isfinite(H).all()) or not depth > 0:
+        return 0.0
+    scale = H.diagonal().clamp(min=1e-300).rsqrt()
+    scaled = scale[:, None] * H.double() * scale
+    values, axes = torch.linalg.eigh(scaled)
+    if float(values[0]) < 1e-10 * float(values[-1]):
+        return 0.0
+    inverse = (axes / values) @ axes.mT * scale[:, None] * scale
+    deviation = math.sqrt(max(float(inverse.diagonal()[:3].sum()), 0.0))
+    value = depth / max(deviation, depth / MAX_PRECISION)
+    return value if math.isfinite(value) else 0.0
+
+
+def has_other_pose(
+    pose: Pose, rest: PointMatches, support: int, camera: Camera, max_error_px: float, seed: int = 0
+) -> bool:
+    """Whether a differently placed pose explains at least half as many matches as ``pose`` does, among those that it
+    leaves over (``rest``). Repeated structure does that: a tile looks like the next tile."""
+    needed = max(RIVAL_SHARE * support, _MIN_RIVAL)
+    if len(rest) < needed:
+        return False
+    found = absolute_pose(rest.uv, rest.xyz, camera, max_error_px, seed, _RIVAL_ITERATIONS)
+    if found.pose is None or int(found.inliers.sum()) < needed:
+        return False
+    pose = pose.to(torch.float64)
+    depth = median_depth(found.pose, rest.xyz[found.inliers], camera)
+    apart = float((pose.center() - found.pose.center()).norm())
+    turned = float((pose @ found.pose.inverse()).angle())
+    return turned > _SAME_ROTATION or not apart <= _SAME_POSITION * depth
