@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 
 from metriloc.io import InputError, read_text, write_atomically
+from metriloc.io.packaged import own_data
 from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimate, RelativePoseMethod, View
 
 CALIBRATION_FILE = "calibration.json"
@@ -245,6 +247,16 @@ def _check(calibration: Calibration) -> None:
     rising = all(a <= b for row in (knots, values) for a, b in pairwise(row))
     if not rising or not 0 <= values[0] <= values[-1] <= 1:
         raise ValueError("its pairs must rise, with probabilities in 0..1")
+
+
+def packaged_calibrations(name: str, weights_id: str) -> tuple[Calibration, ...]:
+    """Those in ``data/calibration`` for one method and one set of weights, each for one setup."""
+    return tuple(c for c in _all_packaged() if (c.method, c.weights_id) == (name, weights_id))
+
+
+@lru_cache(maxsize=1)
+def _all_packaged() -> tuple[Calibration, ...]:
+    return tuple(load_calibration(path) for path in sorted(own_data("calibration").glob("*.json")))
 
 
 # -- methods ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view
+from metriloc.io.settings import differing_settings
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL, PointMatches, absolute_support, has_other_pose
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
@@ -76,10 +77,13 @@ class MatchingLocalizer:
         inliers = int(found.inliers.sum())
         statistics = {"inliers": float(inliers), "inlier_ratio": inliers / max(len(matches), 1)}
         stages = () if found.pose is None else (Stage("pnp", found.pose, -float(inliers), statistics["inlier_ratio"]),)
-        details = LocalizationDetails(tuple(used), len(matches), stages, timings, tuple(messages), statistics)
+        setup = differing_settings(self.config, LocalizingConfig(), without=("min_track", "max_points"))
+        details = LocalizationDetails(tuple(used), len(matches), stages, timings, tuple(messages), statistics, setup)
         if found.pose is None or inliers < self.config.min_inliers:
             return PoseEstimate.failure(found.reason or "too_few_matches", details)
-        details = replace(details, statistics=absolute_support(found.pose, matches, found.inliers, query.camera))
+        cell = max(dense.stride)
+        statistics = absolute_support(found.pose, matches, found.inliers, query.camera, cell)
+        details = replace(details, statistics=statistics)
         confidence = torch.tensor(inliers / (inliers + 50.0))
         rest = _left_over(found.pose, every, query.camera, 2 * threshold)
         rival = has_other_pose(found.pose, rest, inliers, query.camera, threshold, seed)

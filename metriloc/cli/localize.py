@@ -23,7 +23,7 @@ from metriloc.cli.localize_settings import (
 )
 from metriloc.cli.localize_trace import Start, traced
 from metriloc.io import InputError
-from metriloc.localize import choose_localizer, suited
+from metriloc.localize import bare, choose_localizer, suited
 from metriloc.methods.pixloc import PixLoc
 from metriloc.relpose import require_device
 from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View
@@ -60,8 +60,8 @@ def localize(
     _check_starts(photos, where, how, source)
     require_device(how.device)
     chosen = pixloc.configure(choose_localizer(how.choice()), where)
-    count = count_of_references(chosen, where)
-    whole = isinstance(chosen, PixLoc)
+    count = count_of_references(bare(chosen), where)
+    whole = isinstance(bare(chosen), PixLoc)
     finder = ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=whole)
     single = len(source.queries) == 1
     # a bad photo must be found before anything is written
@@ -143,6 +143,7 @@ class _Solver:
 
 
 def _uses_matches(method: AbsolutePoseMethod) -> bool:
+    method = bare(method)
     return isinstance(method, PixLoc) and (method.config.points != "all" or method.config.rank_by_inliers)
 
 

@@ -23,10 +23,10 @@ ABSOLUTE_RIVAL = "another pose explains the photo nearly as well (repeated struc
 RIVAL_SHARE = 0.5
 """A second pose with this share of the support of the first explains the photo nearly as well."""
 MAX_PRECISION = 1e4
-_MIN_RIVAL = 15  # matches below which no second pose is worth a word
+_MIN_RIVAL = 20  # matches below which no second pose is worth a word
 _RIVAL_ITERATIONS = 1000
 _SAME_ROTATION, _SAME_POSITION = math.radians(5), 0.1  # position in median depths
-_LEAST_NOISE = 2e-4  # of the longer side: no match is better than that
+_ROUNDING = 1 / math.sqrt(12)  # standard deviation of rounding, cells
 _APART = 1e6  # pixels: photos laid beside each other so that neighbors are of one photo
 
 
@@ -49,9 +49,10 @@ class PointMatches:
 
 
 def absolute_support(
-    pose: Pose, matches: PointMatches, inliers: Bool[Tensor, " N"], camera: Camera
+    pose: Pose, matches: PointMatches, inliers: Bool[Tensor, " N"], camera: Camera, cell: float
 ) -> dict[str, float]:
-    """Support of ``pose`` (cam_from_world) by the matches, of which ``inliers`` agree with it.
+    """Support of ``pose`` (cam_from_world) by the matches, of which ``inliers`` agree with it. cell: pixels between the
+    positions that a match can have.
 
     inliers: how many; inlier_ratio: of all matches; coverage: share of 8 x 8 fields of the query that they lie in;
     order: see ``kept_order``, within each reference; precision: see ``position_precision``.
@@ -63,7 +64,7 @@ def absolute_support(
         "inlier_ratio": len(good) / max(len(matches), 1),
         "coverage": coverage(good.uv, camera),
         "order": kept_order(beside, good.uv),
-        "precision": position_precision(pose, good.xyz, good.uv, camera),
+        "precision": position_precision(pose, good.xyz, good.uv, camera, cell),
     }
 
 
@@ -75,10 +76,13 @@ def median_depth(pose: Pose, xyz: Float[Tensor, "N 3"], camera: Camera) -> float
     return float(depths.median()) if len(depths) else math.nan
 
 
-def position_precision(pose: Pose, xyz: Float[Tensor, "N 3"], uv: Float[Tensor, "N 2"], camera: Camera) -> float:
+def position_precision(
+    pose: Pose, xyz: Float[Tensor, "N 3"], uv: Float[Tensor, "N 2"], camera: Camera, cell: float
+) -> float:
     """Median depth of the points over the standard deviation of the position that their residuals let expect.
 
-    To first order, as if the residuals were independent; their size is read off their median. 0 where the points do not
+    To first order, as if the residuals were independent; their size is read off their median, but is at least that of
+    rounding to cells, which a threshold on residuals would hide. 0 where the points do not
     fix a position, at most ``MAX_PRECISION``.
     """
     if len(xyz) < 4:
@@ -88,7 +92,7 @@ def position_precision(pose: Pose, xyz: Float[Tensor, "N 3"], uv: Float[Tensor, 
     predicted, seen = camera.project(local)
     J_point, _ = camera.J_project(local)
     noise = float((predicted - uv.double()).norm(dim=-1)[seen].median()) / 1.18 if bool(seen.any()) else math.nan
-    noise = max(noise, _LEAST_NOISE * float(camera.size.max()))
+    noise = max(noise, cell * _ROUNDING)
     return precision_of(local[seen], J_point[seen], noise)
 
 

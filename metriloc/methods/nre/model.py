@@ -21,6 +21,7 @@ from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import load_map_view
+from metriloc.io.settings import differing_settings
 from metriloc.io.view import resize_view
 from metriloc.methods.nre.checkpoint import read_official
 from metriloc.methods.nre.features import NREFeatures
@@ -96,6 +97,7 @@ class _Trace:
     messages: list[str] = field(default_factory=list)
     statistics: dict[str, float] = field(default_factory=dict)
     num_points: int = 0
+    setup: str = ""
     coarse: Look | None = None
     fine: Look | None = None
 
@@ -108,6 +110,7 @@ class _Trace:
             dict(self.timings),
             tuple(self.messages),
             dict(self.statistics),
+            self.setup,
         )
 
     def failure(self, reason: FailureReason) -> PoseEstimate:
@@ -193,7 +196,8 @@ class NRE:
         self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
     ) -> tuple[PoseEstimate, list[StageMaps]]:
         """``localize``, and the maps of its stages for pictures."""
-        trace, maps = _Trace(), list[StageMaps]()
+        setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
+        trace, maps = _Trace(setup=setup), list[StageMaps]()
         seen = self._read(scene, references, trace)
         if not seen:
             return trace.failure("no_reference"), maps

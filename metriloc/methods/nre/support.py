@@ -54,11 +54,11 @@ def nre_support(pose: Pose, coarse: Look, fine: Look | None) -> dict[str, float]
     informative = coarse.maps.informative().cpu()
     chosen = (coarse.mutual() & informative).nonzero().squeeze(-1)
     agrees = coarse.agrees(pose)
-    found = absolute_support(pose, coarse.best_cells()[chosen], agrees[chosen], coarse.camera)
+    found = absolute_support(pose, coarse.best_cells()[chosen], agrees[chosen], coarse.camera, cell=1.0)
     close = coarse if fine is None else fine
     near = close.agrees(pose)
     best = close.best_cells()[near]
-    found["precision"] = position_precision(pose, best.xyz, best.uv, close.camera)
+    found["precision"] = position_precision(pose, best.xyz, best.uv, close.camera, cell=1.0)
     found["fine_inliers"], found["fine_ratio"] = float(near.sum()), float(near.double().mean())
     return found
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError
+from metriloc.io.settings import differing_settings
 from metriloc.methods.pixloc.align import AlignConfig, Iteration, align, evaluate
 from metriloc.methods.pixloc.cost import AlignmentProblem, FeatureTable, Linearisation
 from metriloc.methods.pixloc.extractor import Extraction, FeatureExtractor
@@ -48,6 +49,15 @@ class Tools:
     align: AlignConfig
     config: LocalizeConfig
     levels: tuple[int, ...]
+
+
+def setup_of(tools: Tools) -> str:
+    """What makes estimates besides the weights, as calibrations name it; how many references there are is not of it."""
+    left_out = ("num_references", "min_track", "min_points", "min_reference_inliers", "min_inliers", "half_references")
+    settings = differing_settings(tools.config, LocalizeConfig(), left_out)
+    loop = differing_settings(tools.align, AlignConfig(), ("min_points",))
+    preprocessing = tools.extractor.identity.partition(" ")[2]
+    return "; ".join(text for text in (settings, loop, preprocessing) if text)
 
 
 class Localization:
@@ -262,6 +272,7 @@ class Localization:
             dict(self.timings),
             tuple(self.messages),
             dict(self.statistics),
+            setup_of(self.tools),
         )
 
     def _timed(self, what: str) -> _Timer:

@@ -1,0 +1,135 @@
+"""Support of poses in a map: precision against simulated noise, statistics of right and chance matches, second poses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from metriloc.geometry import Camera, Pose
+from metriloc.solvers.absolute import absolute_pose
+from metriloc.solvers.absolute_support import (
+    MAX_PRECISION,
+    PointMatches,
+    absolute_support,
+    has_other_pose,
+    median_depth,
+    position_precision,
+)
+
+CAMERA = Camera.from_fov((640, 480), math.radians(60)).to(torch.float64)
+POSE = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64))
+
+
+def points(count: int, generator: torch.Generator, depth: tuple[float, float] = (3.0, 9.0)) -> torch.Tensor:
+    """World points that ``POSE`` sees."""
+    uv = torch.rand(count, 2, generator=generator, dtype=torch.float64) * torch.tensor([639.0, 479.0])
+    z = depth[0] + (depth[1] - depth[0]) * torch.rand(count, 1, generator=generator, dtype=torch.float64)
+    return POSE.inverse().transform(CAMERA.unproject(uv)[0] * z)
+
+
+def seen(xyz: torch.Tensor, generator: torch.Generator, noise: float = 1.0) -> PointMatches:
+    """Where they are seen, with noise; the reference saw them from two metres to the right."""
+    uv = CAMERA.project(POSE.transform(xyz))[0]
+    aside = CAMERA.project(POSE.transform(xyz) - torch.tensor([0.5, 0.0, 0.0]))[0]
+    uv = uv + noise * torch.randn(uv.shape, generator=generator, dtype=torch.float64)
+    return PointMatches(xyz, uv, aside, torch.zeros(len(xyz), dtype=torch.long))
+
+
+def test_precision_is_what_noise_does_to_the_position(generator: torch.Generator) -> None:
+    xyz = points(60, generator)
+    away = []
+    for _ in range(60):
+        matches = seen(xyz, generator)
+        found = absolute_pose(matches.uv, xyz, CAMERA, 8.0)
+        assert found.pose is not None
+        away.append(found.pose.center() - POSE.center())
+    deviation = float(torch.stack(away).square().sum(-1).mean().sqrt())
+    told = position_precision(POSE, xyz, seen(xyz, generator).uv, CAMERA, cell=1.0)
+    assert told == pytest.approx(median_depth(POSE, xyz, CAMERA) / deviation, rel=0.3)
+
+
+def test_precision_grows_with_points_and_falls_with_coarse_cells_and_narrow_views(generator: torch.Generator) -> None:
+    xyz = points(400, generator)
+    matches = seen(xyz, generator)
+    whole = position_precision(POSE, xyz, matches.uv, CAMERA, cell=1.0)
+    assert position_precision(POSE, xyz[:50], matches.uv[:50], CAMERA, cell=1.0) < 0.5 * whole
+    assert position_precision(POSE, xyz, matches.uv, CAMERA, cell=16.0) < 0.5 * whole
+    middle = (matches.uv - CAMERA.c).norm(dim=-1) < 80
+    assert position_precision(POSE, xyz[middle], matches.uv[middle], CAMERA, cell=1.0) < 0.2 * whole
+    exact = seen(xyz, generator, noise=0.0).uv
+    assert position_precision(POSE, xyz, exact, CAMERA, cell=1e-9) == MAX_PRECISION
+
+
+@pytest.mark.parametrize("kind", ["none", "three", "one place", "line", "not finite"])
+def test_points_that_fix_no_position_have_no_precision(kind: str, generator: torch.Generator) -> None:
+    xyz = points(30, generator)
+    if kind in ("none", "three"):
+        xyz = xyz[: 0 if kind == "none" else 3]
+    elif kind == "one place":
+        xyz = xyz[:1].repeat(30, 1)
+    elif kind == "line":
+        xyz = xyz[:1] + torch.linspace(0, 1, 30, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.2, 0.1])
+    uv = CAMERA.project(POSE.transform(xyz))[0]
+    if kind == "not finite":
+        uv[0] = torch.nan
+    value = position_precision(POSE, xyz, uv, CAMERA, cell=1.0)
+    assert value == 0 if kind != "not finite" else math.isfinite(value)
+
+
+def test_right_matches_have_more_of_everything_than_chance(generator: torch.Generator) -> None:
+    matches = seen(points(300, generator, depth=(5.0, 6.0)), generator)
+    lost = PointMatches(
+        matches.xyz,
+        torch.rand(300, 2, generator=generator, dtype=torch.float64) * torch.tensor([639.0, 479.0]),
+        matches.reference_uv,
+        matches.reference,
+    )
+    told = []
+    for shown in (matches, lost):
+        found = absolute_pose(shown.uv, shown.xyz, CAMERA, 8.0)
+        assert found.pose is not None
+        told.append(absolute_support(found.pose, shown, found.inliers, CAMERA, cell=1.0))
+    right, chance = told
+    assert set(right) == {"inliers", "inlier_ratio", "coverage", "order", "precision"}
+    assert all(right[name] > chance[name] for name in right)
+    assert right["order"] > 0.95 and chance["order"] < 0.8
+    nothing = absolute_support(POSE, lost, torch.zeros(300, dtype=torch.bool), CAMERA, cell=1.0)
+    assert nothing == {"inliers": 0.0, "inlier_ratio": 0.0, "coverage": 0.0, "order": 0.5, "precision": 0.0}
+
+
+def test_order_is_asked_within_each_reference(generator: torch.Generator) -> None:
+    matches = seen(points(200, generator, depth=(5.0, 6.0)), generator, noise=0.0)
+    # two references that saw the same points from elsewhere: neighbors across them say nothing
+    second = torch.arange(200) % 2
+    mixed = PointMatches(matches.xyz, matches.uv, matches.reference_uv + 150.0 * second[:, None], second)
+    everything = torch.ones(200, dtype=torch.bool)
+    assert absolute_support(POSE, mixed, everything, CAMERA, cell=1.0)["order"] > 0.95
+    joined = PointMatches(mixed.xyz, mixed.uv, mixed.reference_uv, torch.zeros_like(second))
+    assert absolute_support(POSE, joined, everything, CAMERA, cell=1.0)["order"] < 0.9
+
+
+def test_a_second_pose_with_half_the_support_is_a_rival(generator: torch.Generator) -> None:
+    xyz = points(400, generator)
+    matches = seen(xyz, generator)
+    # every second point is seen where it would be from a metre aside: tiles look like the next tile
+    moved = CAMERA.project(POSE.transform(xyz) + torch.tensor([1.0, 0.0, 0.0]))[0]
+    rest = PointMatches(xyz, moved, matches.reference_uv, matches.reference)
+    half = torch.arange(400) % 2 == 0
+    assert has_other_pose(POSE, rest[half], 200, CAMERA, 4.0)
+    assert has_other_pose(POSE, rest[half], 399, CAMERA, 4.0)
+    assert not has_other_pose(POSE, rest[half], 401, CAMERA, 4.0)
+    # the same pose again is none, nor is chance, nor too few
+    assert not has_other_pose(POSE, matches[half], 200, CAMERA, 4.0)
+    scattered = torch.rand(400, 2, generator=generator, dtype=torch.float64) * torch.tensor([639.0, 479.0])
+    assert not has_other_pose(POSE, PointMatches(xyz, scattered, rest.reference_uv, rest.reference), 60, CAMERA, 4.0)
+    assert not has_other_pose(POSE, rest[torch.arange(15)], 20, CAMERA, 4.0)
+
+
+def test_median_depth_is_of_points_in_view(generator: torch.Generator) -> None:
+    xyz = points(101, generator)
+    depth = float(POSE.transform(xyz)[:, 2].median())
+    behind = POSE.inverse().transform(torch.tensor([[0.0, 0.0, -50.0]]).double().repeat(300, 1))
+    assert median_depth(POSE, torch.cat([xyz, behind]), CAMERA) == pytest.approx(depth)
+    assert math.isnan(median_depth(POSE, behind, CAMERA))
