@@ -121,9 +121,9 @@ class LocalizerChoice:
     """A localiser and its settings, as a command names them.
 
     calibration: file that turns the confidence into a probability, or ``none``; by default the one beside PixLoc's weights,
-    or the one that comes with metriloc. weights: a file for the features, for the published NRE networks two with a comma between them (coarse,fine), for
-    PixLoc a folder, file or hub name instead of the bundled ``pixloc-small``. features: of ``nre``. cache: folder where
-    PixLoc keeps features of the map.
+    or the one that comes with metriloc. weights: a file for the features, for the published NRE networks two with a comma
+    between them (coarse,fine), for PixLoc a folder, file or hub name instead of the bundled ``pixloc-small``. features: of
+    ``nre``. cache: folder where PixLoc keeps features of the map.
     """
 
     name: str = "xfeat-pnp"

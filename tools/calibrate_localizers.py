@@ -77,7 +77,9 @@ def fitted_on(found: list[Judged], source: FitSource) -> Calibration:
 
 def report(found: list[Judged], source: FitSource) -> None:
     """What a calibration fitted without a place says of it."""
-    print(f"{'place':10} {'queries':>7} {'poses':>6} {'right':>6} {'ECE':>6}   reliable (right)  doubtful (right)  failed")
+    print(
+        f"{'place':10} {'queries':>7} {'poses':>6} {'right':>6} {'ECE':>6}   reliable (right)  doubtful (right)  failed"
+    )
     places = [(place, other) for place in dict.fromkeys(j.place for j in found) for other in (False, True)]
     for place, other in places:
         here = [j for j in found if j.place == place and math.isinf(j.share) == other and j.record.success]

@@ -113,9 +113,7 @@ def _corners(gray: Tensor, count: int) -> Tensor:
     return torch.stack([chosen % gray.shape[1], chosen // gray.shape[1]], -1).float()
 
 
-def unrelated_queries(
-    root: Path, maps: dict[str, SfmMap], count: int, retrieval: MapRetrieval
-) -> Iterator[KnownQuery]:
+def unrelated_queries(root: Path, maps: dict[str, SfmMap], count: int, retrieval: MapRetrieval) -> Iterator[KnownQuery]:
     """Photos of other places, mirrored ones of the same, noise and bare walls; compared with what looks most alike, or
     with some corner of the map."""
     generator = torch.Generator().manual_seed(0)
@@ -168,9 +166,7 @@ def _bare(generator: torch.Generator, number: int) -> View:
     return View(image.clamp(0, 1), Camera.from_fov((w, h), math.radians(60)), name="bare")
 
 
-def training_queries(
-    root: Path, folder: Path, related: int, unrelated: int, scenes: int
-) -> Iterator[KnownQuery]:
+def training_queries(root: Path, folder: Path, related: int, unrelated: int, scenes: int) -> Iterator[KnownQuery]:
     """All of them. folder: with the maps; related, unrelated: a map; scenes: rendered ones."""
     maps = {name: read_map(folder / name, root / path) for name, path in FOLDERS.items()}
     for name, scene in maps.items():
