@@ -17,15 +17,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view
 from metriloc.io.settings import differing_settings
 from metriloc.solvers.absolute import absolute_pose
-from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL, PointMatches, absolute_support, has_other_pose
+from metriloc.solvers.absolute_support import (
+    ABSOLUTE_RIVAL,
+    PointMatches,
+    ScoreMaps,
+    absolute_support,
+    has_other_pose,
+    some_of,
+)
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 _CHUNK = 1 << 25  # similarities in memory at once
+_NEARLY = 0.05  # by how much less alike another cell may be and still explain a point nearly as well
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,10 @@ class MatchingLocalizer:
         described = time.perf_counter()
         dense = self.features.dense(query.image)
         cell, mutual = nearest_cells(descriptors, dense)
-        every = PointMatches(
-            scene.xyz[points], dense.to_pixels(cell.double()), *first_sights(scene, references, points)
-        )
         chosen = mutual if self.config.mutual else torch.ones_like(mutual)
-        matches, threshold = every[chosen], self.config.max_error_px * max(query.size) / 1024
+        index, uv = points[chosen], dense.to_pixels(cell[chosen].double())
+        matches = PointMatches(scene.xyz[index], uv, *first_sights(scene, references, index))
+        threshold = self.config.max_error_px * max(query.size) / 1024
         found = absolute_pose(matches.uv, matches.xyz, query.camera, threshold, seed)
         timings = {"references": described - start, "query": time.perf_counter() - described}
         inliers = int(found.inliers.sum())
@@ -85,16 +92,23 @@ class MatchingLocalizer:
         statistics = absolute_support(found.pose, matches, found.inliers, query.camera, cell)
         details = replace(details, statistics=statistics)
         confidence = torch.tensor(inliers / (inliers + 50.0))
-        rest = _left_over(found.pose, every, query.camera, 2 * threshold)
-        rival = has_other_pose(found.pose, rest, inliers, query.camera, threshold, seed)
-        doubts = (ABSOLUTE_RIVAL,) if rival else ()
+        alike = _similarities(descriptors[chosen], dense, matches, found.inliers, query)
+        doubts = (ABSOLUTE_RIVAL,) if has_other_pose(found.pose, alike, _NEARLY, seed) else ()
         return PoseEstimate(found.pose, torch.tensor(True), confidence, (None,), localization=(details,), doubts=doubts)
 
 
-def _left_over(pose: Pose, matches: PointMatches, camera: Camera, far: float) -> PointMatches:
-    """Matches that lie more than so many pixels from where the pose puts their points."""
-    uv, seen = camera.to(torch.float64).project(pose.transform(matches.xyz.double()))
-    return matches[~(seen & ((uv - matches.uv).norm(dim=-1) <= far))]
+def _similarities(
+    descriptors: Tensor, dense: DenseMap, matches: PointMatches, inliers: Bool[Tensor, " N"], query: View
+) -> ScoreMaps:
+    """Of some of the matches that agree, to every cell of the query."""
+    index = some_of(inliers.nonzero().squeeze(-1))
+    scores = torch.einsum("nc,chw->nhw", descriptors[index.to(descriptors.device)], dense.descriptors)
+    camera, (sx, sy) = query.camera.to(torch.float64), dense.stride
+    stride, origin = camera.f.new_tensor([sx, sy]), camera.f.new_tensor(dense.origin)
+    size = camera.size.new_tensor(dense.size)
+    return ScoreMaps(
+        scores, matches.xyz[index], replace(camera, size=size, f=camera.f / stride, c=(camera.c - origin) / stride)
+    )
 
 
 def first_sights(

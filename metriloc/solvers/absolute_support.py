@@ -23,8 +23,9 @@ ABSOLUTE_RIVAL = "another pose explains the photo nearly as well (repeated struc
 RIVAL_SHARE = 0.5
 """A second pose with this share of the support of the first explains the photo nearly as well."""
 MAX_PRECISION = 1e4
-_MIN_RIVAL = 20  # matches below which no second pose is worth a word
-_RIVAL_ITERATIONS = 1000
+_MIN_RIVAL = 20  # points below which no second pose is worth a word
+_RIVAL_ITERATIONS, _RIVAL_POINTS = 1000, 200
+_REACH, _NEAR = 2, 1.5  # cells around a projection that are looked at, and that a best cell may be off
 _SAME_ROTATION, _SAME_POSITION = math.radians(5), 0.1  # position in median depths
 _ROUNDING = 1 / math.sqrt(12)  # standard deviation of rounding, cells
 _APART = 1e6  # pixels: photos laid beside each other so that neighbors are of one photo
@@ -119,19 +120,60 @@ def precision_from_normal(H: Float[Tensor, "6 6"], depth: float) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def has_other_pose(
-    pose: Pose, rest: PointMatches, support: int, camera: Camera, max_error_px: float, seed: int = 0
-) -> bool:
-    """Whether a differently placed pose explains at least half as many matches as ``pose`` does, among those that it
-    leaves over (``rest``). Repeated structure does that: a tile looks like the next tile."""
-    needed = max(RIVAL_SHARE * support, _MIN_RIVAL)
-    if len(rest) < needed:
+# -- another pose -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class ScoreMaps:
+    """How well each cell of a query fits each of some points; larger is better. camera: whose pixels are the cells."""
+
+    scores: Float[Tensor, "N h w"]
+    xyz: Float[Tensor, "N 3"]
+    camera: Camera
+
+    def near(self, pose: Pose) -> tuple[Float[Tensor, " N"], Int[Tensor, "N K"]]:
+        """The best score around where a pose puts each point (-inf out of view), and the cells looked at, row by row."""
+        n, h, w = self.scores.shape
+        uv, seen = self.camera.to(torch.float64).project(pose.to(torch.float64).transform(self.xyz.double()))
+        inside = seen & ((uv >= -0.5) & (uv < uv.new_tensor([w, h]) - 0.5)).all(-1)
+        cell = torch.where(inside[:, None], uv, torch.zeros_like(uv)).round().long().to(self.scores.device)
+        steps = torch.arange(-_REACH, _REACH + 1, device=cell.device)
+        x = (cell[:, 0, None, None] + steps[None, None, :]).clamp(0, w - 1)
+        y = (cell[:, 1, None, None] + steps[None, :, None]).clamp(0, h - 1)
+        index = (y * w + x).flatten(1)
+        best = self.scores.flatten(1).gather(1, index).amax(1) if n else self.scores.new_zeros(0)
+        return torch.where(inside.to(best.device), best, -torch.inf), index
+
+
+def has_other_pose(pose: Pose, maps: ScoreMaps, margin: float, seed: int = 0) -> bool:
+    """Whether a differently placed pose explains at least half of the points nearly as well as ``pose`` does.
+
+    Nearly: with a score of at most ``margin`` less near the projection. maps: of points that agree with ``pose``. The
+    second pose is looked for among the best cells elsewhere. Repeated structure has one: a tile looks like the next tile.
+    """
+    n, _, w = maps.scores.shape
+    if n < _MIN_RIVAL:
         return False
-    found = absolute_pose(rest.uv, rest.xyz, camera, max_error_px, seed, _RIVAL_ITERATIONS)
-    if found.pose is None or int(found.inliers.sum()) < needed:
+    here, cells = maps.near(pose)
+    best, index = maps.scores.flatten(1).scatter(1, cells, -torch.inf).max(1)
+    rest = (best >= here - margin).nonzero().squeeze(-1)
+    if len(rest) < _MIN_RIVAL:
         return False
-    pose = pose.to(torch.float64)
-    depth = median_depth(found.pose, rest.xyz[found.inliers], camera)
-    apart = float((pose.center() - found.pose.center()).norm())
-    turned = float((pose @ found.pose.inverse()).angle())
-    return turned > _SAME_ROTATION or not apart <= _SAME_POSITION * depth
+    uv = torch.stack([index % w, index // w], -1)[rest].double().cpu()
+    xyz = maps.xyz[rest.cpu()]
+    found = absolute_pose(uv, xyz, maps.camera, _NEAR, seed, _RIVAL_ITERATIONS)
+    if found.pose is None or _same_place(pose, found.pose, median_depth(found.pose, xyz, maps.camera)):
+        return False
+    there, _ = maps.near(found.pose)
+    return int((there >= here - margin).sum()) >= RIVAL_SHARE * n
+
+
+def _same_place(a: Pose, b: Pose, depth: float) -> bool:
+    a, b = a.to(torch.float64), b.to(torch.float64)
+    near = float((a.center() - b.center()).norm()) <= _SAME_POSITION * depth
+    return near and float((a @ b.inverse()).angle()) <= _SAME_ROTATION
+
+
+def some_of(index: Int[Tensor, " n"]) -> Int[Tensor, " m"]:
+    """Evenly chosen ones, when there are more than another pose is looked for with."""
+    if len(index) <= _RIVAL_POINTS:
+        return index
+    return index[torch.linspace(0, len(index) - 1, _RIVAL_POINTS, device=index.device).round().long()]

@@ -12,6 +12,7 @@ from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.absolute_support import (
     MAX_PRECISION,
     PointMatches,
+    ScoreMaps,
     absolute_support,
     has_other_pose,
     median_depth,
@@ -110,21 +111,39 @@ def test_order_is_asked_within_each_reference(generator: torch.Generator) -> Non
     assert absolute_support(POSE, joined, everything, CAMERA, cell=1.0)["order"] < 0.9
 
 
-def test_a_second_pose_with_half_the_support_is_a_rival(generator: torch.Generator) -> None:
-    xyz = points(400, generator)
-    matches = seen(xyz, generator)
-    # every second point is seen where it would be from a metre aside: tiles look like the next tile
-    moved = CAMERA.project(POSE.transform(xyz) + torch.tensor([1.0, 0.0, 0.0]))[0]
-    rest = PointMatches(xyz, moved, matches.reference_uv, matches.reference)
-    half = torch.arange(400) % 2 == 0
-    assert has_other_pose(POSE, rest[half], 200, CAMERA, 4.0)
-    assert has_other_pose(POSE, rest[half], 399, CAMERA, 4.0)
-    assert not has_other_pose(POSE, rest[half], 401, CAMERA, 4.0)
-    # the same pose again is none, nor is chance, nor too few
-    assert not has_other_pose(POSE, matches[half], 200, CAMERA, 4.0)
-    scattered = torch.rand(400, 2, generator=generator, dtype=torch.float64) * torch.tensor([639.0, 479.0])
-    assert not has_other_pose(POSE, PointMatches(xyz, scattered, rest.reference_uv, rest.reference), 60, CAMERA, 4.0)
-    assert not has_other_pose(POSE, rest[torch.arange(15)], 20, CAMERA, 4.0)
+def score_maps(xyz: torch.Tensor, *placed: tuple[Pose, torch.Tensor, float]) -> ScoreMaps:
+    """Scores of 1 (less what is said) where poses put chosen points, in cells of eight pixels; else noise."""
+    camera = CAMERA.scale(1 / 8)
+    scores = 0.3 * torch.rand(len(xyz), 60, 80, generator=torch.Generator().manual_seed(5))
+    for pose, chosen, less in placed:
+        uv, _ = camera.project(pose.transform(xyz))
+        for n in chosen.nonzero().squeeze(-1).tolist():
+            x, y = uv[n].round().long().tolist()
+            if 0 <= x < 80 and 0 <= y < 60:
+                scores[n, y, x] = 1 - less
+    return ScoreMaps(scores, xyz, camera)
+
+
+def test_a_second_pose_that_explains_half_is_a_rival(generator: torch.Generator) -> None:
+    xyz = points(120, generator)
+    all_, most, few = torch.ones(120) > 0, torch.arange(120) % 4 > 0, torch.arange(120) % 4 == 0
+    aside = Pose(POSE.R, POSE.t + torch.tensor([0.8, 0.0, 0.0], dtype=torch.float64))
+    assert has_other_pose(POSE, score_maps(xyz, (POSE, all_, 0.0), (aside, most, 0.0)), 0.05)
+    assert has_other_pose(POSE, score_maps(xyz, (POSE, all_, 0.0), (aside, most, 0.04)), 0.05)
+    # less alike than that, of a quarter of the points only, or at the same place
+    assert not has_other_pose(POSE, score_maps(xyz, (POSE, all_, 0.0), (aside, most, 0.06)), 0.05)
+    assert not has_other_pose(POSE, score_maps(xyz, (POSE, all_, 0.0), (aside, few, 0.0)), 0.05)
+    assert not has_other_pose(POSE, score_maps(xyz, (POSE, all_, 0.0)), 0.05)
+    close = Pose(POSE.R, POSE.t + torch.tensor([0.3, 0.0, 0.0], dtype=torch.float64))
+    assert not has_other_pose(POSE, score_maps(xyz, (POSE, all_, 0.0), (close, most, 0.0)), 0.05)
+    # one of three neighbors each: the tiles to the left, to the right and above
+    others = [
+        Pose(POSE.R, POSE.t + torch.tensor(step, dtype=torch.float64))
+        for step in ([0.8, 0.0, 0.0], [-0.8, 0.0, 0.0], [0.0, 0.8, 0.0])
+    ]
+    tiles = score_maps(xyz, (POSE, all_, 0.0), *((other, all_, 0.01 * k) for k, other in enumerate(others)))
+    assert has_other_pose(POSE, tiles, 0.05)
+    assert not has_other_pose(POSE, score_maps(xyz[:15], (POSE, all_[:15], 0.0), (aside, all_[:15], 0.0)), 0.05)
 
 
 def test_median_depth_is_of_points_in_view(generator: torch.Generator) -> None:

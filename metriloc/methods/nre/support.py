@@ -7,6 +7,7 @@ only for a right one, and how well these cells fix the position tells how exact 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +16,18 @@ from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.nre.maps import GainMaps
-from metriloc.solvers.absolute_support import PointMatches, absolute_support, has_other_pose, position_precision
+from metriloc.solvers.absolute_support import (
+    PointMatches,
+    ScoreMaps,
+    absolute_support,
+    has_other_pose,
+    position_precision,
+    some_of,
+)
 
 NEAR = 1.5
 """Cells within which a best cell agrees with a projection."""
+_NEARLY = math.log(12)  # by how much less probable another cell may be and still explain a point nearly as well
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,22 +73,7 @@ def nre_support(pose: Pose, coarse: Look, fine: Look | None) -> dict[str, float]
 
 
 def nre_has_rival(pose: Pose, coarse: Look, seed: int) -> bool:
-    """Whether the best cells away from where ``pose`` puts the points speak nearly as well for another pose."""
-    return has_other_pose(pose, rivals_of(pose, coarse), int(coarse.agrees(pose).sum()), coarse.camera, NEAR, seed)
-
-
-def rivals_of(pose: Pose, look: Look) -> PointMatches:
-    """Each point with its best cell more than two ``NEAR`` from its projection, where that is at least half as probable
-    as what it has near the projection."""
-    h, w = look.maps.log_ratio.shape[1:]
-    uv, _ = look.camera.to(torch.float64).project(pose.transform(look.xyz.double()))
-    uv = torch.nan_to_num(uv, nan=-1e4).clamp(-1e4, 1e4).to(look.maps.log_ratio)
-    columns, rows = torch.arange(w, device=uv.device), torch.arange(h, device=uv.device)
-    radius = 2 * NEAR
-    beside = ((columns - uv[:, :1]).abs() <= radius)[:, None, :] & ((rows - uv[:, 1:]).abs() <= radius)[:, :, None]
-    there = torch.where(beside, look.maps.log_ratio, -torch.inf).flatten(1).max(1).values
-    value, index = torch.where(beside, -torch.inf, look.maps.log_ratio).flatten(1).max(1)
-    kept = ((value > 0) & (value >= there - 0.7) & look.maps.informative()).cpu()
-    cells = torch.stack([index % w, index // w], -1).double().cpu()
-    found = PointMatches(look.xyz, cells, look.reference_uv, look.reference)
-    return found[kept]
+    """Whether another pose explains the points whose best cells agree with ``pose`` nearly as well."""
+    index = some_of(coarse.agrees(pose).nonzero().squeeze(-1))
+    maps = ScoreMaps(coarse.maps.log_ratio[index.to(coarse.maps.log_ratio.device)], coarse.xyz[index], coarse.camera)
+    return has_other_pose(pose, maps, _NEARLY, seed)

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError
-from metriloc.io.settings import differing_settings
 from metriloc.methods.pixloc.align import AlignConfig, Iteration, align, evaluate
 from metriloc.methods.pixloc.cost import AlignmentProblem, FeatureTable, Linearisation
 from metriloc.methods.pixloc.extractor import Extraction, FeatureExtractor
@@ -28,7 +27,7 @@ from metriloc.methods.pixloc.selection import (
     similarity_weights,
     weighted_pose,
 )
-from metriloc.methods.pixloc.settings import LocalizeConfig
+from metriloc.methods.pixloc.settings import LocalizeConfig, setup_of
 from metriloc.methods.pixloc.support import pixloc_support
 from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
@@ -49,15 +48,6 @@ class Tools:
     align: AlignConfig
     config: LocalizeConfig
     levels: tuple[int, ...]
-
-
-def setup_of(tools: Tools) -> str:
-    """What makes estimates besides the weights, as calibrations name it; how many references there are is not of it."""
-    left_out = ("num_references", "min_track", "min_points", "min_reference_inliers", "min_inliers", "half_references")
-    settings = differing_settings(tools.config, LocalizeConfig(), left_out)
-    loop = differing_settings(tools.align, AlignConfig(), ("min_points",))
-    preprocessing = tools.extractor.identity.partition(" ")[2]
-    return "; ".join(text for text in (settings, loop, preprocessing) if text)
 
 
 class Localization:
@@ -272,7 +262,7 @@ class Localization:
             dict(self.timings),
             tuple(self.messages),
             dict(self.statistics),
-            setup_of(self.tools),
+            setup_of(self.config, self.tools.align, self.tools.extractor.identity),
         )
 
     def _timed(self, what: str) -> _Timer:

@@ -95,13 +95,12 @@ def _shifted(
         shift = torch.stack([angle.cos(), angle.sin()], -1) * radius[..., None]
         inside = ((uv + shift >= low) & (uv + shift <= high)).all(-1, keepdim=True)
         return (uv + torch.where(inside, shift, -shift)).maximum(low).minimum(high)
-    place = low + (high - low) * torch.rand((*shape, 2), generator=generator)
-    offset = place - uv
-    length = offset.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-    moved = uv + offset * (length.clamp(min=least) / length)
-    inside = ((moved >= low) & (moved <= high)).all(-1, keepdim=True)
-    back = uv - offset * (length.clamp(min=least) / length)
-    return torch.where(inside, moved, back).maximum(low).minimum(high)
+    offset = low + (high - low) * torch.rand((*shape, 2), generator=generator) - uv
+    length = offset.norm(dim=-1, keepdim=True)
+    direction = torch.where(length > 1e-3, offset / length.clamp(min=1e-3), torch.ones_like(offset) / math.sqrt(2))
+    shift = direction * length.clamp(min=least)
+    inside = ((uv + shift >= low) & (uv + shift <= high)).all(-1, keepdim=True)
+    return (uv + torch.where(inside, shift, -shift)).maximum(low).minimum(high)
 
 
 def _precision(problem: AlignmentProblem, pose: Pose, end: Linearisation) -> float:
