@@ -32,17 +32,18 @@ from metriloc.types import FAILED, RELIABLE, AbsolutePoseMethod
 STATISTICS = {
     "nre": ("inliers", "inlier_ratio", "coverage", "order", "precision", "fine_ratio"),
     "pnp": ("inliers", "inlier_ratio", "coverage", "order", "precision"),
-    "pixloc": ("distinct_0", "distinct_1", "distinct_2", "beside_0", "beside_1", "beside_2", "coverage", "precision"),
+    "pixloc": ("distinct_2", "beside_0", "coverage", "precision"),
 }
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a localiser said of a query. turned_deg, share: errors, the position's in depths; infinite for another place.
-    doubts: whether it had some."""
+    """What a localiser said of a query. related: whether it is of the place; turned_deg, share: errors, the position's in
+    depths, infinite where there is no pose or no truth. doubts: whether it had some."""
 
     place: str
     kind: str
+    related: bool
     record: Record
     turned_deg: float
     share: float
@@ -65,7 +66,7 @@ def judged(method: AbsolutePoseMethod, query: KnownQuery, number: int) -> Judged
         truth = truth.to(torch.float64)
         turned = float(rotation_error_deg(pose, truth))
         share = float(center_error(pose, truth)) / median_depth(truth, query.scene.xyz, query.view.camera)
-    return Judged(query.place, query.kind, record, turned, share, bool(estimate.doubts))
+    return Judged(query.place, query.kind, truth is not None, record, turned, share, bool(estimate.doubts))
 
 
 def fitted_on(found: list[Judged], source: FitSource) -> Calibration:
@@ -78,11 +79,12 @@ def fitted_on(found: list[Judged], source: FitSource) -> Calibration:
 def report(found: list[Judged], source: FitSource) -> None:
     """What a calibration fitted without a place says of it."""
     print(
-        f"{'place':10} {'queries':>7} {'poses':>6} {'right':>6} {'ECE':>6}   reliable (right)  doubtful (right)  failed"
+        f"{'place':12} {'asked':>5} {'poses':>6} {'right':>6} {'ECE':>6}   reliable (right)  doubtful (right)  failed"
     )
-    places = [(place, other) for place in dict.fromkeys(j.place for j in found) for other in (False, True)]
-    for place, other in places:
-        here = [j for j in found if j.place == place and math.isinf(j.share) == other and j.record.success]
+    places = [(place, related) for place in dict.fromkeys(j.place for j in found) for related in (True, False)]
+    for place, related in places:
+        asked = [j for j in found if (j.place, j.related) == (place, related)]
+        here = [j for j in asked if j.record.success]
         if not here:
             continue
         calibration = fitted_on([j for j in found if j.place != place], source)
@@ -90,9 +92,8 @@ def report(found: list[Judged], source: FitSource) -> None:
         right = np.array([j.right for j in here], bool)
         sure, lost = p >= RELIABLE, p < FAILED
         rest = ~sure & ~lost
-        name = f"not {place}" if other else place
         print(
-            f"{name:12} {sum(j.place == place and math.isinf(j.share) == other for j in found):5d} {len(here):6d} "
+            f"{place if related else f'not {place}':12} {len(asked):5d} {len(here):6d} "
             f"{int(right.sum()):6d} {expected_calibration_error(p, right):6.3f}   {int(sure.sum()):4d} "
             f"({int((sure & right).sum()):4d})       {int(rest.sum()):4d} ({int((rest & right).sum()):4d})       "
             f"{int(lost.sum()):4d}"
@@ -121,8 +122,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the calibrations")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
     parser.add_argument("--records", type=Path, help="folder that keeps what the methods said")
-    parser.add_argument("--related", type=int, default=44, help="photos left out of each map")
-    parser.add_argument("--unrelated", type=int, default=40, help="photos of other places for each map")
+    parser.add_argument("--related", type=int, default=32, help="photos left out of each map")
+    parser.add_argument("--unrelated", type=int, default=30, help="photos of other places for each map")
     parser.add_argument("--scenes", type=int, default=24, help="rendered places")
     arguments = parser.parse_args()
     for name in arguments.methods:
