@@ -78,8 +78,8 @@ class Target:
 class Metres:
     """How far metres of one source may be off: true over estimated distance lies in low..high nine times in ten.
 
-    noise_deg: how much wider that becomes with small parallax: so many degrees over the median parallax of the matches,
-    as a standard deviation of the logarithm.
+    noise_deg: standard deviation of the angle under which the way is seen from the things: over the median parallax of the
+    matches, it is a share of the distance. So the interval of a way that is hardly seen at all is wide.
     """
 
     low: float
@@ -96,13 +96,12 @@ class Metres:
     def interval(self, distance: float, parallax_deg: float, focal_sigma: float = 0.0) -> tuple[float, float]:
         """Metres between which the distance lies nine times in ten."""
         noise = QUANTILE_90 * math.hypot(self.noise_deg / max(parallax_deg, FLOOR), focal_sigma)
-        below, above = math.hypot(math.log(self.low), noise), math.hypot(math.log(self.high), noise)
-        below = -below if self.low <= 1 else math.log(self.low)
-        above = above if self.high >= 1 else math.log(self.high)
-        return distance * math.exp(max(below, -_LARGEST)), distance * math.exp(min(above, _LARGEST))
-
-
-_LARGEST = 20.0  # logarithm of a ratio of distances beyond which nothing is known at all
+        below, above = self.low - 1, self.high - 1
+        if below <= 0:
+            below = -math.hypot(below, noise)
+        if above >= 0:
+            above = math.hypot(above, noise)
+        return max(0.0, distance * (1 + below)), distance * (1 + above)
 
 
 @dataclass(frozen=True)

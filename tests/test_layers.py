@@ -21,6 +21,7 @@ LEVELS = {
     "methods/mickey": 3,
     "methods/pixloc": 3,
     "methods/nre": 3,
+    "methods/matching": 3,
     "methods": 3,
     "mapping": 3,
     "datasets": 3,

@@ -13,16 +13,16 @@ import metriloc
 from metriloc import relpose
 from metriloc.backbones.dinov2 import DinoV2Config
 from metriloc.baselines.matching import FeatureMatching
-from metriloc.cli.main import main
-from metriloc.evaluation.calibration import (
+from metriloc.calibration import (
     CALIBRATION_FILE,
     CalibratedMethod,
     Calibration,
     Target,
-    calibration_of,
+    calibrations_of,
     load_calibration,
     save_calibration,
 )
+from metriloc.cli.main import main
 from metriloc.io import InputError
 from metriloc.io.local_features import find_weights
 from metriloc.io.packaged import bundled_folder, own_data
@@ -30,7 +30,8 @@ from metriloc.io.weights import is_bundled, load_weights
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
 from metriloc.relpose import MethodChoice, choose_method
 
-PACKAGED = own_data("calibration/matching.json")
+PACKAGED = own_data("calibration/xfeat.json")
+GEOMETRY = Target(rotation_deg=5, direction_deg=10, near_m=0.05)
 EXAMPLE = own_data("example")
 PHOTOS = EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg"
 
@@ -43,7 +44,9 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("data")
     identity = MicKey(network).save_pretrained(data / "weights" / "metriloc-small")
     target = Target(rotation_deg=None, vcre_fraction=0.1)
-    fitted = Calibration("logistic", target, ("score", "inliers"), (-9.0, 0.1, 0.1), "mickey", identity, 99, "nothing")
+    fitted = Calibration(
+        "logistic", target, ("score", "inliers"), (-9.0, 0.1, 0.1), "mickey", identity, 99, "nothing", "procrustes"
+    )
     (data / "calibration").mkdir()
     save_calibration(data / "calibration" / "metriloc-small.json", fitted)
     return data
@@ -60,6 +63,7 @@ def bundled(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("metriloc.io.packaged.own_data", find)
     monkeypatch.setattr(relpose, "own_data", find)
     monkeypatch.setattr(relpose, "DEFAULT_METHOD", "mickey")
+    relpose._packaged.cache_clear()
     return stand_in / "weights" / "metriloc-small"
 
 
@@ -85,9 +89,9 @@ def test_a_calibration_of_ones_own_is_used(tmp_path: Path) -> None:
     calibration = load_calibration(PACKAGED)
     save_calibration(mine, calibration)
     chosen = choose_method(MethodChoice("matching", calibration=str(mine)))
-    assert isinstance(chosen, CalibratedMethod) and chosen.calibration == calibration
+    assert isinstance(chosen, CalibratedMethod) and chosen.calibrations == (calibration,)
     content = json.loads(mine.read_text())
-    assert content["source"] == "synthetic scenes" and content["pairs"] >= 200
+    assert "unrelated" in content["source"] and content["pairs"] >= 200
 
 
 # -- the bundled model ------------------------------------------------------------------------------------------------
@@ -99,10 +103,10 @@ def test_bundled_weights_come_with_their_calibration() -> None:
     if not is_bundled("metriloc-small"):
         pytest.skip("metriloc-small is not in this installation yet")
     method = choose_method(MethodChoice())
-    found = calibration_of(method)
-    assert method.name == "mickey" and found is not None
+    (found,) = calibrations_of(method)
+    assert method.name == "mickey"
     assert found.weights_id == load_weights(bundled_folder("metriloc-small"), "mickey").weights_id
-    assert found.target == Target(rotation_deg=None, vcre_fraction=0.1)
+    assert found.target == GEOMETRY and found.metres is not None
 
 
 @pytest.mark.parametrize(
@@ -123,8 +127,8 @@ def test_bundled_weights_come_with_their_calibration() -> None:
 def test_what_auto_stands_for(choice: MethodChoice, name: str, bundled: Path) -> None:
     method = choose_method(choice)
     assert method.name == name
-    found = calibration_of(method)
-    assert found is not None and found.weights_id == method.weights_id
+    found = calibrations_of(method)
+    assert found and all(c.weights_id == method.weights_id for c in found)
 
 
 def test_without_the_bundled_weights_matching_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,16 +145,16 @@ def test_the_calibration_is_for_these_weights_wherever_they_lie(
 ) -> None:
     model = MicKey.from_pretrained()
     model.save_pretrained(tmp_path / "copy")
-    assert calibration_of(choose_method(MethodChoice(weights=str(tmp_path / "copy")))) is not None
+    assert calibrations_of(choose_method(MethodChoice(weights=str(tmp_path / "copy"))))
     with torch.no_grad():
         next(model.network.parameters()).mul_(1.001)
     identity = model.save_pretrained(tmp_path / "other")
-    assert calibration_of(choose_method(MethodChoice(weights=str(tmp_path / "other")))) is None
+    assert not calibrations_of(choose_method(MethodChoice(weights=str(tmp_path / "other"))))
     # the one beside the weights is asked first
     packaged = load_calibration(relpose.own_data("calibration/metriloc-small.json"))
     own = dataclasses.replace(packaged, weights_id=identity, source="mine")
     save_calibration(tmp_path / "other" / CALIBRATION_FILE, own)
-    assert calibration_of(choose_method(MethodChoice(weights=str(tmp_path / "other")))) == own
+    assert calibrations_of(choose_method(MethodChoice(weights=str(tmp_path / "other")))) == (own,)
 
 
 def test_one_call_takes_the_depth_map_or_the_model(bundled: Path) -> None:
@@ -178,8 +182,10 @@ def test_commands_use_the_bundled_model(bundled: Path, tmp_path: Path, capsys: p
     assert run("relpose", *PHOTOS, "--json") in (0, 1)
     shown = json.loads(capsys.readouterr().out)
     assert shown["weights_id"] == identity and shown["confidence"]["calibrated"]
-    assert shown["confidence"]["probability_of"] == "VCRE below 10% of the diagonal"
-    assert shown["queries"][0]["verdict"] == "failed"  # the stand-in's calibration believes nothing
+    (query,) = shown["queries"]
+    assert query["confidence_is_probability_of"] == "VCRE below 10% of the diagonal"
+    assert query["verdict"] == "failed" and not query["success"]  # the stand-in's calibration believes nothing
+    assert "query_from_reference" not in query
     assert run("relpose", *PHOTOS, "--json", "--depth", EXAMPLE / "reference.depth.png") == 0
     assert json.loads(capsys.readouterr().out)["method"] == "matching"
     assert run("weights", "list") == 0

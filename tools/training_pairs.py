@@ -19,6 +19,7 @@ from metriloc.geometry import Pose
 from metriloc.io import load_view, resize_view
 from metriloc.types import View
 
+_MIN_WAY = 0.15  # metres: below, centimetres of noise in the true poses turn the direction by more than is judged
 _FIRST_SEED = 910_000  # synthetic scenes from here on are neither trained on nor validated with
 _LIMITS = PairLimits(overlap=(0.03, 0.9), baseline=(0.2, 4.0), rotation=(0.0, math.radians(100)), baseline_share=0.9)
 _SCENES = SyntheticConfig(weights=(0.55, 0.2, 0.25), outdoor_scale=(1.0, 2.5))
@@ -37,10 +38,13 @@ class KnownPair:
 def nyu_pairs(root: Path, depth: bool) -> Iterator[KnownPair]:
     """Neighbors of the labelled set; every second pair twice as large, as photos of a phone are."""
     for number, line in enumerate((root / "pairs.txt").read_text().splitlines()[1:]):
-        i, j, *values = line.split()[:9]
+        i, j, *values = line.split()
         numbers = torch.tensor([float(v) for v in values], dtype=torch.float64)
+        way, cycle_deg, cycle_m = float(numbers[4:7].norm()), float(numbers[9]), float(numbers[10])
+        if way < _MIN_WAY or cycle_deg > 1 or cycle_m > 0.05 * way:
+            continue  # the true direction itself would be off by degrees
         views = [_nyu_view(root, int(k), depth, large=number % 2 == 1) for k in (i, j)]
-        yield KnownPair("nyuv2", views[0], views[1], Pose.from_quaternion(numbers[:4], numbers[4:]))
+        yield KnownPair("nyuv2", views[0], views[1], Pose.from_quaternion(numbers[:4], numbers[4:7]))
 
 
 def _nyu_view(root: Path, number: int, depth: bool, large: bool) -> View:
@@ -58,7 +62,9 @@ def posed_pairs(folder: Path, gaps: tuple[int, ...], count: int, depth: bool) ->
         views = [_view(scene, k, depth) for k in (i, j)]
         poses = [frames[k].cam_from_world for k in (i, j)]
         if poses[0] is not None and poses[1] is not None:
-            yield KnownPair(folder.name, views[0], views[1], poses[1] @ poses[0].inverse())
+            truth = poses[1] @ poses[0].inverse()
+            if float(truth.distance()) >= _MIN_WAY:
+                yield KnownPair(folder.name, views[0], views[1], truth)
 
 
 def _view(scene: PosedScene, k: int, depth: bool) -> View:

@@ -91,11 +91,17 @@ class Augment:
 # -- colours ----------------------------------------------------------------------------------------------------------
 def augment_colours(view: View, how: Photometric, generator: torch.Generator) -> View:
     """The photo in another light and from another sensor; values stay in 0..1."""
+    return dataclasses.replace(view, image=augment_image(view.image, how, generator))
+
+
+def augment_image(
+    image: Float[Tensor, "3 H W"], how: Photometric, generator: torch.Generator
+) -> Float[Tensor, "3 H W"]:
+    """``augment_colours`` of an image."""
 
     def around(reach: float) -> float:
         return reach * float(2 * torch.rand((), generator=generator) - 1)
 
-    image = view.image
     gains = torch.tensor([1 + around(how.white_balance) for _ in range(3)]).to(image)
     image = image * gains[:, None, None] * (1 + around(how.brightness))
     mean = image.mean()
@@ -107,7 +113,7 @@ def augment_colours(view: View, how: Photometric, generator: torch.Generator) ->
     image = gaussian_blur(image, how.blur * float(torch.rand((), generator=generator)))
     sigma = how.noise * float(torch.rand((), generator=generator))
     noise = torch.randn(image.shape, generator=generator).to(image)
-    return dataclasses.replace(view, image=(image + sigma * noise).clamp(0, 1))
+    return (image + sigma * noise).clamp(0, 1)
 
 
 def gaussian_blur(image: Float[Tensor, "c H W"], sigma: float) -> Float[Tensor, "c H W"]:

@@ -144,14 +144,14 @@ def fit_metres(
     if len(log_ratio) < MIN_PAIRS:
         raise InputError(f"{len(log_ratio)} distances: an interval of metres needs at least {MIN_PAIRS}")
     names = np.zeros(len(log_ratio), int) if places is None else np.unique(list(places), return_inverse=True)[1]
-    weight = 1.0 / np.bincount(names)[names]
+    weight, ratio = 1.0 / np.bincount(names)[names], np.exp(log_ratio)
     wide = parallax_deg >= np.median(parallax_deg)
     low, high = (_quantile(log_ratio[wide], weight[wide], q) for q in (0.05, 0.95))
     best = Metres(math.exp(min(low, 0.0)), math.exp(max(high, 0.0)))
     for noise in np.geomspace(0.005, 5.0, 61):  # the smallest noise with which nine of ten of all are inside
         best = Metres(best.low, best.high, float(noise))
-        ends = np.log([best.interval(1.0, parallax) for parallax in parallax_deg])
-        inside = (log_ratio >= ends[:, 0]) & (log_ratio <= ends[:, 1])
+        ends = np.array([best.interval(1.0, parallax) for parallax in parallax_deg])
+        inside = (ratio >= ends[:, 0]) & (ratio <= ends[:, 1])
         if float((inside * weight).sum() / weight.sum()) >= 0.9:
             break
     return best

@@ -3,6 +3,7 @@
 A recipe is a public function listed in ``__all__``; its name says what it reproduces, its first line what it is.
 """
 
+from metriloc.recipes.metric_depth import metric_depth, metric_depth_clean
 from metriloc.recipes.mickey_small import mickey_small
 from metriloc.recipes.nre import nre_coarse, nre_fine, nre_small
 from metriloc.recipes.pixloc import pixloc_small, pixloc_small_all
@@ -11,6 +12,8 @@ from metriloc.recipes.toy import toy
 
 __all__ = [
     "gnnet",
+    "metric_depth",
+    "metric_depth_clean",
     "mickey_small",
     "nre_coarse",
     "nre_fine",

@@ -43,7 +43,8 @@ def verdict(estimate: PoseEstimate) -> str:
     turned = f"{math.degrees(float(estimate.pose.angle())):.0f}°"
     confidence = f"confidence {float(estimate.confidence):.2f} ({estimate.verdict})"
     details = details_of(estimate)
-    doubts = "".join(f" Doubtful: {reason}." for reason in reasons_for_doubt(estimate))
+    reasons = "; ".join(reasons_for_doubt(estimate))
+    doubts = f" Doubtful: {reasons}." if reasons else ""
     if details.metric:
         distance = f"{metres(float(estimate.pose.distance()))} away{interval(estimate)}"
         return f"The second camera stood {distance}, turned {turned}, {confidence}.{doubts}"

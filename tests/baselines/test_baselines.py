@@ -49,7 +49,7 @@ def test_every_matcher_solves_the_example(name: str, views: tuple[View, View, Po
     assert bool(estimate.success) and estimate.details[0].metric
     assert degrees(estimate.pose, views[2]) < 1
     assert float((estimate.pose.center().double() - views[2].center()).norm()) < 0.05
-    assert {"inliers", "inlier_ratio", "coverage"} == set(estimate.details[0].statistics)
+    assert {"inliers", "inlier_ratio", "coverage", "parallax_deg", "order"} == set(estimate.details[0].statistics)
 
 
 @pytest.mark.parametrize("solver", ["essential", "pnp", "auto"])

@@ -17,8 +17,8 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.dinov2 import DinoV2Config
+from metriloc.calibration import Calibration, Metres, Target, save_calibration
 from metriloc.cli.main import main
-from metriloc.evaluation.calibration import Calibration, Target, save_calibration, verdict
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -50,7 +50,7 @@ def test_json_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
     shown = json.loads(capsys.readouterr().out)
     assert shown["seed"] == 3 and shown["metriloc_version"] == metriloc.__version__
     assert shown["method"] == "matching" and shown["weights_id"].startswith("xfeat-")
-    assert shown["confidence"]["calibrated"] and "rotation below 5 degrees" in shown["confidence"]["probability_of"]
+    assert shown["confidence"]["calibrated"]
     assert "intrinsics.txt" in shown["reference"]["intrinsics_source"]
     (query,) = shown["queries"]
     assert query["success"] and query["metric"] and "depth map" in query["scale_source"]
@@ -58,7 +58,10 @@ def test_json_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert pose["translation_unit"] == "metre"
     assert len(pose["quaternion_wxyz"]) == 4 and len(pose["matrix"]) == 4
     assert 0 < query["confidence"] <= 1
-    assert query["verdict"] == verdict(query["confidence"])
+    assert query["verdict"] == "reliable" and query["doubts"] == []
+    assert "rotation below 5 degrees" in query["confidence_is_probability_of"]
+    low, high = query["distance_interval_90"]
+    assert low <= query["distance"] <= high < 1.3 * low
     assert query["num_inliers"] > 100
 
 
@@ -254,17 +257,28 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights_id = metriloc.FeatureMatching.from_pretrained().weights_id
-    doubter = Calibration("logistic", Target(), ("inliers",), (0.0, 0.0), "matching", weights_id, 99, "nothing")
+    doubter = Calibration(
+        "logistic",
+        Target(),
+        ("inliers",),
+        (0.0, 0.0),
+        "matching",
+        weights_id,
+        99,
+        "nothing",
+        "solver auto, depth map",
+        metres=Metres(0.9, 1.1),
+    )
     save_calibration(tmp_path / "c.json", doubter)
     options = ["--depth", DEPTH, "--calibration", tmp_path / "c.json", "--out", tmp_path / "out"]
     assert run(REFERENCE, QUERY, *options) == 0  # there is a pose; how far to trust it is the verdict's business
     shown = capsys.readouterr().out
-    assert "confidence 0.50 (doubtful)" in shown
-    assert "the probability of rotation below 5 degrees; reliable from 0.8, failed below 0.2" in shown
+    assert "confidence 0.50 (doubtful)" in shown and "not enough speaks for this pose" in shown
+    assert "the probability of rotation below 5 degrees; reliable from 0.9, failed below 0.2" in shown
     content = json.loads((tmp_path / "out" / "pose.json").read_text())
     assert content["queries"][0]["verdict"] == "doubtful"
-    assert content["confidence"]["probability_of"] == "rotation below 5 degrees"
-    assert content["confidence"]["fitted_on"] == "99 pairs, nothing"
+    assert content["queries"][0]["confidence_is_probability_of"] == "rotation below 5 degrees"
+    assert content["confidence"]["calibrations"][0]["source"] == "nothing"
     html = (tmp_path / "out" / "report.html").read_text()
     assert '<p class="verdict direction">' in html and "doubtful<br>the probability of rotation below 5 degrees" in html
     # the same photos under another calibration are another result
@@ -272,3 +286,20 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
     assert run(REFERENCE, QUERY, *options, "--resume") == 0
     assert "confidence 0.99 (reliable)" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]["verdict"] == "reliable"
+
+
+def test_what_is_probably_wrong_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights_id = metriloc.FeatureMatching.from_pretrained().weights_id
+    setup = "solver auto, depth map"
+    never = Calibration("logistic", Target(), ("inliers",), (-9.0, 0.0), "matching", weights_id, 99, "nothing", setup)
+    save_calibration(tmp_path / "c.json", never)
+    options = ["--depth", DEPTH, "--calibration", tmp_path / "c.json", "--out", tmp_path / "out"]
+    assert run(REFERENCE, QUERY, *options) == 1
+    shown = capsys.readouterr().out
+    assert "No pose found: too little speaks for any pose" in shown and "away" not in shown
+    assert (tmp_path / "out" / "poses.tum.txt").read_text() == ""
+    assert (tmp_path / "out" / "poses.mapfree.txt").read_text() == ""
+    (query,) = json.loads((tmp_path / "out" / "pose.json").read_text())["queries"]
+    assert query["reason"] == "unsupported" and "query_from_reference" not in query
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "stood" not in html and "<canvas" not in html

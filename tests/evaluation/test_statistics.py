@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import dataclasses
 
 import numpy as np
 import pytest
@@ -11,25 +10,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metriloc.calibration import Target
 from metriloc.evaluation.calibration import (
-    CalibratedMethod,
-    Calibration,
     FitSource,
-    Target,
-    calibration_of,
     expected_calibration_error,
     fit_calibration,
-    judge,
-    load_calibration,
-    save_calibration,
-    verdict,
+    fit_metres,
 )
 from metriloc.evaluation.records import Record
 from metriloc.evaluation.scoring import STATISTICS, PairScores, per_scene, summarise
 from metriloc.evaluation.statistics import compare, intervals, resamples, wins
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.types import Correspondences, PairDetails, PoseEstimate
 
 SOURCE = FitSource("toy", "toy-1", "made up")
 
@@ -185,12 +177,8 @@ def test_isotonic_is_monotone_whatever_the_data(data: list[tuple[float, bool]]) 
     assert all(0 < v < 1 for v in values) and values == sorted(values)
 
 
-def test_calibration_files_and_refusals(tmp_path: Path) -> None:
+def test_fits_that_are_refused() -> None:
     records, right = made_up(100, 4)
-    fitted = fit_calibration(records, right, SOURCE, target=Target(vcre_fraction=0.1))
-    path = tmp_path / "calibration.json"
-    save_calibration(path, fitted)
-    assert load_calibration(path) == fitted
     with pytest.raises(InputError, match="at least 30"):
         fit_calibration(records[:20], right[:20], SOURCE, target=Target())
     with pytest.raises(InputError, match="right and wrong"):
@@ -199,55 +187,42 @@ def test_calibration_files_and_refusals(tmp_path: Path) -> None:
         fit_calibration(records, right, SOURCE, target=Target(), kind="isotonic", statistics=["inliers", "confidence"])
     with pytest.raises(ValueError, match="'coverage'"):
         fit_calibration(records, right, SOURCE, target=Target(), statistics=["coverage"])
-    content = json.loads(path.read_text())
-    for change in ({"parameters": [1.0]}, {"kind": "magic"}, {"target": {}}, {"extra": 1}, {"statistics": 3}):
-        path.write_text(json.dumps({**content, **change}))
-        if change == {"target": {}}:
-            assert load_calibration(path).target == Target()
-            continue
-        with pytest.raises(InputError, match="not a calibration"):
-            load_calibration(path)
-    path.write_text("[")
-    with pytest.raises(InputError, match="not a calibration"):
-        load_calibration(path)
-    with pytest.raises(ValueError, match="positive bound"):
-        Target(rotation_deg=None)
+    with pytest.raises(InputError, match="0 estimates"):  # of another setup
+        fit_calibration(records, right, FitSource("toy", "toy-1", "made up", "other"), target=Target())
 
 
-class ToyMethod:
-    name, weights_id = "toy", "toy-1"
+def test_a_statistic_that_misleads_gets_no_weight() -> None:
+    """Wrong poses with more of it, as more matches of unrelated photos once were: it must not lower the probability."""
+    records, right = made_up(400, 6)
+    noise = np.random.default_rng(0).random(len(records))
+    misled = [
+        dataclasses.replace(r, statistics={**r.statistics, "bad": float(n + (0.0 if good else 1.0))})
+        for r, n, good in zip(records, noise, right, strict=True)
+    ]
+    fitted = fit_calibration(misled, right, SOURCE, target=Target(), statistics=["inliers", "bad"])
+    assert fitted.parameters[1] > 0 and fitted.parameters[2] == 0
+    alone = fit_calibration(records, right, SOURCE, target=Target(), statistics=["inliers"])
+    assert fitted.parameters[:2] == pytest.approx(alone.parameters, rel=1e-6)
+    assert fitted.ranges[0] == pytest.approx(
+        (min(r.statistics["inliers"] for r in records), max(r.statistics["inliers"] for r in records))
+    )
 
-    def extract(self, view: object) -> object:
-        return view
 
-    def relative_pose(self, reference: object, query: object, *, seed: int = 0) -> PoseEstimate:
-        details = PairDetails(9.0, Correspondences.empty(), statistics={"inliers": 100.0})
-        if query == "lost":
-            return PoseEstimate.failure("degenerate", details)
-        return PoseEstimate(Pose.identity(()), torch.tensor(True), torch.tensor(0.1), (None,), (details,))
-
-
-def test_a_calibrated_method_reports_the_probability() -> None:
-    records, right = made_up(300, 5)
-    fitted = fit_calibration(records, right, SOURCE, target=Target(), statistics=["inliers"])
-    method = CalibratedMethod(ToyMethod(), fitted)
-    found = method.relative_pose("a", "b")
-    assert float(found.confidence) == pytest.approx(fitted.probability(0, {"inliers": 100.0}), abs=1e-6)
-    assert float(method.relative_pose("a", "lost").confidence) == 0
-    other = Calibration(**{**vars(fitted), "weights_id": "toy-2"})
-    with pytest.raises(InputError, match="toy-2"):
-        CalibratedMethod(ToyMethod(), other)
-    assert calibration_of(method) == fitted and calibration_of(ToyMethod()) is None
-    lost = method.relative_pose("a", "lost")
-    assert found.verdict == judge(found, fitted) and found.probability_of == str(fitted.target)
-    assert lost.verdict == "failed" and ToyMethod().relative_pose("a", "b").verdict == "uncalibrated"
-    both = PoseEstimate.stack([found, found])
-    assert both.probability_of == found.probability_of
-    with pytest.raises(ValueError, match=r"batch shape \(2,\)"):
-        _ = both.verdict
-    assert judge(found, fitted) == verdict(float(found.confidence)) and judge(found, None) == "uncalibrated"
-    assert judge(lost, fitted) == judge(lost, None) == "failed"
-    assert [verdict(p) for p in (0.1, 0.2, 0.79, 0.8)] == ["failed", "doubtful", "doubtful", "reliable"]
+def test_the_interval_holds_nine_of_ten_of_places_alike() -> None:
+    g = np.random.default_rng(1)
+    places = np.array(["near"] * 900 + ["far"] * 100)
+    parallax = g.uniform(0.3, 5.0, 1000)
+    bias = np.where(places == "far", 0.7, 0.0)  # outdoors everything is twice as far as it seems
+    ratio = bias + 0.05 * g.normal(size=1000) + 0.2 * g.normal(size=1000) / parallax
+    fitted = fit_metres(ratio, parallax, list(places))
+    assert fitted.low < 1 and fitted.high > 2
+    for place in ("near", "far"):
+        chosen = places == place
+        ends = np.array([fitted.interval(1.0, p) for p in parallax[chosen]])
+        inside = (np.exp(ratio[chosen]) >= ends[:, 0]) & (np.exp(ratio[chosen]) <= ends[:, 1])
+        assert inside.mean() > 0.8
+    with pytest.raises(InputError, match="at least 30"):
+        fit_metres(ratio[:10], parallax[:10])
 
 
 def test_expected_calibration_error_by_hand() -> None:

@@ -201,11 +201,21 @@ def test_many_queries_get_an_overview_with_links() -> None:
     ],
 )
 def test_the_colour_follows_the_judgement(judgement: str, metric: bool, colour: str) -> None:
-    entry = QueryReport(view("a.jpg"), estimate(metric), judgement=judgement, meaning="a <b> target")
+    meaning = "" if judgement == "uncalibrated" else "a <b> target"
+    confidence = {"reliable": 0.95, "failed": 0.1}.get(judgement, 0.71)
+    found = dataclasses.replace(
+        estimate(metric),
+        confidence=torch.tensor(confidence),
+        probability_of=meaning,
+        distance_interval=(1.0, 1.1) if metric else None,
+    )
+    entry = QueryReport(view("a.jpg"), found)
     html = report(entry, entry)
     assert html.count(f'<p class="verdict {colour}">') == 2 and html.count(f'<tr class="{colour}">') == 2
     text = Elements(html).text
-    assert f"0.71 {judgement}the probability of a <b> target" in text and f"confidence 0.71 ({judgement}" in text
+    assert f"confidence {confidence:.2f} ({judgement}" in text
+    if meaning:
+        assert f"{confidence:.2f} {judgement}the probability of a <b> target" in text
 
 
 def test_dollar_signs_and_an_empty_report() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -29,12 +30,20 @@ def test_metric_verdict() -> None:
     assert text == "The second camera stood 1.42 m away, turned 38°, confidence 0.71 (uncalibrated)."
 
 
-@pytest.mark.parametrize("judgement", ["reliable", "doubtful", "failed"])
-def test_a_calibrated_confidence_has_a_word(judgement: str) -> None:
-    text = verdict(estimate(looking(38.0, (1.42, 0.0, 0.0))), judgement)
-    assert f"confidence 0.71 ({judgement}" in text
-    assert ("the pose is probably wrong" in text) == (judgement == "failed")
-    assert verdict(PoseEstimate.failure("degenerate"), judgement).startswith("No pose found: ")
+def test_a_calibrated_confidence_has_a_word_and_its_reasons() -> None:
+    found = dataclasses.replace(estimate(looking(38.0, (1.42, 0.0, 0.0))), probability_of="rotation below 5 degrees")
+    sure = dataclasses.replace(found, confidence=torch.tensor(0.95), distance_interval=(1.3, 1.6))
+    assert verdict(sure) == (
+        "The second camera stood 1.42 m away (nine times in ten 1.30 m to 1.60 m), turned 38°, "
+        "confidence 0.95 (reliable)."
+    )
+    vague = dataclasses.replace(sure, distance_interval=(0.8, 2.5))
+    assert verdict(vague).endswith(
+        "confidence 0.95 (doubtful). Doubtful: its distance may be off by more than a quarter."
+    )
+    assert "Doubtful: a rival; not enough speaks" in verdict(
+        dataclasses.replace(found, doubts=("a rival",), distance_interval=(1.3, 1.6))
+    )
 
 
 def test_direction_only_says_why() -> None:
@@ -45,7 +54,7 @@ def test_direction_only_says_why() -> None:
     )
 
 
-@pytest.mark.parametrize("reason", ["too_few_matches", "degenerate", "non_finite"])
+@pytest.mark.parametrize("reason", ["too_few_matches", "degenerate", "non_finite", "unsupported"])
 def test_failure_says_why(reason: str) -> None:
     text = verdict(PoseEstimate.failure(reason))  # type: ignore[arg-type]
     assert text == f"No pose found: {FAILURES[reason]}"

@@ -51,7 +51,8 @@ def test_a_rough_pose_becomes_good_and_wrong_matches_go() -> None:
     found = rematch(start, sides, matches, (CAMERA, CAMERA), 1.0, RematchConfig())
     assert torch.rad2deg(rotation_angle(found.pose.R @ TRUTH.R.mT)) < 0.6 < torch.rad2deg(torch.tensor(0.07))
     assert (found.pose.t - TRUTH.t).norm() < 0.06
-    assert found.mutual > 250 and len(found.index0) > 150
+    assert found.statistics["inliers"] == len(found.index0) > 150 and not found.rival
+    assert found.statistics["order"] > 0.6 and found.statistics["coverage"] > 0.5
     right = found.index0 == found.index1
     assert right.float().mean() > 0.93
     assert torch.equal(found.probability, found.probability.sort(descending=True).values)
@@ -61,7 +62,7 @@ def test_a_hopeless_start_is_left_alone() -> None:
     sides, matches = scene(count=6, wrong=0)
     found = rematch(TRUTH, sides, matches, (CAMERA, CAMERA), 1.0, RematchConfig())
     assert torch.equal(found.pose.R, TRUTH.R) and torch.equal(found.pose.t, TRUTH.t)
-    assert len(found.index0) == 0 and found.mutual == 6
+    assert len(found.index0) == 0 and found.statistics["inliers"] == 0
     behind = Pose(so3_exp(torch.tensor([0.0, 3.1, 0.0])), torch.zeros(3))
     sides, matches = scene()
     found = rematch(behind, sides, matches, (CAMERA, CAMERA), 1.0, RematchConfig(essential=False))

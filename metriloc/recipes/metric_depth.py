@@ -1,0 +1,178 @@
+"""The depth network of the bundled default: metric depth of single photos, from real rooms, facades, streets and ours.
+
+``--data DIR`` is a folder like ``../shared/data/train``: ``nyuv2``, ``facades``, ``kitti``, ``kitchen``, ``fr1_rpy``, as
+far as they are there. ``batches.synthetic`` names a folder for rendered scenes (made when they are missing).
+``metric_depth`` uses all; ``metric_depth_clean`` only what allows any use: facades (CC0), fr1_rpy (CC BY) and renderings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from metriloc.backbones.efficientnet_lite import encoder_weights
+from metriloc.datasets.augment import Photometric, augment_image
+from metriloc.datasets.depth_photos import DepthAugment, DepthPhoto, read_facades, read_rgbd_photos
+from metriloc.datasets.synthetic import SyntheticConfig
+from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.io import InputError
+from metriloc.io.packaged import packaged_file
+from metriloc.io.weights import read_checkpoint
+from metriloc.methods.matching import DepthBatch, DepthConfig, DepthNetwork, DepthTraining
+from metriloc.recipes.depth_validation import DepthValidation, HeldOut
+from metriloc.recipes.mickey_small import IMAGENET
+from metriloc.training import OptimizerConfig, Run, Schedule, TrainingConfig, Validator, generator_of
+
+LANDSCAPE, PORTRAIT = (256, 192), (192, 256)
+_STRIDE = 8
+_HELD_OUT = {"nyuv2": 80, "facades": 60, "kitti/lidar_places": 6, "kitti/street2": 51}
+"""Photos of each set, the last by name, that are never trained on (whole folders of KITTI)."""
+_SYNTHETIC = "synthetic"
+
+Shares = Mapping[str, float]
+ALL: Shares = {
+    "nyuv2": 0.42,
+    "facades": 0.22,
+    "kitti/street00": 0.06,
+    "kitti/lidar_drive": 0.03,
+    "kitchen": 0.06,
+    "fr1_rpy": 0.05,
+    _SYNTHETIC: 0.16,
+}
+CLEAN: Shares = {"facades": 0.3, "fr1_rpy": 0.1, _SYNTHETIC: 0.6}
+
+
+@dataclass(frozen=True)
+class DepthMethod:
+    """Makes the network: the encoder from ImageNet (if ``imagenet``), the rest random."""
+
+    imagenet: bool = True
+    config: DepthConfig = DepthConfig()  # noqa: RUF009 - frozen
+
+    def __call__(self) -> nn.Module:
+        network = DepthNetwork(self.config)
+        if self.imagenet:
+            published = read_checkpoint(packaged_file(*IMAGENET))
+            network.encoder.load_state_dict(encoder_weights(published, network.encoder.state_dict()))
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return DepthTraining(network)
+
+
+@dataclass(frozen=True)
+class DepthBatches:
+    """Photos of all sets, each drawn by its share. synthetic: folder of rendered scenes, "" for none; scenes: how many.
+    clean: only sets whose licence allows any use."""
+
+    clean: bool = False
+    batch_size: int = 16
+    synthetic: str = ""
+    scenes: int = 300
+    seed: int = 0
+    augment: DepthAugment = DepthAugment()  # noqa: RUF009 - frozen
+    photometric: Photometric = field(default_factory=lambda: Photometric(noise=0.03, blur=1.2, grey=0.15))
+
+    def __call__(self, data: Path | None) -> MixedPhotos:
+        if data is None:
+            raise InputError("metric_depth needs --data DIR, a folder with nyuv2, facades, kitti, ...")
+        shares = dict(CLEAN if self.clean else ALL)
+        sources: dict[str, Callable[[int], DepthPhoto]] = {}
+        lengths: dict[str, int] = {}
+        for name in shares:
+            if name != _SYNTHETIC and (data / name).is_dir():
+                photos = training_photos(data, name)
+                sources[name], lengths[name] = photos.__getitem__, len(photos)
+        if self.synthetic:
+            pairs = CachedSyntheticPairs(self.synthetic, self.scenes, 6, SyntheticConfig(sizes=(LANDSCAPE,)))
+            sources[_SYNTHETIC] = partial(_rendered, pairs)
+            lengths[_SYNTHETIC] = 2 * len(pairs)
+        if not sources:
+            raise InputError(f"'{data}' holds none of {', '.join(shares)}")
+        return MixedPhotos(sources, lengths, {name: shares[name] for name in sources}, self)
+
+
+@dataclass(frozen=True, eq=False)
+class MixedPhotos:
+    """Batches of photos drawn set by set (``BatchSource``); half of the batches are upright photos of a phone."""
+
+    sources: Mapping[str, Callable[[int], DepthPhoto]]
+    lengths: Mapping[str, int]
+    shares: Shares
+    how: DepthBatches
+
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> DepthBatch:
+        """See ``BatchSource``; a pure function of its arguments."""
+        if self.how.batch_size % parts or not 0 <= part < parts:
+            raise ValueError(f"a batch of {self.how.batch_size} cannot be cut into {parts} parts (part {part})")
+        size = self.how.batch_size // parts
+        shape = PORTRAIT if step % 3 == 2 else LANDSCAPE
+        samples = [self._sample(step, place, shape) for place in range(part * size, (part + 1) * size)]
+        images, targets, weak = zip(*samples, strict=True)
+        return DepthBatch(torch.stack(images), torch.stack(targets), torch.tensor(weak))
+
+    def _sample(self, step: int, place: int, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        generator = generator_of(self.how.seed, step, place)
+        names = list(self.shares)
+        weights = torch.tensor([self.shares[name] for name in names])
+        name = names[int(torch.multinomial(weights, 1, generator=generator))]
+        photo = self.sources[name](int(torch.randint(self.lengths[name], (), generator=generator)))
+        canonical = DepthConfig().canonical_focal
+        image, target = self.how.augment(photo, shape, canonical, _STRIDE, generator)
+        return augment_image(image, self.how.photometric, generator), target, photo.weak
+
+
+def _rendered(pairs: CachedSyntheticPairs, index: int) -> DepthPhoto:
+    pair = pairs[index // 2]
+    return DepthPhoto.of_view(pair.view1 if index % 2 else pair.view0)
+
+
+def training_photos(data: Path, name: str) -> list[DepthPhoto]:
+    """A set without what is held out."""
+    photos = _read(data, name)
+    return photos[: len(photos) - _HELD_OUT.get(name, 0)]
+
+
+def _read(data: Path, name: str) -> list[DepthPhoto]:
+    if name == "facades":
+        return read_facades(data / name)
+    return read_rgbd_photos(data / name, every=2 if name in ("kitchen", "fr1_rpy") else 1)
+
+
+@dataclass(frozen=True)
+class HeldOutPhotos:
+    """The photos that are never trained on, seen whole and as crops."""
+
+    def __call__(self, data: Path | None) -> Validator:
+        if data is None:
+            raise InputError("metric_depth needs --data DIR")
+        sets = {}
+        for name, count in _HELD_OUT.items():
+            if (data / name).is_dir():
+                sets[name] = _read(data, name)[-count:]
+        return DepthValidation(HeldOut(sets))
+
+
+def metric_depth() -> Run:
+    """Metric depth of single photos, for the bundled default, from everything in --data and from renderings."""
+    config = TrainingConfig(
+        steps=6000,
+        epoch_steps=250,
+        optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=1e-2, lr_scaling=(("encoder", 0.3),)),
+        schedule=Schedule(warmup_steps=200, decay="cosine", final=0.01),
+        workers=1,
+        log_every=50,
+        checkpoint_minutes=4.0,
+        best_metric="score",
+        best_is="smallest",
+    )
+    return Run("metric_depth", DepthMethod(), DepthBatches(), config, HeldOutPhotos())
+
+
+def metric_depth_clean() -> Run:
+    """As metric_depth, from data that allows any use alone."""
+    run = metric_depth()
+    return Run("metric_depth_clean", run.method, DepthBatches(clean=True), run.training, run.validation)
