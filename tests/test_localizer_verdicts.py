@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import metriloc
+from metriloc.backbones.local import DenseMap
+from metriloc.baselines.localizing import LocalizingConfig, MatchingLocalizer
 from metriloc.calibration import Calibration, Target, save_calibration
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
@@ -27,6 +30,7 @@ from metriloc.methods.nre.model import CONFIGS, NREConfig, StageConfig
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.settings import setup_of
+from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, View
 
 VIEW = View(torch.zeros(3, 48, 64), Camera.from_fov((64, 48), 1.0))
@@ -130,3 +134,59 @@ def test_pixloc_with_its_calibration_is_chosen_changed_and_suited() -> None:
     short = suited(method, SCENE)
     assert isinstance(short, CalibratedLocalizer) and short.method.config.min_track == 1  # type: ignore[attr-defined]
     assert isinstance(choose_localizer(LocalizerChoice("pixloc", calibration="none")), metriloc.PixLoc)
+
+
+# -- repeated structure -----------------------------------------------------------------------------------------------
+class Colors:
+    """Dense features that are the colors of a photo, at every second pixel."""
+
+    name, temperature = "colors", 0.02
+
+    def dense(self, image: torch.Tensor) -> DenseMap:
+        flat = torch.nn.functional.avg_pool2d(image[None], 2)[0]
+        wave = torch.cat([flat, torch.sin(9 * flat), torch.cos(9 * flat), torch.sin(25 * flat)])
+        return DenseMap(torch.nn.functional.normalize(wave, dim=0), (2.0, 2.0), (0.5, 0.5))
+
+
+def painted_wall(folder: Path, tiles: int) -> tuple[SfmMap, View, Pose]:
+    """Spots of their own colors on a bumpy wall of three metres that consists of so many equal tiles, seen by a map of
+    one photo and by a query."""
+    g = torch.Generator().manual_seed(1)
+    width, each = 3.0 / tiles, 96 // tiles
+    tile = torch.rand(each, 3, dtype=torch.float64, generator=g) * torch.tensor([width, 2.0, 0.5])
+    xyz = torch.cat([tile + torch.tensor([k * width - 1.5, -1.0, 3.0]) for k in range(tiles)])
+    colors = torch.rand(each, 3, generator=g).repeat(tiles, 1)
+    camera = Camera.from_fov((320, 240), 1.1)
+    truth = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.2, -0.05, 0.1], dtype=torch.float64))
+    photos = []
+    for pose in (Pose.identity((), dtype=torch.float64), truth):
+        uv, _ = camera.to(torch.float64).project(pose.transform(xyz))
+        image = torch.full((3, 240, 320), 0.5)
+        y, x = torch.meshgrid(torch.arange(240.0), torch.arange(320.0), indexing="ij")
+        for (u, v), color in zip(uv.tolist(), colors, strict=True):
+            image = torch.where(((x - u) ** 2 + (y - v) ** 2) < 10, color[:, None, None], image)
+        photos.append((uv, image))
+    uv, image = photos[0]
+    Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(folder / "a.png")
+    index = torch.arange(len(xyz))
+    one = Pose.identity((1,), dtype=torch.float64)
+    scene = SfmMap(("a.png",), (camera,), one, xyz, torch.zeros_like(index), index, uv, folder)
+    return scene, View(photos[1][1], camera), truth
+
+
+@pytest.mark.parametrize("kind", ["nre", "pnp"])
+def test_tiles_are_doubtful_and_a_wall_without_is_not(kind: str, tmp_path: Path) -> None:
+    if kind == "nre":
+        look = StageConfig(320)
+        method: metriloc.NRE | MatchingLocalizer = metriloc.NRE(
+            Colors(), Colors(), NREConfig(coarse=look, fine=look, min_track=1, min_explained=5)
+        )
+    else:
+        method = MatchingLocalizer(Colors(), "colors", LocalizingConfig(min_track=1))
+    for tiles in (1, 4):
+        scene, query, truth = painted_wall(tmp_path, tiles)
+        found = method.localize(query, scene, ["a.png"])
+        assert bool(found.success)
+        assert found.doubts == ((ABSOLUTE_RIVAL,) if tiles > 1 else ())
+        if tiles == 1:
+            assert float((found.pose.center() - truth.center()).norm()) < 0.1

@@ -7,6 +7,7 @@ is all that counts.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
-from metriloc.geometry import Pose
+from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view
 from metriloc.io.settings import differing_settings
@@ -28,11 +29,12 @@ from metriloc.solvers.absolute_support import (
     ScoreMaps,
     absolute_support,
     has_other_pose,
-    some_of,
+    some_in_view,
 )
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 _CHUNK = 1 << 25  # similarities in memory at once
+_RIVAL_CELLS = 16_000
 _NEARLY = 0.05  # by how much less alike another cell may be and still explain a point nearly as well
 
 
@@ -92,23 +94,22 @@ class MatchingLocalizer:
         statistics = absolute_support(found.pose, matches, found.inliers, query.camera, cell)
         details = replace(details, statistics=statistics)
         confidence = torch.tensor(inliers / (inliers + 50.0))
-        alike = _similarities(descriptors[chosen], dense, matches, found.inliers, query)
+        alike = _similarities(found.pose, scene.xyz[points], descriptors, dense, query.camera)
         doubts = (ABSOLUTE_RIVAL,) if has_other_pose(found.pose, alike, _NEARLY, seed) else ()
         return PoseEstimate(found.pose, torch.tensor(True), confidence, (None,), localization=(details,), doubts=doubts)
 
 
 def _similarities(
-    descriptors: Tensor, dense: DenseMap, matches: PointMatches, inliers: Bool[Tensor, " N"], query: View
+    pose: Pose, xyz: Float[Tensor, "n 3"], descriptors: Tensor, dense: DenseMap, camera: Camera
 ) -> ScoreMaps:
-    """Of some of the matches that agree, to every cell of the query."""
-    index = some_of(inliers.nonzero().squeeze(-1))
+    """Of some of the points in view, to cells of the query that are made larger where there are very many."""
+    index = some_in_view(pose, xyz, camera)
+    dense = dense.pooled(max(1, math.ceil(math.sqrt(dense.size[0] * dense.size[1] / _RIVAL_CELLS))))
     scores = torch.einsum("nc,chw->nhw", descriptors[index.to(descriptors.device)], dense.descriptors)
-    camera, (sx, sy) = query.camera.to(torch.float64), dense.stride
-    stride, origin = camera.f.new_tensor([sx, sy]), camera.f.new_tensor(dense.origin)
-    size = camera.size.new_tensor(dense.size)
-    return ScoreMaps(
-        scores, matches.xyz[index], replace(camera, size=size, f=camera.f / stride, c=(camera.c - origin) / stride)
-    )
+    camera = camera.to(torch.float64)
+    stride, origin, size = (camera.f.new_tensor(pair) for pair in (dense.stride, dense.origin, dense.size))
+    cells = replace(camera, size=size.to(camera.size), f=camera.f / stride, c=(camera.c - origin) / stride)
+    return ScoreMaps(scores, xyz[index], cells)
 
 
 def first_sights(

@@ -24,7 +24,7 @@ RIVAL_SHARE = 0.5
 """A second pose with this share of the support of the first explains the photo nearly as well."""
 MAX_PRECISION = 1e4
 _MIN_RIVAL = 20  # points below which no second pose is worth a word
-_RIVAL_ITERATIONS, _RIVAL_POINTS = 1000, 200
+_RIVAL_ITERATIONS, _RIVAL_POINTS = 1000, 300
 _REACH, _NEAR = 2, 1.5  # cells around a projection that are looked at, and that a best cell may be off
 _SAME_ROTATION, _SAME_POSITION = math.radians(5), 0.1  # position in median depths
 _ROUNDING = 1 / math.sqrt(12)  # standard deviation of rounding, cells
@@ -129,6 +129,10 @@ class ScoreMaps:
     xyz: Float[Tensor, "N 3"]
     camera: Camera
 
+    def __getitem__(self, index: Int[Tensor, " n"]) -> ScoreMaps:
+        """Of some of the points."""
+        return ScoreMaps(self.scores[index], self.xyz[index.to(self.xyz.device)], self.camera)
+
     def near(self, pose: Pose) -> tuple[Float[Tensor, " N"], Int[Tensor, "N K"]]:
         """The best score around where a pose puts each point (-inf out of view), and the cells looked at, row by row."""
         n, h, w = self.scores.shape
@@ -144,15 +148,17 @@ class ScoreMaps:
 
 
 def has_other_pose(pose: Pose, maps: ScoreMaps, margin: float, seed: int = 0) -> bool:
-    """Whether a differently placed pose explains at least half of the points nearly as well as ``pose`` does.
+    """Whether a differently placed pose explains at least half of the points that ``pose`` explains.
 
-    Nearly: with a score of at most ``margin`` less near the projection. maps: of points that agree with ``pose``. The
-    second pose is looked for among the best cells elsewhere. Repeated structure has one: a tile looks like the next tile.
+    A pose explains a point whose score near the projection is at most ``margin`` below its best anywhere. The second pose
+    is looked for among the best cells elsewhere. Repeated structure has one: a tile looks like the next tile.
     """
-    n, _, w = maps.scores.shape
-    if n < _MIN_RIVAL:
-        return False
     here, cells = maps.near(pose)
+    explained = (here >= maps.scores.flatten(1).amax(1) - margin).nonzero().squeeze(-1)
+    if len(explained) < _MIN_RIVAL:
+        return False
+    maps, here, cells = maps[explained], here[explained], cells[explained]
+    n, _, w = maps.scores.shape
     best, index = maps.scores.flatten(1).scatter(1, cells, -torch.inf).max(1)
     rest = (best >= here - margin).nonzero().squeeze(-1)
     if len(rest) < _MIN_RIVAL:
@@ -172,8 +178,10 @@ def _same_place(a: Pose, b: Pose, depth: float) -> bool:
     return near and float((a @ b.inverse()).angle()) <= _SAME_ROTATION
 
 
-def some_of(index: Int[Tensor, " n"]) -> Int[Tensor, " m"]:
-    """Evenly chosen ones, when there are more than another pose is looked for with."""
+def some_in_view(pose: Pose, xyz: Float[Tensor, "N 3"], camera: Camera) -> Int[Tensor, " n"]:
+    """Points that a pose sees, evenly chosen: those that another pose is looked for with."""
+    uv, seen = camera.to(torch.float64).project(pose.to(torch.float64).transform(xyz.double()))
+    index = (seen & camera.to(torch.float64).in_image(uv)).nonzero().squeeze(-1)
     if len(index) <= _RIVAL_POINTS:
         return index
-    return index[torch.linspace(0, len(index) - 1, _RIVAL_POINTS, device=index.device).round().long()]
+    return index[torch.linspace(0, len(index) - 1, _RIVAL_POINTS).round().long()]

@@ -22,7 +22,7 @@ from metriloc.solvers.absolute_support import (
     absolute_support,
     has_other_pose,
     position_precision,
-    some_of,
+    some_in_view,
 )
 
 NEAR = 1.5
@@ -73,7 +73,8 @@ def nre_support(pose: Pose, coarse: Look, fine: Look | None) -> dict[str, float]
 
 
 def nre_has_rival(pose: Pose, coarse: Look, seed: int) -> bool:
-    """Whether another pose explains the points whose best cells agree with ``pose`` nearly as well."""
-    index = some_of(coarse.agrees(pose).nonzero().squeeze(-1))
+    """Whether another pose explains what the coarse maps show nearly as well."""
+    index = some_in_view(pose, coarse.xyz, coarse.camera)
+    index = index[coarse.maps.informative().cpu()[index]]
     maps = ScoreMaps(coarse.maps.log_ratio[index.to(coarse.maps.log_ratio.device)], coarse.xyz[index], coarse.camera)
     return has_other_pose(pose, maps, _NEARLY, seed)
