@@ -26,7 +26,6 @@ MAX_PRECISION = 1e4
 _MIN_RIVAL = 20  # points below which no second pose is worth a word
 _RIVAL_ITERATIONS, _RIVAL_POINTS = 1000, 300
 _REACH, _NEAR = 2, 1.5  # cells around a projection that are looked at, and that a best cell may be off
-_SAME_ROTATION, _SAME_POSITION = math.radians(5), 0.1  # position in median depths
 _ROUNDING = 1 / math.sqrt(12)  # standard deviation of rounding, cells
 _APART = 1e6  # pixels: photos laid beside each other so that neighbors are of one photo
 
@@ -133,49 +132,55 @@ class ScoreMaps:
         """Of some of the points."""
         return ScoreMaps(self.scores[index], self.xyz[index.to(self.xyz.device)], self.camera)
 
-    def near(self, pose: Pose) -> tuple[Float[Tensor, " N"], Int[Tensor, "N K"]]:
-        """The best score around where a pose puts each point (-inf out of view), and the cells looked at, row by row."""
-        n, h, w = self.scores.shape
+    def project(self, pose: Pose) -> tuple[Float[Tensor, "N 2"], Bool[Tensor, " N"]]:
+        """Cells where a pose puts the points, and whether they are in view."""
+        _, h, w = self.scores.shape
         uv, seen = self.camera.to(torch.float64).project(pose.to(torch.float64).transform(self.xyz.double()))
         inside = seen & ((uv >= -0.5) & (uv < uv.new_tensor([w, h]) - 0.5)).all(-1)
-        cell = torch.where(inside[:, None], uv, torch.zeros_like(uv)).round().long().to(self.scores.device)
-        steps = torch.arange(-_REACH, _REACH + 1, device=cell.device)
+        return torch.where(inside[:, None], uv, torch.zeros_like(uv)), inside
+
+    def around(self, uv: Float[Tensor, "N 2"], reach: int) -> Int[Tensor, "N K"]:
+        """The cells within ``reach`` of positions, row by row, as places in a map; those of the border for those beyond."""
+        _, h, w = self.scores.shape
+        cell = uv.round().long().to(self.scores.device)
+        steps = torch.arange(-reach, reach + 1, device=cell.device)
         x = (cell[:, 0, None, None] + steps[None, None, :]).clamp(0, w - 1)
         y = (cell[:, 1, None, None] + steps[None, :, None]).clamp(0, h - 1)
-        index = (y * w + x).flatten(1)
-        best = self.scores.flatten(1).gather(1, index).amax(1) if n else self.scores.new_zeros(0)
-        return torch.where(inside.to(best.device), best, -torch.inf), index
+        return (y * w + x).flatten(1)
+
+    def near(self, pose: Pose) -> Float[Tensor, " N"]:
+        """The best score around where a pose puts each point; -inf out of view."""
+        uv, inside = self.project(pose)
+        best = self.scores.flatten(1).gather(1, self.around(uv, _REACH)).amax(1)
+        return torch.where(inside.to(best.device), best, -torch.inf)
 
 
 def has_other_pose(pose: Pose, maps: ScoreMaps, margin: float, seed: int = 0) -> bool:
     """Whether a differently placed pose explains at least half of the points that ``pose`` explains.
 
     A pose explains a point whose score near the projection is at most ``margin`` below its best anywhere. The second pose
-    is looked for among the best cells elsewhere. Repeated structure has one: a tile looks like the next tile.
+    is looked for among the best cells elsewhere, and must put the points elsewhere. Repeated structure has one: a tile
+    looks like the next tile.
     """
-    here, cells = maps.near(pose)
+    if not len(maps.xyz):
+        return False
+    here = maps.near(pose)
     explained = (here >= maps.scores.flatten(1).amax(1) - margin).nonzero().squeeze(-1)
     if len(explained) < _MIN_RIVAL:
         return False
-    maps, here, cells = maps[explained], here[explained], cells[explained]
-    n, _, w = maps.scores.shape
-    best, index = maps.scores.flatten(1).scatter(1, cells, -torch.inf).max(1)
-    rest = (best >= here - margin).nonzero().squeeze(-1)
+    maps, least = maps[explained], here[explained] - margin
+    uv, _ = maps.project(pose)
+    best, index = maps.scores.flatten(1).scatter(1, maps.around(uv, 2 * _REACH), -torch.inf).max(1)
+    rest = (best >= least).nonzero().squeeze(-1)
     if len(rest) < _MIN_RIVAL:
         return False
-    uv = torch.stack([index % w, index // w], -1)[rest].double().cpu()
-    xyz = maps.xyz[rest.cpu()]
-    found = absolute_pose(uv, xyz, maps.camera, _NEAR, seed, _RIVAL_ITERATIONS)
-    if found.pose is None or _same_place(pose, found.pose, median_depth(found.pose, xyz, maps.camera)):
+    w = maps.scores.shape[2]
+    elsewhere = torch.stack([index % w, index // w], -1)[rest].double().cpu()
+    found = absolute_pose(elsewhere, maps.xyz[rest.cpu()], maps.camera, _NEAR, seed, _RIVAL_ITERATIONS)
+    if found.pose is None:
         return False
-    there, _ = maps.near(found.pose)
-    return int((there >= here - margin).sum()) >= RIVAL_SHARE * n
-
-
-def _same_place(a: Pose, b: Pose, depth: float) -> bool:
-    a, b = a.to(torch.float64), b.to(torch.float64)
-    near = float((a.center() - b.center()).norm()) <= _SAME_POSITION * depth
-    return near and float((a @ b.inverse()).angle()) <= _SAME_ROTATION
+    apart = (maps.project(found.pose)[0] - uv).abs().amax(-1) > 2 * _REACH
+    return int(((maps.near(found.pose) >= least).cpu() & apart).sum()) >= RIVAL_SHARE * len(explained)
 
 
 def some_in_view(pose: Pose, xyz: Float[Tensor, "N 3"], camera: Camera) -> Int[Tensor, " n"]:
