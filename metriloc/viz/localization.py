@@ -184,9 +184,7 @@ def _key_numbers(entry: LocalizedQuery) -> list[tuple[str, str]]:
     rows.append(("points", str(details.num_points)))
     rows.append(("references", escaped(", ".join(details.references) or "none")))
     for name, value in details.statistics.items():
-        if name == "turned":
-            rows.append((name, f"{math.degrees(value):.3f}°"))
-        elif name != "points":
+        if name != "points":
             rows.append((name.replace("_", " "), f"{value:.4g}"))
     return rows
 

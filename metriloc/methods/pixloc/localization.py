@@ -229,19 +229,13 @@ class Localization:
         both = first.valid & end.valid
         before, after = _level(first, both), _level(end, both)
         enough = int(both.sum()) >= self.tools.align.min_points
-        moved = pose @ init.inverse()
         self.statistics = {
             "support": self.stages[-1].support,
             "visible": float(end.valid.sum()) / max(1, int((problem.mask if problem.mask is not None else both).sum())),
             "points": float(self.num_points),
-            "start_cost": before,
-            "cost": after,
-            "moved": float((pose.center() - init.center()).norm()),
-            "turned": float(moved.angle()),
         }
         with self._timed("support"):
             self.statistics |= pixloc_support(problems, pose, end, cost, self.seed)
-            self.statistics["reduced"] = before / max(after, 1e-12)
         if self.config.check and enough and after > before * (1 + _WORSE) + _NOISE:
             self.messages.append(f"the result costs more than the start: {after:.4g} against {before:.4g}")
             return self._failure("diverged", init)
