@@ -90,8 +90,7 @@ class MatchingLocalizer:
         details = LocalizationDetails(tuple(used), len(matches), stages, timings, tuple(messages), statistics, setup)
         if found.pose is None or inliers < self.config.min_inliers:
             return PoseEstimate.failure(found.reason or "too_few_matches", details)
-        cell = max(dense.stride)
-        statistics = absolute_support(found.pose, matches, found.inliers, query.camera, cell)
+        statistics = absolute_support(found.pose, matches, found.inliers, query.camera, max(dense.stride))
         details = replace(details, statistics=statistics)
         confidence = torch.tensor(inliers / (inliers + 50.0))
         alike = _similarities(found.pose, scene.xyz[points], descriptors, dense, query.camera)
