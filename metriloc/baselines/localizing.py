@@ -20,7 +20,7 @@ from torch import Tensor
 from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
-from metriloc.io.maps import load_map_view
+from metriloc.io.maps import load_map_view, pixels_in
 from metriloc.io.settings import differing_settings
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.absolute_support import (
@@ -139,7 +139,7 @@ def describe_points(
             messages.append(str(error))
             continue
         points.append(scene.point_index[seen])
-        descriptors.append(descriptors_at(features.dense(view.image), scene.uv[seen]))
+        descriptors.append(descriptors_at(features.dense(view.image), pixels_in(view, scene, image, scene.uv[seen])))
         used.append(scene.names[image])
     if not points:
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0), messages, used

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from metriloc.cli.localize_outputs import LocalizeFolder, LocalizeRun, QueryOutcome, localize_summary
+from metriloc.cli.localize_outputs import LocalizeFolder, LocalizeRun, QueryOutcome, check_names, localize_summary
 from metriloc.cli.localize_queries import QueryOptions, QueryPhoto, QuerySource
 from metriloc.cli.localize_references import FoundReferences, ReferenceFinder
 from metriloc.cli.localize_settings import (
@@ -23,7 +23,7 @@ from metriloc.cli.localize_settings import (
 )
 from metriloc.cli.localize_trace import Start, traced
 from metriloc.io import InputError
-from metriloc.localize import bare, choose_localizer, suited
+from metriloc.localize import bare, choose_localizer, note_on_features, suited
 from metriloc.methods.pixloc import PixLoc
 from metriloc.relpose import require_device
 from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View
@@ -59,16 +59,18 @@ def localize(
     source = QuerySource.open(scene, query, photos)
     _check_starts(photos, where, how, source)
     require_device(how.device)
-    chosen = pixloc.configure(choose_localizer(how.choice()), where)
-    count = count_of_references(bare(chosen), where)
-    whole = isinstance(bare(chosen), PixLoc)
-    finder = ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=whole)
     single = len(source.queries) == 1
-    # a bad photo must be found before anything is written
+    # what is wrong with the arguments or a photo must be found before weights are asked for or anything is written
+    check_names([photo.name for photo in source.queries], output.names)
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
+    choice = how.choice()
+    chosen = pixloc.configure(choose_localizer(choice), where)
+    count, whole = count_of_references(bare(chosen), where), isinstance(bare(chosen), PixLoc)
+    finder = ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=whole)
     options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **asdict(pixloc), **output.drawn()}
     run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names)
-    run.check_names([photo.name for photo in source.queries])
+    if (note := note_on_features(choice)) and not output.json:
+        print(note, file=sys.stderr)
     folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single)
     pictures = folder is not None and (output.html or output.video)
     _solve_all(run, _Solver(chosen, finder, source, loaded, how.seed, pictures), folder, output)

@@ -68,6 +68,17 @@ class QueryOutcome:
         return pose_from_dict(self.entry["cam_from_world"])
 
 
+def check_names(names: Sequence[str], naming: Naming) -> None:
+    """Raises InputError when two queries would be one line in poses.txt."""
+    seen: dict[str, str] = {}
+    for name in names:
+        short = visloc_name(name, naming)
+        if short in seen:
+            other = "give --names folder/file" if naming == "file" else "localise them one by one"
+            raise InputError(f"{seen[short]!r} and {name!r} are both {short!r} in poses.txt: {other}")
+        seen[short] = name
+
+
 @dataclass(eq=False)
 class LocalizeRun:
     """One map, one method, many queries. scene: as read, settings: as the command was given them."""
@@ -106,16 +117,6 @@ class LocalizeRun:
     def as_dict(self) -> dict[str, Any]:
         """The content of poses.json."""
         return {**self.header(), "queries": [dict(result.entry) for result in self.results]}
-
-    def check_names(self, names: Sequence[str]) -> None:
-        """Raises InputError when two queries would be one line in poses.txt."""
-        seen: dict[str, str] = {}
-        for name in names:
-            short = visloc_name(name, self.names)
-            if short in seen:
-                other = "give --names folder/file" if self.names == "file" else "localise them one by one"
-                raise InputError(f"{seen[short]!r} and {name!r} are both {short!r} in poses.txt: {other}")
-            seen[short] = name
 
     def fingerprint(self, photo: QueryPhoto) -> str:
         """Equal exactly when the same photo would be treated in the same way again."""

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from metriloc.cli.options import require_one_size
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.evaluation.submission import read_visloc, visloc_name
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, load_view
+from metriloc.io.intrinsics import camera_from_K
 from metriloc.io.retrieval import read_queries
 from metriloc.localize import read_scene
 from metriloc.types import SfmMap, View
@@ -29,6 +31,8 @@ class QueryOptions:
     """Folder that the names of --queries are relative to; --images by default."""
     k: tuple[float, float, float, float] | None = None
     """FX FY CX CY of the queries, pixels, first pixel centre at 0, after EXIF rotation."""
+    k_size: tuple[int, int] | None = None
+    """WIDTH HEIGHT of the photos that the numbers of --k are for; other sizes of the same aspect are scaled."""
     intrinsics: Path | None = None
     """An intrinsics.txt: lines 'image fx fy cx cy width height'."""
     fov: float | None = None
@@ -46,7 +50,8 @@ class QueryOptions:
 @dataclass(frozen=True, eq=False)
 class QueryPhoto:
     """One photo to localise. name: how lists and results call it; camera: of the file, None where options or the photo
-    tell; camera_source: where it came from; init, truth: ``cam_from_world``; image: of the map, to be left out."""
+    tell; camera_source: where it came from; init, truth: ``cam_from_world``; image: of the map, to be left out; upright:
+    whether the camera belongs to the photo as it is held, not to its pixels as they are stored."""
 
     path: Path
     name: str
@@ -55,6 +60,7 @@ class QueryPhoto:
     init: Pose | None = None
     truth: Pose | None = None
     image: int | None = None
+    upright: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,14 +119,20 @@ class QuerySource:
 
     def load(self, photo: QueryPhoto) -> View:
         """The photo with its camera. Raises InputError when it cannot be used."""
-        known = photo.camera is not None
+        camera, k = photo.camera, self.options.k
+        if camera is None and k is not None and self.options.k_size is not None:
+            camera = camera_from_K(k, self.options.k_size)
+        known = camera is not None
+        if not known and k is not None:
+            require_one_size((self.queries[0].path, photo.path), "--k")
         view = load_view(
             photo.path,
-            K=None if known else self.options.k,
-            camera=photo.camera,
+            K=None if known else k,
+            camera=camera,
             intrinsics=None if known else self.options.intrinsics,
             fov_deg=None if known else self.options.fov,
             max_side=self.options.max_side,
+            upright=photo.upright,
         )
         source = view.intrinsics_source.replace("camera, as given", photo.camera_source or "camera, as given")
         return dataclasses.replace(view, name=photo.name, intrinsics_source=source)
@@ -168,7 +180,7 @@ def _in_map(whole: SfmMap, queries: Sequence[QueryPhoto], options: QueryOptions)
             truth = whole.cam_from_world[image]
             query = dataclasses.replace(query, name=whole.names[image], truth=truth, image=image)
             if query.camera is None:
-                query = dataclasses.replace(query, camera=whole.cameras[image], camera_source="the map")
+                query = dataclasses.replace(query, camera=whole.cameras[image], camera_source="the map", upright=False)
         elif image is not None:
             print(f"warning: {query.name} is a photo of the map; --held-out leaves it out", file=sys.stderr)
         found.append(query)

@@ -10,6 +10,7 @@ from typing import Literal
 from metriloc.evaluation.submission import Naming
 from metriloc.io import InputError
 from metriloc.io.download import cache_folder
+from metriloc.io.files import require_file
 from metriloc.localize import REFERENCES, CalibratedLocalizer, LocalizerChoice, check_references
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc, ResizeConfig
 from metriloc.types import AbsolutePoseMethod, SfmMap
@@ -42,6 +43,8 @@ class ReferenceOptions:
             raise InputError(f"--num-references must be positive, got {self.num_references}")
         if self.from_poses and self.hloc_logs is None:
             raise InputError("--from-poses starts from the poses of a log: give --hloc-logs FILE")
+        if self.pairs is not None:
+            require_file(self.pairs)
         if self.references is not None:
             check_references(scene, self.references)
 
@@ -53,7 +56,8 @@ class LocalizerSettings:
     method: str = "nre"
     """nre, nre-xfeat, nre-xfeat+aliked, nre-xfeat+disk, pixloc, or matching and PnP: xfeat-pnp, aliked-pnp, disk-pnp."""
     features: str | None = None
-    """Of nre: coarse features, and fine ones after the plus; xfeat+aliked by default, nre for the published networks."""
+    """Of nre: coarse features, and fine ones after the plus; by default xfeat+aliked where ALIKED's weights are, else xfeat;
+    nre for the published networks."""
     weights: str | None = None
     """Of pixloc: folder, file or hub name, pixloc-small by default. Of others: files for their features, with a comma
     between two."""

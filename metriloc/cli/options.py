@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from metriloc.baselines.solving import Solver
 from metriloc.io import InputError, load_view
+from metriloc.io.images import upright_size
+from metriloc.io.intrinsics import camera_from_K
 from metriloc.relpose import MethodChoice, MethodName
 from metriloc.types import View
 
@@ -19,6 +22,8 @@ class PhotoOptions:
 
     k: tuple[float, float, float, float] | None = None
     """FX FY CX CY of both photos, pixels, first pixel centre at 0, after EXIF rotation."""
+    k_size: tuple[int, int] | None = None
+    """WIDTH HEIGHT of the photos that the numbers of --k are for; other sizes of the same aspect are scaled."""
     k_ref: tuple[float, float, float, float] | None = None
     """FX FY CX CY of the reference alone."""
     k_query: tuple[float, float, float, float] | None = None
@@ -34,20 +39,43 @@ class PhotoOptions:
     max_side: int | None = None
     """Longest side in pixels; larger photos are reduced, intrinsics follow."""
 
-    def load(self, path: Path, *, reference: bool) -> View:
-        """One photo with its intrinsics (and the reference with its depth)."""
-        own = self.k_ref if reference else self.k_query
+    def load(self, path: Path, *, reference: Path | None = None) -> View:
+        """One photo with its intrinsics. reference: None for the reference itself, which gets its depth map.
+
+        Raises InputError for one --k and photos of two sizes, because it can only be right for one of them.
+        """
+        is_reference = reference is None
+        own = self.k_ref if is_reference else self.k_query
         if own is not None and self.k is not None:
-            raise InputError(f"--k {self.k} and --k-{'ref' if reference else 'query'} {own} contradict: give one")
+            raise InputError(f"--k {self.k} and --k-{'ref' if is_reference else 'query'} {own} contradict: give one")
+        if self.k_size is not None and self.k is None:
+            raise InputError(f"--k-size {self.k_size} says nothing without --k")
+        if self.k is not None and self.k_size is None and reference is not None:
+            require_one_size((reference, path), "--k")
+        known = self.k is not None and self.k_size is not None
         return load_view(
             path,
-            K=own or self.k,
+            K=None if known else own or self.k,
+            camera=camera_from_K(self.k, self.k_size) if known else None,  # type: ignore[arg-type]
             intrinsics=self.intrinsics,
             fov_deg=self.fov,
-            depth=self.depth if reference else None,
+            depth=self.depth if is_reference else None,
             resize=self.resize,
             max_side=self.max_side,
         )
+
+
+def require_one_size(paths: Sequence[Path], option: str) -> None:
+    """Raises InputError, naming two photos, when intrinsics that are given for all are for photos of several sizes."""
+    first = upright_size(paths[0])
+    for path in paths[1:]:
+        size = upright_size(path)
+        if size != first:
+            raise InputError(
+                f"{option} is for photos of one size, but '{paths[0]}' has {first[0]}x{first[1]} pixels and "
+                f"'{path}' {size[0]}x{size[1]}: say which it is for ({option}-size WIDTH HEIGHT), or list each photo "
+                "in an intrinsics.txt"
+            )
 
 
 @dataclass(frozen=True)

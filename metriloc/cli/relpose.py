@@ -49,14 +49,16 @@ def relpose(
         raise InputError("no query photo given: metriloc relpose REF QUERY...")
     choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
     chosen = choose_method(choice)
-    view0 = photos.load(reference, reference=True)
+    view0 = photos.load(reference)
     single = len(query) == 1
     # a bad photo must be found before anything is written
-    loaded = {query[0]: photos.load(query[0], reference=False)} if single else {}
+    loaded = {query[0]: photos.load(query[0], reference=reference)} if single else {}
     settings: dict[str, Any] = {**dataclasses.asdict(photos), "method": method, **dataclasses.asdict(how)}
     run = Run(view0, chosen.name, chosen.weights_id, settings, calibrations=calibrations_of(chosen))
     folder = OutputFolder.prepare(out, single=single) if out is not None else None
 
+    if not json_:
+        print(f"{reference}: the reference; intrinsics: {view0.intrinsics_source}")
     features0 = chosen.extract(view0)
     try:
         for index, path in enumerate(_progress(query)):
@@ -88,7 +90,7 @@ def _localise(
     seed: int,
 ) -> QueryResult:
     try:
-        view = loaded.get(path) or photos.load(path, reference=False)
+        view = loaded.get(path) or photos.load(path, reference=Path(features0.view.name))
     except InputError as error:
         # one bad photo among many must not cost the others their poses; the exit code tells
         print(f"metriloc relpose: {error}", file=sys.stderr)

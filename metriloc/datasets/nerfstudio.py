@@ -68,6 +68,7 @@ def read_nerfstudio(path: str | os.PathLike[str], *, scale: float = 1.0) -> Pose
         depths=tuple(depths),
         depth_format=DepthFormat(scale=unit),
         intrinsics_source=str(path),
+        upright=False,
     )
 
 

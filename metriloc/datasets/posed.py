@@ -108,6 +108,7 @@ def scene_from_map(sfm: SfmMap, root: Path, *, scale: float = 1.0) -> PosedScene
         cameras=sfm.cameras,
         cam_from_world=pose,
         intrinsics_source=f"the COLMAP model of {root}",
+        upright=False,
     )
 
 

@@ -82,7 +82,8 @@ class PosedFrame:
     """One photo on disk and what is known of it; nothing is read before ``load``.
 
     name: within its scene. camera: float64, of the stored photo. cam_from_world: float64, None when unknown.
-    depth: file of a depth map or None.
+    depth: file of a depth map or None. upright: whether the camera belongs to the photo as EXIF says it is to be held, or
+    to its pixels as they are stored (COLMAP).
     """
 
     scene: str
@@ -93,13 +94,14 @@ class PosedFrame:
     depth: Path | None = None
     depth_format: DepthFormat = DepthFormat()
     intrinsics_source: str = "given"
+    upright: bool = True
 
     def load(self, size: tuple[int, int] | None = None, *, depth: bool = True) -> View:
         """Read the photo, resized to ``size`` (width, height; aspect not kept), and its depth map if there is one.
 
         The view is named ``scene/name``. Raises InputError when a file cannot be used.
         """
-        view = load_view(self.path, camera=self.camera)
+        view = load_view(self.path, camera=self.camera, upright=self.upright)
         metres = None
         if depth and self.depth is not None:
             metres = self.depth_format.read(self.depth, self.camera)
@@ -147,7 +149,7 @@ class PosedScene:
 
     names: relative to ``folder``. cameras: one a photo, as a batch or a tuple. cam_from_world: batch (n,), float64,
     metres, NaN where unknown. depths: one file or None a photo, or None when they are found by ``depth_suffix``:
-    ``a/b.jpg`` has ``a/b.<depth_suffix>.png`` (or .npy, .tiff, .pgm) beside it, if at all.
+    ``a/b.jpg`` has ``a/b.<depth_suffix>.png`` (or .npy, .tiff, .pgm) beside it, if at all. upright: see ``PosedFrame``.
     """
 
     name: str
@@ -159,6 +161,7 @@ class PosedScene:
     depth_suffix: str | None = None
     depth_format: DepthFormat = DepthFormat()
     intrinsics_source: str = "given"
+    upright: bool = True
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -198,6 +201,7 @@ class PosedScene:
             depth=self.depths[index] if self.depths is not None else depth_beside(path, self.depth_suffix),
             depth_format=self.depth_format,
             intrinsics_source=self.intrinsics_source,
+            upright=self.upright,
         )
 
     def pair(self, index0: int, index1: int, overlap: float = float("nan")) -> FramePair:

@@ -206,7 +206,8 @@ def held_out_queries(whole: SfmMap, step: int, count: int, name: str) -> list[Qu
     tasks = []
     for i in range(0, len(whole), step):
         folder = whole.folder or Path()
-        frame = PosedFrame(name, whole.names[i], folder / whole.names[i], whole.cameras[i], whole.cam_from_world[i])
+        path = folder / whole.names[i]
+        frame = PosedFrame(name, whole.names[i], path, whole.cameras[i], whole.cam_from_world[i], upright=False)
         references = [whole.names[j] for j in order[i][:count]]
         tasks.append(QueryTask(frame, whole.without([i]), tuple(references)))
     return tasks

@@ -43,10 +43,13 @@ def require_file(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file; InputError when it cannot be read."""
+def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """The content of a file; InputError when it cannot be read, or has more than ``limit`` bytes."""
     path = require_file(path)
     try:
+        size = path.stat().st_size
+        if limit is not None and size > limit:
+            raise InputError(f"'{path}' has {size} bytes; such files of more than {limit} are not read")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error

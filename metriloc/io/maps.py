@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.io.colmap_files import check_binary_model
@@ -95,12 +97,25 @@ def map_from_reconstruction(model: Any, name: str = "reconstruction", images: Pa
 def load_map_view(scene: SfmMap, image: int) -> View:
     """The photo of an image of the map, with its camera and pose.
 
-    Raises InputError when it is not at hand, cannot be read, or is not of the camera's size.
+    Pixels are taken as they are stored, without EXIF orientation, because that is what the camera of the map belongs to.
+    A photo of another size and the same aspect (``images_2``) has its camera scaled to it; ``pixels_in`` does the same
+    for what the map observed. Raises InputError when the photo is not at hand, cannot be read, or has another aspect.
     """
     if scene.folder is None:
         raise InputError(f"the photos of the map are not at hand, so {scene.names[image]!r} cannot be looked at")
-    view = load_view(scene.folder / scene.names[image], camera=scene.cameras[image])
+    path = scene.folder / scene.names[image]
+    try:
+        view = load_view(path, camera=scene.cameras[image], upright=False)
+    except InputError as error:
+        text = str(error)
+        raise error if str(path) in text else InputError(f"'{path}': {text}") from error
     return dataclasses.replace(view, name=scene.names[image], cam_from_world=scene.cam_from_world[image])
+
+
+def pixels_in(view: View, scene: SfmMap, image: int, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
+    """Pixels of an image of the map -> pixels of its photo ``view``, which may be of another size (half-pixel rule)."""
+    scale = view.camera.size.to(uv) / scene.cameras[image].size.to(uv)
+    return (uv + 0.5) * scale - 0.5
 
 
 def _camera(camera: Any, name: str) -> Camera:

@@ -1,32 +1,43 @@
 """Pickles of other tools as plain data, without running anything that a pickle asks for.
 
-A pickle is a program. This reader lets through numbers, texts, lists, tables, sets, NumPy arrays and numbers, and paths
-(as text); objects of named packages become ``Opaque``: a name and the state they were saved with, no code of theirs is
-run or even imported. Everything else is refused by name.
+A pickle is a program. This reader interprets it itself and knows only the instructions that build numbers, texts, lists,
+tuples, tables and sets, NumPy arrays and numbers, and paths (as text). Arrays are made here from a kind, a shape and
+bytes that must fit each other exactly; nothing of NumPy's own unpickling is called. Objects of named packages become
+``Opaque``: a name and the state they were saved with. Everything else is refused by name. Size, number of instructions,
+depth and time are bounded, and nothing may contain itself.
 """
 
 from __future__ import annotations
 
-import io
+import math
 import os
-import pickle
-from collections import OrderedDict
-from collections.abc import Sequence
-from pathlib import Path
+import pickletools
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from metriloc.io.files import InputError, read_bytes
 
+MAX_BYTES = 512 * 2**20
+MAX_INSTRUCTIONS = 30_000_000
+MAX_DEPTH = 60
+MAX_SECONDS = 120.0
+MAX_NUMBER_BYTES = 64
+MAX_DIMENSIONS = 8
+MAX_EMPTY = 1_000_000
+"""Rows that an array without any numbers may claim."""
+
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 _BUFFERS = ("numpy.core.numeric", "numpy._core.numeric")
-_DAMAGE = (
-    *(pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, ValueError, UnicodeError),
-    *(OverflowError, MemoryError, RecursionError, NotImplementedError),
-)
-_KINDS = "biufcSU"
-"""Kinds of NumPy types that are read: numbers, truth values and texts, but no objects."""
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "PurePath")
+_KIND = re.compile(r"[biufc](1|2|4|8|16)|[SU]\d{1,4}")
+_KEYS = (str, bytes, int, float, bool, type(None))
+_DAMAGE = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
 
 
 class Opaque:
@@ -35,19 +46,9 @@ class Opaque:
     Two are only equal when they are the same. Attributes of the state can be read with ``get``.
     """
 
-    kind = ""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Opaque:
-        made = super().__new__(cls)
-        made.state = {"args": args} if args else {}
-        return made
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.state: Any
-
-    def __setstate__(self, state: Any) -> None:
-        # what C++ bindings write: a table, or (a table, slots)
-        self.state = state[0] if isinstance(state, tuple) and state and isinstance(state[0], dict) else state
+    def __init__(self, kind: str, args: tuple[Any, ...] = ()) -> None:
+        self.kind = kind
+        self.state: Any = {"args": args} if args else {}
 
     def get(self, name: str, default: Any = None) -> Any:
         """An entry of the state; ``default`` when there is none."""
@@ -61,15 +62,15 @@ def read_plain_pickle(path: str | os.PathLike[str], opaque: Sequence[str] = ()) 
     """The content of a pickle file as plain data.
 
     opaque: packages whose objects become ``Opaque``. Raises InputError, naming the class, for a pickle that needs
-    anything else, and for a file that is no pickle or only part of one.
+    anything else, and for a file that is no pickle, only part of one, or beyond the bounds of this module.
     """
-    return parse_plain_pickle(read_bytes(path), str(path), opaque)
+    return parse_plain_pickle(read_bytes(path, MAX_BYTES), str(path), opaque)
 
 
 def parse_plain_pickle(data: bytes, file: str = "pickle", opaque: Sequence[str] = ()) -> Any:
     """``read_plain_pickle`` of bytes."""
     try:
-        return _PlainUnpickler(data, file, tuple(opaque)).load()
+        return _Machine(file, tuple(opaque)).run(data)
     except InputError:
         raise
     except _DAMAGE as error:
@@ -77,80 +78,355 @@ def parse_plain_pickle(data: bytes, file: str = "pickle", opaque: Sequence[str] 
         raise InputError(f"'{file}' is not a pickle, or is damaged: {words}") from error
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, file: str, opaque: tuple[str, ...]) -> None:
-        super().__init__(io.BytesIO(data))
-        self._file, self._opaque = file, opaque
-        self._stubs: dict[str, type[Opaque]] = {}
+# -- what stands on the stack until the end ---------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Name:
+    """A class or function that the pickle names; it is never looked up."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        """What stands for a class or function of a pickle; see the module."""
-        found = _ALLOWED.get((module, name))
-        if found is not None:
-            return found
-        if module.split(".")[0] in self._opaque:
-            full = f"{module}.{name}"
-            if full not in self._stubs:
-                self._stubs[full] = type("Opaque", (Opaque,), {"kind": full})
-            return self._stubs[full]
-        raise InputError(f"'{self._file}' is not read: it wants to use {module}.{name}, which could run code")
+    module: str
+    name: str
 
-    def persistent_load(self, pid: Any) -> Any:
-        """References to storage outside the pickle are refused."""
-        raise InputError(f"'{self._file}' is not read: it refers to data outside of it")
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
 
 
-def _empty_array(subtype: Any, shape: Any, kind: Any) -> np.ndarray:
-    # the state that follows says what the array is; a made-up shape here would take as much memory as it likes
-    return np.ndarray.__new__(np.ndarray, (0,), np.int8)
+@dataclass
+class _Kind:
+    """A NumPy kind of number, such as ``f8``, and its byte order."""
+
+    text: str
+    order: str = "="
+
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.order + self.text)
 
 
-def _array_from_buffer(buffer: Any, kind: np.dtype, shape: Any, order: str, *_: Any) -> np.ndarray:
-    return np.frombuffer(bytes(buffer), _plain(kind)).reshape(shape, order="F" if order == "F" else "C")
+@dataclass
+class _Array:
+    """An array that is still to be told what it holds."""
+
+    value: np.ndarray | None = None
 
 
-def _number(kind: np.dtype, data: Any = b"") -> Any:
-    data = data.encode("latin1") if isinstance(data, str) else bytes(data)
-    return np.frombuffer(data, _plain(kind), count=1)[0]
+_MARK = object()
 
 
-def _dtype(text: Any, *_: Any) -> np.dtype:
-    return _plain(np.dtype(text if isinstance(text, str) else str(text)))
+@dataclass
+class _Machine:
+    """The stack machine that a pickle is a program for."""
+
+    file: str
+    opaque: tuple[str, ...]
+    stack: list[Any] = field(default_factory=list)
+    memo: dict[int, Any] = field(default_factory=dict)
+
+    def run(self, data: bytes) -> Any:
+        started = time.monotonic()
+        for count, (instruction, argument, _) in enumerate(pickletools.genops(data)):
+            if count > MAX_INSTRUCTIONS:
+                raise InputError(f"'{self.file}' has more than {MAX_INSTRUCTIONS} instructions and is not read")
+            if count % 65536 == 0 and time.monotonic() - started > MAX_SECONDS:
+                raise InputError(f"'{self.file}' takes more than {MAX_SECONDS:g} s to read and is not read")
+            name = instruction.name
+            if name == "STOP":
+                return _Settling().value(self.stack.pop())
+            if name in _CONSTANTS:
+                self.stack.append(_number(argument))
+            else:
+                handler = _INSTRUCTIONS.get(name)
+                if handler is None:
+                    raise InputError(f"'{self.file}' is not read: it asks for {name}, which is no plain data")
+                handler(self, argument)
+        raise ValueError("it does not end")
+
+    def marked(self) -> list[Any]:
+        """What stands above the last mark; both are taken off."""
+        at = len(self.stack) - 1
+        while self.stack[at] is not _MARK:
+            at -= 1
+            if at < 0:
+                raise ValueError("a mark is missing")
+        items = self.stack[at + 1 :]
+        del self.stack[at:]
+        return items
+
+    def named(self, module: Any, name: Any) -> None:
+        """A class or function, if it is one that stands for plain data here."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("a name is not text")
+        if (module, name) not in _MAKERS and module.split(".")[0] not in self.opaque:
+            raise InputError(f"'{self.file}' is not read: it wants to use {module}.{name}, which could run code")
+        self.stack.append(_Name(module, name))
+
+    def call(self, what: Any, arguments: Any) -> None:
+        """What a class or function stands for, made of its arguments."""
+        if not isinstance(what, _Name) or not isinstance(arguments, tuple):
+            raise ValueError("something is called that is no class")
+        maker = _MAKERS.get((what.module, what.name))
+        self.stack.append(Opaque(str(what), arguments) if maker is None else maker(*arguments))
+
+    def build(self, state: Any) -> None:
+        """Hand a state to what was made last."""
+        target = self.stack[-1]
+        if isinstance(target, Opaque):
+            # what C++ bindings write: a table, or (a table, slots)
+            target.state = state[0] if isinstance(state, tuple) and state and isinstance(state[0], dict) else state
+        elif isinstance(target, _Kind):
+            _, order, *described = state
+            if order not in ("<", ">", "|", "=") or any(part is not None for part in described[:3]):
+                raise ValueError("a kind of number with fields is no plain data")
+            target.order = order
+        elif isinstance(target, _Array) and target.value is None:
+            _, shape, kind, fortran, content = state
+            target.value = _array(kind, shape, content, bool(fortran))
+        else:
+            raise ValueError(f"a {type(target).__name__.strip('_').lower()} takes no state")
 
 
-def _plain(kind: np.dtype) -> np.dtype:
-    if not isinstance(kind, np.dtype) or kind.kind not in _KINDS or kind.hasobject:
-        raise ValueError(f"an array of {kind!s:.60} is no plain data")
-    return kind
+# -- instructions -----------------------------------------------------------------------------------------------------
+def _number(value: Any) -> Any:
+    if isinstance(value, int) and value.bit_length() > 8 * MAX_NUMBER_BYTES:
+        raise ValueError(f"a number has more than {MAX_NUMBER_BYTES} bytes")
+    return value
 
 
-def _encoded(text: str, encoding: str = "latin1") -> bytes:
+def _put(key: Callable[[Any, _Machine], int]) -> Callable[[_Machine, Any], None]:
+    def put(machine: _Machine, argument: Any) -> None:
+        machine.memo[key(argument, machine)] = machine.stack[-1]
+
+    return put
+
+
+def _get(machine: _Machine, argument: Any) -> None:
+    machine.stack.append(machine.memo[argument])
+
+
+def _make(kind: type) -> Callable[[_Machine, Any], None]:
+    return lambda machine, _: machine.stack.append(kind())
+
+
+def _append(machine: _Machine, items: list[Any]) -> None:
+    target = machine.stack[-1]
+    if not isinstance(target, list):
+        raise ValueError("something is appended to what is no list")
+    target.extend(items)
+
+
+def _set_items(machine: _Machine, items: list[Any]) -> None:
+    target = machine.stack[-1]
+    if not isinstance(target, dict):
+        raise ValueError("an entry is set in what is no table")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        target[_key(key)] = value
+
+
+def _add_items(machine: _Machine, items: list[Any]) -> None:
+    target = machine.stack[-1]
+    if not isinstance(target, set):
+        raise ValueError("something is added to what is no set")
+    target.update(_key(item) for item in items)
+
+
+def _key(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, tuple) and depth < MAX_DEPTH:
+        return tuple(_key(part, depth + 1) for part in value)
+    if not isinstance(value, _KEYS):
+        raise ValueError(f"a {type(value).__name__.strip('_').lower()} is the name of an entry")
+    return value
+
+
+def _tuple(count: int) -> Callable[[_Machine, Any], None]:
+    def make(machine: _Machine, _: Any) -> None:
+        items = machine.stack[len(machine.stack) - count :]
+        if len(items) != count:
+            raise ValueError("the stack is too short")
+        del machine.stack[len(machine.stack) - count :]
+        machine.stack.append(tuple(items))
+
+    return make
+
+
+def _table(items: list[Any]) -> dict[Any, Any]:
+    return {_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
+
+
+def _reduce(machine: _Machine, _: Any) -> None:
+    arguments, what = machine.stack.pop(), machine.stack.pop()
+    machine.call(what, arguments)
+
+
+def _new_with_names(machine: _Machine, _: Any) -> None:
+    names, arguments, what = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
+    machine.call(what, (*arguments, *names.values()))
+
+
+def _global(machine: _Machine, argument: Any) -> None:
+    machine.named(*argument.split(" ", 1))
+
+
+def _stack_global(machine: _Machine, _: Any) -> None:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    machine.named(module, name)
+
+
+def _pushed(value: Any) -> Callable[[_Machine, Any], None]:
+    return lambda machine, _: machine.stack.append(value)
+
+
+_CONSTANTS = frozenset(
+    (
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    )
+)
+_INSTRUCTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
+    "PROTO": lambda machine, _: None,
+    "FRAME": lambda machine, _: None,
+    "MARK": _pushed(_MARK),
+    "NONE": _pushed(None),
+    "NEWTRUE": _pushed(True),
+    "NEWFALSE": _pushed(False),
+    "POP": lambda machine, _: machine.stack.pop() and None,
+    "POP_MARK": lambda machine, _: machine.marked() and None,
+    "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
+    "EMPTY_LIST": _make(list),
+    "EMPTY_TUPLE": _make(tuple),
+    "EMPTY_DICT": _make(dict),
+    "EMPTY_SET": _make(set),
+    "LIST": lambda machine, _: machine.stack.append(machine.marked()),
+    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.marked())),
+    "TUPLE1": _tuple(1),
+    "TUPLE2": _tuple(2),
+    "TUPLE3": _tuple(3),
+    "DICT": lambda machine, _: machine.stack.append(_table(machine.marked())),
+    "FROZENSET": lambda machine, _: machine.stack.append(frozenset(_key(i) for i in machine.marked())),
+    "APPEND": lambda machine, _: _append(machine, [machine.stack.pop()]),
+    "APPENDS": lambda machine, _: _append(machine, machine.marked()),
+    "SETITEM": lambda machine, _: _set_items(machine, [machine.stack.pop(), machine.stack.pop()][::-1]),
+    "SETITEMS": lambda machine, _: _set_items(machine, machine.marked()),
+    "ADDITEMS": lambda machine, _: _add_items(machine, machine.marked()),
+    "PUT": _put(lambda argument, _: int(argument)),
+    "BINPUT": _put(lambda argument, _: argument),
+    "LONG_BINPUT": _put(lambda argument, _: argument),
+    "MEMOIZE": _put(lambda _, machine: len(machine.memo)),
+    "GET": lambda machine, argument: _get(machine, int(argument)),
+    "BINGET": _get,
+    "LONG_BINGET": _get,
+    "GLOBAL": _global,
+    "STACK_GLOBAL": _stack_global,
+    "REDUCE": _reduce,
+    "NEWOBJ": _reduce,
+    "NEWOBJ_EX": _new_with_names,
+    "BUILD": lambda machine, _: machine.build(machine.stack.pop()),
+}
+
+
+# -- what classes and functions stand for -----------------------------------------------------------------------------
+def _kind(text: Any, *_: Any) -> _Kind:
+    if not isinstance(text, str) or _KIND.fullmatch(text) is None:
+        raise ValueError(f"an array of {str(text)[:60]!r} is no plain data")
+    return _Kind(text)
+
+
+def _array(kind: Any, shape: Any, content: Any, fortran: bool) -> np.ndarray:
+    """Exactly what the bytes hold; ValueError when kind, shape and bytes do not fit each other."""
+    if not isinstance(kind, _Kind) or not isinstance(content, bytes | bytearray):
+        raise ValueError("an array of objects is no plain data")
+    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError("the shape of an array is wrong")
+    if any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**40 for n in shape):
+        raise ValueError("the shape of an array is wrong")
+    dtype, count = kind.dtype(), math.prod(shape)
+    if count * dtype.itemsize != len(content):
+        raise ValueError(f"an array of shape {shape} does not fit its {len(content)} bytes")
+    if count == 0:
+        if math.prod(n for n in shape if n) > MAX_EMPTY:
+            raise ValueError(f"an array of shape {shape} holds nothing")
+        return np.empty(shape, dtype)
+    return np.frombuffer(bytearray(content), dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _from_buffer(content: Any, kind: Any, shape: Any, order: Any, *_: Any) -> _Array:
+    return _Array(_array(kind, shape, content, order == "F"))
+
+
+def _scalar(kind: Any, content: Any = b"") -> Any:
+    content = content.encode("latin1") if isinstance(content, str) else content
+    return _array(kind, (1,), content, False)[0]
+
+
+def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     # protocol 2 writes bytes so; other codecs could unpack to any size
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"text in {encoding!r}")
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"text in {str(encoding)[:20]!r}")
     return text.encode("latin1")
 
 
-def _path(*parts: str) -> str:
-    return str(Path(*parts)) if parts else ""
+def _path(*parts: Any) -> str:
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError("a path of what is no text")
+    return str(PurePosixPath(*parts)) if parts else ""
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    **{(module, "_reconstruct"): _empty_array for module in _ARRAYS},
-    **{(module, "scalar"): _number for module in _ARRAYS},
-    **{(module, "_frombuffer"): _array_from_buffer for module in _BUFFERS},
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
+def _gathered(make: Callable[[Any], Any]) -> Callable[..., Any]:
+    def gather(items: Any = ()) -> Any:
+        if not isinstance(items, list | tuple):
+            raise ValueError("a set of what is no list")
+        return make(_key(item) for item in items)
+
+    return gather
+
+
+def _ordered(items: Any = ()) -> dict[Any, Any]:
+    return _table([part for pair in items for part in pair])
+
+
+_MAKERS: Mapping[tuple[str, str], Callable[..., Any]] = {
+    **{(module, "_reconstruct"): lambda *_: _Array() for module in _ARRAYS},
+    **{(module, "scalar"): _scalar for module in _ARRAYS},
+    **{(module, "_frombuffer"): _from_buffer for module in _BUFFERS},
+    ("numpy", "ndarray"): lambda *_: _Array(),
+    ("numpy", "dtype"): _kind,
     ("_codecs", "encode"): _encoded,
-    ("collections", "OrderedDict"): OrderedDict,
-    **{
-        (module, name): kind
-        for module in ("builtins", "__builtin__")
-        for name, kind in (("set", set), ("frozenset", frozenset))
-    },
-    **{
-        (module, name): _path
-        for module in ("pathlib", "pathlib._local")
-        for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "PurePath")
-    },
+    ("collections", "OrderedDict"): _ordered,
+    **{(module, "set"): _gathered(set) for module in ("builtins", "__builtin__")},
+    **{(module, "frozenset"): _gathered(frozenset) for module in ("builtins", "__builtin__")},
+    **{(module, name): _path for module in ("pathlib", "pathlib._local") for name in _PATHS},
 }
+
+
+class _Settling:
+    """The finished data: arrays in the place of what stood for them; nothing may contain itself."""
+
+    def __init__(self) -> None:
+        self.done: dict[int, Any] = {}
+        self.open: set[int] = set()
+
+    def value(self, item: Any, depth: int = 0) -> Any:
+        """Raises ValueError for what is nested too deeply, contains itself or was never finished."""
+        if isinstance(item, _Array):
+            if item.value is None:
+                raise ValueError("an array was never told what it holds")
+            return item.value
+        if isinstance(item, _Kind | _Name) or item is _MARK:
+            raise ValueError("a class is no plain data")
+        if not isinstance(item, list | tuple | dict | Opaque):
+            return item
+        if id(item) in self.done:
+            return self.done[id(item)]
+        if id(item) in self.open or depth > MAX_DEPTH:
+            raise ValueError("it contains itself, or is nested too deeply")
+        self.open.add(id(item))
+        found = self._settled(item, depth + 1)
+        self.open.discard(id(item))
+        self.done[id(item)] = found
+        return found
+
+    def _settled(self, item: Any, depth: int) -> Any:
+        if isinstance(item, Opaque):
+            item.state = self.value(item.state, depth)
+            return item
+        if isinstance(item, dict):
+            return {key: self.value(value, depth) for key, value in item.items()}
+        return type(item)(self.value(value, depth) for value in item)

@@ -35,12 +35,14 @@ def load_view(
     resize: tuple[int, int] | None = None,
     max_side: int | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    upright: bool = True,
 ) -> View:
     """Read a photo with what is known of its camera.
 
     K, camera, intrinsics, fov_deg: see ``resolve_intrinsics``; without any of them EXIF or a guess is used, the guess
     with a ``UserWarning``. depth: file of a depth map, see ``read_depth``. resize: (width, height), aspect not kept,
-    bilinear as in MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept.
+    bilinear as in MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept. upright:
+    turn the photo as its EXIF orientation says; a camera of COLMAP's belongs to the pixels as they are stored (False).
 
     Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
     """
@@ -50,7 +52,7 @@ def load_view(
         resize = _checked_size(resize)
     if max_side is not None and max_side < 1:
         raise InputError(f"max_side must be positive, got {max_side}")
-    loaded = read_image(path, max_megapixels)
+    loaded = read_image(path, max_megapixels, upright=upright)
     known = resolve_intrinsics(
         loaded.size, path=path, K=K, camera=camera, intrinsics=intrinsics, exif=loaded.exif, fov_deg=fov_deg
     )
@@ -65,7 +67,14 @@ def load_view(
             stacklevel=2,
         )
     image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
-    view = View(image, known.camera, name=str(Path(path)), intrinsics_source=known.source, depth=depth_map)
+    view = View(
+        image,
+        known.camera,
+        name=str(Path(path)),
+        intrinsics_source=known.source,
+        depth=depth_map,
+        focal_sigma=known.focal_sigma,
+    )
     if resize is not None:
         return resize_view(view, resize)
     longest = max(view.size)

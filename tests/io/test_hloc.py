@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +145,8 @@ def test_opaque_objects_run_nothing() -> None:
 
 def test_made_up_arrays_take_no_memory() -> None:
     huge = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(L99999999999999L\ntS'b'\ntR."
-    assert parse_plain_pickle(huge).size == 0
+    with pytest.raises(InputError, match="never told what it holds"):
+        parse_plain_pickle(huge)
     with pytest.raises(InputError):
         parse_plain_pickle(b"c_codecs\nencode\n(S'a'\nS'zlib'\ntR.")
 
@@ -162,6 +166,50 @@ def test_plain_data_survives(protocol: int) -> None:
         assert mine.dtype == theirs.dtype
         np.testing.assert_array_equal(mine, theirs)
     assert found["scalars"] == (3.5, -4, True)
+
+
+ATTACKS = ("read_4096", "read_67108864", "ndarray_bomb", "memo_bomb_9_bytes", "cyclic_clusters", "huge_int_name")
+
+
+@pytest.mark.parametrize("name", [*ATTACKS, "huge_shape_error_tolist", "build_on_function"])
+def test_hostile_logs_are_one_sentence(name: str, shared: Callable[[str], Path]) -> None:
+    """They read foreign memory, asked for gigabytes with nine bytes, or ended in tracebacks."""
+    path = shared(f"cases/attack/pickle_{name}.pkl")
+    started = time.monotonic()
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=path.name):
+            read_log(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6 and time.monotonic() - started < 5
+
+
+def test_an_array_is_what_its_bytes_hold_and_nothing_else() -> None:
+    """A state that asks for more than its bytes, for objects, or for another kind than it was made of."""
+    good = pickle.dumps(np.arange(4, dtype=np.float64), protocol=2)
+    assert parse_plain_pickle(good).tolist() == [0, 1, 2, 3]
+    for old, new in ((b"f8", b"O8"), (b"f8", b"f4"), (b"f8", b"V8"), (b"K\x04\x85", b"K\x05\x85")):
+        assert old in good
+        with pytest.raises(InputError):
+            parse_plain_pickle(good.replace(old, new))
+    writable = parse_plain_pickle(good)
+    writable[0] = 7  # its own memory
+    assert writable[0] == 7
+
+
+def test_what_is_shared_is_kept_and_what_contains_itself_is_refused() -> None:
+    row = [1.0]
+    assert parse_plain_pickle(pickle.dumps({"a": row, "b": row})) == {"a": row, "b": row}
+    row.append(row)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="contains itself"):
+        parse_plain_pickle(pickle.dumps(row))
+    deep: list[object] = []
+    for _ in range(200):
+        deep = [deep]
+    with pytest.raises(InputError, match="too deeply"):
+        parse_plain_pickle(pickle.dumps(deep))
 
 
 @given(st.binary(max_size=200))

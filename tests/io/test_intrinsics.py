@@ -42,14 +42,15 @@ def test_the_order_of_the_sources(photo: Path) -> None:
     expected = [
         ("K", {**everything, "K": (600, 601, 270, 360)}, "K, as given", 600.0),
         ("named file", everything, f"{named}:1 (frame_00000.jpg)", 500.0),
-        ("found file", {**everything, "intrinsics": None}, f"{beside}:1 (seq0/frame_00000.jpg)", 549.5),
-        ("EXIF", {"exif": EXIF, "fov_deg": 60.0}, "EXIF 35-mm equivalent focal length 28 mm", 28 / 43.2666 * 900),
+        # what the user says wins over what is found
         (
             "field of view",
-            {"fov_deg": 60.0},
-            "horizontal field of view of 60 degrees, as stated",
+            {**everything, "intrinsics": None},
+            "horizontal field of view of 60 degrees, as stated (467.7 px); the EXIF 35-mm",
             270 / math.tan(math.pi / 6),
         ),
+        ("found file", {"path": photo, "exif": EXIF}, f"{beside}:1 (seq0/frame_00000.jpg)", 549.5),
+        ("EXIF", {"exif": EXIF}, "EXIF 35-mm equivalent focal length 28 mm", 28 / 43.2666 * 900),
         ("guess", {}, "a guess: 26 mm equivalent focal length", 26 / 43.2666 * 900),
     ]
     for what, options, source, focal in expected:
@@ -57,6 +58,7 @@ def test_the_order_of_the_sources(photo: Path) -> None:
         assert known.source.startswith(source), what
         assert float(known.camera.f[0]) == pytest.approx(focal, rel=1e-5), what
         assert known.guessed == (what == "guess")
+        assert (known.focal_sigma == 0) == (what in ("K", "named file", "found file")), what
         assert known.camera.size.tolist() == [540.0, 720.0] and known.camera.dtype == torch.float32
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
-from metriloc.io.local_features import load_extractor
-from metriloc.io.maps import load_map_view
+from metriloc.io.local_features import load_extractor, weights_are_here
+from metriloc.io.maps import load_map_view, pixels_in
 from metriloc.io.settings import differing_settings
 from metriloc.io.view import resize_view
 from metriloc.methods.nre.checkpoint import read_official
@@ -129,6 +129,11 @@ class StageMaps:
     cam_from_world: Pose
 
 
+def best_features() -> FeatureNames:
+    """XFeat with ALIKED where ALIKED's weights are on this machine, else XFeat alone."""
+    return "xfeat+aliked" if weights_are_here("aliked") else "xfeat"
+
+
 class NRE:
     """Localises photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``."""
 
@@ -147,7 +152,7 @@ class NRE:
     @classmethod
     def from_features(
         cls,
-        features: FeatureNames = "xfeat+aliked",
+        features: FeatureNames | None = None,
         *,
         weights: Sequence[str] = (),
         config: NREConfig | None = None,
@@ -155,11 +160,12 @@ class NRE:
     ) -> NRE:
         """The localiser on features that install from PyPI, or on the published networks.
 
-        weights: a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, or folders that
-        ``NRETraining.save_pretrained`` wrote). config: by
-        default the sizes and temperatures that suit the features (spec nre 20). Raises InputError, with the pip
-        command, when weights are missing, and for unknown features.
+        features: coarse ones, and fine ones after the plus; None for the best that are here (``best_features``). weights:
+        a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, or folders that
+        ``NRETraining.save_pretrained`` wrote). config: by default the sizes and temperatures that suit the features.
+        Raises InputError, with the pip command, when weights are missing, and for unknown features.
         """
+        features = features or best_features()
         if features == "nre":
             if len(weights) != 2:
                 raise InputError("the NRE networks need two weights files, the coarse and the fine checkpoint")
@@ -234,7 +240,7 @@ class NRE:
                 count = max(1, round(len(seen) * self.config.max_points / total))
                 seen = seen[torch.linspace(0, len(seen) - 1, count).round().long()]
             index = scene.point_index[seen]
-            found.append(_Reference(view, index, scene.xyz[index], scene.uv[seen]))
+            found.append(_Reference(view, index, scene.xyz[index], pixels_in(view, scene, image, scene.uv[seen])))
         trace.references = tuple(reference.view.name for reference in found)
         trace.timings["read"] = time.perf_counter() - start
         return found

@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metriloc.geometry import sample
+from metriloc.geometry import Camera, sample
 from metriloc.io.download import file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, write_atomically
-from metriloc.io.view import load_view
+from metriloc.io.maps import load_map_view
 from metriloc.methods.pixloc.cost import CostConfig
 from metriloc.methods.pixloc.extractor import Extraction, FeatureExtractor
-from metriloc.types import SfmMap, View
+from metriloc.types import SfmMap
 
 _FORMAT = "1"
 
@@ -44,10 +44,15 @@ class Observations:
         return len(self.point_index)
 
 
-def observe(extraction: Extraction, scene: SfmMap, image: int, cost: CostConfig) -> Observations:
-    """Look up the maps of a reference image where the map's points land in it by its own pose."""
+def observe(
+    extraction: Extraction, scene: SfmMap, image: int, cost: CostConfig, camera: Camera | None = None
+) -> Observations:
+    """Look up the maps of a reference image where the map's points land in it by its own pose.
+
+    camera: of the photo that the maps were made of, where that is not of the size that the map has it in.
+    """
     points = scene.point_index[scene.observations_of(image)].unique()
-    camera = scene.cameras[image]
+    camera = camera or scene.cameras[image]
     xyz = scene.cam_from_world[image].transform(scene.xyz[points])
     maps, confidence_maps = extraction.pyramid.features, extraction.pyramid.confidences
     features, confidences, valid = [], [], []
@@ -183,25 +188,14 @@ class ReferenceStore:
         return problems
 
     def _compute(self, scene: SfmMap, image: int, image_scale: int) -> Observations:
-        found = self.extractor(self._load(scene, image), image_scale)
+        view = load_map_view(scene, image)
+        found = self.extractor(view, image_scale)
         if found is None:
             raise InputError(f"the reference {scene.names[image]!r} is too small at image scale {image_scale}")
-        seen = observe(found, scene, image, self.cost)
+        seen = observe(found, scene, image, self.cost, view.camera)
         if not self.half:
             return seen
         return Observations(seen.point_index, tuple(f.half() for f in seen.features), seen.confidences, seen.valid)
-
-    def _load(self, scene: SfmMap, image: int) -> View:
-        if scene.folder is None:
-            raise InputError(f"the map knows no folder of images, so {scene.names[image]!r} cannot be read")
-        path = scene.folder / scene.names[image]
-        view = load_view(path, camera=scene.cameras[image])
-        size = tuple(int(side) for side in scene.cameras[image].size.tolist())
-        if view.size != size:
-            raise InputError(
-                f"'{path}' has {view.size[0]}x{view.size[1]} pixels, its camera in the map {size[0]}x{size[1]}"
-            )
-        return view
 
     # -- identity ---------------------------------------------------------------------------------------------------
     def _key(self, scene: SfmMap, image: int, image_scale: int) -> dict[str, str]:

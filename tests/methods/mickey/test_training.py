@@ -157,19 +157,23 @@ def test_overfits_three_pairs_with_a_warm_up() -> None:
 
 
 def test_poses_alone_teach_in_a_few_steps() -> None:
+    """Draws decide which way a single run takes, so four of them must learn on the whole, not each as far as another."""
     pairs = room_pairs(2, with_depth=False)
-    batch, training = batch_of(pairs), MicKeyTraining(small_network(), SMALL)
-    optimiser = torch.optim.Adam(training.parameters(), 2e-3, eps=1e-6)
-    generator = torch.Generator().manual_seed(1)
-    losses = []
-    for step in range(60):
-        optimiser.zero_grad()
-        out = training.training_step(batch, step, generator)
-        out.loss.backward()
-        nn.utils.clip_grad_norm_(training.parameters(), 5.0)
-        optimiser.step()
-        losses.append(out.metrics["loss_pose"])
-    assert sum(losses[:5]) / 5 > 0.85 and sum(losses[-5:]) / 5 < 0.75, losses
+    batch, first, last = batch_of(pairs), [], []
+    for seed in range(1, 5):
+        training, losses = MicKeyTraining(small_network(), SMALL), []
+        optimiser = torch.optim.Adam(training.parameters(), 2e-3, eps=1e-6)
+        generator = torch.Generator().manual_seed(seed)
+        for step in range(50):
+            optimiser.zero_grad()
+            out = training.training_step(batch, step, generator)
+            out.loss.backward()
+            nn.utils.clip_grad_norm_(training.parameters(), 5.0)
+            optimiser.step()
+            losses.append(out.metrics["loss_pose"])
+        first.append(sum(losses[:10]) / 10)
+        last.append(sum(losses[-10:]) / 10)
+    assert sum(last) < 0.88 * sum(first), (first, last)
 
 
 @pytest.mark.skipif("METRILOC_FULL" not in os.environ, reason="minutes long: set METRILOC_FULL to run")

@@ -231,7 +231,7 @@ def test_missing_photos_are_passed_over(tiny: SimpleNamespace, tmp_path: Path) -
     nowhere = dataclasses.replace(tiny.scene, folder=tmp_path / "nothing")
     expect_failure(method(tiny).localize(tiny.query, nowhere, tiny.references), "no_reference", "does not exist")
     unknown = dataclasses.replace(tiny.scene, folder=None)
-    expect_failure(method(tiny).localize(tiny.query, unknown, tiny.references), "no_reference", "no folder")
+    expect_failure(method(tiny).localize(tiny.query, unknown, tiny.references), "no_reference", "not at hand")
 
 
 class Changed:

@@ -200,7 +200,7 @@ def test_memory_is_bounded(tiny: SimpleNamespace, scene: Any) -> None:
 
 def test_photos_that_cannot_be_used(tiny: SimpleNamespace, scene: Any) -> None:
     store = ReferenceStore(tiny.extractor(), COST)
-    with pytest.raises(InputError, match="knows no folder of images"):
+    with pytest.raises(InputError, match="not at hand"):
         store.get(dataclasses.replace(scene, folder=None), 0, 1)
     photo = scene.folder / scene.names[0]
     photo.write_bytes(b"not a photo")
