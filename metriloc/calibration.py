@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 
 from metriloc.io import InputError, read_text, write_atomically
+from metriloc.io.packaged import own_data
 from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimate, RelativePoseMethod, View
 
 CALIBRATION_FILE = "calibration.json"
@@ -37,14 +39,16 @@ Kind = Literal["logistic", "isotonic"]
 class Target:
     """When a pose counts as right: every bound that is given holds.
 
-    vcre_fraction: of the diagonal of the query. near_m: a position within so many metres has the right direction, whatever
-    ``direction_deg`` says, because the direction between two cameras at one place means nothing.
+    vcre_fraction: of the diagonal of the query. center_share: of the median depth of the map's points in view. near_m: a
+    position within so many metres has the right direction, whatever ``direction_deg`` says, because the direction between
+    two cameras at one place means nothing.
     """
 
     rotation_deg: float | None = 5.0
     direction_deg: float | None = None
     center_m: float | None = None
     vcre_fraction: float | None = None
+    center_share: float | None = None
     near_m: float | None = None
 
     def __post_init__(self) -> None:
@@ -61,6 +65,7 @@ class Target:
             "direction_deg": "direction below {:g} degrees",
             "center_m": "position below {:g} m",
             "vcre_fraction": "VCRE below {:.0%} of the diagonal",
+            "center_share": "position below {:.0%} of the depth in view",
             "near_m": "(any direction within {:g} m)",
         }
         given = {name: bound for name, bound in asdict(self).items() if bound is not None}
@@ -241,6 +246,16 @@ def _check(calibration: Calibration) -> None:
     rising = all(a <= b for row in (knots, values) for a, b in pairwise(row))
     if not rising or not 0 <= values[0] <= values[-1] <= 1:
         raise ValueError("its pairs must rise, with probabilities in 0..1")
+
+
+def packaged_calibrations(name: str, weights_id: str) -> tuple[Calibration, ...]:
+    """Those in ``data/calibration`` for one method and one set of weights, each for one setup."""
+    return tuple(c for c in _all_packaged() if (c.method, c.weights_id) == (name, weights_id))
+
+
+@lru_cache(maxsize=1)
+def _all_packaged() -> tuple[Calibration, ...]:
+    return tuple(load_calibration(path) for path in sorted(own_data("calibration").glob("*.json")))
 
 
 # -- methods ----------------------------------------------------------------------------------------------------------

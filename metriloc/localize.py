@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import cast, get_args
 
 from metriloc.baselines.localizing import MatchingLocalizer
+from metriloc.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    Target,
+    load_calibration,
+    packaged_calibrations,
+)
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
+from metriloc.io.weights import resolve_weights
 from metriloc.mapping import MapRetrieval
 from metriloc.methods.nre.model import NRE, FeatureNames, best_features
 from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
@@ -29,6 +37,8 @@ _NRE: Mapping[str, str | None] = {
 }
 FEATURES = get_args(FeatureNames)
 LOCALIZERS = (*_NRE, "pixloc", *_PNP)
+LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
+"""When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
 REFERENCES = 3
 """How many images of the map a query is compared with when they are looked for."""
 
@@ -48,7 +58,8 @@ def localize(
     query: a file, or a View from ``load_view`` where intrinsics need saying. scene: a map, or what ``read_scene`` reads,
     with ``images``. references: names of images of the map that show the same, the best first; by default they are
     looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser; by default
-    ``NRE.from_features()``, on the best features that are here. seed: same seed, same answer.
+    ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
+    confidence a probability. seed: same seed, same answer.
 
     Returns ``cam_from_world``, batch shape (), with its stages in ``localization[0]``; ``success=False`` with a reason
     where the photo does not fix a pose. Raises InputError (a ValueError) for files and names that cannot be used.
@@ -66,12 +77,14 @@ def localize(
         check_references(scene, references)
     if method is None:
         method = NRE.from_features()
-    return suited(method, scene).localize(query, scene, references, init, seed=seed)
+    return calibrated(suited(method, scene)).localize(query, scene, references, init, seed=seed)
 
 
 def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
     """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
     say) with a ``min_track`` that the best of them have."""
+    if isinstance(method, CalibratedLocalizer):
+        return method.around(suited(method.method, scene))
     longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
     if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
         return method
@@ -105,9 +118,10 @@ def check_references(scene: SfmMap, references: Sequence[str]) -> None:
 class LocalizerChoice:
     """A localiser and its settings, as a command names them.
 
-    weights: a file for the features, for the published NRE networks two with a comma between them (coarse,fine), for
-    PixLoc a folder, file or hub name instead of the bundled ``pixloc-small``. features: of ``nre``. cache: folder where
-    PixLoc keeps features of the map.
+    calibration: file that turns the confidence into a probability, or ``none``; by default the one beside PixLoc's weights,
+    or the one that comes with metriloc. weights: a file for the features, for the published NRE networks two with a comma
+    between them (coarse,fine), for PixLoc a folder, file or hub name instead of the bundled ``pixloc-small``. features: of
+    ``nre``. cache: folder where PixLoc keeps features of the map.
     """
 
     name: str = "xfeat-pnp"
@@ -115,21 +129,34 @@ class LocalizerChoice:
     device: str = "cpu"
     features: str | None = None
     cache: str | None = None
+    calibration: str | None = None
 
 
 def choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
-    """The localiser that a command names. Raises InputError for an unknown name, an option of another localiser, and
-    weights that are missing."""
+    """The localiser that a command names, with its calibration. Raises InputError for an unknown name, an option of
+    another localiser, weights that are missing, and a calibration for other weights."""
+    method, beside = _choose(choice)
+    if choice.calibration == "none":
+        return method
+    if choice.calibration is not None:
+        return CalibratedLocalizer(method, load_calibration(choice.calibration))
+    return calibrated(method, beside)
+
+
+def _choose(choice: LocalizerChoice) -> tuple[AbsolutePoseMethod, Path | None]:
+    """The localiser, and the file beside its weights that may hold its calibration."""
     if choice.name not in LOCALIZERS:
         raise InputError(f"there is no localiser {choice.name!r}: one of {', '.join(LOCALIZERS)}")
     if choice.features is not None and choice.name != "nre":
         raise InputError(f"--features {choice.features} belongs to nre; {choice.name} has its own")
     if choice.name in _NRE:
-        return _nre(choice)
+        return _nre(choice), None
     if choice.name == "pixloc":
-        return PixLoc.from_pretrained(choice.weights or PIXLOC_WEIGHTS, cache=choice.cache, device=choice.device)
+        source = choice.weights or PIXLOC_WEIGHTS
+        model = PixLoc.from_pretrained(source, cache=choice.cache, device=choice.device)
+        return model, resolve_weights(source) / CALIBRATION_FILE
     extractor, identity = load_extractor(_PNP[choice.name], choice.weights)
-    return MatchingLocalizer(extractor.to(choice.device), identity)  # type: ignore[arg-type]
+    return MatchingLocalizer(extractor.to(choice.device), identity), None  # type: ignore[arg-type]
 
 
 def note_on_features(choice: LocalizerChoice) -> str:
@@ -148,3 +175,55 @@ def _nre(choice: LocalizerChoice) -> NRE:
     if len(weights) > wanted:
         raise InputError(f"NRE on {features} takes {wanted} weights files, got {choice.weights!r}")
     return NRE.from_features(cast(FeatureNames, features), weights=weights, device=choice.device)
+
+
+# -- verdicts ---------------------------------------------------------------------------------------------------------
+class CalibratedLocalizer:
+    """A localiser whose confidence is a probability and whose verdicts mean something.
+
+    calibrations: of this method and these weights, one for each setup in which it may find a pose; an estimate of another
+    setup stays uncalibrated. Raises InputError when one was fitted for something else.
+    """
+
+    def __init__(self, method: AbsolutePoseMethod, *calibrations: Calibration) -> None:
+        for found in calibrations:
+            if (found.method, found.weights_id) != (method.name, method.weights_id):
+                raise InputError(
+                    f"the calibration is for {found.method} {found.weights_id}, "
+                    f"not for {method.name} {method.weights_id}"
+                )
+        self.method, self.calibrations = method, calibrations
+        self.name, self.weights_id = method.name, method.weights_id
+
+    def localize(
+        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+    ) -> PoseEstimate:
+        """The method's estimate, judged."""
+        return self.judge(self.method.localize(query, scene, references, init, seed=seed), query)
+
+    def judge(self, estimate: PoseEstimate, query: View) -> PoseEstimate:
+        """An estimate of the method with a calibrated confidence; one that is probably wrong has failed."""
+        setup = estimate.localization[0].setup
+        found = next((c for c in self.calibrations if c.setup == setup), None)
+        return estimate if found is None else found.apply(estimate, [query])
+
+    def around(self, method: AbsolutePoseMethod) -> CalibratedLocalizer:
+        """The same calibrations around the method with other settings."""
+        return CalibratedLocalizer(method, *self.calibrations)
+
+
+def calibrated(method: AbsolutePoseMethod, beside: Path | None = None) -> AbsolutePoseMethod:
+    """The localiser with the calibrations that fit it: ``beside`` its weights, else those that come with metriloc."""
+    if isinstance(method, CalibratedLocalizer):
+        return method
+    if beside is not None and beside.is_file():
+        found = load_calibration(beside)
+        if found.weights_id == method.weights_id:  # a user may have replaced the weights
+            return CalibratedLocalizer(method, found)
+    packaged = packaged_calibrations(method.name, method.weights_id)
+    return CalibratedLocalizer(method, *packaged) if packaged else method
+
+
+def bare(method: AbsolutePoseMethod) -> AbsolutePoseMethod:
+    """The localiser without its calibrations."""
+    return method.method if isinstance(method, CalibratedLocalizer) else method

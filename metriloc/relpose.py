@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +13,8 @@ from metriloc.baselines.identity import IdentityPose
 from metriloc.baselines.matchers import MatcherName
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.baselines.solving import Solver
-from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, Calibration, load_calibration
+from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration, packaged_calibrations
 from metriloc.io import InputError, load_view
-from metriloc.io.packaged import own_data
 from metriloc.io.weights import resolve_weights
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
@@ -109,15 +107,8 @@ def calibrated(method: RelativePoseMethod, beside: Path | None = None) -> Relati
         found = load_calibration(beside)
         if found.weights_id == method.weights_id:  # a user may have replaced the weights
             return CalibratedMethod(method, found)
-    packaged = _packaged(method.name, method.weights_id)
+    packaged = packaged_calibrations(method.name, method.weights_id)
     return CalibratedMethod(method, *packaged) if packaged else method
-
-
-@lru_cache(maxsize=64)
-def _packaged(name: str, weights_id: str) -> tuple[Calibration, ...]:
-    """Of ``data/calibration``; fitted by tools/calibrate_confidence.py, each for one set of weights and one setup."""
-    found = [load_calibration(path) for path in sorted(own_data("calibration").glob("*.json"))]
-    return tuple(c for c in found if (c.method, c.weights_id) == (name, weights_id))
 
 
 def _named(choice: MethodChoice) -> MethodName:

@@ -15,7 +15,7 @@ from metriloc.baselines.localizing import MatchingLocalizer
 from metriloc.geometry import Pose, sample_depth
 from metriloc.io import InputError, read_mapfree_poses
 from metriloc.io.weights import load_weights
-from metriloc.localize import LOCALIZERS, LocalizerChoice, choose_localizer, read_scene, suited
+from metriloc.localize import LOCALIZERS, LocalizerChoice, bare, choose_localizer, read_scene, suited
 from metriloc.methods.pixloc import NetworkConfig, PixLocNetwork, UNetConfig, save_pretrained
 from metriloc.types import AbsolutePoseMethod, SfmMap
 
@@ -129,7 +129,7 @@ def test_short_tracks(scene: SfmMap, nre: metriloc.NRE) -> None:
     )
     assert suited(nre, doubled) is nre
     matching = choose_localizer(LocalizerChoice("xfeat-pnp"))
-    lowered = suited(matching, scene)
+    lowered = bare(suited(matching, scene))
     assert isinstance(lowered, MatchingLocalizer) and lowered.config.min_track == 1
 
 

@@ -7,23 +7,35 @@ is all that counts.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
-from metriloc.geometry import Pose
+from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view, pixels_in
+from metriloc.io.settings import differing_settings
 from metriloc.solvers.absolute import absolute_pose
+from metriloc.solvers.absolute_support import (
+    ABSOLUTE_RIVAL,
+    PointMatches,
+    ScoreMaps,
+    absolute_support,
+    has_other_pose,
+    some_in_view,
+)
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 _CHUNK = 1 << 25  # similarities in memory at once
+_RIVAL_CELLS = 16_000
+_NEARLY = 0.05  # by how much less alike another cell may be and still explain a point nearly as well
 
 
 @dataclass(frozen=True)
@@ -64,19 +76,54 @@ class MatchingLocalizer:
             return PoseEstimate.failure("too_few_points", details)
         described = time.perf_counter()
         dense = self.features.dense(query.image)
-        index, cell = best_cells(descriptors, dense, self.config.mutual)
-        uv = dense.to_pixels(cell.double())
-        xyz = scene.xyz[points[index]]
-        found = absolute_pose(uv, xyz, query.camera, self.config.max_error_px * max(query.size) / 1024, seed)
+        cell, mutual = nearest_cells(descriptors, dense)
+        chosen = mutual if self.config.mutual else torch.ones_like(mutual)
+        index, uv = points[chosen], dense.to_pixels(cell[chosen].double())
+        matches = PointMatches(scene.xyz[index], uv, *first_sights(scene, references, index))
+        threshold = self.config.max_error_px * max(query.size) / 1024
+        found = absolute_pose(matches.uv, matches.xyz, query.camera, threshold, seed)
         timings = {"references": described - start, "query": time.perf_counter() - described}
         inliers = int(found.inliers.sum())
-        statistics = {"inliers": float(inliers), "inlier_ratio": inliers / max(len(index), 1)}
+        statistics = {"inliers": float(inliers), "inlier_ratio": inliers / max(len(matches), 1)}
         stages = () if found.pose is None else (Stage("pnp", found.pose, -float(inliers), statistics["inlier_ratio"]),)
-        details = LocalizationDetails(tuple(used), len(index), stages, timings, tuple(messages), statistics)
+        setup = differing_settings(self.config, LocalizingConfig(), without=("min_track", "max_points"))
+        details = LocalizationDetails(tuple(used), len(matches), stages, timings, tuple(messages), statistics, setup)
         if found.pose is None or inliers < self.config.min_inliers:
             return PoseEstimate.failure(found.reason or "too_few_matches", details)
+        statistics = absolute_support(found.pose, matches, found.inliers, query.camera, max(dense.stride))
+        details = replace(details, statistics=statistics)
         confidence = torch.tensor(inliers / (inliers + 50.0))
-        return PoseEstimate(found.pose, torch.tensor(True), confidence, (None,), localization=(details,))
+        alike = _similarities(found.pose, scene.xyz[points], descriptors, dense, query.camera)
+        doubts = (ABSOLUTE_RIVAL,) if has_other_pose(found.pose, alike, _NEARLY, seed) else ()
+        return PoseEstimate(found.pose, torch.tensor(True), confidence, (None,), localization=(details,), doubts=doubts)
+
+
+def _similarities(
+    pose: Pose, xyz: Float[Tensor, "n 3"], descriptors: Tensor, dense: DenseMap, camera: Camera
+) -> ScoreMaps:
+    """Of some of the points in view, to cells of the query that are made larger where there are very many."""
+    index = some_in_view(pose, xyz, camera)
+    dense = dense.pooled(max(1, math.ceil(math.sqrt(dense.size[0] * dense.size[1] / _RIVAL_CELLS))))
+    scores = torch.einsum("nc,chw->nhw", descriptors[index.to(descriptors.device)], dense.descriptors)
+    camera = camera.to(torch.float64)
+    stride, origin, size = (camera.f.new_tensor(pair) for pair in (dense.stride, dense.origin, dense.size))
+    cells = replace(camera, size=size.to(camera.size), f=camera.f / stride, c=(camera.c - origin) / stride)
+    return ScoreMaps(scores, xyz[index], cells)
+
+
+def first_sights(
+    scene: SfmMap, references: Sequence[str], points: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, "n 2"], Int[Tensor, " n"]]:
+    """Pixels of the first reference that sees each point, and which one that is (-1 where none does)."""
+    uv, owner = torch.zeros(len(points), 2, dtype=scene.uv.dtype), torch.full((len(points),), -1)
+    place = torch.full((len(scene.xyz),), -1)
+    for number in reversed(range(len(references))):
+        seen = scene.observations_of(scene.index(references[number]))
+        place.fill_(-1)
+        place[scene.point_index[seen]] = torch.arange(seen.start, seen.stop)
+        here = place[points]
+        uv[here >= 0], owner[here >= 0] = scene.uv[here[here >= 0]], number
+    return uv, owner
 
 
 def describe_points(
@@ -116,6 +163,15 @@ def best_cells(
     descriptors: Float[Tensor, "n C"], dense: DenseMap, mutual: bool
 ) -> tuple[Int[Tensor, " m"], Float[Tensor, "m 2"]]:
     """(which descriptor, its cell (x, y)): the most similar cell of each; mutual: only where it chooses it back."""
+    cell, back = nearest_cells(descriptors, dense)
+    index = back.nonzero().squeeze(-1) if mutual else torch.arange(len(cell))
+    return index, cell[index]
+
+
+def nearest_cells(
+    descriptors: Float[Tensor, "n C"], dense: DenseMap
+) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
+    """The most similar cell (x, y) of each descriptor, and whether it chooses it back."""
     cells = dense.descriptors.flatten(1)
     w, _ = dense.size
     best = torch.full((cells.shape[1],), -2.0, device=cells.device)
@@ -130,9 +186,5 @@ def best_cells(
         best = torch.where(better, column, best)
         owner = torch.where(better, row + begin, owner)
     choice = torch.cat(choices)
-    index = torch.arange(len(descriptors), device=cells.device)
-    if mutual:
-        index = index[owner[choice] == index]
-    chosen = choice[index]
-    cell = torch.stack([chosen % w, chosen // w], -1).float()
-    return index.cpu(), cell.cpu()
+    mutual = owner[choice] == torch.arange(len(descriptors), device=cells.device)
+    return torch.stack([choice % w, choice // w], -1).float().cpu(), mutual.cpu()

@@ -140,7 +140,7 @@ def _builder(method: str, chosen: PairBenchmark | QueryBenchmark, how: MethodSet
     if isinstance(chosen, QueryBenchmark):
         if method not in LOCALIZERS:
             raise InputError(f"{chosen.name} needs a localiser, not {method!r}: one of {', '.join(LOCALIZERS)}")
-        return partial(_query_solver, LocalizerChoice(method, how.weights, how.device))
+        return partial(_query_solver, LocalizerChoice(method, how.weights, how.device, calibration=how.calibration))
     if method in LOCALIZERS:
         raise InputError(f"{method} localises in maps; {chosen.name} needs a relative method such as xfeat")
     if method not in get_args(MethodName):

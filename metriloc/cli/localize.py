@@ -23,7 +23,7 @@ from metriloc.cli.localize_settings import (
 )
 from metriloc.cli.localize_trace import Start, traced
 from metriloc.io import InputError
-from metriloc.localize import choose_localizer, note_on_features, suited
+from metriloc.localize import bare, choose_localizer, note_on_features, suited
 from metriloc.methods.pixloc import PixLoc
 from metriloc.relpose import require_device
 from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View
@@ -65,8 +65,8 @@ def localize(
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
     choice = how.choice()
     chosen = pixloc.configure(choose_localizer(choice), where)
-    count = count_of_references(chosen, where)
-    finder = ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=isinstance(chosen, PixLoc))
+    count, whole = count_of_references(bare(chosen), where), isinstance(bare(chosen), PixLoc)
+    finder = ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=whole)
     options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **asdict(pixloc), **output.drawn()}
     run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names)
     if (note := note_on_features(choice)) and not output.json:
@@ -145,6 +145,7 @@ class _Solver:
 
 
 def _uses_matches(method: AbsolutePoseMethod) -> bool:
+    method = bare(method)
     return isinstance(method, PixLoc) and (method.config.points != "all" or method.config.rank_by_inliers)
 
 

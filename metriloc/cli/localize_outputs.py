@@ -22,15 +22,16 @@ from metriloc.cli.saved import RunFolder, saved_entry
 from metriloc.evaluation.submission import Naming, visloc_name, write_visloc
 from metriloc.geometry import Pose
 from metriloc.io import InputError, pose_as_dict, pose_from_dict, prepare_output_folder, tum_line, write_atomically
-from metriloc.types import SfmMap, Stage
+from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
 from metriloc.version import __version__
 from metriloc.viz import SoftwareFacts, encode_jpeg
 from metriloc.viz.alignment import alignment_files, alignment_video
 from metriloc.viz.localization import PICTURES, localization_pictures, localization_report, localization_verdict
 from metriloc.viz.localized import LocalizedQuery, pose_errors
+from metriloc.viz.words import reasons_for_doubt
 
 FORMAT = "metriloc-localize-1"
-_LISTS = ("pairs", "init", "truth", "intrinsics", "hloc_logs", "global_descriptors")
+_LISTS = ("pairs", "init", "truth", "intrinsics", "hloc_logs", "global_descriptors", "calibration")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,12 @@ class LocalizeRun:
                 "pixels": "the centre of the first pixel is (0, 0)",
                 "lengths": "units of the map",
             },
+            "verdicts": {
+                "reliable": f"confidence >= {RELIABLE} and no doubts",
+                "doubtful": "anything between",
+                "failed": f"confidence < {FAILED}, or no pose",
+                "uncalibrated": "the confidence is no probability",
+            },
             "map": {"path": self.map_path, "photos": len(self.scene), "points": len(self.scene.xyz)},
         }
 
@@ -144,7 +151,10 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "photo": str(photo.path),
         "success": bool(estimate.success),
         "reason": estimate.reasons[0],
+        "verdict": estimate.verdict,
         "confidence": float(estimate.confidence),
+        "probability_of": estimate.probability_of,
+        "doubts": reasons_for_doubt(estimate),
         "references": list(details.references),
         "num_points": details.num_points,
         "stages": [_stage_entry(stage) for stage in details.stages],

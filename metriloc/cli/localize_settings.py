@@ -11,7 +11,7 @@ from metriloc.evaluation.submission import Naming
 from metriloc.io import InputError
 from metriloc.io.download import cache_folder
 from metriloc.io.files import require_file
-from metriloc.localize import REFERENCES, LocalizerChoice, check_references
+from metriloc.localize import REFERENCES, CalibratedLocalizer, LocalizerChoice, check_references
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc, ResizeConfig
 from metriloc.types import AbsolutePoseMethod, SfmMap
 from metriloc.viz.video import find_ffmpeg
@@ -65,13 +65,15 @@ class LocalizerSettings:
     """cpu, cuda, cuda:1, ..."""
     cache: Path | None = None
     """Folder for what is kept of the map's photos from run to run; by default where metriloc keeps weights."""
+    calibration: str | None = None
+    """File that turns the confidence into a probability, or none; by default the one that comes with the method."""
     seed: int = 0
     """Same seed, same answer."""
 
     def choice(self) -> LocalizerChoice:
         """The localiser with these settings; the seed is not of it."""
         cache = str(self.cache_folder / "pixloc")
-        return LocalizerChoice(self.method, self.weights, self.device, self.features, cache)
+        return LocalizerChoice(self.method, self.weights, self.device, self.features, cache, self.calibration)
 
     @property
     def cache_folder(self) -> Path:
@@ -122,6 +124,8 @@ class PixLocOptions:
     def configure(self, method: AbsolutePoseMethod, where: ReferenceOptions) -> AbsolutePoseMethod:
         """The method with these choices. Raises InputError for choices that are not the method's, and impossible ones."""
         given = self.given()
+        if isinstance(method, CalibratedLocalizer):
+            return method.around(self.configure(method.method, where))
         if not isinstance(method, PixLoc):
             if given:
                 name = next(iter(given)).replace("_", "-")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view
+from metriloc.localize import CalibratedLocalizer
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc import Hints, PixLoc, Tracker
 from metriloc.types import AbsolutePoseMethod, SfmMap, View
@@ -31,8 +32,11 @@ def traced(
     """The query with its estimate. pictures: and with what they need: maps of its stages (NRE), the course of the
     optimisation (NRE, PixLoc), features (PixLoc)."""
     view, scene, references, init = asked.query, asked.scene, start.references, start.init
+    if isinstance(method, CalibratedLocalizer):
+        found = traced(method.method, asked, start, seed, pictures=pictures)
+        return replace(found, estimate=method.judge(found.estimate, view))
     if isinstance(method, PixLoc):
-        return _aligned(method, asked, start, pictures)
+        return _aligned(method, asked, start, seed, pictures)
     if pictures and isinstance(method, NRE):
         estimate, maps = method.trace(view, scene, references, init, seed=seed)
         coarse, fine = method.config.coarse_gnc, method.config.windows.gnc
@@ -44,9 +48,11 @@ def traced(
     return replace(asked, estimate=method.localize(view, scene, references, init, seed=seed))
 
 
-def _aligned(method: PixLoc, asked: LocalizedQuery, start: Start, pictures: bool) -> LocalizedQuery:
+def _aligned(method: PixLoc, asked: LocalizedQuery, start: Start, seed: int, pictures: bool) -> LocalizedQuery:
     track = Tracker() if pictures else None
-    estimate = method.localize(asked.query, asked.scene, start.references, start.init, hints=start.hints, log=track)
+    estimate = method.localize(
+        asked.query, asked.scene, start.references, start.init, seed=seed, hints=start.hints, log=track
+    )
     if track is None:
         return replace(asked, estimate=estimate)
     features = _features(method, asked.query, asked.scene, estimate.localization[0].references)

@@ -26,7 +26,12 @@ class AbsoluteFit:
 
 
 def absolute_pose(
-    uv: Float[Tensor, "N 2"], xyz: Float[Tensor, "N 3"], camera: Camera, max_error_px: float = 3.0, seed: int = 0
+    uv: Float[Tensor, "N 2"],
+    xyz: Float[Tensor, "N 3"],
+    camera: Camera,
+    max_error_px: float = 3.0,
+    seed: int = 0,
+    max_iterations: int | None = None,
 ) -> AbsoluteFit:
     """``cam_from_world`` from pixels and points of the world; matches that are not finite are left out.
 
@@ -45,7 +50,9 @@ def absolute_pose(
     if usable.sum() < _NEEDED:
         finite = int(torch.isfinite(uv).all(-1).sum())
         return AbsoluteFit(None, nothing, "non_finite" if finite < _NEEDED <= len(uv) else "too_few_matches")
-    options = {"max_reproj_error": max_error_px, "seed": seed}
+    options: dict[str, float] = {"max_reproj_error": max_error_px, "seed": seed}
+    if max_iterations is not None:
+        options["max_iterations"] = max_iterations
     found, info = poselib.estimate_absolute_pose(points[usable], world[usable], pinhole, options)
     inliers = torch.zeros(len(uv), dtype=torch.bool)
     inliers[torch.from_numpy(usable)] = torch.tensor(info["inliers"], dtype=torch.bool)

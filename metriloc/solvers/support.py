@@ -52,7 +52,7 @@ def support_statistics(
     return {
         "inliers": float(count),
         "inlier_ratio": count / max(len(uv0), 1),
-        "coverage": min(_coverage(agreeing0, cameras[0]), _coverage(agreeing1, cameras[1])),
+        "coverage": min(coverage(agreeing0, cameras[0]), coverage(agreeing1, cameras[1])),
         "parallax_deg": min(parallax, _MAX_PARALLAX) if math.isfinite(parallax) else 0.0,
         "order": kept_order(agreeing0, agreeing1),
     }
@@ -110,7 +110,8 @@ def _same(a: Pose, b: Pose) -> bool:
     return math.acos(max(-1.0, min(1.0, cosine))) <= _SAME_DIRECTION
 
 
-def _coverage(uv: Tensor, camera: Camera) -> float:
+def coverage(uv: Float[Tensor, "N 2"], camera: Camera) -> float:
+    """Share of 8 x 8 fields of a photo in which pixels lie."""
     field = ((uv + 0.5) / camera.size.to(uv) * _FIELDS).long().clamp(0, _FIELDS - 1)
     return torch.unique(field[:, 1] * _FIELDS + field[:, 0]).numel() / _FIELDS**2
 

@@ -35,7 +35,7 @@ from metriloc.viz.markup import (
     software_note,
 )
 from metriloc.viz.scene import Scene
-from metriloc.viz.words import FAILURES, has_pose
+from metriloc.viz.words import FAILURES, has_pose, reasons_for_doubt
 
 PICTURES = ("points", "evidence", "maps", "features", "confidences", "cost")
 """Names that ``localization_pictures`` may give."""
@@ -45,6 +45,7 @@ _FAILURES = {
     "no_reference": "no photo of the map could be compared with the query.",
     "degenerate": "what is recognised in the photo does not fix a pose. It lies on one line, or is too little.",
     "flat_maps": "nothing in the photo tells one place from another. It may be black, blurred or of a bare wall.",
+    "unsupported": "too little speaks for any pose. The photo may show another place than the references.",
     "diverged": "the search ended where the photo does not support the pose. The references may show another place.",
 }
 
@@ -133,18 +134,21 @@ def _count(number: int, what: str) -> str:
 
 
 def localization_verdict(estimate: PoseEstimate) -> str:
-    """The answer in one sentence."""
+    """The answer in a sentence: where, how sure, and what is doubtful; or why there is no pose."""
     if not has_pose(estimate):
         return f"No pose found: {_FAILURES.get(estimate.reasons[0] or '', 'the method gave no reason.')}"
     x, y, z = estimate.pose.center().tolist()
+    doubts = "".join(f" Doubtful: {reason}." for reason in reasons_for_doubt(estimate))
     return (
-        f"The camera stood at x {x:.3f}, y {y:.3f}, z {z:.3f} of the map, confidence {float(estimate.confidence):.2f}."
+        f"The camera stood at x {x:.3f}, y {y:.3f}, z {z:.3f} of the map, confidence {float(estimate.confidence):.2f} "
+        f"({estimate.verdict}).{doubts}"
     )
 
 
 def _section(entry: LocalizedQuery, pictures: Sequence[Picture], animation: bytes | None) -> str:
     estimate, details = entry.estimate, entry.details
-    state = "found" if has_pose(estimate) else "failed"
+    sure = "direction" if estimate.verdict == "doubtful" else "found"
+    state = sure if has_pose(estimate) else "failed"
     parts = [
         f'<section class="query"><h2><bdi>{escaped(entry.query.name)}</bdi></h2>',
         f'<p class="verdict {state}">{escaped(localization_verdict(estimate))}</p>',
@@ -170,16 +174,17 @@ def _section(entry: LocalizedQuery, pictures: Sequence[Picture], animation: byte
 
 def _key_numbers(entry: LocalizedQuery) -> list[tuple[str, str]]:
     details = entry.details
-    rows = [("confidence", confidence_bar(float(entry.estimate.confidence)))]
+    about = entry.estimate.probability_of
+    meaning = f"the probability of {about}" if about else "no calibration says what it means"
+    bar = confidence_bar(float(entry.estimate.confidence))
+    rows = [("confidence", f"{bar} {entry.estimate.verdict}<br>{escaped(meaning)}")]
     if has_pose(entry.estimate) and entry.truth is not None:
         turned, apart = pose_errors(entry.estimate.pose, entry.truth)
         rows += [("error: rotation", f"{turned:.3f}°"), ("error: position", f"{apart:.4f} (units of the map)")]
     rows.append(("points", str(details.num_points)))
     rows.append(("references", escaped(", ".join(details.references) or "none")))
     for name, value in details.statistics.items():
-        if name == "turned":
-            rows.append((name, f"{math.degrees(value):.3f}°"))
-        elif name != "points":
+        if name != "points":
             rows.append((name.replace("_", " "), f"{value:.4g}"))
     return rows
 

@@ -21,13 +21,16 @@ from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
 from metriloc.io.maps import load_map_view, pixels_in
+from metriloc.io.settings import differing_settings
 from metriloc.io.view import resize_view
 from metriloc.methods.nre.checkpoint import read_official
 from metriloc.methods.nre.features import NREFeatures
 from metriloc.methods.nre.initialise import InitialiseConfig, initialise
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
 from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig, refine, refine_in_windows
+from metriloc.methods.nre.support import Look, nre_has_rival, nre_support
 from metriloc.methods.nre.trained import is_trained, load_trained_features
+from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
 from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
@@ -94,6 +97,9 @@ class _Trace:
     messages: list[str] = field(default_factory=list)
     statistics: dict[str, float] = field(default_factory=dict)
     num_points: int = 0
+    setup: str = ""
+    coarse: Look | None = None
+    fine: Look | None = None
 
     def details(self) -> LocalizationDetails:
         """As a result carries it."""
@@ -104,6 +110,7 @@ class _Trace:
             dict(self.timings),
             tuple(self.messages),
             dict(self.statistics),
+            self.setup,
         )
 
     def failure(self, reason: FailureReason) -> PoseEstimate:
@@ -195,7 +202,8 @@ class NRE:
         self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
     ) -> tuple[PoseEstimate, list[StageMaps]]:
         """``localize``, and the maps of its stages for pictures."""
-        trace, maps = _Trace(), list[StageMaps]()
+        setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
+        trace, maps = _Trace(setup=setup), list[StageMaps]()
         seen = self._read(scene, references, trace)
         if not seen:
             return trace.failure("no_reference"), maps
@@ -214,7 +222,7 @@ class NRE:
             reason, pose = self._fine(query, seen, pose, trace, maps)
             if reason is not None:
                 return trace.failure(reason), maps
-        return self._conclude(pose, trace), maps
+        return self._conclude(pose, trace, seed), maps
 
     # -- stages -------------------------------------------------------------------------------------------------------
     def _read(self, scene: SfmMap, references: Sequence[str], trace: _Trace) -> list[_Reference]:
@@ -271,6 +279,7 @@ class NRE:
             pose = starts if starts.shape == () else starts[0]
             kept.append(StageMaps(maps, index, xyz, camera, pose))
             _note(trace, maps, xyz, camera, pose)
+            trace.coarse = Look(maps, xyz, camera, *_sights(seen))
             return None, pose
         start = time.perf_counter()
         refined = refine(maps, xyz, camera, starts, self.config.coarse_gnc)
@@ -278,6 +287,7 @@ class NRE:
         if refined.reason is not None:
             return refined.reason, None
         kept.append(StageMaps(maps, index, xyz, camera, refined.pose))
+        trace.coarse = Look(maps, xyz, camera, *_sights(seen))
         trace.stages.append(_refined_stage("coarse", maps, refined))
         _note(trace, maps, xyz, camera, refined.pose)
         return None, refined.pose
@@ -302,19 +312,33 @@ class NRE:
             return refined.reason, pose
         index = torch.cat([reference.index for reference in seen])[found.index]
         kept.append(StageMaps(found.maps, index, xyz[found.index], camera, refined.pose))
+        uv, owner = _sights(seen)
+        trace.fine = Look(found.maps, xyz[found.index], camera, uv[found.index], owner[found.index])
         trace.num_points = len(found.index)
         trace.stages.append(_refined_stage("fine", found.maps, refined))
         _note(trace, found.maps, xyz[found.index], camera, refined.pose)
         return None, refined.pose
 
-    def _conclude(self, pose: Pose, trace: _Trace) -> PoseEstimate:
+    def _conclude(self, pose: Pose, trace: _Trace, seed: int) -> PoseEstimate:
         support, explained = trace.statistics["support"], trace.statistics["explained"]
-        if explained < self.config.min_explained:
+        if explained < self.config.min_explained or trace.coarse is None:
             return trace.failure("diverged")
+        start = time.perf_counter()
+        trace.statistics |= nre_support(pose, trace.coarse, trace.fine)
+        doubts = (ABSOLUTE_RIVAL,) if nre_has_rival(pose, trace.coarse, seed) else ()
+        _add(trace.timings, "support", start)
         least = min(support, trace.statistics["coarse_support"])
         value = torch.sigmoid(torch.tensor((least - _HALF_SUPPORT) / _SUPPORT_SCALE))
         confidence = value * explained / (explained + _HALF_POINTS)
-        return PoseEstimate(pose, torch.tensor(True), confidence, (None,), localization=(trace.details(),))
+        return PoseEstimate(
+            pose, torch.tensor(True), confidence, (None,), localization=(trace.details(),), doubts=doubts
+        )
+
+
+def _sights(seen: list[_Reference]) -> tuple[Tensor, Tensor]:
+    """Where the points are in the references that describe them, and in which."""
+    owner = [torch.full((len(reference.uv),), i) for i, reference in enumerate(seen)]
+    return torch.cat([reference.uv for reference in seen]), torch.cat(owner)
 
 
 class _Look:

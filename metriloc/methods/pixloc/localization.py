@@ -27,7 +27,8 @@ from metriloc.methods.pixloc.selection import (
     similarity_weights,
     weighted_pose,
 )
-from metriloc.methods.pixloc.settings import LocalizeConfig
+from metriloc.methods.pixloc.settings import LocalizeConfig, setup_of
+from metriloc.methods.pixloc.support import pixloc_support
 from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 Log = Callable[[str, Iteration], None]
@@ -53,9 +54,15 @@ class Localization:
     """One query on its way through the stages; ``run`` never raises for what the data hold."""
 
     def __init__(
-        self, tools: Tools, query: View, scene: SfmMap, hints: Hints | None = None, log: Log | None = None
+        self,
+        tools: Tools,
+        query: View,
+        scene: SfmMap,
+        hints: Hints | None = None,
+        log: Log | None = None,
+        seed: int = 0,
     ) -> None:
-        self.tools, self.query, self.scene, self.log = tools, query, scene, log
+        self.tools, self.query, self.scene, self.log, self.seed = tools, query, scene, log, seed
         self.hints = hints or Hints()
         self.matches = self.hints.matches
         self.config = tools.config
@@ -127,7 +134,7 @@ class Localization:
 
     # -- alignment --------------------------------------------------------------------------------------------------
     def _refine(self, points: dict[int, Tensor], init: Pose) -> PoseEstimate:
-        pose, last = init, None
+        pose, problems = init, list[AlignmentProblem]()
         for image_scale in self.config.image_scales:
             with self._timed("extract"):
                 extraction = self.tools.extractor(self.query, image_scale)
@@ -147,14 +154,16 @@ class Localization:
                 self.messages.append(f"no point lies inside all reference maps at image scale {image_scale}")
                 continue
             with self._timed("align"):
+                problems = []
                 for place in reversed(range(len(self.tools.levels))):
-                    last = self._problem(extraction, seen, place)
-                    pose, reason = self._align(last, pose, f"scale {image_scale}, level {self.tools.levels[place]}")
+                    problems.append(self._problem(extraction, seen, place))
+                    name = f"scale {image_scale}, level {self.tools.levels[place]}"
+                    pose, reason = self._align(problems[-1], pose, name)
                     if reason is not None:
                         return self._failure(reason, init)
-        if last is None:
+        if not problems:
             return self._failure("too_few_points", init)
-        return self._finish(last, init, pose)
+        return self._finish(problems, init, pose)
 
     def _observations(self, points: dict[int, Tensor], image_scale: int) -> dict[int, Observations]:
         parts = {}
@@ -213,22 +222,20 @@ class Localization:
         self.stages.append(_stage(name, after, evaluate(problem, after[None].to(device), settings.cost), observations))
         return after, None
 
-    def _finish(self, problem: AlignmentProblem, init: Pose, pose: Pose) -> PoseEstimate:
-        device, cost = problem.features.device, self.tools.align.cost
+    def _finish(self, problems: list[AlignmentProblem], init: Pose, pose: Pose) -> PoseEstimate:
+        problem, cost = problems[-1], self.tools.align.cost
+        device = problem.features.device
         first, end = (evaluate(problem, p[None].to(device), cost) for p in (init, pose))
         both = first.valid & end.valid
         before, after = _level(first, both), _level(end, both)
         enough = int(both.sum()) >= self.tools.align.min_points
-        moved = pose @ init.inverse()
         self.statistics = {
             "support": self.stages[-1].support,
             "visible": float(end.valid.sum()) / max(1, int((problem.mask if problem.mask is not None else both).sum())),
             "points": float(self.num_points),
-            "start_cost": before,
-            "cost": after,
-            "moved": float((pose.center() - init.center()).norm()),
-            "turned": float(moved.angle()),
         }
+        with self._timed("support"):
+            self.statistics |= pixloc_support(problems, pose, end, cost, self.seed)
         if self.config.check and enough and after > before * (1 + _WORSE) + _NOISE:
             self.messages.append(f"the result costs more than the start: {after:.4g} against {before:.4g}")
             return self._failure("diverged", init)
@@ -249,6 +256,7 @@ class Localization:
             dict(self.timings),
             tuple(self.messages),
             dict(self.statistics),
+            setup_of(self.config, self.tools.align, self.tools.extractor.identity),
         )
 
     def _timed(self, what: str) -> _Timer:

@@ -122,13 +122,13 @@ class PixLoc:
         references: names of images of the map, the best first; names that the map does not have are passed over. init:
         a first guess; by default the pose of the first reference, or an average. hints: matches, for ranking and for
         point selections other than ``all`` (a query without them keeps its order, or fails); similarities, for averaged
-        poses. log: called with the stage's name every iteration. seed: nothing here is random. Raises ValueError for an
-        ``init`` that is no single pose.
+        poses. log: called with the stage's name every iteration. seed: of the places that the pose is compared with to
+        tell its support. Raises ValueError for an ``init`` that is no single pose.
         """
         if init is not None and init.shape != ():
             raise ValueError(f"init must be a single pose, got batch shape {tuple(init.shape)}")
         tools = Tools(self.extractor, self.store, self.align, self.config, self.levels)
-        return Localization(tools, query, scene, hints, log).run(references, init)
+        return Localization(tools, query, scene, hints, log, seed).run(references, init)
 
     def localize_batch(
         self,

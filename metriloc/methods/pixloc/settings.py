@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metriloc.io.files import InputError
+from metriloc.io.settings import differing_settings
 from metriloc.io.weights import save_weights
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.cost import CostConfig, RobustCost
@@ -92,3 +93,16 @@ def read_settings(values: Mapping[str, Any], source: str) -> Settings:
         return Settings(network, AlignConfig(**loop), LocalizeConfig(**choices), resize)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"'{source}' holds a wrong PixLoc configuration: {error}") from error
+
+
+_NO_SETUP = ("num_references", "min_track", "min_points", "min_reference_inliers", "min_inliers", "half_references")
+
+
+def setup_of(config: LocalizeConfig, loop: AlignConfig, identity: str) -> str:
+    """What makes estimates besides the weights, as calibrations name it; how many references there are is not of it.
+
+    identity: of the extractor: the weights, and after a blank the preprocessing.
+    """
+    settings = differing_settings(config, LocalizeConfig(), _NO_SETUP)
+    parts = settings, differing_settings(loop, AlignConfig(), ("min_points",)), identity.partition(" ")[2]
+    return "; ".join(part for part in parts if part)

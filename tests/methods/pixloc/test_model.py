@@ -87,8 +87,8 @@ def test_golden_retrieval(tag: str, tiny: SimpleNamespace, data: Any) -> None:
     assert details.stages[-1].support == found.confidence.item() > 0.9 > details.stages[0].support
     numbers = details.statistics
     assert numbers["support"] == found.confidence.item() and numbers["points"] == len(points)
-    assert 0.5 < numbers["visible"] <= 1 and 0 < numbers["cost"] < 0.5 * numbers["start_cost"]
-    assert numbers["moved"] == pytest.approx((found.pose.center() - start.center()).norm().item())
+    assert 0.5 < numbers["visible"] <= 1 and numbers["distinct_0"] > 0.8 and numbers["precision"] > 50
+    assert not {"moved", "turned"} & set(numbers)  # where it went is no support
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_kept_references_cost_nothing(tiny: SimpleNamespace, tmp_path: Path) -> 
     second = again.localize(tiny.query, tiny.scene, tiny.references)
     assert again.extractor.calls == 2  # type: ignore[attr-defined]
     assert torch.equal(first.pose.t, second.pose.t) and torch.equal(first.pose.R, second.pose.R)
-    assert {"references", "extract", "align"} == set(second.localization[0].timings)
+    assert {"references", "extract", "align", "support"} == set(second.localization[0].timings)
 
 
 def expect_failure(found: Any, reason: str, word: str = "") -> Any:
