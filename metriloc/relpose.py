@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 
 from metriloc.baselines.depth import DepthSource, constant_depth, depth_of_file, depth_of_method
 from metriloc.baselines.identity import IdentityPose
-from metriloc.baselines.matchers import MatcherName
+from metriloc.baselines.matchers import MatcherName, best_matcher
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.baselines.solving import Solver
 from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration, packaged_calibrations
@@ -21,11 +21,9 @@ from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
 from metriloc.types import PoseEstimate, RelativePoseMethod, View
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
-"""auto: what the other settings call for, else ``DEFAULT_METHOD``; mickey: MicKey, the bundled metriloc-small unless other
-weights are given; matching, which is xfeat; the matchers of ``metriloc.baselines.matchers``; and identity, the rival that
-never moves."""
-DEFAULT_METHOD: Literal["mickey", "matching"] = "mickey"
-"""Of ``auto``: what finds a pose from two photos of which nothing more is known."""
+"""auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres,
+unless the other settings call for MicKey; mickey: MicKey, the bundled metriloc-small unless other weights are given;
+matching, which is xfeat; the matchers of ``metriloc.baselines.matchers``; and identity, the rival that never moves."""
 
 
 def relative_pose(
@@ -111,21 +109,21 @@ def calibrated(method: RelativePoseMethod, beside: Path | None = None) -> Relati
     return CalibratedMethod(method, *packaged) if packaged else method
 
 
-def _named(choice: MethodChoice) -> MethodName:
-    """The method that ``auto`` stands for: what was given decides, because ignoring it would surprise."""
+def _resolved(choice: MethodChoice) -> MethodChoice:
+    """With the method and the depth that ``auto`` stands for: what was given decides, because ignoring it would surprise."""
     if choice.name != "auto":
-        return choice.name
-    if choice.weights is not None:
-        return "mickey"
+        return choice
+    matcher = None if choice.weights is not None or choice.polish else best_matcher()
+    if matcher is None:
+        return replace(choice, name="mickey")
     gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
-    if gives_metres or choice.solver != "auto":
-        return "matching"
-    return "mickey" if choice.polish else DEFAULT_METHOD
+    return replace(choice, name=matcher, depth=choice.depth if gives_metres else "mickey")
 
 
 def _choose(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
     """The method, and the file beside its weights that may hold its calibration."""
-    name = _named(choice)
+    choice = _resolved(choice)
+    name = choice.name
     if name != "mickey" and choice.polish:
         raise InputError("--polish is MicKey's; matching always polishes where it has depth")
     if name == "identity":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -14,7 +15,7 @@ from metriloc.backbones.lightglue import LightGlue
 from metriloc.backbones.local import LocalExtractor, LocalFeatures
 from metriloc.backbones.loftr import Loftr
 from metriloc.io import InputError
-from metriloc.io.local_features import find_weights, load_extractor, load_lightglue
+from metriloc.io.local_features import find_weights, load_extractor, load_lightglue, weights_are_here
 from metriloc.io.weights import file_identity, read_checkpoint
 from metriloc.solvers.assignment import mutual_nearest
 from metriloc.types import View
@@ -23,6 +24,19 @@ MatcherName = Literal[
     "sift", "xfeat", "aliked", "disk", "xfeat+lightglue", "aliked+lightglue", "disk+lightglue", "loftr"
 ]
 MATCHERS: tuple[str, ...] = get_args(MatcherName)
+
+
+_BEST: tuple[tuple[MatcherName, tuple[str, ...]], ...] = (
+    ("aliked+lightglue", ("aliked", "aliked_lightglue")),
+    ("xfeat+lightglue", ("xfeat", "lighterglue")),
+)
+
+
+def best_matcher() -> MatcherName | None:
+    """The best matcher whose weights are on this machine, as measured on real pairs; None when kornia or all are missing."""
+    if find_spec("kornia") is None:
+        return None
+    return next((name for name, weights in _BEST if weights_are_here(*weights)), None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,13 +18,14 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
 
     Args:
         out: Folder for pose.json, pictures and an HTML report.
-        method: auto is metriloc's default, two photos and nothing else; matching takes the depth map of the example too.
+        method: auto is metriloc's default, two photos and nothing else; mickey is metriloc-small alone; matching takes the
+            depth map of the example too.
         weights: Other MicKey weights.
         seed: Same seed, same answer.
     """
     chosen = choose_method(MethodChoice(method, weights=weights))
     with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:
-        uses_depth = chosen.name == "matching"
+        uses_depth = method == "matching"
         reference = load_view(folder / "reference.jpg", depth=folder / "reference.depth.png" if uses_depth else None)
         query_path = folder / "query.jpg"
         query = load_view(query_path)

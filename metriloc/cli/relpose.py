@@ -38,8 +38,8 @@ def relpose(
         reference: The photo whose camera is the origin.
         query: One photo or many; the reference is looked at once.
         photos: What is known about the photos.
-        method: auto is matching (XFeat, poselib) where a depth map or a distance gives the metres, else MicKey with the
-            weights given or the default of metriloc (see the README).
+        method: auto is the best matcher that is here (ALIKED or XFeat, with LightGlue), metres from a depth map or a
+            distance, else predicted by metriloc-small; with --weights it is MicKey.
         how: How the pose is found.
         out: Folder for pose.json, TUM and Map-free lines, pictures and an HTML report.
         resume: Keep the queries that an earlier run with the same photos and settings left in --out.

@@ -46,7 +46,7 @@ def mickey_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(REFERENCE, QUERY, "--depth", DEPTH, "--json", "--seed", 3) == 0
+    assert run(REFERENCE, QUERY, "--method", "matching", "--depth", DEPTH, "--json", "--seed", 3) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["seed"] == 3 and shown["metriloc_version"] == metriloc.__version__
     assert shown["method"] == "matching" and shown["weights_id"].startswith("xfeat-")
@@ -270,7 +270,16 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
         metres=Metres(0.9, 1.1),
     )
     save_calibration(tmp_path / "c.json", doubter)
-    options = ["--depth", DEPTH, "--calibration", tmp_path / "c.json", "--out", tmp_path / "out"]
+    options = [
+        "--method",
+        "matching",
+        "--depth",
+        DEPTH,
+        "--calibration",
+        tmp_path / "c.json",
+        "--out",
+        tmp_path / "out",
+    ]
     assert run(REFERENCE, QUERY, *options) == 0  # there is a pose; how far to trust it is the verdict's business
     shown = capsys.readouterr().out
     assert "confidence 0.50 (doubtful)" in shown and "not enough speaks for this pose" in shown
@@ -293,7 +302,16 @@ def test_what_is_probably_wrong_is_no_answer(tmp_path: Path, capsys: pytest.Capt
     setup = "solver auto, depth map"
     never = Calibration("logistic", Target(), ("inliers",), (-9.0, 0.0), "matching", weights_id, 99, "nothing", setup)
     save_calibration(tmp_path / "c.json", never)
-    options = ["--depth", DEPTH, "--calibration", tmp_path / "c.json", "--out", tmp_path / "out"]
+    options = [
+        "--method",
+        "matching",
+        "--depth",
+        DEPTH,
+        "--calibration",
+        tmp_path / "c.json",
+        "--out",
+        tmp_path / "out",
+    ]
     assert run(REFERENCE, QUERY, *options) == 1
     shown = capsys.readouterr().out
     assert "No pose found: too little speaks for any pose" in shown and "away" not in shown
