@@ -113,10 +113,12 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     """With the method and the depth that ``auto`` stands for: what was given decides, because ignoring it would surprise."""
     if choice.name != "auto":
         return choice
-    matcher = None if choice.weights is not None or choice.polish else best_matcher()
-    if matcher is None:
+    if choice.weights is not None or choice.polish:
         return replace(choice, name="mickey")
     gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
+    matcher = best_matcher()
+    if matcher is None:  # for MicKey alone, metres that are given would be lost: matching says what to install
+        return replace(choice, name="matching" if gives_metres or choice.solver != "auto" else "mickey")
     return replace(choice, name=matcher, depth=choice.depth if gives_metres else "mickey")
 
 
