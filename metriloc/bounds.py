@@ -17,7 +17,11 @@ def require_within(owner: object, **limits: tuple[float, float]) -> None:
         whole = isinstance(low, int) and isinstance(high, int)
         kinds = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high or math.isnan(value):
-            what = "a whole number" if whole else "a number"
-            raise ValueError(
-                f"{type(owner).__name__}.{name} must be {what} from {low:g} to {high:g}, got {str(value)[:40]}"
-            )
+            rule = f"must not be below {low:g}"
+            if 0 < low <= 1:
+                rule = "must be positive"
+            elif low == 0:
+                rule = "must not be negative"
+            what = "whole numbers" if whole else "numbers"
+            shown = str(value)[:40]
+            raise ValueError(f"{type(owner).__name__}.{name} {rule}, got {shown} ({what} up to {high:g} are taken)")

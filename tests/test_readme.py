@@ -36,9 +36,9 @@ def test_demo_command_ends_in_metres(capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr().out
     error = re.search(r"error: ([\d.]+) degrees in rotation, ([\d.]+) cm", shown)
     assert error is not None
-    assert "metriloc-small" in README and "mickey" in shown
-    assert float(error.group(1)) < 8  # the turn is 21 degrees, the baseline 61 cm
-    assert float(error.group(2)) < 45
+    assert "metriloc-small" in README and "predicted depth" in shown
+    assert float(error.group(1)) < 1  # the turn is 21 degrees, the baseline 61 cm
+    assert float(error.group(2)) < 15
     assert run([*demo.split()[1:], "--method", "matching"]) == 0
     exact = re.search(r"error: ([\d.]+) degrees in rotation, ([\d.]+) cm", capsys.readouterr().out)
     assert exact is not None

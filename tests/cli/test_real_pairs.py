@@ -24,17 +24,37 @@ def relpose(folder: Path, *options: str, capsys: pytest.CaptureFixture[str]) -> 
     return json.loads(capsys.readouterr().out)["queries"][0]
 
 
-@pytest.mark.parametrize("scene", ["s00000", "s00005", "s00012"])
-def test_solvable_scannet_pairs(scene: str, shared: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
-    folder = shared(f"data/eval/scannet_pairs/val/{scene}")
-    entry = relpose(folder, "--method", "matching", capsys=capsys)
+def errors(entry: dict, folder: Path) -> tuple[float, float]:
+    """Degrees of rotation and of direction."""
     truth = read_mapfree_poses(folder / "poses.txt")["seq1/frame_00000.jpg"]
     assert truth is not None and entry["success"] and entry["metric"] is False
     found = Pose.from_matrix(torch.tensor(entry["query_from_reference"]["matrix"], dtype=torch.float64))
     truth = truth.to(torch.float64)
     cosine = float(found.t @ truth.t / (found.distance() * truth.distance()))
-    assert math.degrees(float(rotation_angle(found.R @ truth.R.mT))) < 5
-    assert math.degrees(math.acos(min(1.0, cosine))) < 10
+    turned = math.degrees(float(rotation_angle(found.R @ truth.R.mT)))
+    return turned, math.degrees(math.acos(min(1.0, cosine)))
+
+
+@pytest.mark.parametrize("scene", ["s00000", "s00012"])
+def test_solvable_scannet_pairs(scene: str, shared: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shared(f"data/eval/scannet_pairs/val/{scene}")
+    rotation, direction = errors(
+        relpose(folder, "--method", "matching", "--calibration", "none", capsys=capsys), folder
+    )
+    assert rotation < 5 and direction < 10
+
+
+def test_matches_that_allow_two_poses_are_not_relied_on(
+    shared: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which of them is found hangs on the draws (2 or 8 degrees off), so no verdict may rest on it."""
+    folder = shared("data/eval/scannet_pairs/val/s00005")
+    found = []
+    for seed in ("0", "2"):
+        options = ("--method", "matching", "--seed", seed)
+        found.append(errors(relpose(folder, *options, "--calibration", "none", capsys=capsys), folder)[0])
+        assert relpose(folder, *options, capsys=capsys)["verdict"] in ("failed", "doubtful")
+    assert min(found) < 5
 
 
 @pytest.mark.parametrize("scene", ["val/s00000", "val/s00004", "val/s00008", "val/s00014", "scannet_pairs/val/s00012"])

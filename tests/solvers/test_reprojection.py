@@ -221,5 +221,5 @@ def test_wrong_use_is_named(generator):
         polish(truth, uv0, depth0, uv1, depth1[1:], cameras)
     with pytest.raises(ValueError, match=r"one pose, got batch shape \(1,\)"):
         polish(Pose.stack([truth]), uv0, depth0, uv1, depth1, cameras)
-    with pytest.raises(ValueError, match=r"PolishConfig.pixel_sigma must be a positive number, got 0"):
+    with pytest.raises(ValueError, match=r"PolishConfig.pixel_sigma must be positive, got 0"):
         PolishConfig(pixel_sigma=0)
