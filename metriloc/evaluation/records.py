@@ -20,7 +20,7 @@ import torch
 
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text, write_atomically
-from metriloc.types import PairDetails, PoseEstimate
+from metriloc.types import LocalizationDetails, PairDetails, PoseEstimate
 
 RUN_FILE = "run.json"
 MAX_LINE = 1 << 20
@@ -55,7 +55,8 @@ class Record:
 
 def record_of(key: str, estimate: PoseEstimate, seconds: float) -> Record:
     """What is kept of an estimate of batch shape ()."""
-    details = (*estimate.details, *estimate.localization)[0] if estimate.details or estimate.localization else None
+    both: tuple[PairDetails | LocalizationDetails, ...] = (*estimate.details, *estimate.localization)
+    details = both[0] if both else None
     statistics = {} if details is None else dict(details.statistics)
     setup = "" if details is None else details.setup
     metric = details.metric if isinstance(details, PairDetails) else True

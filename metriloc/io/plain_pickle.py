@@ -273,6 +273,14 @@ def _pushed(value: Any) -> Callable[[_Machine, Any], None]:
     return lambda machine, _: machine.stack.append(value)
 
 
+def _pop(machine: _Machine, _: Any) -> None:
+    machine.stack.pop()
+
+
+def _pop_mark(machine: _Machine, _: Any) -> None:
+    machine.marked()
+
+
 _CONSTANTS = frozenset(
     (
         *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -287,8 +295,8 @@ _INSTRUCTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "NONE": _pushed(None),
     "NEWTRUE": _pushed(True),
     "NEWFALSE": _pushed(False),
-    "POP": lambda machine, _: machine.stack.pop() and None,
-    "POP_MARK": lambda machine, _: machine.marked() and None,
+    "POP": _pop,
+    "POP_MARK": _pop_mark,
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
     "EMPTY_LIST": _make(list),
     "EMPTY_TUPLE": _make(tuple),

@@ -101,6 +101,7 @@ def test_same_padding(kernel: int, stride: int, size: tuple[int, int], generator
     torch.testing.assert_close(layer(x), same(x, layer.weight, stride, 1))
 
 
+@pytest.mark.wheels
 def test_the_published_weights_fit() -> None:
     """The real weights fit key by key, and their features are neither dead nor saturated on an image."""
     try:

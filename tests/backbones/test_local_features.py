@@ -19,6 +19,7 @@ from metriloc.io import InputError, load_view
 from metriloc.io.local_features import WEIGHTS, find_weights, load_extractor, load_lightglue
 from metriloc.solvers.assignment import mutual_nearest
 
+pytestmark = pytest.mark.wheels
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 
 

@@ -39,6 +39,7 @@ def degrees(a: Pose, b: Pose) -> float:
     return math.degrees(float(rotation_angle(a.R.double() @ b.R.double().mT)))
 
 
+@pytest.mark.wheels
 @pytest.mark.parametrize("name", [name for name in MATCHERS if name != "loftr"])
 def test_every_matcher_solves_the_example(name: str, views: tuple[View, View, Pose]) -> None:
     try:

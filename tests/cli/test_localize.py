@@ -225,6 +225,7 @@ def test_pixloc_draws_how_it_converged(model: Path, tmp_path: Path, capsys: pyte
     assert "data:image/gif" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.wheels
 @pytest.mark.parametrize(("features", "bound"), [("xfeat", (0.5, 0.05)), ("xfeat+aliked", (0.2, 0.02))])
 def test_sample_of_the_paper(
     shared: Callable[[str], Path], features: str, bound: tuple[float, float], capsys: pytest.CaptureFixture[str]

@@ -69,8 +69,7 @@ class DepthNetwork(nn.Module):
         self.fine = nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.output = nn.Conv2d(width, 2, 1)
         nn.init.zeros_(self.output.weight)
-        with torch.no_grad():
-            self.output.bias.copy_(torch.tensor([1.0, -1.0]))  # 2.7 m, give or take 37 %
+        self.output.bias = nn.Parameter(torch.tensor([1.0, -1.0]))  # 2.7 m, give or take 37 %
 
     def train(self, mode: bool = True) -> DepthNetwork:
         """As ``nn.Module.train``; the encoder's batch norms keep the statistics they were loaded with."""

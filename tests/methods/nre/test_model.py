@@ -51,6 +51,7 @@ def test_sample_file_is_what_the_spec_says(sample: NreSample) -> None:
     assert back.target.cam_from_world is not None
 
 
+@pytest.mark.wheels
 @pytest.mark.parametrize(
     ("features", "seeds", "bar"),
     [("xfeat", range(5), (0.5, 0.05)), ("xfeat+aliked", range(1), (0.2, 0.02)), ("xfeat+disk", range(1), (0.1, 0.01))],

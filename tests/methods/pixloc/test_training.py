@@ -68,6 +68,7 @@ def test_light_encoder_maps(first: int, size: tuple[int, int]) -> None:
         LightEncoderConfig(-1)
 
 
+@pytest.mark.wheels
 def test_light_encoder_is_efficientnet() -> None:
     """With ImageNet's weights it gives what the backbone of the same weights gives."""
     from metriloc.backbones import EfficientNetLite
