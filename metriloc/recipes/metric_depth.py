@@ -28,7 +28,9 @@ from metriloc.recipes.depth_validation import DepthValidation, HeldOut
 from metriloc.recipes.mickey_small import IMAGENET
 from metriloc.training import OptimizerConfig, Run, Schedule, TrainingConfig, Validator, generator_of
 
-LANDSCAPE, PORTRAIT = (256, 192), (192, 256)
+LANDSCAPE, PORTRAIT, WIDE = (256, 192), (192, 256), (384, 128)
+_SHAPES = (LANDSCAPE, LANDSCAPE, PORTRAIT, LANDSCAPE, WIDE)
+"""Of the batches, one after the other; dash cameras and trailers are three times as wide as high."""
 _STRIDE = 8
 _HELD_OUT = {"nyuv2": 80, "facades": 60, "kitti/lidar_places": 6, "kitti/street2": 51}
 """Photos of each set, the last by name, that are never trained on (whole folders of KITTI)."""
@@ -37,12 +39,12 @@ _SYNTHETIC = "synthetic"
 Shares = Mapping[str, float]
 ALL: Shares = {
     "nyuv2": 0.42,
-    "facades": 0.22,
-    "kitti/street00": 0.06,
-    "kitti/lidar_drive": 0.03,
+    "facades": 0.2,
+    "kitti/street00": 0.1,
+    "kitti/lidar_drive": 0.05,
     "kitchen": 0.06,
     "fr1_rpy": 0.05,
-    _SYNTHETIC: 0.16,
+    _SYNTHETIC: 0.12,
 }
 CLEAN: Shares = {"facades": 0.3, "fr1_rpy": 0.1, _SYNTHETIC: 0.6}
 
@@ -97,7 +99,7 @@ class DepthBatches:
 
 @dataclass(frozen=True, eq=False)
 class MixedPhotos:
-    """Batches of photos drawn set by set (``BatchSource``); half of the batches are upright photos of a phone."""
+    """Batches of photos drawn set by set (``BatchSource``); all photos of one have one shape."""
 
     sources: Mapping[str, Callable[[int], DepthPhoto]]
     lengths: Mapping[str, int]
@@ -109,7 +111,7 @@ class MixedPhotos:
         if self.how.batch_size % parts or not 0 <= part < parts:
             raise ValueError(f"a batch of {self.how.batch_size} cannot be cut into {parts} parts (part {part})")
         size = self.how.batch_size // parts
-        shape = PORTRAIT if step % 3 == 2 else LANDSCAPE
+        shape = _SHAPES[step % len(_SHAPES)]
         samples = [self._sample(step, place, shape) for place in range(part * size, (part + 1) * size)]
         images, targets, weak = zip(*samples, strict=True)
         return DepthBatch(torch.stack(images), torch.stack(targets), torch.tensor(weak))

@@ -28,17 +28,17 @@ _SPREAD_RANGE = (-4.0, 1.5)  # logarithm of the spread of log-depth: 2 % to a fa
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """longest_side: pixels that photos are resized to. canonical_focal: see the module. width: channels of the decoder.
+    """side: photos are resized to as many pixels as a 4:3 photo of this width has. canonical_focal: see the module. width: channels of the decoder.
     attention: layers of self-attention over the coarsest features."""
 
-    longest_side: int = 256
+    side: int = 256
     canonical_focal: float = 220.0
     width: int = 64
     attention: int = 2
 
     def __post_init__(self) -> None:
-        if not 64 <= self.longest_side <= 2048:
-            raise ValueError(f"DepthConfig.longest_side must be 64 to 2048, got {self.longest_side}")
+        if not 64 <= self.side <= 2048:
+            raise ValueError(f"DepthConfig.side must be 64 to 2048, got {self.side}")
         if not 1 <= self.canonical_focal <= 1e5:
             raise ValueError(f"DepthConfig.canonical_focal must be 1 to 100000 pixels, got {self.canonical_focal}")
         if not 8 <= self.width <= 1024 or not 0 <= self.attention <= 24:
@@ -55,7 +55,7 @@ class DepthMaps:
 
 
 class DepthNetwork(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1, of ``longest_side`` pixels -> ``DepthMaps``; new weights are random."""
+    """Photos [B, 3, H, W], RGB in 0..1, any size in multiples of 32 -> ``DepthMaps``; new weights are random."""
 
     def __init__(self, config: DepthConfig | None = None) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class DepthNetwork(nn.Module):
 
     def reduced(self, view: View) -> tuple[Float[Tensor, "3 H W"], Camera]:
         """The photo as the network sees it, in whole multiples of 32 pixels, and its camera."""
-        scale = self.config.longest_side / max(view.size)
+        scale = self.config.side * (0.75 / (view.size[0] * view.size[1])) ** 0.5
         width, height = (max(1, round(side * scale / _COARSEST)) * _COARSEST for side in view.size)
         image = view.image[None].to(next(self.parameters()).device)
         small = F.interpolate(image, size=(height, width), mode="bilinear", antialias=True, align_corners=False)[0]
