@@ -28,8 +28,8 @@ _SPREAD_RANGE = (-4.0, 1.5)  # logarithm of the spread of log-depth: 2 % to a fa
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """side: photos are resized to as many pixels as a 4:3 photo of this width has. canonical_focal: see the module. width: channels of the decoder.
-    attention: layers of self-attention over the coarsest features."""
+    """side: photos are resized to as many pixels as a 4:3 photo of this width has. canonical_focal: see the module. width:
+    channels of the decoder. attention: layers of self-attention over the coarsest features."""
 
     side: int = 256
     canonical_focal: float = 220.0
