@@ -131,7 +131,7 @@ class PairDetails:
     translation is in metres; scale_source says why or why not; scale_sigma: standard deviation of the logarithm of the
     distance that comes from this source alone, NaN when it is not known. setup: what made the pose besides the weights
     (solver, source of depth), as calibrations name it. timings: seconds by stage. statistics: numbers that only grow with
-    what speaks for the pose, by name; what confidence calibration may read.
+    what speaks for the pose, by name; what confidence calibration may read. messages: what is to be known of the way.
     """
 
     score: float
@@ -143,6 +143,7 @@ class PairDetails:
     hypothesis: WinningHypothesis | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     statistics: Mapping[str, float] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,6 +316,16 @@ class RelativePoseMethod(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ColmapCamera:
+    """A camera in COLMAP's words. params: in the order of the model, the first pixel's centre at (0.5, 0.5)."""
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class SfmMap:
     """A reconstruction to localise in: images with known cameras and poses, and the 3D points they see.
@@ -322,6 +333,8 @@ class SfmMap:
     names: of the images, as in the reconstruction. cameras: one an image, pixels with the first centre at (0, 0).
     cam_from_world: float64. xyz: the points, float64, world. image_index, point_index, uv: the observations as parallel
     arrays, sorted by image; uv in pixels of that image. folder: where the image files are, if they are at hand.
+    originals: by name, cameras of photos whose distortion is none of ours; for them, the map is about undistorted
+    copies, which ``load_map_view`` makes.
     """
 
     names: tuple[str, ...]
@@ -332,6 +345,7 @@ class SfmMap:
     point_index: Int[Tensor, " O"]
     uv: Float[Tensor, "O 2"]
     folder: Path | None = None
+    originals: Mapping[str, ColmapCamera] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         images, observations = len(self.names), len(self.image_index)
@@ -414,6 +428,7 @@ class SfmMap:
             self.point_index[observed],
             self.uv[observed],
             self.folder,
+            self.originals,
         )
 
 

@@ -16,7 +16,7 @@ from metriloc.io import InputError, load_view
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.io.retrieval import read_queries
 from metriloc.localize import read_scene
-from metriloc.types import SfmMap, View
+from metriloc.types import ColmapCamera, SfmMap, View
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class QueryOptions:
 class QueryPhoto:
     """One photo to localise. name: how lists and results call it; camera: of the file, None where options or the photo
     tell; camera_source: where it came from; init, truth: ``cam_from_world``; image: of the map, to be left out; upright:
-    whether the camera belongs to the photo as it is held, not to its pixels as they are stored."""
+    whether the camera belongs to the photo as it is held, not to its pixels as they are stored; original: of the stored
+    pixels, where the photo is to be an undistorted copy."""
 
     path: Path
     name: str
@@ -61,6 +62,7 @@ class QueryPhoto:
     truth: Pose | None = None
     image: int | None = None
     upright: bool = True
+    original: ColmapCamera | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -133,6 +135,7 @@ class QuerySource:
             fov_deg=None if known else self.options.fov,
             max_side=self.options.max_side,
             upright=photo.upright,
+            undistort=photo.original,
         )
         source = view.intrinsics_source.replace("camera, as given", photo.camera_source or "camera, as given")
         return dataclasses.replace(view, name=photo.name, intrinsics_source=source)
@@ -180,7 +183,10 @@ def _in_map(whole: SfmMap, queries: Sequence[QueryPhoto], options: QueryOptions)
             truth = whole.cam_from_world[image]
             query = dataclasses.replace(query, name=whole.names[image], truth=truth, image=image)
             if query.camera is None:
-                query = dataclasses.replace(query, camera=whole.cameras[image], camera_source="the map", upright=False)
+                original = whole.originals.get(whole.names[image])
+                query = dataclasses.replace(
+                    query, camera=whole.cameras[image], camera_source="the map", upright=False, original=original
+                )
         elif image is not None:
             print(f"warning: {query.name} is a photo of the map; --held-out leaves it out", file=sys.stderr)
         found.append(query)

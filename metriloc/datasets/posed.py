@@ -109,6 +109,7 @@ def scene_from_map(sfm: SfmMap, root: Path, *, scale: float = 1.0) -> PosedScene
         cam_from_world=pose,
         intrinsics_source=f"the COLMAP model of {root}",
         upright=False,
+        originals=sfm.originals,
     )
 
 

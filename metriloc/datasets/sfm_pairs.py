@@ -23,7 +23,9 @@ from metriloc.datasets.pixloc_pairs import PointPair, SampleConfig, points_from_
 from metriloc.datasets.pixloc_starts import draw_start
 from metriloc.datasets.sources import Augmentation
 from metriloc.geometry import Camera, Pose
-from metriloc.io import InputError, crop_view, load_view, resize_view, write_atomically
+from metriloc.io import InputError, crop_view, load_view, resize_view, turn_view, write_atomically
+from metriloc.io.map_folders import photo_in
+from metriloc.io.view import quarter_turn
 from metriloc.types import Pair, SfmMap, View
 
 
@@ -60,7 +62,7 @@ class QueryPhotos:
 class RefinerScene:
     """Pairs of one place. scene: the map, of the photos as they are used (turned); queries: None when they are the map's
     own. index: (reference, query) a row; overlap: of each. turns: quarter turns that the map's photos need
-    (``turned``), None for none."""
+    (``turn_view``), None for none."""
 
     name: str
     scene: SfmMap
@@ -167,49 +169,11 @@ def cut_square(view: View, corner: tuple[int, int], side: int) -> View:
     return dataclasses.replace(view, image=image)
 
 
-def turned(view: View, quarters: int) -> View:
-    """The photo turned by quarter turns against the clock (``numpy.rot90``), with camera and pose: of the camera turned
-    by as much the other way, ``Rz(-90 degrees k)``. Raises ValueError for a fisheye camera."""
-    quarters %= 4
-    if quarters == 0:
-        return view
-    pose = view.cam_from_world
-    return dataclasses.replace(
-        view,
-        image=torch.rot90(view.image, quarters, (1, 2)).contiguous(),
-        depth=None if view.depth is None else torch.rot90(view.depth, quarters, (0, 1)).contiguous(),
-        camera=turned_camera(view.camera, quarters),
-        cam_from_world=None if pose is None else quarter_turn(quarters, pose.dtype) @ pose,
-        intrinsics_source=f"{view.intrinsics_source}, turned by {90 * quarters} degrees",
-    )
-
-
-def quarter_turn(quarters: int, dtype: torch.dtype = torch.float64) -> Pose:
-    """``Rz(-90 degrees k)``, exactly."""
-    c, s = ((1, 0), (0, -1), (-1, 0), (0, 1))[quarters % 4]
-    return Pose(torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=dtype), torch.zeros(3, dtype=dtype))
-
-
-def turned_camera(camera: Camera, quarters: int) -> Camera:
-    """The camera of a photo turned by quarter turns against the clock."""
-    if camera.model == "fisheye":
-        raise ValueError("a fisheye camera cannot be turned by quarters")
-    for _ in range(quarters % 4):
-        distortion = camera.distortion
-        if camera.model == "radtan":
-            # u' = v, v' = -u
-            k1, k2, p1, p2, k3 = distortion.unbind(-1)
-            distortion = torch.stack([k1, k2, -p2, p1, k3], -1)
-        c = torch.stack([camera.c[..., 1], camera.size[..., 0] - 1 - camera.c[..., 0]], -1)
-        camera = Camera(camera.size.flip(-1), camera.f.flip(-1), c, distortion, camera.model)
-    return camera
-
-
 def turned_map(scene: SfmMap, turns: Int[Tensor, " I"]) -> SfmMap:
     """The map as if its photos had been stored turned: cameras, poses and observations."""
     cameras, poses, uv = [], [], scene.uv.clone()
     for image, quarters in enumerate(turns.tolist()):
-        cameras.append(turned_camera(scene.cameras[image], quarters))
+        cameras.append(scene.cameras[image].turn(quarters))
         poses.append(quarter_turn(quarters, scene.cam_from_world.dtype) @ scene.cam_from_world[image])
         seen, width = scene.observations_of(image), scene.cameras[image].size[0]
         height = scene.cameras[image].size[1]
@@ -251,8 +215,10 @@ def _reference_view(place: RefinerScene, image: int) -> View:
     camera, pose = scene.cameras[image], scene.cam_from_world[image]
     if scene.folder is None:
         raise InputError(f"the photos of {place.name!r} are not at hand, so {scene.names[image]!r} cannot be read")
-    stored = load_view(scene.folder / scene.names[image], camera=turned_camera(camera, -quarters))
-    upright = turned(stored, quarters)
+    original = scene.originals.get(scene.names[image])
+    path = photo_in(scene.folder, scene.names[image])
+    stored = load_view(path, camera=camera.turn(-quarters), undistort=original, upright=False)
+    upright, _ = turn_view(stored, quarters)
     return dataclasses.replace(upright, cam_from_world=pose, name=f"{place.name}/{scene.names[image]}")
 
 

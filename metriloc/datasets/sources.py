@@ -8,8 +8,8 @@ Poses are float64 ``cam_from_world`` in metres (NaN where unknown); whatever els
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, check_depth_covers, load_view, read_depth, resize_view
-from metriloc.types import Pair, View
+from metriloc.types import ColmapCamera, Pair, View
 
 DEPTH_ENDINGS = (".png", ".npy", ".tiff", ".pgm")
 """File kinds that a depth map beside a photo may have (``frame_00000.depth.png``), in the order they are tried."""
@@ -83,7 +83,8 @@ class PosedFrame:
 
     name: within its scene. camera: float64, of the stored photo. cam_from_world: float64, None when unknown.
     depth: file of a depth map or None. upright: whether the camera belongs to the photo as EXIF says it is to be held, or
-    to its pixels as they are stored (COLMAP).
+    to its pixels as they are stored (COLMAP). original: the camera of the stored pixels, where the photo is to be an
+    undistorted copy.
     """
 
     scene: str
@@ -95,13 +96,14 @@ class PosedFrame:
     depth_format: DepthFormat = DepthFormat()
     intrinsics_source: str = "given"
     upright: bool = True
+    original: ColmapCamera | None = None
 
     def load(self, size: tuple[int, int] | None = None, *, depth: bool = True) -> View:
         """Read the photo, resized to ``size`` (width, height; aspect not kept), and its depth map if there is one.
 
         The view is named ``scene/name``. Raises InputError when a file cannot be used.
         """
-        view = load_view(self.path, camera=self.camera, upright=self.upright)
+        view = load_view(self.path, camera=self.camera, upright=self.upright, undistort=self.original)
         metres = None
         if depth and self.depth is not None:
             metres = self.depth_format.read(self.depth, self.camera)
@@ -150,6 +152,7 @@ class PosedScene:
     names: relative to ``folder``. cameras: one a photo, as a batch or a tuple. cam_from_world: batch (n,), float64,
     metres, NaN where unknown. depths: one file or None a photo, or None when they are found by ``depth_suffix``:
     ``a/b.jpg`` has ``a/b.<depth_suffix>.png`` (or .npy, .tiff, .pgm) beside it, if at all. upright: see ``PosedFrame``.
+    originals: by name, see ``PosedFrame.original``.
     """
 
     name: str
@@ -162,6 +165,7 @@ class PosedScene:
     depth_format: DepthFormat = DepthFormat()
     intrinsics_source: str = "given"
     upright: bool = True
+    originals: Mapping[str, ColmapCamera] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -202,6 +206,7 @@ class PosedScene:
             depth_format=self.depth_format,
             intrinsics_source=self.intrinsics_source,
             upright=self.upright,
+            original=self.originals.get(self.names[index]),
         )
 
     def pair(self, index0: int, index1: int, overlap: float = float("nan")) -> FramePair:

@@ -28,6 +28,10 @@ _COLMAP: dict[str, tuple[Model, tuple[int, int, int, int], tuple[int | None, ...
     "OPENCV": ("radtan", (0, 1, 2, 3), (4, 5, 6, 7, None), 8),
     "FULL_OPENCV": ("radtan", (0, 1, 2, 3), (4, 5, 6, 7, 8), 12),
     "OPENCV_FISHEYE": ("fisheye", (0, 1, 2, 3), (4, 5, 6, 7), 8),
+    "SIMPLE_FISHEYE": ("fisheye", (0, 0, 1, 2), (None, None, None, None), 3),
+    "FISHEYE": ("fisheye", (0, 1, 2, 3), (None, None, None, None), 4),
+    "SIMPLE_RADIAL_FISHEYE": ("fisheye", (0, 0, 1, 2), (3, None, None, None), 4),
+    "RADIAL_FISHEYE": ("fisheye", (0, 0, 1, 2), (3, 4, None, None), 5),
 }
 
 
@@ -82,7 +86,8 @@ class Camera:
     def from_colmap(cls, model: str, width: int, height: int, params: Sequence[float]) -> Camera:
         """One camera from COLMAP's name, size and parameters (float64); moves the pixel centre from 0.5 to 0.
 
-        Raises ValueError for models the papers do not use and for FULL_OPENCV with a rational part (k4, k5, k6).
+        Raises ValueError for models other than pinhole, radtan and fisheye ones, such as FULL_OPENCV with a rational
+        part (k4, k5, k6); a map has undistorted copies of their photos (``read_map``).
         """
         if model not in _COLMAP:
             raise ValueError(f"COLMAP camera model {model!r} is not supported: one of {', '.join(_COLMAP)}")
@@ -172,6 +177,19 @@ class Camera:
         left_top = torch.as_tensor(corner, dtype=self.dtype, device=self.device)
         wh = torch.as_tensor(size, dtype=self.dtype, device=self.device).expand(self.size.shape)
         return replace(self, size=wh, c=self.c - left_top)
+
+    def turn(self, quarters: int) -> Camera:
+        """The camera of the image turned by quarter turns against the clock (``numpy.rot90``)."""
+        camera = self
+        for _ in range(quarters % 4):
+            distortion = camera.distortion
+            if camera.model == "radtan":
+                # u' = v, v' = -u; a fisheye is the same in all directions
+                k1, k2, p1, p2, k3 = distortion.unbind(-1)
+                distortion = torch.stack([k1, k2, -p2, p1, k3], -1)
+            c = torch.stack([camera.c[..., 1], camera.size[..., 0] - 1 - camera.c[..., 0]], -1)
+            camera = Camera(camera.size.flip(-1), camera.f.flip(-1), c, distortion, camera.model)
+        return camera
 
     def in_image(self, uv: Float[Tensor, "*b N 2"]) -> Bool[Tensor, "*b N"]:
         """``0 <= uv <= size - 1`` in both axes."""

@@ -18,7 +18,7 @@ from metriloc.io.poses import (
     submission_line,
     tum_line,
 )
-from metriloc.io.view import crop_view, load_view, resize_view
+from metriloc.io.view import crop_view, load_view, resize_view, turn_view
 
 __all__ = [
     # files
@@ -34,6 +34,7 @@ __all__ = [
     "load_view",
     "read_image",
     "resize_view",
+    "turn_view",
     # intrinsics
     "Intrinsics",
     "IntrinsicsEntry",

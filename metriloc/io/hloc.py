@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ from torch import Tensor
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError, require_file
-from metriloc.io.maps import read_reconstruction
+from metriloc.io.map_folders import find_model
+from metriloc.io.maps import image_ids, read_reconstruction
 from metriloc.io.plain_pickle import Opaque, read_plain_pickle
 
 MISSING_H5PY = 'reading HDF5 files needs h5py: pip install "metriloc[hloc]"'
@@ -249,13 +249,8 @@ class MapIds:
 
 def read_map_ids(folder: str | os.PathLike[str]) -> MapIds:
     """The ids of a COLMAP model. Raises InputError when it cannot be read, ImportError without pycolmap."""
-    folder = Path(folder)
-    kinds = [kind for kind in ("bin", "txt") if (folder / f"images.{kind}").is_file()]
-    if not kinds:
-        raise InputError(f"'{folder}' holds no COLMAP model (images.bin or images.txt)")
-    model = read_reconstruction(folder, kinds[0])
-    images = sorted((i for i in model.images if model.images[i].has_pose), key=lambda i: model.images[i].name)
+    model = read_reconstruction(find_model(folder))
     return MapIds(
-        {int(image): n for n, image in enumerate(images)},
+        {int(image): n for n, image in enumerate(image_ids(model))},
         {int(point): n for n, point in enumerate(sorted(model.points3D))},
     )

@@ -7,91 +7,113 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.io.colmap_files import check_binary_model
+from metriloc.io.colmap_rules import NAMED, camera_fault
+from metriloc.io.colmap_text import check_text_model
 from metriloc.io.files import InputError
+from metriloc.io.map_folders import find_images, find_model, first_names, photo_in, require_images
+from metriloc.io.undistortion import MISSING_PYCOLMAP, pinhole_copy, undistorted_pixels
 from metriloc.io.view import load_view
-from metriloc.types import SfmMap, View
-
-MISSING_PYCOLMAP = 'reading maps needs pycolmap: pip install "metriloc[maps]"'
+from metriloc.types import ColmapCamera, SfmMap, View
 
 
 def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> SfmMap:
     """The map of a COLMAP model, text or binary, with the observations of its 3D points.
 
-    images: the folder that the names of the images are relative to, if they are at hand. Images without a pose are left
-    out. Raises InputError for a folder that holds no model, a damaged one, a camera model that is not supported, and
-    for a pose or a point that is not finite; ImportError, with the pip command, without pycolmap.
+    folder: with the model, or with ``sparse`` or ``sparse/0`` that holds it. images: the folder that the names of the
+    images are relative to; by default ``images`` (or ``images_2``, ...) beside ``sparse``, where it holds them. Images
+    without a pose are left out, and so are, with a ``UserWarning``, those of a camera that photos do not have
+    (panoramas). Photos of cameras whose distortion is none of ours become undistorted copies (``SfmMap.originals``).
+    Raises InputError for a folder that holds no model, a damaged one, numbers that cannot be,
+    with file and line (or entry), and a folder of images that holds none of the map; ImportError, with the pip command,
+    without pycolmap.
     """
-    folder = Path(folder)
-    kinds = [kind for kind in ("bin", "txt") if (folder / f"cameras.{kind}").is_file()]
-    if not kinds:
-        raise InputError(f"'{folder}' holds no COLMAP model (cameras.bin or cameras.txt)")
-    for name in ("images", "points3D"):
-        if not (folder / f"{name}.{kinds[0]}").is_file():
-            raise InputError(f"'{folder}' holds no {name}.{kinds[0]}")
+    model = find_model(folder)
     if images is not None and not Path(images).is_dir():
         raise InputError(f"'{images}' is not a folder of images")
-    return map_from_reconstruction(
-        read_reconstruction(folder, kinds[0]), str(folder), None if images is None else Path(images)
-    )
+    scene = map_from_reconstruction(read_reconstruction(model), str(model))
+    if images is None:
+        return dataclasses.replace(scene, folder=find_images(model, scene.names))
+    require_images(Path(images), model, scene.names)
+    return dataclasses.replace(scene, folder=Path(images))
 
 
-def read_reconstruction(folder: Path, kind: str) -> Any:
-    """The ``pycolmap.Reconstruction`` of a folder; kind: ``bin`` or ``txt``. InputError and ImportError as ``read_map``."""
+def read_reconstruction(folder: Path) -> Any:
+    """The ``pycolmap.Reconstruction`` of a folder with a model. InputError and ImportError as ``read_map``."""
     try:
         import pycolmap
     except ImportError as error:
         raise ImportError(MISSING_PYCOLMAP) from error
     model = pycolmap.Reconstruction()
-    if kind == "bin":
+    binary = (folder / "cameras.bin").is_file()
+    names: Mapping[int, str] = {}
+    if binary:
         check_binary_model(folder)
+    else:
+        names = check_text_model(folder)
     try:
-        if kind == "bin":
+        if binary:
             model.read_binary(str(folder))
         else:
             model.read_text(str(folder))
     except (RuntimeError, ValueError, IndexError, MemoryError, OverflowError) as error:
         raise InputError(f"'{folder}' is not a COLMAP model, or is damaged: {_first_line(error)}") from error
+    for image, name in names.items():
+        # pycolmap ends names in text files at their first blank
+        if image in model.images and model.images[image].name != name:
+            model.images[image].name = name
     return model
 
 
 def map_from_reconstruction(model: Any, name: str = "reconstruction", images: Path | None = None) -> SfmMap:
     """The same from a ``pycolmap.Reconstruction``; points that no image with a pose observes are kept."""
-    ids = sorted((i for i in model.images if model.images[i].has_pose), key=lambda i: model.images[i].name)
+    cameras = _usable_cameras(model, name)
+    _warn_of_lost(model, cameras, name)
+    ids = _images_of(model, cameras)
     point_ids = sorted(model.points3D)
     column = {point: n for n, point in enumerate(point_ids)}
     xyz = np.array([model.points3D[point].xyz for point in point_ids], dtype=np.float64).reshape(-1, 3)
-    cameras = {camera: _camera(model.cameras[camera], name) for camera in {model.images[i].camera_id for i in ids}}
     poses = [model.images[i].cam_from_world().matrix() for i in ids]
-    counts, points, uv = [], [], []
-    for i in ids:
-        seen = [p for p in model.images[i].points2D if p.has_point3D() and p.point3D_id in column]
-        counts.append(len(seen))
-        points += [column[p.point3D_id] for p in seen]
-        uv += [p.xy for p in seen]
     matrices = torch.from_numpy(np.array(poses, dtype=np.float64).reshape(-1, 3, 4))
     pose = Pose(matrices[:, :, :3], matrices[:, :, 3])
     if not (bool(pose.is_finite().all()) and np.isfinite(xyz).all()):
         raise InputError(f"'{name}' holds a pose or a point that is not finite")
+    names = tuple(model.images[i].name for i in ids)
+    if len(set(names)) < len(names):
+        twice = next(a for a, b in pairwise(names) if a == b)  # they are sorted
+        raise InputError(f"'{name}': two images are called {twice!r}")
+    of_image = [cameras[model.images[i].camera_id] for i in ids]
+    seen = [_observations(model.images[i], column, camera) for i, camera in zip(ids, of_image, strict=True)]
+    counts = torch.tensor([len(index) for index, _ in seen], dtype=torch.long)
     return SfmMap(
-        names=tuple(model.images[i].name for i in ids),
-        cameras=tuple(cameras[model.images[i].camera_id] for i in ids),
+        names=names,
+        cameras=tuple(camera for camera, _ in of_image),
         cam_from_world=pose,
         xyz=torch.from_numpy(xyz),
-        image_index=torch.repeat_interleave(torch.arange(len(ids)), torch.tensor(counts, dtype=torch.long)),
-        point_index=torch.tensor(points, dtype=torch.long),
-        uv=torch.from_numpy(np.array(uv, dtype=np.float64).reshape(-1, 2) - 0.5),
+        image_index=torch.repeat_interleave(torch.arange(len(ids)), counts),
+        point_index=torch.cat([torch.zeros(0, dtype=torch.long), *(index for index, _ in seen)]),
+        uv=torch.cat([torch.zeros(0, 2, dtype=torch.float64), *(uv for _, uv in seen)]),
         folder=images,
+        originals={name: original for name, (_, original) in zip(names, of_image, strict=True) if original is not None},
     )
+
+
+def image_ids(model: Any) -> list[int]:
+    """COLMAP's ids of the images that a map has, in its order: with a pose, and a camera that photos can have."""
+    return _images_of(model, _usable_cameras(model, "reconstruction"))
 
 
 def load_map_view(scene: SfmMap, image: int) -> View:
@@ -103,9 +125,10 @@ def load_map_view(scene: SfmMap, image: int) -> View:
     """
     if scene.folder is None:
         raise InputError(f"the photos of the map are not at hand, so {scene.names[image]!r} cannot be looked at")
-    path = scene.folder / scene.names[image]
+    path = photo_in(scene.folder, scene.names[image])
+    original = scene.originals.get(scene.names[image])
     try:
-        view = load_view(path, camera=scene.cameras[image], upright=False)
+        view = load_view(path, camera=scene.cameras[image], undistort=original, upright=False)
     except InputError as error:
         text = str(error)
         raise error if str(path) in text else InputError(f"'{path}': {text}") from error
@@ -118,11 +141,64 @@ def pixels_in(view: View, scene: SfmMap, image: int, uv: Float[Tensor, "n 2"]) -
     return (uv + 0.5) * scale - 0.5
 
 
-def _camera(camera: Any, name: str) -> Camera:
-    try:
-        return Camera.from_colmap(camera.model.name, camera.width, camera.height, [float(p) for p in camera.params])
-    except ValueError as error:
-        raise InputError(f"'{name}', camera {camera.camera_id}: {error}") from error
+_Usable = dict[int, tuple[Camera, ColmapCamera | None]]
+"""By COLMAP's ids: the camera, and the original where that is of an undistorted copy."""
+
+
+def _usable_cameras(model: Any, name: str) -> _Usable:
+    """Those of images with a pose, without the ones that no photo has."""
+    found: _Usable = {}
+    for number in {image.camera_id for image in model.images.values() if image.has_pose}:
+        theirs = model.cameras[number]
+        original = ColmapCamera(theirs.model.name, theirs.width, theirs.height, tuple(map(float, theirs.params)))
+        _refuse_absurd(original, f"'{name}', camera {number}")
+        try:
+            ours = Camera.from_colmap(original.model, original.width, original.height, original.params)
+            found[number] = (ours, None)
+        except ValueError:
+            with suppress(InputError):  # its photos are named by the caller
+                found[number] = (pinhole_copy(original), original)
+    return found
+
+
+def _refuse_absurd(camera: ColmapCamera, place: str) -> None:
+    rules = NAMED.get(camera.model)
+    fault = None if rules is None else camera_fault(rules, camera.width, camera.height, camera.params)
+    if fault is not None:
+        raise InputError(f"{place}: {fault}")
+
+
+def _images_of(model: Any, cameras: _Usable) -> list[int]:
+    found = (i for i in model.images if model.images[i].has_pose and model.images[i].camera_id in cameras)
+    return sorted(found, key=lambda i: model.images[i].name)
+
+
+def _warn_of_lost(model: Any, cameras: _Usable, name: str) -> None:
+    lost: dict[str, list[str]] = {}
+    for image in model.images.values():
+        if image.has_pose and image.camera_id not in cameras:
+            lost.setdefault(model.cameras[image.camera_id].model.name, []).append(image.name)
+    for kind, names in sorted(lost.items()):
+        warnings.warn(
+            f"'{name}': cameras of the model {kind} have no pinhole copy, so the map goes without "
+            f"{first_names(sorted(names))}",
+            stacklevel=4,
+        )
+
+
+def _observations(
+    image: Any, column: Mapping[int, int], camera: tuple[Camera, ColmapCamera | None]
+) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"]]:
+    """Points and pixels, the latter of the undistorted copy if there is one."""
+    seen = [p for p in image.points2D if p.has_point3D() and p.point3D_id in column]
+    index = torch.tensor([column[p.point3D_id] for p in seen], dtype=torch.long)
+    uv = torch.from_numpy(np.array([p.xy for p in seen], dtype=np.float64).reshape(-1, 2) - 0.5)
+    copy, original = camera
+    if original is None:
+        return index, uv
+    uv = undistorted_pixels(original, copy, uv)
+    kept = torch.isfinite(uv).all(-1)
+    return index[kept], uv[kept]
 
 
 def _first_line(error: BaseException) -> str:

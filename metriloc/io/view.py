@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metriloc.geometry import Camera, sample_depth
+from metriloc.geometry import Camera, Pose, sample_depth
 from metriloc.io.depth import check_depth_covers, read_depth
 from metriloc.io.files import InputError
 from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, read_image
-from metriloc.io.intrinsics import resized_camera, resolve_intrinsics
-from metriloc.types import View
+from metriloc.io.intrinsics import Intrinsics, resized_camera, resolve_intrinsics
+from metriloc.io.undistortion import undistorted_photo
+from metriloc.types import ColmapCamera, View
 
 
 def load_view(
@@ -36,6 +37,7 @@ def load_view(
     max_side: int | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     upright: bool = True,
+    undistort: ColmapCamera | None = None,
 ) -> View:
     """Read a photo with what is known of its camera.
 
@@ -43,6 +45,7 @@ def load_view(
     with a ``UserWarning``. depth: file of a depth map, see ``read_depth``. resize: (width, height), aspect not kept,
     bilinear as in MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept. upright:
     turn the photo as its EXIF orientation says; a camera of COLMAP's belongs to the pixels as they are stored (False).
+    undistort: the camera that took the stored pixels; the View is an undistorted copy, and ``camera`` that of the copy.
 
     Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
     """
@@ -52,10 +55,17 @@ def load_view(
         resize = _checked_size(resize)
     if max_side is not None and max_side < 1:
         raise InputError(f"max_side must be positive, got {max_side}")
-    loaded = read_image(path, max_megapixels, upright=upright)
-    known = resolve_intrinsics(
-        loaded.size, path=path, K=K, camera=camera, intrinsics=intrinsics, exif=loaded.exif, fov_deg=fov_deg
-    )
+    loaded = read_image(path, max_megapixels, upright=upright and undistort is None)
+    image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
+    if undistort is None:
+        known = resolve_intrinsics(
+            loaded.size, path=path, K=K, camera=camera, intrinsics=intrinsics, exif=loaded.exif, fov_deg=fov_deg
+        )
+    elif camera is None or depth is not None:
+        raise ValueError("undistort needs the camera of the undistorted copy, and knows of no depth map")
+    else:
+        image, copied = undistorted_photo(image, undistort, camera)
+        known = Intrinsics(copied, f"camera, as given, of an undistorted copy ({undistort.model})")
     depth_map = None
     if depth is not None:
         depth_map = read_depth(depth, max_megapixels=max_megapixels)
@@ -66,7 +76,6 @@ def load_view(
             "so give K, an intrinsics.txt or the field of view",
             stacklevel=2,
         )
-    image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
     view = View(
         image,
         known.camera,
@@ -127,6 +136,33 @@ def crop_view(view: View, corner: tuple[int, int], size: tuple[int, int]) -> Vie
         intrinsics_source=f"{view.intrinsics_source}, cut to {width}x{height} at ({left}, {top})",
         depth=depth,
     )
+
+
+def turn_view(view: View, quarter_turns: int) -> tuple[View, Pose]:
+    """The photo turned against the clock (``numpy.rot90``), and ``turned_from_view``, exactly.
+
+    Camera with its distortion, pose and depth turn with the photo: a point ``X`` of the view's camera frame is at
+    ``turned_from_view.transform(X)`` in that of the turned view, and on the same colour. quarter_turns: also negative.
+    """
+    quarters = quarter_turns % 4
+    pose, turn = view.cam_from_world, quarter_turn(quarters)
+    if quarters == 0:
+        return view, turn
+    turned = dataclasses.replace(
+        view,
+        image=torch.rot90(view.image, quarters, (1, 2)).contiguous(),
+        depth=None if view.depth is None else torch.rot90(view.depth, quarters, (0, 1)).contiguous(),
+        camera=view.camera.turn(quarters),
+        cam_from_world=None if pose is None else turn.to(pose.dtype) @ pose,
+        intrinsics_source=f"{view.intrinsics_source}, turned by {90 * quarters} degrees",
+    )
+    return turned, turn
+
+
+def quarter_turn(quarters: int, dtype: torch.dtype = torch.float64) -> Pose:
+    """``Rz(-90 degrees k)``, exactly: how camera axes move when the photo is turned against the clock."""
+    c, s = ((1, 0), (0, -1), (-1, 0), (0, 1))[quarters % 4]
+    return Pose(torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=dtype), torch.zeros(3, dtype=dtype))
 
 
 def _checked_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -36,16 +36,14 @@ from metriloc.datasets.sfm_pairs import (
     SfmSamples,
     SquareConfig,
     cut_square,
-    quarter_turn,
     resized,
-    turned,
-    turned_camera,
     turned_map,
     write_pairs,
 )
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError
 from metriloc.io.maps import read_map
+from metriloc.io.view import quarter_turn
 from metriloc.types import SfmMap, View
 
 Find = Callable[[str], Path]
@@ -100,40 +98,10 @@ def test_min_if_only_reduces(golden: Any) -> None:
 @pytest.mark.parametrize("quarters", range(4))
 def test_golden_turns(golden: Any, quarters: int) -> None:
     K = golden["megadepth/K"]
-    camera = turned_camera(Camera.from_K(K, (640.0, 480.0)), quarters)
+    camera = Camera.from_K(K, (640.0, 480.0)).turn(quarters)
     torch.testing.assert_close(camera.K, golden[f"megadepth/K_rot{quarters}"], rtol=0, atol=1e-12)
     expected = golden[f"megadepth/R_rot{quarters}"]
     torch.testing.assert_close(quarter_turn(quarters).R, expected[:3, :3], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("quarters", range(4))
-@pytest.mark.parametrize("distortion", [None, [-0.2, 0.05, 0.01, -0.02, 0.003]])
-def test_turned_photos_show_the_same(quarters: int, distortion: Any, generator: torch.Generator) -> None:
-    """A point lands on the same colour in the turned photo, with every distortion term on."""
-    image = torch.rand(3, 40, 60, generator=generator, dtype=torch.float32)
-    d = None if distortion is None else torch.tensor(distortion)
-    model = "pinhole" if d is None else "radtan"
-    camera = Camera(torch.tensor([60.0, 40.0]), torch.tensor([55.0, 50.0]), torch.tensor([28.0, 21.5]), d, model)
-    pose = Pose(so3_exp(torch.tensor([0.1, 0.2, -0.3])), torch.tensor([0.1, -0.2, 0.3]))
-    view = View(image, camera, pose)
-    other = turned(view, quarters)
-    pixels = torch.tensor([[0, 0], [59, 0], [10, 30], [33, 20]])
-    rays, ok = camera.unproject(pixels.float())
-    assert ok.all()
-    world = pose.inverse().transform(3 * rays)
-    uv, seen = other.camera.project(other.cam_from_world.transform(world))
-    assert torch.allclose(uv, uv.round(), atol=2e-3) and (seen | (uv - uv.round()).abs().gt(0).any(-1)).all()
-    x, y = uv.round().long().unbind(-1)
-    assert torch.equal(other.image[:, y, x], image[:, pixels[:, 1], pixels[:, 0]])
-    back = turned(other, -quarters)
-    assert torch.equal(back.image, image) and torch.allclose(back.camera.c, camera.c)
-    torch.testing.assert_close(back.camera.distortion, camera.distortion)
-
-
-def test_fisheye_cannot_be_turned() -> None:
-    camera = Camera(torch.ones(2), torch.ones(2), torch.ones(2), torch.zeros(4), "fisheye")
-    with pytest.raises(ValueError, match="fisheye"):
-        turned_camera(camera, 1)
 
 
 def test_golden_upright(golden: Any) -> None:

@@ -60,7 +60,9 @@ def test_benchmarks_with_public_truth(golden: Path, tmp_path: Path, benchmark: s
         lay(golden / "model_bin", hloc / "ShopFacade/sfm_superpoint+superglue")
         lay(golden / "pairs-query.txt", hloc / "ShopFacade/pairs-query-netvlad10.txt")
         read, scene = cambridge_task, "ShopFacade"
-    (dataset / scene).mkdir(exist_ok=True)
+    photo = dataset / scene / "seq1/frame00000.png"
+    photo.parent.mkdir(parents=True, exist_ok=True)
+    photo.touch()
     task = read(scene, dataset, hloc)
     names = (golden / "model_bin/list_test.txt").read_text().split()
     assert [query.name for query in task.queries] == names and len(names) == 30

@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from metriloc.geometry import Camera
-from metriloc.io import InputError, crop_view, load_view, resize_view
+from metriloc.geometry import Camera, Pose
+from metriloc.geometry.distortion import Model
+from metriloc.geometry.so3 import so3_exp
+from metriloc.io import InputError, crop_view, load_view, resize_view, turn_view
 from metriloc.types import View
 
 K = (60.0, 62.0, 30.0, 22.0)
@@ -44,6 +46,40 @@ def test_golden_resize_and_K(shared: Callable[[str], Path], item: int) -> None:
         # JPEG decoders and OpenCV's fixed-point resize differ by a level or two
         assert np.abs(view.image.numpy() - expected[f"train.{item}.image{side}"]).max() <= 2.01 / 255
         assert "intrinsics.txt" in view.intrinsics_source and "resized from 54x72 to 36x48" in view.intrinsics_source
+
+
+DISTORTIONS: list[tuple[Model, list[float]]] = [
+    ("pinhole", []),
+    ("radtan", [-0.2, 0.05, 0.01, -0.02, 0.003]),
+    ("fisheye", [0.05, -0.02, 0.01, 0.002]),
+]
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3, -1, 5])
+@pytest.mark.parametrize(("model", "distortion"), DISTORTIONS)
+def test_turned_photos_show_the_same(
+    quarters: int, model: Model, distortion: list[float], generator: torch.Generator
+) -> None:
+    """A point lands on the same colour and depth in the turned photo, with every distortion term on."""
+    image = torch.rand(3, 40, 60, generator=generator)
+    size, f, c, d = (torch.tensor(v).double() for v in ([60, 40], [55, 50], [28, 21.5], distortion))
+    pose = Pose(so3_exp(torch.tensor([0.1, 0.2, -0.3]).double()), torch.tensor([0.1, -0.2, 0.3]).double())
+    view = View(image, Camera(size, f, c, d, model), pose, depth=image[0])
+    other, turned_from_view = turn_view(view, quarters)
+    pixels = torch.tensor([[0, 0], [59, 0], [10, 30], [33, 20]])
+    rays, ok = view.camera.unproject(pixels.double())
+    assert ok.all()
+    world = pose.inverse().transform(3 * rays)
+    uv, _ = other.camera.project(other.cam_from_world.transform(world))
+    torch.testing.assert_close(uv, uv.round(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(other.camera.project(turned_from_view.transform(3 * rays))[0], uv)
+    x, y = uv.round().long().unbind(-1)
+    assert torch.equal(other.image[:, y, x], image[:, pixels[:, 1], pixels[:, 0]])
+    assert torch.equal(other.depth[y, x], image[0, pixels[:, 1], pixels[:, 0]])
+    back, view_from_turned = turn_view(other, -quarters)
+    assert torch.equal(back.image, image) and torch.allclose(back.camera.c, view.camera.c)
+    torch.testing.assert_close(back.camera.distortion, view.camera.distortion)
+    assert torch.equal((view_from_turned @ turned_from_view).R, torch.eye(3).double())
 
 
 def test_image_and_name(photo: Path) -> None:

@@ -1,0 +1,97 @@
+"""Where the model and the photos of a map lie: what people give is a folder somewhere above, beside or within."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from metriloc.io.files import InputError
+
+_FILES = ("cameras", "images", "points3D")
+_PHOTOS = ("images", "images_2", "images_4", "images_8")
+_NAMED = 3
+
+
+def find_model(folder: str | os.PathLike[str]) -> Path:
+    """The folder of a COLMAP model: the one that is given, its ``sparse``, or the only numbered one in either.
+
+    Raises InputError where there is none, where a file of it is missing, and where there are several.
+    """
+    folder = Path(folder)
+    for place in (folder, folder / "sparse"):
+        if kind_of_model(place) is not None:
+            return _whole(place)
+        numbered = [p for p in _folders(place) if p.name.isdigit() and kind_of_model(p) is not None]
+        if len(numbered) > 1:
+            names = ", ".join(p.name for p in numbered)
+            raise InputError(f"'{place}' holds {len(numbered)} COLMAP models ({names}): give one of them")
+        if numbered:
+            return _whole(numbered[0])
+    raise InputError(f"'{folder}' holds no COLMAP model (cameras.bin or cameras.txt), and neither does a sparse in it")
+
+
+def kind_of_model(folder: Path) -> str | None:
+    """``bin`` or ``txt``; None where there is no model."""
+    return next((kind for kind in ("bin", "txt") if (folder / f"cameras.{kind}").is_file()), None)
+
+
+def find_images(model: Path, names: Sequence[str]) -> Path | None:
+    """The folder that holds photos of a model: ``images``, a smaller copy of it, or the folder above; None for nowhere."""
+    return next((place for place in _places(model) if holds_any(place, names)), None)
+
+
+def require_images(folder: Path, model: Path, names: Sequence[str]) -> None:
+    """Raises InputError when a folder of photos holds none of those that a model names."""
+    if not names or holds_any(folder, names):
+        return
+    near = [folder.parent, *_folders(folder), *_places(model)]
+    other = next((place for place in near if holds_any(place, names)), None)
+    remedy = f"'{other}' does" if other is not None else "it must be the folder that these names are relative to"
+    raise InputError(f"'{folder}' holds none of the map's photos {first_names(names)}: {remedy}")
+
+
+def holds_any(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder holds a file of one of these names."""
+    return any(_within(name) and (folder / name).is_file() for name in names)
+
+
+def photo_in(folder: Path, name: str) -> Path:
+    """The file of a photo. Raises InputError for a name that leads out of the folder: maps come from anywhere."""
+    if not _within(name):
+        raise InputError(f"the map's photo {name!r} is not in '{folder}'")
+    return folder / name
+
+
+def _within(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first three, and how many there are besides."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(repr(name) for name in names[:_NAMED]) + more
+
+
+def _places(model: Path) -> Iterator[Path]:
+    model = model.resolve()
+    top = model.parent if model.name.isdigit() else model
+    top = top.parent if top.name == "sparse" else top
+    for base in dict.fromkeys((top, model, model.parent)):
+        yield from (base / name for name in _PHOTOS)
+    yield from dict.fromkeys((top, model.parent))
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir())
+    except OSError:
+        return []
+
+
+def _whole(folder: Path) -> Path:
+    kind = kind_of_model(folder)
+    for name in _FILES:
+        if not (folder / f"{name}.{kind}").is_file():
+            raise InputError(f"'{folder}' holds no {name}.{kind}")
+    return folder
