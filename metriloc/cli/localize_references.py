@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from metriloc.cli.localize_settings import ReferenceOptions
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text
 from metriloc.io.hloc import LoggedQuery
+from metriloc.io.map_folders import first_names
 from metriloc.io.retrieval import parse_pairs
 from metriloc.mapping import MapRetrieval
 from metriloc.methods.pixloc import Hints
@@ -57,6 +59,7 @@ class ReferenceFinder:
         pairs = log = descriptors = retrieval = None
         if options.pairs is not None:
             pairs = parse_pairs(read_text(options.pairs), str(options.pairs))
+            _warn_of_strangers(options.pairs, pairs, source)
         if options.hloc_logs is not None:
             log = HlocLog.open(options.hloc_logs, source.path, source.scene)
         if options.global_descriptors is not None:
@@ -85,7 +88,8 @@ class ReferenceFinder:
                 raise InputError(f"'{self.options.pairs}' lists no reference for {photo.name!r}")
             # retrieval may name images that the reconstruction left out
             known = set(scene.names)
-            return self._cut(tuple(name for name in listed if name in known)), ()
+            found = self._cut(tuple(name for name in listed if name in known))
+            return found, () if found else (f"none of its {len(listed)} references in the list is in the map",)
         if logged is not None and self.log is not None:
             found = tuple(logged_references(logged, self.log.ids_in(scene), scene.names))
             other = f"none of the {len(logged.references)} references of hloc's log is in the map"
@@ -105,6 +109,18 @@ class ReferenceFinder:
         best = ranking.matches[0] if ranking.matches else 0
         doubt = f"no photo of the map shares many keypoints with it (at most {best}): it may show another place"
         return ranking.names, ranking.messages + ((doubt,) if best < FEW_KEYPOINTS else ())
+
+
+def _warn_of_strangers(file: Path, pairs: Mapping[str, Sequence[str]], source: QuerySource) -> None:
+    """Say which references of the queries in hand the map does not have."""
+    asked = {name for photo in source.queries for name in photo.names}
+    known = set(source.scene.names)
+    strangers = {
+        name: None for query, listed in pairs.items() if query in asked for name in listed if name not in known
+    }
+    if strangers:
+        names = first_names(list(strangers))
+        print(f"warning: '{file}' lists {len(strangers)} photos that the map does not have: {names}", file=sys.stderr)
 
 
 def _bar(what: str) -> Any:

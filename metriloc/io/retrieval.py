@@ -4,7 +4,7 @@
 |---|---|
 | names (``list_test.txt``) | ``name`` |
 | queries (``*_with_intrinsics.txt``) | ``name MODEL width height params...``, COLMAP's models and order |
-| pairs (``pairs-*.txt``) | ``query reference``, the best first |
+| pairs (``pairs-*.txt``) | ``query reference``, the best first; a tab between names that hold blanks |
 
 Lines that start with ``#`` and blank lines are skipped.
 """
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from metriloc.geometry import Camera
+from metriloc.io.colmap_rules import NAMED
 from metriloc.io.files import InputError, parse_numbers, read_text
 
 MAX_SIDE = 1_000_000
@@ -41,21 +43,21 @@ def parse_queries(text: str, file: str = "queries") -> dict[str, Camera]:
     lines: dict[str, list[str]] = {}
     cameras: dict[str, Camera] = {}
     for place, line in _lines(text, file):
-        fields = line.split()
-        if len(fields) < 5:
-            raise InputError(f"{place}: {len(fields)} fields, too few for 'name MODEL width height params...'")
-        name, model = fields[:2]
+        name, *fields = _query_fields(line)
+        if len(fields) < 4:
+            raise InputError(f"{place}: {line[:80]!r} is not of the form 'name MODEL width height params...'")
+        model = fields[0]
         if name in lines:
             if lines[name] != fields:
                 raise InputError(f"{place}: {name!r} has another camera already")
             continue
-        width, height, *params = parse_numbers(fields[2:], place)
+        width, height, *params = parse_numbers(fields[1:], place)
         if (
             width != int(width)
             or height != int(height)
             or not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE
         ):
-            raise InputError(f"{place}: {fields[2]} {fields[3]} is not an image size in pixels")
+            raise InputError(f"{place}: {fields[1]} {fields[2]} is not an image size in pixels")
         try:
             camera = Camera.from_colmap(model, int(width), int(height), params)
         except ValueError as error:
@@ -90,19 +92,33 @@ def parse_pairs(text: str, file: str = "pairs") -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, dict[str, None]] = {}
     for place, line in _lines(text, file):
-        fields = line.split()
+        fields = [name.strip() for name in line.split("\t")] if "\t" in line else line.split()
         if len(fields) != 2:
-            raise InputError(f"{place}: {line[:80]!r} is not of the form 'query reference'")
+            raise InputError(
+                f"{place}: {line[:80]!r} is not of the form 'query reference' (names with blanks need a tab between them)"
+            )
         found.setdefault(fields[0], {})[fields[1]] = None
     return {query: tuple(references) for query, references in found.items()}
 
 
 def format_pairs(pairs: dict[str, tuple[str, ...]]) -> str:
-    """The text of ``parse_pairs``. Raises ValueError for a name that the format cannot hold (blanks, leading #)."""
-    for name in [*pairs, *(name for references in pairs.values() for name in references)]:
-        if len(name.split()) != 1 or name != name.strip() or name.startswith("#"):
-            raise ValueError(f"{name!r} cannot stand in a list of pairs: names without blanks and leading '#' only")
-    return "".join(f"{query} {reference}\n" for query, references in pairs.items() for reference in references)
+    """The text of ``parse_pairs``; tabs between names where one holds blanks. Raises ValueError for a name that the format
+    cannot hold (tabs, line breaks, blanks at its ends, a leading #)."""
+    names = [*pairs, *(name for references in pairs.values() for name in references)]
+    for name in names:
+        if not name or name != name.strip() or name.startswith("#") or any(c in name for c in "\t\r\n"):
+            raise ValueError(f"{name!r} cannot stand in a list of pairs")
+    between = "\t" if any(len(name.split()) > 1 for name in names) else " "
+    return "".join(f"{query}{between}{reference}\n" for query, references in pairs.items() for reference in references)
+
+
+def _query_fields(line: str) -> list[str]:
+    """Name, model and numbers; the name may hold blanks, and ends before the last word that is a model of COLMAP's."""
+    parts = re.split(r"(\s+)", line.strip())
+    places = [n for n in range(2, len(parts), 2) if parts[n] in NAMED]
+    if not places:
+        return parts[::2]
+    return ["".join(parts[: places[-1] - 1]), *parts[places[-1] :: 2]]
 
 
 def _same(a: Camera, b: Camera) -> bool:

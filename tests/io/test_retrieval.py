@@ -52,7 +52,7 @@ def test_several_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("a PINHOLE 64 48", "queries:1: 4 fields, too few"),
+        ("a PINHOLE 64 48", "queries:1: .* is not of the form"),
         ("# x\na PINHOLE 64 48 50 50 32", "queries:2: .*PINHOLE takes 4 parameters, got 3"),
         ("a FISHY 64 48 50 50 32 24", "'FISHY' is not supported"),
         ("a PINHOLE 64 48 nan 50 32 24", "'nan' is not a finite number"),
@@ -74,8 +74,10 @@ def test_names_and_pairs() -> None:
     assert parse_pairs("q r2\nq r1\np r1\nq r2\n") == {"q": ("r2", "r1"), "p": ("r1",)}
     with pytest.raises(InputError, match="pairs:2: 'q r s' is not of the form 'query reference'"):
         parse_pairs("q r\nq r s\n")
-    with pytest.raises(ValueError, match="'a b' cannot stand"):
-        format_pairs({"q": ("a b",)})
+    blanks = {"a b": ("c  d", "e"), "f": ("a b",)}
+    assert parse_pairs(format_pairs(blanks)) == blanks
+    with pytest.raises(ValueError, match="cannot stand"):
+        format_pairs({"q": ("a\tb",)})
 
 
 @settings(max_examples=200, deadline=None)
@@ -98,3 +100,13 @@ def test_any_text_gives_a_list_or_one_sentence(lines: list[str]) -> None:
             parse(text, "f.txt")
         except InputError as error:
             assert str(error).startswith("f.txt:")
+
+
+def test_names_with_blanks(shared: Callable[[str], Path]) -> None:
+    queries = parse_queries("my  photo 5.jpg PINHOLE 64 48 50 50 32 24\nPINHOLE PINHOLE 64 48 50 50 32 24\n")
+    assert list(queries) == ["my  photo 5.jpg", "PINHOLE"]
+    folder = shared("cases/03_hloc_pairs")
+    assert list(read_queries(folder / "queries_space.txt")) == ["my photo 5.jpg"]
+    for name in ("pairs_space.txt", "pairs_comma.txt"):
+        with pytest.raises(InputError, match=r":1: .*names with blanks need a tab"):
+            parse_pairs((folder / name).read_text())
