@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import cast, get_args
 
+from metriloc.backbones.local import DenseExtractor
+from metriloc.baselines.focal import with_estimated_focal
 from metriloc.baselines.localizing import MatchingLocalizer
 from metriloc.calibration import (
     CALIBRATION_FILE,
@@ -26,6 +29,7 @@ from metriloc.mapping import MapRetrieval
 from metriloc.methods.nre.model import NRE, FeatureNames, best_features
 from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
 from metriloc.methods.pixloc.model import PixLoc
+from metriloc.turns import by_quarter_turns, turned_back
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
 
 _PNP: Mapping[str, str] = {"xfeat-pnp": "xfeat", "aliked-pnp": "aliked", "disk-pnp": "disk"}
@@ -61,6 +65,9 @@ def localize(
     ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
     confidence a probability. seed: same seed, same answer.
 
+    A focal length that is only a guess is estimated with the pose where the map has 30 points or more to say. A photo of
+    which nothing is found is turned by quarters, in case that it lies on its side.
+
     Returns ``cam_from_world``, batch shape (), with its stages in ``localization[0]``; ``success=False`` with a reason
     where the photo does not fix a pose. Raises InputError (a ValueError) for files and names that cannot be used.
     """
@@ -71,13 +78,34 @@ def localize(
         scene = read_scene(scene, images)
     if not isinstance(query, View):
         query = load_view(query)
-    if references is None:
-        references = MapRetrieval.from_pretrained().rank(query, scene, REFERENCES).names
-    else:
+    if references is not None:
         check_references(scene, references)
-    if method is None:
-        method = NRE.from_features()
-    return calibrated(suited(method, scene)).localize(query, scene, references, init, seed=seed)
+    chosen = calibrated(suited(method or NRE.from_features(), scene))
+    retrieval = MapRetrieval.from_pretrained() if references is None else None
+
+    def attempt(view: View, view_from_query: Pose) -> PoseEstimate:
+        names = references if retrieval is None else retrieval.rank(view, scene, REFERENCES).names
+        start = None if init is None else view_from_query.to(init.dtype) @ init
+        return chosen.localize(with_known_focal(view, scene, names or (), seed), scene, names or (), start, seed=seed)
+
+    estimate, quarters = by_quarter_turns(query, attempt, lambda found: found)
+    return turned_back(estimate, quarters, query.size)
+
+
+def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed: int = 0) -> View:
+    """The photo with the focal length that the map tells, where its own is only a guess and the map can tell."""
+    if not view.focal_is_guessed:
+        return view
+    try:
+        features = _focal_features()
+    except (InputError, ImportError):
+        return view
+    return with_estimated_focal(view, scene, references, features, seed)
+
+
+@cache
+def _focal_features() -> DenseExtractor:
+    return load_extractor("xfeat")[0]
 
 
 def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:

@@ -14,11 +14,13 @@ from metriloc.baselines.matchers import MatcherName, best_matcher
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.baselines.solving import Solver
 from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration, packaged_calibrations
+from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.weights import resolve_weights
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
-from metriloc.types import PoseEstimate, RelativePoseMethod, View
+from metriloc.turns import by_quarter_turns, turned_back
+from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
 """auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres,
@@ -57,7 +59,28 @@ def relative_pose(
         method = choose_method(MethodChoice(distance=distance, depth_map=reference.depth is not None))
     elif distance is not None:
         raise InputError(f"distance {distance} is used by feature matching only: set it there, or leave out method")
-    return method.relative_pose(reference, query, seed=seed)
+    return relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
+
+
+def relative_pose_by_turns(
+    method: RelativePoseMethod, features0: PhotoFeatures, features1: PhotoFeatures, *, seed: int = 0
+) -> PoseEstimate:
+    """``method.relative_pose``; feature matching that finds nothing tries the query turned by quarters, too, in case that
+    it lies on its side. The estimate is for the query as it is, and says in its ``messages`` when that was so."""
+    if not isinstance(bare(method), FeatureMatching):
+        return method.relative_pose(features0, features1, seed=seed)
+    view = features1.view
+
+    def attempt(turned: View, _: Pose) -> PoseEstimate:
+        return method.relative_pose(features0, features1 if turned is view else method.extract(turned), seed=seed)
+
+    estimate, quarters = by_quarter_turns(view, attempt, lambda found: found)
+    return turned_back(estimate, quarters, view.size)
+
+
+def bare(method: RelativePoseMethod) -> RelativePoseMethod:
+    """The method without its calibrations."""
+    return method.method if isinstance(method, CalibratedMethod) else method
 
 
 @dataclass(frozen=True)

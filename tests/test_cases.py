@@ -17,7 +17,11 @@ from metriloc.relpose import MethodChoice, choose_method
 from metriloc.types import PoseEstimate, RelativePoseMethod
 
 K = (646.75, 647.85, 356.03, 235.59)
-METHODS = (MethodChoice("mickey"), MethodChoice("matching", depth="none"))
+METHODS = (
+    MethodChoice("mickey"),
+    MethodChoice("matching", depth="none"),
+    pytest.param(MethodChoice("aliked+lightglue", depth="none"), marks=pytest.mark.wheels),
+)
 
 
 @pytest.fixture(scope="module", params=METHODS, ids=lambda choice: choice.name)
@@ -64,7 +68,7 @@ def test_a_turn_is_found_and_no_way_is_claimed(method: CalibratedMethod, solve: 
 
 
 def test_the_same_photo_twice_stands_at_one_place(solve: Solve) -> None:
-    found = solve(choose_method(METHODS[0]), "same.jpg")
+    found = solve(choose_method(MethodChoice("mickey")), "same.jpg")
     assert float(found.pose.distance()) < 0.02 and math.degrees(float(found.pose.angle())) < 0.2
     assert found.distance_interval is not None and found.distance_interval[1] < 0.3
 

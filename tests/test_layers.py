@@ -28,6 +28,7 @@ LEVELS = {
     "datasets": 3,
     "baselines": 3,
     "calibration": 4,
+    "turns": 4,
     "training": 4,
     "evaluation": 5,
     "viz": 5,

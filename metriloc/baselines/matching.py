@@ -19,8 +19,12 @@ from torch import Tensor
 from metriloc.backbones.local import LocalFeatures
 from metriloc.baselines.depth import DepthSource, depth_of_file
 from metriloc.baselines.matchers import Matcher, load_matcher
+from metriloc.baselines.mirrored import MIRRORED, looks_mirrored
+from metriloc.baselines.repeated import repeats_itself
 from metriloc.baselines.solving import MatchedPair, Solver, SolvingConfig
-from metriloc.types import PoseEstimate, View
+from metriloc.geometry import Pose
+from metriloc.solvers.support import RIVAL
+from metriloc.types import Correspondences, PoseEstimate, View
 
 _CELL = 8  # pixels a cell of the score picture covers
 _HALF_CONFIDENCE = 95.0  # inliers; with the slope below, see confidence_of
@@ -166,7 +170,27 @@ def match_and_solve(
         return PoseEstimate.failure("too_few_matches", details)
     confidence = confidence_of(len(details.inliers))
     doubts = pair.doubts(fit, solving.max_error_px, seed)
+    if not doubts:
+        doubts = _doubts_of(matcher, (features0, features1), (fit.pose, details.inliers), solving.max_error_px, seed)
     return PoseEstimate(fit.pose, torch.tensor(True), torch.tensor(confidence), (None,), (details,), doubts=doubts)
+
+
+def _doubts_of(
+    matcher: Matcher,
+    features: tuple[ImageFeatures, ImageFeatures],
+    found: tuple[Pose, Correspondences],
+    max_error_px: float,
+    seed: int,
+) -> tuple[str, ...]:
+    """What the keypoints say against a pose, beyond the matches themselves."""
+    (pose, inliers), (features0, features1) = found, features
+    local = features0.local, features1.local
+    if repeats_itself(local, inliers.uv0, inliers.uv1, features1.view.size):
+        return (RIVAL,)
+    both = [(f.view, f.local) for f in features]
+    if looks_mirrored(matcher, both[0], both[1], (pose, len(inliers)), max_error_px, seed):
+        return (MIRRORED,)
+    return ()
 
 
 def confidence_of(num_inliers: int) -> float:

@@ -22,10 +22,12 @@ from metriloc.cli.localize_settings import (
     count_of_references,
 )
 from metriloc.cli.localize_trace import Start, traced
+from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.localize import bare, choose_localizer, note_on_features, suited
+from metriloc.localize import bare, choose_localizer, note_on_features, suited, with_known_focal
 from metriloc.methods.pixloc import PixLoc
 from metriloc.relpose import require_device
+from metriloc.turns import by_quarter_turns, turned_back
 from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View
 from metriloc.viz.localized import LocalizedQuery
 
@@ -123,14 +125,22 @@ class _Solver:
         try:
             view = self.loaded.get(photo.path) or self.source.load(photo)
             scene = self.source.scene_for(photo)
-            found = self.finder.find(photo, view, scene)
+
+            def attempt(turned: View, turned_from_view: Pose) -> LocalizedQuery:
+                found = self.finder.find(photo, turned, scene)
+                turned = with_known_focal(turned, scene, found.names, self.seed)
+                asked = LocalizedQuery(turned, _NOTHING, scene, truth=photo.truth, notes=found.messages)
+                return self._estimated(asked, photo, found, turned_from_view)
+
+            answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
         except InputError as error:
             print(f"metriloc localize: {error}", file=sys.stderr)
             return QueryOutcome.unreadable(photo, error)
-        asked = LocalizedQuery(view, _NOTHING, scene, truth=photo.truth, notes=found.messages)
-        return QueryOutcome.computed(photo, self._estimated(asked, photo, found))
+        return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))
 
-    def _estimated(self, asked: LocalizedQuery, photo: QueryPhoto, found: FoundReferences) -> LocalizedQuery:
+    def _estimated(
+        self, asked: LocalizedQuery, photo: QueryPhoto, found: FoundReferences, turned_from_view: Pose
+    ) -> LocalizedQuery:
         init = photo.init
         if self.finder.options.from_poses:
             init = found.logged_pose
@@ -140,8 +150,22 @@ class _Solver:
         if photo.init is not None and hints is not None and not _uses_matches(self.method):
             # hloc's doubts about its own pose are none about the one that was given
             hints = replace(hints, matches=None)
+        if init is not None:
+            init = turned_from_view.to(init.dtype) @ init
         start = Start(found.names, init, hints)
         return traced(suited(self.method, asked.scene), asked, start, self.seed, pictures=self.pictures)
+
+
+def _turned_back(found: LocalizedQuery, view: View, quarters: int) -> LocalizedQuery:
+    """What was found for the view turned by quarters, for the view; maps and courses are of the turned one alone."""
+    if quarters == 0:
+        return found
+    if found.query.focal_sigma != view.focal_sigma:  # it was estimated
+        known = found.query
+        camera = known.camera.turn(-quarters)
+        view = replace(view, camera=camera, intrinsics_source=known.intrinsics_source, focal_sigma=known.focal_sigma)
+    estimate = turned_back(found.estimate, quarters, view.size)
+    return LocalizedQuery(view, estimate, found.scene, truth=found.truth, notes=found.notes)
 
 
 def _uses_matches(method: AbsolutePoseMethod) -> bool:

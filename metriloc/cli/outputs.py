@@ -135,6 +135,7 @@ def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
         "confidence": float(estimate.confidence),
         "verdict": estimate.verdict,
         "doubts": reasons_for_doubt(estimate),
+        "messages": list(detail.messages),
         "confidence_is_probability_of": estimate.probability_of or None,
         "score": detail.score,
         "num_inliers": len(detail.inliers),
@@ -206,6 +207,7 @@ def summary(result: QueryResult) -> str:
         if meaning is not None:
             levels = f"reliable from {RELIABLE}, failed below {FAILED}"
             lines.append(f"  confidence: the probability of {meaning}; {levels}")
+        lines += [f"  note: {message}" for message in detail.messages]
     lines.append(f"  intrinsics of the query: {result.features.view.intrinsics_source}")
     return "\n".join(lines)
 

@@ -15,7 +15,7 @@ from metriloc.calibration import calibrations_of
 from metriloc.cli.options import MethodSettings, PhotoOptions
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
 from metriloc.io import InputError
-from metriloc.relpose import MethodName, choose_method
+from metriloc.relpose import MethodName, choose_method, relative_pose_by_turns
 from metriloc.types import PhotoFeatures, RelativePoseMethod, View
 
 EXIT_NO_POSE = 1
@@ -96,7 +96,7 @@ def _localise(
         print(f"metriloc relpose: {error}", file=sys.stderr)
         return QueryResult.unreadable(path, error)
     features1 = method.extract(view)
-    estimate = method.relative_pose(features0, features1, seed=seed)
+    estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
     return QueryResult.computed(path, estimate, features1)
 
 

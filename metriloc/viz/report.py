@@ -128,6 +128,7 @@ def _key_numbers(entry: QueryReport) -> str:
         rows.insert(0, ("distance", f"{float(pose.distance()):.3f} m{interval(estimate)}"))
     if details.metric and details.scale_source:
         rows.append(("scale", escaped(details.scale_source)))
+        rows += [("note", escaped(message)) for message in details.messages]
     rows.append(("inliers", f"{len(details.inliers)} (score {details.score:.1f})"))
     meaning = (
         f"the probability of {estimate.probability_of}"

@@ -1,0 +1,79 @@
+"""Photos that lie on their side without saying so: methods that compare features find them when they are turned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metriloc.geometry import Pose
+from metriloc.io import turn_view
+from metriloc.io.view import quarter_turn
+from metriloc.types import PoseEstimate, View
+
+_Answer = TypeVar("_Answer")
+
+
+def by_quarter_turns(
+    view: View, attempt: Callable[[View, Pose], _Answer], estimate_of: Callable[[_Answer], PoseEstimate]
+) -> tuple[_Answer, int]:
+    """The answer for a photo as it is or, where that is a failure, the surest one for the photo turned by quarters.
+
+    attempt: takes the turned photo and ``turned_from_view``. Returns the answer and the quarter turns against the clock
+    that it is for, 0 where all fail.
+    """
+    first = attempt(view, quarter_turn(0))
+    if bool(estimate_of(first).success):
+        return first, 0
+    best, turns = first, 0
+    for quarters in (1, 3, 2):
+        turned, turned_from_view = turn_view(view, quarters)
+        answer = attempt(turned, turned_from_view)
+        found = estimate_of(answer)
+        if bool(found.success) and float(found.confidence) > float(estimate_of(best).confidence):
+            best, turns = answer, quarters
+    return best, turns
+
+
+def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) -> PoseEstimate:
+    """An estimate for a photo turned by quarters, as one for the photo itself (of ``size``), which says so."""
+    if quarters == 0:
+        return estimate
+    back = quarter_turn(-quarters)
+    said = f"nothing was found before the photo was turned by {90 * quarters} degrees against the clock"
+
+    def of_view(pose: Pose) -> Pose:
+        return back.to(pose.dtype) @ pose
+
+    details = tuple(
+        replace(
+            d,
+            inliers=replace(d.inliers, uv1=pixels_turned_back(d.inliers.uv1, quarters, size)),
+            hypothesis=None
+            if d.hypothesis is None
+            else replace(d.hypothesis, query_from_reference=of_view(d.hypothesis.query_from_reference)),
+            messages=(*d.messages, said),
+        )
+        for d in estimate.details
+    )
+    localization = tuple(
+        replace(
+            d,
+            stages=tuple(replace(s, cam_from_world=of_view(s.cam_from_world)) for s in d.stages),
+            messages=(*d.messages, said),
+        )
+        for d in estimate.localization
+    )
+    return replace(estimate, pose=of_view(estimate.pose), details=details, localization=localization)
+
+
+def pixels_turned_back(uv: Float[Tensor, "n 2"], quarters: int, size: tuple[int, int]) -> Float[Tensor, "n 2"]:
+    """Pixels of a photo turned by quarters against the clock -> pixels of the photo, whose size is (width, height)."""
+    width, height = size
+    u, v = uv.unbind(-1)
+    back = ((u, v), (width - 1 - v, u), (width - 1 - u, height - 1 - v), (v, height - 1 - u))[quarters % 4]
+    return torch.stack(back, -1)

@@ -1,0 +1,94 @@
+"""Photos that lie on their side: the pose is that of the photo as it is stored, and the answer says what was done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from metriloc.geometry import Camera, Pose
+from metriloc.io import load_view, turn_view
+from metriloc.io.maps import read_map
+from metriloc.localize import LocalizerChoice, choose_localizer, localize
+from metriloc.relpose import MethodChoice, choose_method, relative_pose
+from metriloc.turns import by_quarter_turns, pixels_turned_back, turned_back
+from metriloc.types import Correspondences, LocalizationDetails, PairDetails, PoseEstimate, Stage, View
+
+K = (646.7531, 647.85, 356.0289, 235.5883)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_pixels_go_back_to_where_they_were(quarters: int) -> None:
+    """An image of its own pixel numbers, turned, holds at each pixel where that one was."""
+    v, u = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing="ij")
+    turned = torch.rot90(torch.stack([u, v]), quarters, (1, 2))
+    rows, columns = torch.meshgrid(*(torch.arange(float(n)) for n in turned.shape[1:]), indexing="ij")
+    back = pixels_turned_back(torch.stack([columns, rows], -1).reshape(-1, 2), quarters, (6, 4))
+    assert torch.equal(back, turned.flatten(1).T)
+
+
+def _estimate(pose: Pose, success: bool, confidence: float) -> PoseEstimate:
+    details = PairDetails(1.0, Correspondences.empty())
+    stages = LocalizationDetails(stages=(Stage("pnp", pose, 0.0),))
+    return PoseEstimate(pose, torch.tensor(success), torch.tensor(confidence), (None,), (details,), (stages,))
+
+
+def test_the_surest_turn_wins_and_its_pose_is_turned_back() -> None:
+    image = torch.rand(3, 4, 6)
+    view = View(image, Camera.from_fov((6, 4), 1.0))
+    truth = Pose.from_tangent(torch.tensor([0.1, -0.2, 0.3, 0.4, 0.5, 0.6], dtype=torch.float64))
+    seen = []
+
+    def attempt(turned: View, turned_from_view: Pose) -> PoseEstimate:
+        seen.append(turned.size)
+        confidence = {0: 0.0, 1: 0.3, 2: 0.0, 3: 0.6}[len(seen) - 1]
+        return _estimate(turned_from_view @ truth, confidence > 0, confidence)
+
+    found, quarters = by_quarter_turns(view, attempt, lambda e: e)
+    assert seen == [(6, 4), (4, 6), (4, 6), (6, 4)] and quarters == 2
+    estimate = turned_back(found, quarters, view.size)
+    for pose in (estimate.pose, estimate.localization[0].stages[0].cam_from_world):
+        torch.testing.assert_close(pose.matrix(), truth.matrix())
+    assert "turned by 180 degrees" in estimate.details[0].messages[0]
+    assert "turned by 180 degrees" in estimate.localization[0].messages[0]
+
+
+def test_a_photo_that_is_found_at_once_is_not_turned() -> None:
+    view = View(torch.rand(3, 4, 6), Camera.from_fov((6, 4), 1.0))
+    sure = _estimate(Pose.identity((), dtype=torch.float64), True, 0.1)
+    found, quarters = by_quarter_turns(
+        view, lambda turned, _: sure if turned is view else pytest.fail("turned"), lambda e: e
+    )
+    assert found is sure and quarters == 0 and turned_back(found, 0, view.size) is sure
+
+
+@pytest.mark.wheels
+def test_a_pair_with_one_photo_on_its_side(shared: Callable[[str], Path]) -> None:
+    folder = shared("cases/09_geometry")
+    reference = load_view(folder / "ref.jpg", K=K)
+    turned = load_view(folder / "turned90.jpg", fov_deg=2 * math.degrees(math.atan(240 / 647)))
+    method = choose_method(MethodChoice("xfeat", depth="none"))
+    estimate = relative_pose(reference, turned, method=method)
+    assert bool(estimate.success)
+    assert math.degrees(float(estimate.pose.angle())) == pytest.approx(90, abs=1.5)
+    assert any("turned" in message for message in estimate.details[0].messages)
+
+
+@pytest.mark.wheels
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_a_query_on_its_side_is_found_in_a_map(shared: Callable[[str], Path], quarters: int) -> None:
+    place = shared("data/eval/places/fountain_p11")
+    scene = read_map(place / "sparse", place)
+    index = scene.index("seq0/frame_00004.jpg")
+    upright = load_view(place / "seq0/frame_00004.jpg", camera=scene.cameras[index])
+    turned, turned_from_upright = turn_view(upright, quarters)
+    method = choose_localizer(LocalizerChoice("xfeat-pnp"))
+    estimate = localize(turned, scene.without([index]), method=method)
+    truth = turned_from_upright @ scene.cam_from_world[index]
+    assert bool(estimate.success)
+    assert float((estimate.pose.to(torch.float64).center() - truth.center()).norm()) < 0.1
+    assert math.degrees(float((estimate.pose.to(torch.float64) @ truth.inverse()).angle())) < 1
+    assert any("turned" in message for message in estimate.localization[0].messages)
