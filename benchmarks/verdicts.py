@@ -19,8 +19,8 @@ from metriloc.datasets.mapfree import read_mapfree_scene
 from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg
 from metriloc.geometry import Pose
 from metriloc.io import load_view
-from metriloc.relpose import MethodChoice, choose_method
-from metriloc.types import PoseEstimate, RelativePoseMethod, View
+from metriloc.relpose import MethodChoice, choose_method, relative_pose_by_turns
+from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 
 NEAR_M, ROTATION_DEG, DIRECTION_DEG, DISTANCE = 0.05, 5.0, 10.0, 0.25
 PLACES = {"fountain_p11": range(4), "entry_p10": range(4, 8), "holo_a": range(8, 14), "kitchen": range(14, 18)}
@@ -70,9 +70,9 @@ def strangers(root: Path, count: int) -> list[tuple[Path, Path]]:
 
 def run(method: RelativePoseMethod, root: Path, count: int) -> None:
     """Print the table of a method."""
-    features: dict[Path, object] = {}
+    features: dict[Path, PhotoFeatures] = {}
 
-    def extract(path: Path) -> object:
+    def extract(path: Path) -> PhotoFeatures:
         if path not in features:
             features[path] = method.extract(_view(path))
         return features[path]
@@ -84,7 +84,7 @@ def run(method: RelativePoseMethod, root: Path, count: int) -> None:
     for place in PLACES:
         tally: Counter[str] = Counter()
         for reference, query, truth in pairs_of(root, place):
-            estimate = method.relative_pose(extract(reference), extract(query))
+            estimate = relative_pose_by_turns(method, extract(reference), extract(query))
             tally["pairs"] += 1
             tally[estimate.verdict] += 1
             if estimate.verdict == "reliable":
@@ -99,7 +99,7 @@ def run(method: RelativePoseMethod, root: Path, count: int) -> None:
     tally = Counter()
     for reference, query in strangers(root, count):
         tally["pairs"] += 1
-        tally[method.relative_pose(extract(reference), extract(query)).verdict] += 1
+        tally[relative_pose_by_turns(method, extract(reference), extract(query)).verdict] += 1
     print(_row("different places", tally))
 
 

@@ -105,7 +105,7 @@ def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed:
 
 @cache
 def _focal_features() -> DenseExtractor:
-    return load_extractor("xfeat")[0]
+    return cast(DenseExtractor, load_extractor("xfeat")[0])
 
 
 def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:

@@ -170,7 +170,9 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "timings_s": {stage: round(seconds, 6) for stage, seconds in details.timings.items()},
     }
     if entry["success"]:
-        entry["cam_from_world"] = pose_as_dict(estimate.pose, to_frame="query camera", from_frame="map")
+        entry["cam_from_world"] = pose_as_dict(
+            estimate.pose, to_frame="query camera", from_frame="map", unit="unit of the map"
+        )
         entry["camera_center"] = estimate.pose.center().tolist()
         if localized.truth is not None:
             turned, apart = pose_errors(estimate.pose, localized.truth)
@@ -186,7 +188,9 @@ def _stage_entry(stage: Stage) -> dict[str, Any]:
         "name": stage.name,
         "cost": stage.cost if math.isfinite(stage.cost) else None,
         "support": stage.support if math.isfinite(stage.support) else None,
-        "cam_from_world": pose_as_dict(pose, to_frame="query camera", from_frame="map") if finite else None,
+        "cam_from_world": pose_as_dict(pose, to_frame="query camera", from_frame="map", unit="unit of the map")
+        if finite
+        else None,
     }
 
 

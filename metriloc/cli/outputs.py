@@ -146,7 +146,10 @@ def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
     }
     if success:
         entry["query_from_reference"] = pose_as_dict(
-            estimate.pose, to_frame="query camera", from_frame="reference camera", metric=detail.metric
+            estimate.pose,
+            to_frame="query camera",
+            from_frame="reference camera",
+            unit="metre" if detail.metric else "unknown scale",
         )
         entry["camera_center_in_reference"] = estimate.pose.center().tolist()
         entry["distance"] = float(estimate.pose.distance())

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError, parse_numbers, read_text
 
+LengthUnit = Literal["metre", "unit of the map", "unknown scale"]
 ZERO_QUATERNION = 1e-8
 """Quaternions no longer than this stand for "no pose" (the withheld truth of Map-free test is seven zeros)."""
 _POSE_FORM = "'image qw qx qy qz tx ty tz'"
@@ -133,18 +134,17 @@ def read_tum(path: str | os.PathLike[str]) -> list[tuple[float, Pose]]:
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
-def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, metric: bool = True) -> dict[str, Any]:
+def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, unit: LengthUnit = "metre") -> dict[str, Any]:
     """A pose as plain numbers and words for JSON, naming its frames and units.
 
-    ``matrix`` 4x4, ``quaternion_wxyz``, ``translation``; ``metric=False`` says that the translation has no scale.
-    Raises ValueError for a failed pose.
+    ``matrix`` 4x4, ``quaternion_wxyz``, ``translation``; unit: of the translation. Raises ValueError for a failed pose.
     """
     q, t = _numbers(pose, f"{to_frame} from {from_frame}")
     return {
         "maps": f"X[{to_frame}] = R X[{from_frame}] + t",
         "from_frame": from_frame,
         "to_frame": to_frame,
-        "translation_unit": "metre" if metric else "unknown scale",
+        "translation_unit": unit,
         "matrix": _double(pose).matrix().tolist(),
         "quaternion_wxyz": q,
         "translation": t,

@@ -214,7 +214,7 @@ def test_dictionary_for_json() -> None:
     x, y, z = entry["quaternion_wxyz"][1:]
     assert np.allclose(Rotation.from_quat([x, y, z, entry["quaternion_wxyz"][0]]).as_matrix(), pose.R, atol=1e-6)
     assert same(pose_from_dict(entry), pose.to(torch.float64), 1e-12)
-    unscaled = pose_as_dict(pose, to_frame="b", from_frame="a", metric=False)
+    unscaled = pose_as_dict(pose, to_frame="b", from_frame="a", unit="unknown scale")
     assert unscaled["translation_unit"] == "unknown scale"
 
 
