@@ -170,9 +170,7 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "timings_s": {stage: round(seconds, 6) for stage, seconds in details.timings.items()},
     }
     if entry["success"]:
-        entry["cam_from_world"] = pose_as_dict(
-            estimate.pose, to_frame="query camera", from_frame="map", unit="unit of the map"
-        )
+        entry["cam_from_world"] = _pose_entry(estimate.pose)
         entry["camera_center"] = estimate.pose.center().tolist()
         if localized.truth is not None:
             turned, apart = pose_errors(estimate.pose, localized.truth)
@@ -192,6 +190,10 @@ def _stage_entry(stage: Stage) -> dict[str, Any]:
         if finite
         else None,
     }
+
+
+def _pose_entry(pose: Pose) -> dict[str, Any]:
+    return pose_as_dict(pose, to_frame="query camera", from_frame="map", unit="unit of the map")
 
 
 def localize_summary(outcome: QueryOutcome) -> str:

@@ -107,6 +107,7 @@ def test_many_queries_a_list_and_going_on(model: Path, tmp_path: Path, capsys: p
     assert capsys.readouterr().out.count("kept from the earlier run") == 2
     assert (out / "0000_a" / "pose.json").stat().st_mtime_ns == first
     assert json.loads((out / "poses.json").read_text())["queries"][0] == content["queries"][0]
+    assert content["queries"][0]["cam_from_world"]["translation_unit"] == "unit of the map"
     # a photo that has changed, and other settings, are computed again
     Image.open(EXAMPLE / "query.jpg").convert("L").convert("RGB").save(tmp_path / "a.jpg")
     assert run(*common, "--resume") == 2
