@@ -25,12 +25,14 @@ from metriloc.evaluation.errors import center_error, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of, unreadable
 from metriloc.evaluation.runner import collect, run
 from metriloc.evaluation.tasks import QueryTask
+from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
 from metriloc.localize import LOCALIZED, CalibratedLocalizer, LocalizerChoice, bare, choose_localizer, suited
 from metriloc.mapping import MapRetrieval
 from metriloc.solvers.absolute_support import median_depth
-from metriloc.types import FAILED, RELIABLE, AbsolutePoseMethod, SfmMap
+from metriloc.turns import by_quarter_turns, turned_back
+from metriloc.types import FAILED, RELIABLE, AbsolutePoseMethod, PoseEstimate, SfmMap, View
 
 STEPS = {"holo_a": 10, "kitchen": 5}
 ONE_YARD = {"fountain_p11", "entry_p10"}
@@ -48,7 +50,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Solver:
-    """Without calibration; how many doubts there are is kept beside the statistics."""
+    """The calibration only decides whether a photo is turned; how many doubts there are is kept beside the statistics."""
 
     method: AbsolutePoseMethod
 
@@ -56,11 +58,20 @@ class Solver:
         """The record of one query."""
         try:
             view = task.frame.load(depth=False)
-            estimate = suited(self.method, task.scene).localize(view, task.scene, task.references, seed=seed)
+            chosen = suited(bare(self.method), task.scene)
+
+            def attempt(turned: View, _: Pose) -> PoseEstimate:
+                return chosen.localize(turned, task.scene, task.references, seed=seed)
+
+            estimate, quarters = by_quarter_turns(view, attempt, lambda found: self._judged(found, view))
         except InputError as error:
             return unreadable(task.key, error)
+        estimate = turned_back(estimate, quarters, view.size)
         record = record_of(task.key, estimate, 0.0)
         return dataclasses.replace(record, statistics={**record.statistics, _DOUBTS: float(len(estimate.doubts))})
+
+    def _judged(self, estimate: PoseEstimate, view: View) -> PoseEstimate:
+        return self.method.judge(estimate, view) if isinstance(self.method, CalibratedLocalizer) else estimate
 
 
 def other_queries(place: str, maps: dict[str, SfmMap], count: int, sources: Sources) -> list[QueryTask]:
@@ -111,7 +122,7 @@ def is_right(record: Record, task: QueryTask) -> bool:
 def row(place: str, name: str, tasks: list[QueryTask], others: list[QueryTask], folder: Path) -> str:
     """One line of the table."""
     method = choose_localizer(LocalizerChoice(name, cache=str(folder / "features")))
-    solver, description = Solver(bare(method)), {"method": name, "weights_id": method.weights_id}
+    solver, description = Solver(method), {"method": name, "weights_id": method.weights_id}
     counts = {}
     for kind, queries in (("here", tasks), ("others", others)):
         run(queries, solver, folder / f"{place}-{name}-{kind}", description)
