@@ -431,12 +431,12 @@ def test_malformed_matrices(text: str, message: str) -> None:
         parse_camera_pose(text, "pose.txt")
 
 
-@settings(max_examples=200, deadline=None)
 def test_a_comment_after_a_row_does_not_lose_the_row() -> None:
     text = "# K\n500 0 320 # fx\n0 500 240\t#fy\n #\n0 0 1\n"
     assert parse_matrix(text, "K.txt").tolist() == [[500, 0, 320], [0, 500, 240], [0, 0, 1]]
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="0123456789.-+einfa \n\t#,\0é", max_size=120))
 def test_any_text_gives_a_matrix_or_one_sentence(text: str) -> None:
     for parse in (
