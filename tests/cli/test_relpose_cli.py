@@ -219,6 +219,23 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_depth_in_other_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    millimetres = np.asarray(Image.open(DEPTH)).astype(np.uint32)
+    assert millimetres.max() < 13_000
+    tum = tmp_path / "tum.png"
+    Image.fromarray((5 * millimetres).astype(np.uint16)).save(tum)
+    found = []
+    for arguments in (["--depth", DEPTH], ["--depth", tum, "--depth-scale", "5000"]):
+        assert run(REFERENCE, QUERY, "--method", "matching", *arguments, "--json", "--seed", 3) == 0
+        (query,) = json.loads(capsys.readouterr().out)["queries"]
+        found.append(query["query_from_reference"]["matrix"])
+    assert np.allclose(found[0], found[1], rtol=0, atol=1e-5)
+    assert run(REFERENCE, QUERY, "--depth-scale", "5000") == 2
+    assert "5000 units a metre says nothing without a depth map" in capsys.readouterr().err
+
+
 def test_output_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")
     assert run(REFERENCE, QUERY, "--out", tmp_path / "file") == 2
