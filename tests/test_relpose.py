@@ -180,8 +180,7 @@ def test_one_call_takes_the_units_of_the_depth_map() -> None:
     depth = EXAMPLE / "reference.depth.png"
     method = choose_method(MethodChoice("matching"))
     known, halved = (
-        metriloc.relative_pose(*PHOTOS, method=method, depth=depth, depth_scale=scale).pose.t
-        for scale in (None, 2000)
+        metriloc.relative_pose(*PHOTOS, method=method, depth=depth, depth_scale=scale).pose.t for scale in (None, 2000)
     )
     assert torch.allclose(halved.norm(), known.norm() / 2, rtol=0.02)
     with pytest.raises(InputError, match="depth_scale 2000 was given for a reference that is a View already"):
