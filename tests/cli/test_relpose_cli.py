@@ -71,8 +71,10 @@ def test_output_folder_of_one_query(tmp_path: Path) -> None:
     assert names >= {"pose.json", "report.html", "poses.tum.txt", "poses.mapfree.txt", "matches.jpg"}
     assert names >= {"reference.score.jpg", "query.score.jpg", "reference.depth.jpg"}
     assert not [name for name in names if name.endswith(".tmp")]
-    entry = json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]["query_from_reference"]
+    query = json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]
+    entry = query["query_from_reference"]
     line = (tmp_path / "out" / "poses.mapfree.txt").read_text().split()
+    assert float(line[8]) == query["confidence"]  # as in the submissions of metriloc eval
     assert [float(x) for x in line[1:5]] == pytest.approx(entry["quaternion_wxyz"], abs=1e-6)
     assert [float(x) for x in line[5:8]] == pytest.approx(entry["translation"], abs=1e-6)
     tum = (tmp_path / "out" / "poses.tum.txt").read_text().split()
