@@ -34,6 +34,7 @@ def relative_pose(
     *,
     method: RelativePoseMethod | None = None,
     depth: str | Path | None = None,
+    depth_scale: float | None = None,
     distance: float | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
@@ -41,18 +42,18 @@ def relative_pose(
 
     reference, query: files, or Views from ``load_view`` where intrinsics need saying. method: a loaded ``MicKey`` or
     another method, or None for the default: feature matching where a depth map or a distance is given, else the model
-    that comes with metriloc. depth: depth map of the reference (metres come from it). distance: metres between the two
+    that comes with metriloc. depth: depth map of the reference (metres come from it);
+    depth_scale: its units a metre where they are not millimetres (5000 for TUM). distance: metres between the two
     cameras, if known. seed: same seed, same answer.
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
     """
     if not isinstance(reference, View):
-        reference = load_view(reference, depth=depth)
-    elif depth is not None:
-        raise InputError(
-            f"depth {str(depth)!r} was given for a reference that is a View already: load it with the View"
-        )
+        reference = load_view(reference, depth=depth, depth_scale=depth_scale)
+    elif depth is not None or depth_scale is not None:
+        given = f"depth {str(depth)!r}" if depth is not None else f"depth_scale {depth_scale:g}"
+        raise InputError(f"{given} was given for a reference that is a View already: load it with the View")
     if not isinstance(query, View):
         query = load_view(query)
     if method is None:

@@ -176,6 +176,17 @@ def test_the_calibration_is_for_these_weights_wherever_they_lie(
     assert calibrations_of(choose_method(MethodChoice(weights=str(tmp_path / "other")))) == (own,)
 
 
+def test_one_call_takes_the_units_of_the_depth_map() -> None:
+    depth = EXAMPLE / "reference.depth.png"
+    method = choose_method(MethodChoice("matching"))
+    known, halved = (
+        metriloc.relative_pose(*PHOTOS, method=method, depth=depth, depth_scale=scale).pose.t for scale in (None, 2000)
+    )
+    assert torch.allclose(halved.norm(), known.norm() / 2, rtol=0.02)
+    with pytest.raises(InputError, match="depth_scale 2000 was given for a reference that is a View already"):
+        metriloc.relative_pose(metriloc.io.load_view(PHOTOS[0]), PHOTOS[1], method=method, depth_scale=2000)
+
+
 def test_one_call_takes_the_depth_map_or_the_model(bundled: Path) -> None:
     alone = metriloc.relative_pose(*PHOTOS, seed=1)
     assert "depth map" not in alone.details[0].scale_source and alone.details[0].metric

@@ -95,6 +95,8 @@ def evaluate(
     settings = {k: v for k, v in dataclasses.asdict(how).items() if k not in ("seed", "device")}
     solve = build()
     described = {"method": method, "weights_id": _weights_of(solve), "benchmark": benchmark, **settings}
+    if part.resize is not None:
+        described["resize"] = list(part.resize)
     with process_group(worker) as wait, _progress(worker.rank) as progress:
         try:
             if runs.ray_workers:
@@ -283,7 +285,7 @@ def evaluate_score(
     Args:
         submission: The zip one would upload.
         data: Folder of the split, with poses.txt and intrinsics.txt of each scene.
-        mode: Which scorer.
+        mode: Which scorer; official alone also says each warning as often as the published one.
         step: Every step-th query counts.
         vcre_threshold: Pixels; 10 % of the diagonal of 540 x 720 by default.
     """
@@ -293,7 +295,8 @@ def evaluate_score(
     rows += [[name, *(number(score.metrics[name]) for score in scores)] for name in scores[0].metrics]
     rows.append(["failures", *(f"{score.failures} of {score.total}" for score in scores)])
     print(markdown_table(rows))
-    for warning in dict.fromkeys(warning for score in scores for warning in score.warnings):
+    distinct = dict.fromkeys(warning for score in scores for warning in score.about_submission)
+    for warning in scores[0].warnings if mode == "official" else distinct:
         print(warning, file=sys.stderr)
     return 0
 

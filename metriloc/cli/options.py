@@ -34,6 +34,8 @@ class PhotoOptions:
     """Horizontal field of view of both photos in degrees."""
     depth: Path | None = None
     """Depth map of the reference: 16-bit PNG (mm), float TIFF or .npy (m)."""
+    depth_scale: float | None = None
+    """Units a metre of --depth: 5000 for TUM; by default 1000 for whole numbers, 1 for floating point."""
     resize: tuple[int, int] | None = None
     """WIDTH HEIGHT the photos are resized to first; intrinsics follow."""
     max_side: int | None = None
@@ -60,6 +62,7 @@ class PhotoOptions:
             intrinsics=self.intrinsics,
             fov_deg=self.fov,
             depth=self.depth if is_reference else None,
+            depth_scale=self.depth_scale if is_reference else None,
             resize=self.resize,
             max_side=self.max_side,
         )

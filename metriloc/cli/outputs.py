@@ -260,8 +260,11 @@ class OutputFolder(RunFolder):
         tum = [tum_line(float(i), r.pose) for i, r in solved]
         # the format separates by blanks and takes '#' for a comment
         names = [re.sub(r"[\s#]", "_", r.path) for _, r in solved]
-        scores = [float(r.entry["score"]) for _, r in solved]
-        mapfree = [submission_line(n, r.pose, score) for n, (_, r), score in zip(names, solved, scores, strict=True)]
+        # the confidence of pose.json and of the submissions of metriloc eval, not a method's own score
+        mapfree = [
+            submission_line(name, r.pose, float(r.entry["confidence"]))
+            for name, (_, r) in zip(names, solved, strict=True)
+        ]
         # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
         write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))
         write_atomically(self.path / "poses.mapfree.txt", "\n".join(mapfree))

@@ -5,6 +5,7 @@ All are kept small and as bytes in memory, so that a training on two processors 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from metriloc.datasets.posed import read_posed
 from metriloc.datasets.sources import depth_beside
-from metriloc.io import InputError, load_view, read_text
+from metriloc.io import InputError, check_depth_covers, load_view, read_depth, read_text
 from metriloc.types import View
 
 DOOR_M, WINDOW_M, ARCH_M = 2.4, 1.97, 3.4
@@ -59,8 +60,9 @@ def read_rgbd_photos(folder: Path, every: int = 1) -> list[DepthPhoto]:
     for path in _photos(folder)[::every]:
         file = depth_beside(path, "depth") or _first(path.parent.parent / "depth", path.stem)
         if file is not None:
-            view = load_view(path, depth=file)
-            photos.append(DepthPhoto.of_view(view))
+            view, depth = load_view(path), read_depth(file, doubt=False)  # streets are farther than rooms
+            check_depth_covers(depth, view.size, file)
+            photos.append(DepthPhoto.of_view(dataclasses.replace(view, depth=depth)))
     if not photos:
         raise InputError(f"'{folder}' holds no photo with a depth map")
     return photos

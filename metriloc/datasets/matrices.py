@@ -12,19 +12,21 @@ from torch import Tensor
 
 from metriloc.geometry import Camera, Pose, closest_rotation
 from metriloc.io import InputError, read_text
+from metriloc.io.files import without_comment
 
 ROTATION_TOLERANCE = 0.02
 """Largest entry of ``R R^T - 1`` that rounding in a file can explain; beyond it the matrix is no rotation."""
 
 
 def parse_matrix(text: str, file: str) -> Float[Tensor, "r c"]:
-    """Rows of numbers, float64; NaN and infinities are kept. Rows with ``#`` and blank ones are skipped.
+    """Rows of numbers, float64; NaN and infinities are kept. Comments and blank rows are skipped.
 
     Raises InputError naming file and line for what is no number, for rows of different lengths and for no rows.
     """
     rows: list[list[float]] = []
     for number, line in enumerate(text.split("\n"), 1):
-        if "#" in line or not line.strip():
+        line = without_comment(line)
+        if not line:
             continue
         try:
             row = [float(field) for field in line.replace(",", " ").split()]

@@ -26,6 +26,12 @@ FILE_NAME = "transforms.json"
 PINHOLE_MODELS = ("PINHOLE", "SIMPLE_PINHOLE")
 RADTAN_MODELS = ("OPENCV", "SIMPLE_RADIAL", "RADIAL")
 FISHEYE_MODELS = ("OPENCV_FISHEYE",)
+RADTAN_TERMS, FISHEYE_TERMS = ("k1", "k2", "p1", "p2", "k3"), ("k1", "k2", "k3", "k4")
+DISTORTION_TERMS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "p3", "p4", "s1", "s2", "s3", "s4")
+LISTED_TERMS = ("k1", "k2", "k3", "k4", "p1", "p2")
+"""Order of nerfstudio's ``distortion_params``."""
+OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "spherical")
+"""What instant-ngp says of lenses that are no perspective ones."""
 MILLIMETRE = 0.001
 PHOTO_ENDINGS = ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 """NeRF's synthetic scenes leave the ending of the file away."""
@@ -92,9 +98,7 @@ def parse_opengl_pose(matrix: Any, place: str = "transform_matrix", scale: float
 
 def _camera(values: Mapping[str, Any], photo: Path, place: str) -> Camera:
     """The camera of a frame; what a frame does not say is taken from the top of the file."""
-    kind = values.get("camera_model", "OPENCV")
-    if kind not in (*PINHOLE_MODELS, *RADTAN_MODELS, *FISHEYE_MODELS):
-        raise InputError(f"{place}: camera_model {str(kind)[:40]!r} is not supported")
+    kind = _kind(values, place)
     if "w" in values and "h" in values:
         width, height = _number(values, "w", place), _number(values, "h", place)
     else:
@@ -107,16 +111,44 @@ def _camera(values: Mapping[str, Any], photo: Path, place: str) -> Camera:
         raise InputError(f"{place}: there is neither fl_x nor camera_angle_x")
     cx = _number(values, "cx", place, width / 2) - 0.5
     cy = _number(values, "cy", place, height / 2) - 0.5
-    wanted = ("k1", "k2", "k3", "k4") if kind in FISHEYE_MODELS else ("k1", "k2", "p1", "p2", "k3")
-    terms = [_number(values, name, place, 0.0) for name in wanted]
+    terms = _distortion(values, kind, place)
     size, f, c, distortion = (
         torch.tensor(numbers, dtype=torch.float64) for numbers in ([width, height], [fx, fy], [cx, cy], terms)
     )
     if kind in FISHEYE_MODELS:
         return Camera(size, f, c, distortion, "fisheye")
-    if kind in PINHOLE_MODELS or not any(terms):
-        return Camera(size, f, c)
-    return Camera(size, f, c, distortion, "radtan")
+    return Camera(size, f, c, distortion, "radtan") if any(terms) else Camera(size, f, c)
+
+
+def _kind(values: Mapping[str, Any], place: str) -> str:
+    """The camera model: ``camera_model``, or a fisheye where instant-ngp's ``is_fisheye`` says so."""
+    other = next((name for name in OTHER_LENSES if values.get(name, False) is not False), None)
+    if other is not None:
+        raise InputError(f"{place}: a lens described by {other!r} is not supported")
+    fisheye = values.get("is_fisheye", False)
+    if not isinstance(fisheye, bool):
+        raise InputError(f"{place}: is_fisheye must be true or false, got {str(fisheye)[:40]!r}")
+    kind = values.get("camera_model", FISHEYE_MODELS[0] if fisheye else "OPENCV")
+    if kind not in (*PINHOLE_MODELS, *RADTAN_MODELS, *FISHEYE_MODELS):
+        raise InputError(f"{place}: camera_model {str(kind)[:40]!r} is not supported")
+    if fisheye and kind not in FISHEYE_MODELS:
+        raise InputError(f"{place}: is_fisheye and camera_model {kind!r} contradict")
+    return str(kind)
+
+
+def _distortion(values: Mapping[str, Any], kind: str, place: str) -> list[float]:
+    """The terms of a model; InputError for one that is not zero and that the model does not have."""
+    listed = values.get("distortion_params")
+    if listed is not None:
+        if not isinstance(listed, list) or len(listed) != len(LISTED_TERMS):
+            raise InputError(f"{place}: distortion_params must be the six numbers {' '.join(LISTED_TERMS)}")
+        values = {**values, **dict(zip(LISTED_TERMS, listed, strict=True))}
+    wanted = () if kind in PINHOLE_MODELS else FISHEYE_TERMS if kind in FISHEYE_MODELS else RADTAN_TERMS
+    for name in DISTORTION_TERMS:
+        term = _number(values, name, place, 0.0)
+        if term and name not in wanted:
+            raise InputError(f"{place}: {name} {term:g} is not supported with camera_model {kind!r}")
+    return [_number(values, name, place, 0.0) for name in wanted]
 
 
 def _focal(

@@ -23,7 +23,7 @@ from metriloc.datasets.overlap_table import read_arrays
 from metriloc.datasets.sources import FramePair, PairList, PosedFrame, PosedScene
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_image, read_text
-from metriloc.io.files import parse_numbers
+from metriloc.io.files import parse_numbers, without_comment
 
 COLOUR_SIZE = (1296, 968)
 """Size of ScanNet's colour images, which the intrinsics of the list belong to."""
@@ -62,10 +62,10 @@ def parse_scannet_pairs(text: str, file: str = "pairs") -> list[ScannetPair]:
     """
     pairs = []
     for number, line in enumerate(text.split("\n"), 1):
-        if "#" in line or not line.strip():
+        fields = without_comment(line).split()
+        if not fields:
             continue
         place = f"{file}:{number}"
-        fields = line.split()
         if len(fields) != FIELDS:
             raise InputError(f"{place}: {len(fields)} fields instead of {FIELDS}, {_FORM}")
         values = torch.tensor(parse_numbers(fields[2:], place), dtype=torch.float64)

@@ -18,7 +18,7 @@ from metriloc.datasets.matrices import pinhole, read_camera_pose, stack_poses
 from metriloc.datasets.sources import DepthFormat, PosedScene
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_text
-from metriloc.io.files import parse_numbers
+from metriloc.io.files import parse_numbers, without_comment
 
 SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")
 SIZE = (640, 480)
@@ -120,9 +120,9 @@ def parse_relative_list(text: str, file: str = "test_pairs.txt") -> list[Retriev
     """
     pairs = []
     for number, line in enumerate(text.split("\n"), 1):
-        if "#" in line or not line.strip():
+        place, fields = f"{file}:{number}", without_comment(line).split()
+        if not fields:
             continue
-        place, fields = f"{file}:{number}", line.split()
         if len(fields) not in (10, 19):
             raise InputError(
                 f"{place}: {len(fields)} fields instead of 10 or 19, 'reference query similarity w p q r x y z'"

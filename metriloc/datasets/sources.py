@@ -40,7 +40,7 @@ class DepthFormat:
 
     def read(self, path: Path, colour: Camera) -> Float[Tensor, "h w"]:
         """A depth map in metres, 0 where unknown, covering the field of view of the colour camera."""
-        depth = read_depth(path, scale=self.scale)
+        depth = read_depth(path, scale=self.scale, doubt=False)
         if self.limit is not None:
             depth = torch.where(depth <= self.limit, depth, torch.zeros_like(depth))
         if self.camera is not None:

@@ -64,6 +64,8 @@ class BenchmarkOptions:
     """posed: pairs drawn from each folder."""
     min_overlap: float = 0.2
     """posed: pairs that share less are drawn again, where the photos have depth."""
+    resize: tuple[int, int] | None = None
+    """Pairs: WIDTH HEIGHT that photos are resized to, intrinsics follow; Map-free was published with 540 720."""
     images: Path | None = None
     """map: folder that the names of the images are relative to."""
 
@@ -91,16 +93,22 @@ class QueryBenchmark:
 
 def load_benchmark(name: BenchmarkName, options: BenchmarkOptions) -> PairBenchmark | QueryBenchmark:
     """The tasks of a benchmark. Raises InputError for files that are missing or malformed, naming them."""
+    if options.resize is not None and min(options.resize) < 1:
+        raise InputError(f"--resize {options.resize[0]} {options.resize[1]}: both must be positive")
     if name in ("mapfree", "pairs"):
         return _mapfree(name, options)
     if name == "scannet":
         if options.scans is None:
             raise InputError("scannet needs --scans, the folder that the names of the list are relative to")
         pairs = read_scannet_pairs(options.data, options.scans)
-        return PairBenchmark(name, tuple(PairTask(pair) for pair in pairs[:: options.step or 1]), size=SCANNET_SIZE)
+        tasks = tuple(PairTask(pair) for pair in pairs[:: options.step or 1])
+        return PairBenchmark(name, tasks, size=options.resize or SCANNET_SIZE)
     if name == "posed":
         scenes = read_posed_scenes(options.data)
-        return PairBenchmark(name, tuple(task for scene in scenes for task in _drawn(scene, options)))
+        drawn = tuple(task for scene in scenes for task in _drawn(scene, options))
+        return PairBenchmark(name, drawn, size=options.resize)
+    if options.resize is not None:
+        raise InputError(f"--resize is for pairs; {name} localises photos in a map, as they are")
     if name == "map":
         return _held_out(options)
     return _visloc(name, options)
@@ -118,7 +126,7 @@ def _mapfree(name: str, options: BenchmarkOptions) -> PairBenchmark:
     if not tasks:
         raise InputError(f"'{options.data}' has no query photo (seq1/...) in any of its {len(scenes)} scenes")
     withheld = all(task.pair.cam1_from_cam0 is None for task in tasks)
-    return PairBenchmark(name, tasks, step, withheld=withheld)
+    return PairBenchmark(name, tasks, step, options.resize, withheld)
 
 
 def _drawn(scene: PosedScene, options: BenchmarkOptions) -> list[PairTask]:

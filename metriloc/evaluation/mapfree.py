@@ -58,7 +58,8 @@ class SceneScore:
 class MapfreeScore:
     """The whole result. metrics: under the names of the published scorer; NaN throughout when nothing was estimated.
 
-    vcre_threshold: pixels; mode and step: how it was scored; warnings: lines and scenes that were left out.
+    vcre_threshold: pixels; mode and step: how it was scored; warnings: lines and scenes that were left out, in official
+    mode as often as the published scorer, which reads each file twice, says them.
     """
 
     mode: Mode
@@ -68,6 +69,11 @@ class MapfreeScore:
     pose_curve: PrecisionCurve
     vcre_curve: PrecisionCurve
     warnings: tuple[str, ...]
+
+    @property
+    def about_submission(self) -> tuple[str, ...]:
+        """Each warning once, without those about lines of the truth (which are comments)."""
+        return tuple(dict.fromkeys(w for w in self.warnings if f"{os.sep}poses.txt line " not in w))
 
     @property
     def failures(self) -> int:
@@ -159,10 +165,12 @@ class _Truth:
     K: Float[ndarray, "n 3 3"]
     size: Float[ndarray, "n 2"]
     frames: int
+    warnings: tuple[str, ...] = ()
 
 
 def _official_truth(folder: Path, step: int) -> _Truth:
-    table = parse_pose_lines(read_text(folder / "poses.txt"), "poses.txt", with_confidence=False)
+    file = folder / "poses.txt"
+    table = parse_pose_lines(read_text(file), str(file), with_confidence=False)
     cameras, size = parse_intrinsics_lines(read_text(folder / "intrinsics.txt"))
     chosen = table.frames[::step]
     missing = [frame for frame in chosen if frame not in cameras]
@@ -171,7 +179,8 @@ def _official_truth(folder: Path, step: int) -> _Truth:
     K = np.array([cameras[frame] for frame in chosen]).reshape(-1, 3, 3)
     names = tuple(f"seq1/frame_{frame:05d}.jpg" for frame in chosen)
     sizes = np.tile(np.array(size), (len(chosen), 1))
-    return _Truth(tuple(chosen), names, table.q[::step], table.t[::step], K, sizes, len(table.frames))
+    q, t = table.q[::step], table.t[::step]
+    return _Truth(tuple(chosen), names, q, t, K, sizes, len(table.frames), table.warnings)
 
 
 def _clean_truth(folder: Path, step: int) -> _Truth:
@@ -204,9 +213,12 @@ def _score_scene(scene: str, truth: _Truth, text: str | None, mode: Mode) -> tup
         failures = truth.frames if mode == "official" else len(truth.keys)
         warning = f"WARNING: Submission does not have estimates for scene {scene}."
         empty = np.zeros(0)
-        return SceneScore(scene, (), empty, empty, empty, empty, failures, len(truth.keys)), [warning]
+        score = SceneScore(scene, (), empty, empty, empty, empty, failures, len(truth.keys))
+        return score, [*truth.warnings, warning]
     file = f"pose_{scene}.txt"
     table, keys, warnings = _estimates(text, file, mode)
+    if mode == "official":
+        warnings = 2 * [*truth.warnings, *warnings]
     place = {key: i for i, key in enumerate(keys)}
     found = [i for i, key in enumerate(truth.keys) if key in place]
     rows = [place[truth.keys[i]] for i in found]

@@ -89,7 +89,7 @@ def pair_report(
         notes.append(
             f"{unscaled} estimates have no metres; they count as failures in every metric number, not in angular ones."
         )
-    notes += [warning for score in official for warning in score.warnings[:20]]
+    notes += [warning for score in official for warning in score.about_submission[:20]]
     return Report(
         title,
         description,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tokenize
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,24 @@ from metriloc.io.intrinsics import same_aspect
 MILLIMETRE = 0.001
 FARTHEST_MEDIAN = 1000.0
 """A map of floating point metres whose median is beyond this is in millimetres."""
+FARTHEST_INDOORS = 12.0
+"""A map of whole numbers that is taken for millimetres and has its median beyond this deserves a question."""
 ASPECT_TOLERANCE = 0.02
 _KINDS = "16-bit PNG or PGM, 32-bit float TIFF, or .npy"
 _PGM_HEADER = re.compile(rb"P5" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 
 
 def read_depth(
-    path: str | os.PathLike[str], *, scale: float | None = None, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+    path: str | os.PathLike[str],
+    *,
+    scale: float | None = None,
+    doubt: bool = True,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> Float[Tensor, "h w"]:
     """A depth map in metres, float32, 0 where unknown.
 
-    scale: metres a unit of the file; by default 0.001 for whole numbers and 1 for floating point.
+    scale: metres a unit of the file; by default 0.001 for whole numbers and 1 for floating point. doubt: warn of whole
+    numbers that are surprisingly far as millimetres (TUM's have 5000 a metre).
     Raises InputError for a file that is no depth map (8 bits, several channels, another format), is damaged or too
     large, has no valid depth at all, or whose floating point values can only be millimetres.
     """
@@ -51,6 +59,12 @@ def read_depth(
     median = float(np.median(metres[valid]))
     if floating and scale is None and median > FARTHEST_MEDIAN:
         raise InputError(f"'{path}' has a median depth of {median:g} m: if it is in millimetres, say scale=0.001")
+    if doubt and not floating and scale is None and median > FARTHEST_INDOORS:
+        warnings.warn(
+            f"'{path}' has a median depth of {median:.3g} m, read as millimetres: "
+            f"if it has 5000 units a metre say --depth-scale 5000 ({median / 5:.3g} m)",
+            stacklevel=2,
+        )
     return torch.from_numpy(np.where(valid, metres, np.float32(0)))
 
 

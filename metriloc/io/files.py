@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 from pathlib import Path
 
 MAX_TEXT_BYTES = 64 * 2**20
 """Text files beyond this are not what they claim to be (a Map-free scene has 100 kB)."""
+
+_COMMENT = re.compile(r"(?:^|\s)#")
 
 
 class InputError(ValueError):
@@ -68,6 +71,15 @@ def read_text(path: str | os.PathLike[str]) -> str:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"'{path}' is not a text file: byte {error.start} is not UTF-8") from error
+
+
+def without_comment(line: str) -> str:
+    """A line without blanks around it and without its comment: a ``#`` at the start or after a blank, and what follows.
+
+    A ``#`` inside of a word belongs to a name.
+    """
+    found = _COMMENT.search(line)
+    return (line if found is None else line[: found.start()]).strip()
 
 
 def parse_numbers(fields: list[str], place: str) -> list[float]:

@@ -1,8 +1,9 @@
 """Photos in: any common image file to upright 8-bit RGB, with its EXIF facts, or one clear sentence why not.
 
 Accepted: JPEG (and MPO), PNG, WebP, TIFF, BMP, PPM/PGM, and HEIC with the extra ``heic``; of several frames the first.
-Greyscale, palette, 1-bit, CMYK and 16-bit images become RGB; 16-bit values are divided by 257, not clipped;
-transparent pixels are laid over black. EXIF orientation is applied, so intrinsics always refer to the upright image.
+Greyscale, palette, 1-bit, CMYK and 16-bit images become RGB; 16-bit values are divided by 257, or by the maximum that a
+PGM or a TIFF states, not clipped; transparent pixels are laid over black. EXIF orientation is applied, so intrinsics
+always refer to the upright image.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_MAX_MEGAPIXELS = 50.0
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 READABLE = "JPEG, PNG, WebP, HEIC, TIFF, BMP or PPM"
+TWELVE_BITS = 4096
+_MAX_SAMPLE_VALUE = 281
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 DECODING_ERRORS = (
     OSError,
@@ -68,17 +71,19 @@ def read_image(
 
     The size in the header is checked against ``max_megapixels`` before anything is decoded (Pillow itself stops at
     179). Raises InputError for a file that is missing, empty, not an image, truncated or too large, for an image whose
-    pixels are no photo (32-bit numbers), and for HEIC without ``pillow_heif``.
+    pixels are no photo (32-bit numbers), for 16 bits of which only 12 are used without the file saying so (nearly black
+    otherwise), and for HEIC without ``pillow_heif``.
     """
     path = require_file(path)
     heif = _is_heif(path)
     image = open_heif(path, max_megapixels) if heif else open_image(path, max_megapixels)
     with image:
         stored = image.size
+        deep = _has_16_bits(image)
         try:
             image.load()
             exif = read_exif(image)
-            rgb = _to_rgb(image, path)
+            rgb = _to_rgb(image, path, deep)
         except InputError:
             raise
         except DECODING_ERRORS as error:
@@ -163,19 +168,54 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether values up to 65535 are stored, as far as the file says; to be asked before the image is loaded."""
+    arguments = str([tile[3] for tile in getattr(image, "tile", [])])
+    # a PGM or PPM with another maximum is stretched by Pillow as it is decoded
+    return ";16" in arguments or (image.format == "PPM" and "65535" in arguments)
+
+
+def _stated_maximum(image: Image.Image) -> int | None:
+    """MaxSampleValue of a TIFF, when it is not all that 16 bits can hold."""
+    value = getattr(image, "tag_v2", {}).get(_MAX_SAMPLE_VALUE)
+    largest = max(value) if isinstance(value, tuple) and value else value
+    return largest if isinstance(largest, int) and 0 < largest < 65535 else None
+
+
+def _check_bits(path: Path, brightest: int) -> None:
+    if 0 < brightest < TWELVE_BITS:
+        raise InputError(
+            f"'{path}' has 16 bits but no value above {brightest}, as from a 12-bit sensor, and would be nearly black: "
+            "multiply its values to fill 16 bits (by 16 for 12), or save it with 8 bits"
+        )
+
+
+def _grey_of_16_bits(wide: np.ndarray, path: Path, stated: int | None, deep: bool) -> np.ndarray:
+    brightest = int(wide.max(initial=0))
+    if stated is not None:
+        if brightest > stated:
+            raise InputError(f"'{path}' states a maximum of {stated} (MaxSampleValue) but has values up to {brightest}")
+        wide = (wide.astype(np.uint64) * 65535 + stated // 2) // stated
+    elif deep:
+        _check_bits(path, brightest)
+    return ((wide + 128) // 257).astype(np.uint8)
+
+
+def _to_rgb(image: Image.Image, path: Path, deep: bool) -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # Pillow scales PGM to 16 bits
-        wide = np.asarray(image).astype(np.uint32)
-        grey = ((wide + 128) // 257).astype(np.uint8)
+        grey = _grey_of_16_bits(np.asarray(image).astype(np.uint32), path, _stated_maximum(image), deep)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F", "LAB", "HSV"):
         raise InputError(f"'{path}' holds {image.mode!r} values, not a photo with 8 or 16 bits a channel")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return np.array(image.convert("RGB"))
+    rgb = np.array(image.convert("RGB"))
+    if deep:  # of which Pillow keeps the upper eight, cut or rounded
+        _check_bits(path, 256 * int(rgb.max(initial=0)) - 1)
+    return rgb
 
 
 def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:

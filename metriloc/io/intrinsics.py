@@ -32,11 +32,9 @@ CENTER_RANGE = (-0.5, 1.5)
 """Plausible principal points as a fraction of width and height: generous, for photos cut from larger ones."""
 
 
-FOV_SIGMA, EXIF_SIGMA, GUESS_SIGMA = 0.02, 0.015, 0.25
-"""Relative standard deviations of focal lengths. A stated field of view is good to a degree or so; makers' figures are
-good to 1 to 2 %, besides the rounding of the 35-mm equivalent to whole millimetres; and the focal lengths that phones are
-used with (13 to 77 mm, mostly 24 to 28) scatter about the guess by a quarter and more."""
-_ROUNDING_MM = 0.29  # standard deviation of what is rounded to whole numbers
+FOV_SIGMA, GUESS_SIGMA = 0.02, 0.25
+"""Relative standard deviations of focal lengths. A stated field of view is good to a degree or so; the focal lengths that
+phones are used with (13 to 77 mm, mostly 24 to 28) scatter about the guess by a quarter and more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +91,7 @@ def resolve_intrinsics(
     if listed is not None:
         return _fit_to_image(listed[0], size, listed[1])
     if found.pixels is not None:
-        rounding = _ROUNDING_MM / exif.focal_35mm if exif is not None and exif.focal_35mm is not None else 0.0
-        sigma = math.hypot(EXIF_SIGMA, rounding)
-        return Intrinsics(_centred(found.pixels, size), f"{found.note} ({found.pixels:.1f} px)", sigma)
+        return Intrinsics(_centred(found.pixels, size), f"{found.note} ({found.pixels:.1f} px)", found.sigma)
     aside = f"; {found.note}" if found.note else ""
     pixels = DEFAULT_35MM / DIAGONAL_35MM * math.hypot(*size)
     source = f"a guess: {DEFAULT_35MM:g} mm equivalent focal length ({pixels:.1f} px), usual for phones{aside}"

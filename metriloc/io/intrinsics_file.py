@@ -1,8 +1,9 @@
 """``intrinsics.txt``: lines ``image fx fy cx cy width height``, of Map-free (``seq0/frame_00000.jpg``) and of MicKey's
 demo (``im0.jpg``).
 
-Pixels of the stored image, first pixel centre at (0, 0). Lines with ``#`` and blank lines are skipped, names may hold
-spaces. A photo is looked up by the longest run of trailing path components that it shares with an entry.
+Pixels of the stored image, first pixel centre at (0, 0). Blank lines, lines that start with ``#`` and what follows a ``#``
+after the numbers are skipped (Map-free's published scorer, and only it, skips every line with a ``#`` in its name); names
+may hold blanks and ``#``. A photo is looked up by the longest run of trailing path components that it shares with an entry.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ def parse_intrinsics(text: str, file: str = FILE_NAME) -> list[IntrinsicsEntry]:
     """
     entries = []
     for number, line in enumerate(text.split("\n"), 1):
-        if "#" in line or not line.strip():
+        line = _without_comment(line)
+        if not line:
             continue
         place = f"{file}:{number}"
-        fields = line.strip().rsplit(None, 6)
+        fields = line.rsplit(None, 6)
         if len(fields) != 7:
-            raise InputError(f"{place}: {line.strip()[:80]!r} is not of the form {_FORM}")
+            raise InputError(f"{place}: {line[:80]!r} is not of the form {_FORM}")
         fx, fy, cx, cy, width, height = parse_numbers(fields[1:], place)
         if fx <= 0 or fy <= 0:
             raise InputError(f"{place}: focal lengths {fx:g} {fy:g} must be positive")
@@ -53,6 +55,25 @@ def parse_intrinsics(text: str, file: str = FILE_NAME) -> list[IntrinsicsEntry]:
             raise InputError(f"{place}: {width:g} {height:g} is not an image size in pixels")
         entries.append(IntrinsicsEntry(fields[0], (fx, fy, cx, cy), (int(width), int(height)), number))
     return entries
+
+
+def _without_comment(line: str) -> str:
+    """The line up to a ``#`` that starts a word after a name and six numbers; nothing when the line starts with ``#``."""
+    words = list(re.finditer(r"\S+", line))
+    if words and words[0][0].startswith("#"):
+        return ""
+    for i in range(7, len(words)):
+        if words[i][0].startswith("#") and all(_is_number(word[0]) for word in words[i - 6 : i]):
+            return line[: words[i].start()].strip()
+    return line.strip()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def find_entry(entries: list[IntrinsicsEntry], image: Path, file: str = FILE_NAME) -> IntrinsicsEntry | None:

@@ -7,7 +7,7 @@
 | TUM | ``timestamp tx ty tz qx qy qz qw`` | **camera to world** | **x y z w** |
 
 In memory a pose is always ``cam_from_world``, float64 when read, metres. Readers are strict: a line that is not of the
-format is an ``InputError`` naming file and line; blank lines and lines with ``#`` are skipped.
+format is an ``InputError`` naming file and line; blank lines and comments (``#`` at the start or after a blank) are skipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from metriloc.geometry import Pose
-from metriloc.io.files import InputError, parse_numbers, read_text
+from metriloc.io.files import InputError, parse_numbers, read_text, without_comment
 
 LengthUnit = Literal["metre", "unit of the map", "unknown scale"]
 ZERO_QUATERNION = 1e-8
@@ -165,9 +165,9 @@ def pose_from_dict(entry: Mapping[str, Any]) -> Pose:
 # -- common to the formats --------------------------------------------------------------------------------------------
 def _lines(text: str, file: str, count: int, form: str) -> Iterator[tuple[str, list[str]]]:
     for number, line in enumerate(text.split("\n"), 1):
-        if "#" in line or not line.strip():
+        fields = without_comment(line).split()
+        if not fields:
             continue
-        fields = line.split()
         if len(fields) != count:
             raise InputError(f"{file}:{number}: {len(fields)} fields instead of {count}, {form}")
         yield f"{file}:{number}", fields

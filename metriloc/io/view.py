@@ -33,6 +33,7 @@ def load_view(
     intrinsics: str | os.PathLike[str] | None = None,
     fov_deg: float | None = None,
     depth: str | os.PathLike[str] | None = None,
+    depth_scale: float | None = None,
     resize: tuple[int, int] | None = None,
     max_side: int | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
@@ -42,10 +43,11 @@ def load_view(
     """Read a photo with what is known of its camera.
 
     K, camera, intrinsics, fov_deg: see ``resolve_intrinsics``; without any of them EXIF or a guess is used, the guess
-    with a ``UserWarning``. depth: file of a depth map, see ``read_depth``. resize: (width, height), aspect not kept,
-    bilinear as in MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept. upright:
-    turn the photo as its EXIF orientation says; a camera of COLMAP's belongs to the pixels as they are stored (False).
-    undistort: the camera that took the stored pixels; the View is an undistorted copy, and ``camera`` that of the copy.
+    with a ``UserWarning``. depth: file of a depth map, see ``read_depth``; depth_scale: its units a metre (5000 for TUM),
+    by default 1000 for whole numbers and 1 for floating point. resize: (width, height), aspect not kept, bilinear as in
+    MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept. upright: turn the photo
+    as its EXIF orientation says; a camera of COLMAP's belongs to the pixels as they are stored (False). undistort: the
+    camera that took the stored pixels; the View is an undistorted copy, and ``camera`` that of the copy.
 
     Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
     """
@@ -55,6 +57,8 @@ def load_view(
         resize = _checked_size(resize)
     if max_side is not None and max_side < 1:
         raise InputError(f"max_side must be positive, got {max_side}")
+    if depth_scale is not None:
+        _check_depth_scale(depth_scale, depth)
     loaded = read_image(path, max_megapixels, upright=upright and undistort is None)
     image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
     if undistort is None:
@@ -68,7 +72,8 @@ def load_view(
         known = Intrinsics(copied, f"camera, as given, of an undistorted copy ({undistort.model})")
     depth_map = None
     if depth is not None:
-        depth_map = read_depth(depth, max_megapixels=max_megapixels)
+        scale = None if depth_scale is None else 1 / depth_scale
+        depth_map = read_depth(depth, scale=scale, max_megapixels=max_megapixels)
         check_depth_covers(depth_map, loaded.size, depth)
     if known.guessed:
         warnings.warn(
@@ -91,6 +96,13 @@ def load_view(
         width, height = (max(1, round(side * max_side / longest)) for side in view.size)
         return resize_view(view, (width, height), antialias=True)
     return view
+
+
+def _check_depth_scale(depth_scale: float, depth: str | os.PathLike[str] | None) -> None:
+    if not 0 < depth_scale < float("inf"):
+        raise InputError(f"the depth scale must be a positive number of units a metre, got {depth_scale:g}")
+    if depth is None:
+        raise InputError(f"a depth scale of {depth_scale:g} units a metre says nothing without a depth map")
 
 
 def resize_view(view: View, size: tuple[int, int], *, antialias: bool = False) -> View:

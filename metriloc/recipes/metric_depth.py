@@ -133,9 +133,11 @@ def _rendered(pairs: CachedSyntheticPairs, index: int) -> DepthPhoto:
 
 
 def training_photos(data: Path, name: str) -> list[DepthPhoto]:
-    """A set without what is held out."""
-    photos = _read(data, name)
-    return photos[: len(photos) - _HELD_OUT.get(name, 0)]
+    """A set without what is held out. Raises InputError when nothing else is in it."""
+    photos, held_out = _read(data, name), _HELD_OUT.get(name, 0)
+    if len(photos) <= held_out:
+        raise InputError(f"'{data / name}' holds {len(photos)} photos and the last {held_out} are for validation")
+    return photos[: len(photos) - held_out]
 
 
 def _read(data: Path, name: str) -> list[DepthPhoto]:

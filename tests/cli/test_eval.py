@@ -81,6 +81,46 @@ def test_a_run_leaves_its_files(finished: Path) -> None:
     assert set(scenes) == {"s00460", "s00461"} and all(len(text.splitlines()) == 2 for text in scenes.values())
 
 
+def test_the_submission_has_the_confidence_of_the_estimates(finished: Path) -> None:
+    records = [json.loads(line) for line in (finished / "records-0-of-1.jsonl").read_text().splitlines()]
+    scenes = read_submission(finished / "submission.zip")
+    found = {
+        f"{scene}/seq0/frame_00000.jpg {line.split()[0]}": float(line.split()[8])
+        for scene, text in scenes.items()
+        for line in text.splitlines()
+    }
+    assert found == {record["key"]: record["confidence"] for record in records}
+    assert all(0 < confidence <= 1 for confidence in found.values())
+
+
+def test_photos_can_be_resized_as_published(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("eval", "xfeat", "mapfree", "--data", dataset, "--out", tmp_path / "m", "--draws", "5", "--no-html")
+    assert run(*words, "--resize", "540", "720") == 0
+    described = json.loads((tmp_path / "m" / "run.json").read_text())
+    assert described["resize"] == [540, 720]
+    metrics = json.loads((tmp_path / "m" / "report.json").read_text())["metrics"]
+    assert metrics["median center error (m)"]["value"] < 0.1  # the intrinsics followed, of another aspect
+    capsys.readouterr()
+    assert run(*words) == 2
+    assert "holds another run (resize: [540, 720], now None)" in capsys.readouterr().err
+    assert run(*words[:6], tmp_path / "n", "--resize", "0", "720") == 2
+    assert "--resize 0 720: both must be positive" in capsys.readouterr().err
+
+
+def test_official_says_its_warnings_as_often_as_the_published_scorer(
+    shared: Shared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for case in ("malformed_lines", "nan_inf_zero_quat", "missing_scene", "basic", "no_seq1_frame0"):
+        folder = shared(f"golden/bench/mapfree/{case}")
+        words = ("eval", "score", folder / "submission.zip", "--data", folder / "dataset/val")
+        assert run(*words, "--mode", "official") == 0
+        log = json.loads((folder / "expected.json").read_text())["log"]
+        assert capsys.readouterr().err.splitlines() == log, case
+        run(*words)
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == len(set(said)), case
+
+
 def test_the_same_command_again_does_nothing_twice(
     finished: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

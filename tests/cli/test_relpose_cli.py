@@ -71,8 +71,10 @@ def test_output_folder_of_one_query(tmp_path: Path) -> None:
     assert names >= {"pose.json", "report.html", "poses.tum.txt", "poses.mapfree.txt", "matches.jpg"}
     assert names >= {"reference.score.jpg", "query.score.jpg", "reference.depth.jpg"}
     assert not [name for name in names if name.endswith(".tmp")]
-    entry = json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]["query_from_reference"]
+    query = json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]
+    entry = query["query_from_reference"]
     line = (tmp_path / "out" / "poses.mapfree.txt").read_text().split()
+    assert float(line[8]) == query["confidence"]  # as in the submissions of metriloc eval
     assert [float(x) for x in line[1:5]] == pytest.approx(entry["quaternion_wxyz"], abs=1e-6)
     assert [float(x) for x in line[5:8]] == pytest.approx(entry["translation"], abs=1e-6)
     tum = (tmp_path / "out" / "poses.tum.txt").read_text().split()
@@ -217,6 +219,23 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert expected in shown.err + shown.out
     assert "Traceback" not in shown.err
     assert not (tmp_path / "out").exists()
+
+
+def test_depth_in_other_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    millimetres = np.asarray(Image.open(DEPTH)).astype(np.uint32)
+    assert millimetres.max() < 13_000
+    tum = tmp_path / "tum.png"
+    Image.fromarray((5 * millimetres).astype(np.uint16)).save(tum)
+    found = []
+    for arguments in (["--depth", DEPTH], ["--depth", tum, "--depth-scale", "5000"]):
+        assert run(REFERENCE, QUERY, "--method", "matching", *arguments, "--json", "--seed", 3) == 0
+        (query,) = json.loads(capsys.readouterr().out)["queries"]
+        found.append(query["query_from_reference"]["matrix"])
+    assert np.allclose(found[0], found[1], rtol=0, atol=1e-5)
+    assert run(REFERENCE, QUERY, "--depth-scale", "5000") == 2
+    assert "5000 units a metre says nothing without a depth map" in capsys.readouterr().err
 
 
 def test_output_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -265,7 +265,7 @@ def test_opengl_axes() -> None:
 
 
 def test_other_cameras_of_nerfstudio(tmp_path: Path) -> None:
-    fisheye = make_nerfstudio(tmp_path / "a", camera_model="OPENCV_FISHEYE", k4=0.002)
+    fisheye = make_nerfstudio(tmp_path / "a", camera_model="OPENCV_FISHEYE", k4=0.002, p2=0.0)
     camera = read_nerfstudio(fisheye).frame(0).camera
     assert camera.model == "fisheye" and camera.distortion.tolist() == [0.1, 0, 0, 0.002]
     # the first NeRFs: an angle, no sizes, no endings
@@ -277,6 +277,42 @@ def test_other_cameras_of_nerfstudio(tmp_path: Path) -> None:
     assert frame.name == "images/1.png" and frame.camera.model == "pinhole"
     assert frame.camera.f.tolist() == pytest.approx([32 / math.tan(0.4)] * 2)
     assert frame.camera.c.tolist() == [31.5, 23.5]
+
+
+def test_fisheyes_of_instant_ngp_and_listed_terms(tmp_path: Path) -> None:
+    folder = make_nerfstudio(tmp_path / "a", is_fisheye=True, k4=0.002, p2=0.0)
+    file = folder / "transforms.json"
+    top = json.loads(file.read_text())
+    del top["camera_model"]
+    file.write_text(json.dumps(top))
+    camera = read_nerfstudio(folder).frame(0).camera
+    assert camera.model == "fisheye" and camera.distortion.tolist() == [0.1, 0, 0, 0.002]
+    file.write_text(json.dumps({**top, "is_fisheye": False, "k4": 0, "p2": 0.01}))
+    camera = read_nerfstudio(folder).frame(0).camera
+    assert camera.model == "radtan" and camera.distortion.tolist() == [0.1, 0, 0, 0.01, 0]
+    file.write_text(json.dumps({**top, "is_fisheye": False, "distortion_params": [0.2, 0.03, 0.004, 0, 0.01, 0.02]}))
+    assert read_nerfstudio(folder).frame(0).camera.distortion.tolist() == [0.2, 0.03, 0.01, 0.02, 0.004]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"k4": 0.002}, "k4 0.002 is not supported with camera_model 'OPENCV'"),
+        ({"k6": -0.1}, "k6 -0.1 is not supported with camera_model 'OPENCV'"),
+        ({"s1": 0.1}, "s1 0.1 is not supported"),
+        ({"distortion_params": [0, 0, 0, 0.5, 0, 0]}, "k4 0.5 is not supported"),
+        ({"distortion_params": [0, 0]}, "distortion_params must be the six numbers k1 k2 k3 k4 p1 p2"),
+        ({"camera_model": "PINHOLE"}, "k1 0.1 is not supported with camera_model 'PINHOLE'"),
+        ({"camera_model": "OPENCV_FISHEYE"}, "p2 0.01 is not supported with camera_model 'OPENCV_FISHEYE'"),
+        ({"is_fisheye": True}, "is_fisheye and camera_model 'OPENCV' contradict"),
+        ({"is_fisheye": 1}, "is_fisheye must be true or false, got '1'"),
+        ({"ftheta_p0": 0.0}, "a lens described by 'ftheta_p0' is not supported"),
+        ({"latlong": True}, "a lens described by 'latlong' is not supported"),
+    ],
+)
+def test_lenses_that_nerfstudio_has_and_we_do_not(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"transforms.json', frame 0: {message}"):
+        read_nerfstudio(make_nerfstudio(tmp_path, **changes))
 
 
 @pytest.mark.parametrize(
@@ -429,6 +465,11 @@ def test_a_rounded_rotation_is_projected() -> None:
 def test_malformed_matrices(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_camera_pose(text, "pose.txt")
+
+
+def test_a_comment_after_a_row_does_not_lose_the_row() -> None:
+    text = "# K\n500 0 320 # fx\n0 500 240\t#fy\n #\n0 0 1\n"
+    assert parse_matrix(text, "K.txt").tolist() == [[500, 0, 320], [0, 500, 240], [0, 0, 1]]
 
 
 @settings(max_examples=200, deadline=None)

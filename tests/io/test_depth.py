@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,28 @@ def test_a_stated_scale_is_believed(tmp_path: Path) -> None:
     for bad in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="scale of"):
             read_depth(path, scale=bad)
+
+
+def test_whole_numbers_that_are_far_as_millimetres_are_doubted(tmp_path: Path) -> None:
+    room = np.full((4, 4), 15_000, np.uint16)  # 3 m at TUM's 5000 a metre
+    room[0] = 0
+    for name in ("d.png", "d.pgm", "d.npy"):
+        path = save(tmp_path, name, room)
+        with pytest.warns(UserWarning, match=r"15 m, read as millimetres.* say --depth-scale 5000 \(3 m\)"):
+            assert float(read_depth(path)[1, 1]) == pytest.approx(15.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert float(read_depth(path, scale=1 / 5000)[1, 1]) == pytest.approx(3.0)
+            read_depth(path, doubt=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("d.png", np.full((2, 2), 11_900, np.uint16)), ("d.npy", np.full((2, 2), 40.0))]
+)
+def test_what_is_not_doubted(tmp_path: Path, name: str, values: np.ndarray) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_depth(save(tmp_path, name, values))
 
 
 def test_other_files(tmp_path: Path) -> None:

@@ -132,6 +132,57 @@ def test_16_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     assert read_image(tmp_path / "rgb.png").rgb.tolist() == [[[0, 128, 255]]]
 
 
+def twelve_bits(folder: Path, values: np.ndarray) -> dict[str, Path]:
+    """Files of 16 bits with these values that do not state their maximum."""
+    files = {name: folder / name for name in ("grey.png", "grey.tif", "grey.pgm", "rgb.png", "rgb.ppm")}
+    for name in ("grey.png", "grey.tif"):
+        Image.fromarray(values).save(files[name])
+    height, width = values.shape
+    header, big = f"{width} {height}\n65535\n".encode(), values.astype(">u2")
+    files["grey.pgm"].write_bytes(b"P5\n" + header + big.tobytes())
+    rgb = np.repeat(big[..., None], 3, axis=2)
+    files["rgb.ppm"].write_bytes(b"P6\n" + header + rgb.tobytes())
+    files["rgb.png"].write_bytes(png(width, height, bits=16, data=b"".join(b"\0" + row.tobytes() for row in rgb)))
+    return files
+
+
+def test_twelve_bits_in_sixteen_are_refused(tmp_path: Path) -> None:
+    values = np.array([[0, 1000, 2000], [3000, 4000, 4095]], np.uint16)
+    for name, path in twelve_bits(tmp_path, values).items():
+        with pytest.raises(
+            InputError, match=r"has 16 bits but no value above \d{4}, as from .* multiply .* \(by 16"
+        ) as caught:
+            read_image(path)
+        assert str(path) in str(caught.value), name
+    for name, path in twelve_bits(tmp_path, 16 * values).items():
+        grey = read_image(path).rgb[..., 0]
+        assert np.abs(grey.astype(int) - np.round(16 * values / 257)).max() <= 1, name
+    for path in twelve_bits(tmp_path, 0 * values).values():
+        assert read_image(path).rgb.max() == 0  # black is black in any number of bits
+
+
+def test_a_stated_maximum_scales(tmp_path: Path) -> None:
+    values = np.array([[0, 1000, 2000], [3000, 4000, 4095]], np.uint16)
+    expected = np.repeat(np.round(values / 4095 * 255)[..., None], 3, axis=2)
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={281: 4095})
+    (tmp_path / "a.pgm").write_bytes(b"P5\n3 2\n4095\n" + values.astype(">u2").tobytes())
+    rgb = np.repeat(values.astype(">u2")[..., None], 3, axis=2)
+    (tmp_path / "a.ppm").write_bytes(b"P6\n3 2\n4095\n" + rgb.tobytes())
+    for name in ("a.tif", "a.pgm", "a.ppm"):
+        assert np.abs(read_image(tmp_path / name).rgb - expected).max() <= 1, name
+    # a dark photo whose file says what white is
+    (tmp_path / "a.pgm").write_bytes(b"P5\n3 2\n4095\n" + (values // 40).astype(">u2").tobytes())
+    assert read_image(tmp_path / "a.pgm").rgb.max() == round(102 / 4095 * 255)
+    Image.fromarray(values).save(tmp_path / "b.tif", tiffinfo={281: 1023})
+    with pytest.raises(
+        InputError, match=r"b\.tif' states a maximum of 1023 \(MaxSampleValue\) but has values up to 4095"
+    ):
+        read_image(tmp_path / "b.tif")
+    Image.fromarray(values).save(tmp_path / "c.tif", tiffinfo={281: 65535})
+    with pytest.raises(InputError, match="no value above 4095"):
+        read_image(tmp_path / "c.tif")
+
+
 def test_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)

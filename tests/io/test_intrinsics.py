@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metriloc.geometry import Camera
-from metriloc.io import ExifData, InputError, camera_from_K, find_entry, parse_intrinsics, resolve_intrinsics
+from metriloc.io import (
+    ExifData,
+    InputError,
+    camera_from_K,
+    find_entry,
+    parse_intrinsics,
+    read_image,
+    resolve_intrinsics,
+)
 from metriloc.io.intrinsics import resized_camera, same_aspect
 
 SIZE = (540, 720)
@@ -253,6 +261,72 @@ def test_ambiguous_lookup() -> None:
 def test_malformed_lines(line: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         parse_intrinsics(f"a.jpg {LINE}\n{line}\n", "k.txt")
+
+
+def test_a_comment_after_the_numbers_does_not_lose_the_line() -> None:
+    text = f"""# a.jpg 1 1 1 1 1 1
+a.jpg {LINE} # from the maker
+  #b.jpg {LINE}
+c#1.jpg {LINE}
+my # photo.jpg {LINE}\t#500 500 270 360 540 720
+d.jpg {LINE}
+#
+"""
+    entries = parse_intrinsics(text)
+    assert [(entry.name, entry.line) for entry in entries] == [
+        ("a.jpg", 2),
+        ("c#1.jpg", 4),
+        ("my # photo.jpg", 5),
+        ("d.jpg", 6),
+    ]
+    assert {entry.fxfycxcy for entry in entries} == {(549.5, 550.5, 268.5, 351.5)}
+    for line in (f"a.jpg {LINE}# no blank", "a.jpg 549.5 550.5 # 268.5", "a.jpg # 1 2"):
+        with pytest.raises(InputError, match=r"intrinsics\.txt:1: "):
+            parse_intrinsics(line)
+
+
+def test_a_name_with_a_hash_is_found_or_refused(photo: Path) -> None:
+    odd = photo.parent / "frame #2.jpg"
+    (photo.parent / "intrinsics.txt").write_text(f"frame #2.jpg {LINE} # checked\n")
+    assert "(frame #2.jpg)" in resolve_intrinsics(SIZE, path=odd).source
+    named = photo.parent / "k.txt"
+    named.write_text(f"#3.jpg {LINE}\n")
+    with pytest.raises(InputError, match=r"does not list '#3.jpg' \(it lists nothing\)"):
+        resolve_intrinsics(SIZE, path=photo.parent / "#3.jpg", intrinsics=named)
+    named.write_text(f"./#3.jpg {LINE}\n")
+    assert not resolve_intrinsics(SIZE, path=photo.parent / "#3.jpg", intrinsics=named).guessed
+
+
+CASE_LINES = {  # of photos that lie in cases/08_intrinsics_txt: what is written, and what is right
+    "half.jpg": ("646.7 647.8 356 235.6 720 480 # of the large one", [323.35, 323.9, 177.75, 117.55]),
+    "a.jpg": ("646.7 647.8 356 235.6 720 480", [646.7, 647.8, 356, 235.6]),
+    "p.jpg": ("646.7 647.8 235.6 356 480 720 # upright", [646.7, 647.8, 235.6, 356]),
+    "squeezed.jpg": ("646.7 647.8 356 235.6 720 480 # of the wide one", "for 720x480 pixels but the photo has 540x480"),
+}
+
+
+@pytest.mark.parametrize("name", CASE_LINES)
+def test_cases_of_other_sizes(shared: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    line, expected = CASE_LINES[name]
+    file = tmp_path / "k.txt"
+    file.write_text(f"{name} {line}\n")
+    path = shared(f"cases/08_intrinsics_txt/{name}")
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            resolve_intrinsics(read_image(path).size, path=path, intrinsics=file)
+    else:
+        known = resolve_intrinsics(read_image(path).size, path=path, intrinsics=file)
+        assert numbers(known.camera) == pytest.approx(expected, rel=1e-6) and not known.guessed
+
+
+def test_cases_of_a_portrait_and_of_no_pixels(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = shared("cases/08_intrinsics_txt")
+    file = tmp_path / "k.txt"
+    file.write_text("p.jpg 646.7 647.8 356 235.6 720 480\n")  # of the pixels as stored: the photo is upright
+    with pytest.raises(InputError, match=r"720x480 pixels but the photo has 480x720 \(.* upright photo\)"):
+        resolve_intrinsics((480, 720), path=folder / "p.jpg", intrinsics=file)
+    with pytest.raises(InputError, match=r"focal lengths 0\.9 1\.35 px are not plausible"):
+        resolve_intrinsics((720, 480), path=folder / "a.jpg", intrinsics=folder / "i.txt")
 
 
 def test_sizes_may_be_printed_as_decimals() -> None:

@@ -192,6 +192,15 @@ def test_malformed_lines(parse: Callable[[str, str], object], text: str, says: s
     assert str(caught.value).startswith("poses.txt:")
 
 
+def test_comments_after_the_numbers_do_not_lose_the_line() -> None:
+    poses = parse_mapfree_poses("# all\nseq0/a.jpg 1 0 0 0 0 0 0 # start\n  # b\nseq1/a#2.jpg 1 0 0 0 0 0 1\n")
+    assert list(poses) == ["seq0/a.jpg", "seq1/a#2.jpg"]
+    assert len(parse_tum("1 0 0 0 0 0 0 1 #first\n#2 0 0 0 0 0 0 1\n")) == 1
+    assert list(parse_submission("a.jpg 1 0 0 0 0 0 0 0.5\t# sure\n")) == ["a.jpg"]
+    with pytest.raises(InputError, match=r"poses\.txt:1: 3 fields"):
+        parse_mapfree_poses("a.jpg 1 0 # 0 0 0 0 0\n")
+
+
 FUZZ = st.text(max_size=120) | st.text(alphabet="01.-e \n#naifx_", max_size=200)
 ROW = st.lists(st.floats(allow_nan=True, allow_infinity=True).map(repr), min_size=6, max_size=9).map(" ".join)
 

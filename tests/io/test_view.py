@@ -179,6 +179,18 @@ def test_depth(photo: Path, tmp_path: Path) -> None:
         load_view(photo, K=K, depth=file)
 
 
+def test_depth_scale(photo: Path, tmp_path: Path) -> None:
+    file = tmp_path / "d.png"
+    Image.fromarray(np.full((24, 32), 7500, np.uint16)).save(file)
+    view = load_view(photo, K=K, depth=file, depth_scale=5000)
+    assert view.depth is not None and torch.allclose(view.depth, torch.full((24, 32), 1.5))
+    for bad in (0.0, -5000.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="positive number of units a metre"):
+            load_view(photo, K=K, depth=file, depth_scale=bad)
+    with pytest.raises(InputError, match="5000 units a metre says nothing without a depth map"):
+        load_view(photo, K=K, depth_scale=5000)
+
+
 def test_crop(photo: Path) -> None:
     view = load_view(photo, K=K)
     depth = torch.arange(64 * 48.0).reshape(48, 64) + 1
