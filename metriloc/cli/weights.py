@@ -13,7 +13,8 @@ import tyro
 
 from metriloc.backbones import DinoV2Config
 from metriloc.io import InputError, read_text
-from metriloc.io.download import SUMS, Progress, cache_folder, extract_members, fetch, file_sha256
+from metriloc.io.archives import extract_members
+from metriloc.io.download import SUMS, Progress, cache_folder, fetch, file_sha256
 from metriloc.io.packaged import BUNDLED, bundled_folder
 from metriloc.io.weights import (
     PUBLISHED,

@@ -1,0 +1,58 @@
+"""Taking named files out of zip archives of strangers, without ever using a path that the archive names."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+from metriloc.io.files import InputError, require_file
+
+CHUNK = 1 << 20
+MAX_ENTRIES = 1000
+
+
+def extract_members(archive: Path, members: tuple[str, ...], folder: Path, max_bytes: int = 4 * 1024**3) -> list[Path]:
+    """Take files out of a zip by their bare names, whatever folders the archive puts them in.
+
+    Only the names asked for are written, straight into ``folder``, so that no path of the archive is ever used. Raises
+    InputError for a damaged or encrypted archive, a missing or repeated member, and one over ``max_bytes``.
+    """
+    require_file(archive)
+    try:
+        with zipfile.ZipFile(archive) as content:
+            return [_extract(content, _member(content, name, max_bytes), folder / name) for name in members]
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise InputError(f"'{archive}' is not a zip archive, or is damaged: delete it and get it again") from error
+    except (RuntimeError, OSError) as error:  # encrypted, or packed in a way that zipfile does not know; a full disk
+        raise InputError(f"'{archive}' cannot be unpacked into '{folder}': {' '.join(str(error).split())}") from error
+
+
+def _member(content: zipfile.ZipFile, name: str, max_bytes: int) -> zipfile.ZipInfo:
+    entries = [entry for entry in content.infolist() if not entry.is_dir()]
+    if len(entries) > MAX_ENTRIES:
+        raise InputError(f"'{content.filename}' holds {len(entries)} files; a weights archive has a few")
+    found = [entry for entry in entries if entry.filename.rsplit("/", 1)[-1] == name]
+    if len(found) != 1:
+        raise InputError(f"'{content.filename}' holds {len(found)} files named {name!r}, not one")
+    if found[0].file_size > max_bytes:
+        raise InputError(f"{name!r} in '{content.filename}' has {found[0].file_size} bytes; the limit is {max_bytes}")
+    return found[0]
+
+
+def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Path:
+    part = target.with_name(target.name + ".part")
+    left = entry.file_size
+    try:
+        with content.open(entry) as source, open(part, "wb") as file:
+            while chunk := source.read(CHUNK):
+                left -= len(chunk)
+                if left < 0:
+                    raise InputError(f"{entry.filename!r} is longer than its archive says")
+                file.write(chunk)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
