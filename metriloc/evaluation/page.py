@@ -19,6 +19,7 @@ from metriloc.evaluation.scoring import PairScores
 from metriloc.evaluation.tasks import PairTask
 from metriloc.geometry import Pose
 from metriloc.io import InputError
+from metriloc.io.pages import policy_tag
 from metriloc.types import View
 
 MISSING_MATPLOTLIB = 'the HTML report needs matplotlib: pip install "metriloc[viz]"'
@@ -59,11 +60,18 @@ def render_page(report: Report, figures: Sequence[str] = ()) -> str:
 
 
 def document(title: str, body: str) -> str:
-    """A page with the style of all reports."""
+    """A page with the style of all reports. title: text; body: HTML already."""
     head = (
-        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+        f'<meta charset="utf-8">{policy_tag()}<meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title>"
     )
     return f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head><body>{body}</body></html>\n'
+
+
+def comparison_page(title: str, sentences: Sequence[str], table: Table) -> str:
+    """The page of ``eval compare``; everything is text, escaped here."""
+    paragraphs = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    return document(title, f"<h1>{html.escape(title)}</h1>{paragraphs}{html_table(table)}")
 
 
 def html_table(table: Table) -> str:
