@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metriloc.io import prepare_output_folder
+from metriloc.io import prepare_output_folder, read_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
@@ -38,7 +37,7 @@ def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> di
     if not file.is_file() or not photo.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         entry = content["queries"][0]
         return entry if isinstance(entry, dict) and content["fingerprint"] == fingerprint() else None
     except (ValueError, KeyError, IndexError, TypeError):

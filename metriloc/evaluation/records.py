@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import torch
 
 from metriloc.geometry import Pose
-from metriloc.io import InputError, read_text, write_atomically
+from metriloc.io import InputError, read_json, write_atomically
 from metriloc.types import LocalizationDetails, PairDetails, PoseEstimate
 
 RUN_FILE = "run.json"
@@ -96,12 +96,7 @@ def open_run(folder: Path, description: Mapping[str, Any]) -> None:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """The description of a run; InputError when it is not one."""
-    try:
-        content = json.loads(read_text(folder / RUN_FILE))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{folder / RUN_FILE}' is not JSON: {error}") from error
+    content = read_json(folder / RUN_FILE)
     if not isinstance(content, dict) or not {"method", "weights_id"} <= set(content):
         raise InputError(f"'{folder / RUN_FILE}' describes no run (method and weights_id)")
     for name in ("method", "weights_id"):

@@ -250,7 +250,7 @@ def test_a_photo_of_the_map_is_left_out_of_log_and_descriptors(
         (["--hloc-logs", "LOG", "--from-poses", "--init", "i.txt"], "contradict"),
         (["--hloc-logs", "/nowhere/x.pkl"], "/nowhere/x.pkl"),
         (["--levels", 7], "(7,) are not among the 3"),
-        (["--levels", -1], "must increase from 0 on"),
+        (["--levels", -1], "must not be negative"),
         (["--image-scales", 0], "must be positive"),
         (["--iterations", 0], "num_iters must be at least 1"),
         (["--feature-side", 100], "cannot be brought to another size"),
