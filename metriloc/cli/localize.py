@@ -22,6 +22,7 @@ from metriloc.cli.localize_settings import (
     count_of_references,
 )
 from metriloc.cli.localize_trace import Start, traced
+from metriloc.cli.terminal import complain, printable, unusable
 from metriloc.io import InputError
 from metriloc.localize import bare, choose_localizer, note_on_features, suited
 from metriloc.methods.pixloc import PixLoc
@@ -77,7 +78,7 @@ def localize(
     if output.json:
         print(json.dumps(run.as_dict(), indent=2))
     elif folder is not None:
-        print(f"written to {folder.path}")
+        print(f"written to {printable(folder.path)}")
     return _exit_code(run.results)
 
 
@@ -88,7 +89,7 @@ def _solve_all(run: LocalizeRun, solver: _Solver, folder: LocalizeFolder | None,
             if outcome is None:
                 outcome = solver.solve(photo)
                 if folder is not None:
-                    folder.write_query(run, index, photo, outcome)
+                    outcome = _written(folder, run, index, photo, outcome)
             run.results.append(outcome)
             if not output.json:
                 print(localize_summary(outcome))
@@ -96,6 +97,23 @@ def _solve_all(run: LocalizeRun, solver: _Solver, folder: LocalizeFolder | None,
         # also after Ctrl+C: what was found is in the files
         if folder is not None and run.results:
             folder.write_run(run)
+
+
+def _written(
+    folder: LocalizeFolder, run: LocalizeRun, index: int, photo: QueryPhoto, outcome: QueryOutcome
+) -> QueryOutcome:
+    """The outcome, once its files are there; what cannot be drawn or written of it costs only itself."""
+    try:
+        folder.write_query(run, index, photo, outcome)
+        return outcome
+    except (ValueError, RuntimeError) as error:
+        return _lost(photo, error)
+
+
+def _lost(photo: QueryPhoto, error: Exception) -> QueryOutcome:
+    said = str(error) if isinstance(error, InputError) else unusable(photo.path, error)
+    complain("localize", said)
+    return QueryOutcome.unreadable(photo, said)
 
 
 def _check_starts(photos: QueryOptions, where: ReferenceOptions, how: LocalizerSettings, source: QuerySource) -> None:
@@ -124,11 +142,10 @@ class _Solver:
             view = self.loaded.get(photo.path) or self.source.load(photo)
             scene = self.source.scene_for(photo)
             found = self.finder.find(photo, view, scene)
-        except InputError as error:
-            print(f"metriloc localize: {error}", file=sys.stderr)
-            return QueryOutcome.unreadable(photo, error)
-        asked = LocalizedQuery(view, _NOTHING, scene, truth=photo.truth, notes=found.messages)
-        return QueryOutcome.computed(photo, self._estimated(asked, photo, found))
+            asked = LocalizedQuery(view, _NOTHING, scene, truth=photo.truth, notes=found.messages)
+            return QueryOutcome.computed(photo, self._estimated(asked, photo, found))
+        except (ValueError, RuntimeError) as error:
+            return _lost(photo, error)
 
     def _estimated(self, asked: LocalizedQuery, photo: QueryPhoto, found: FoundReferences) -> LocalizedQuery:
         init = photo.init

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ class RunFolder:
 
     def query_folder(self, index: int, photo: Path) -> Path:
         """The folder of the query at a place of the command line (its number keeps equal names apart)."""
-        return self.path if self.single else self.path / f"{index:04d}_{photo.stem}"
+        # what the system lets a name be long, the stem and the number of it may exceed
+        stem = os.fsdecode(os.fsencode(photo.stem)[:200])
+        return self.path if self.single else self.path / f"{index:04d}_{stem}"
 
 
 def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from metriloc.io.pages import policy_tag
 from metriloc.types import View
 
 MISSING_MATPLOTLIB = 'the HTML report needs matplotlib: pip install "metriloc[viz]"'
-_HEIGHT = 200
+_HEIGHT, _WIDTH = 200, 800
 _TRUE, _ESTIMATED = (60, 200, 90), (230, 60, 60)
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1b1f24;background:#fff}
@@ -168,9 +168,9 @@ def query_figure(frame: PosedFrame, caption: str) -> str:
 def _thumbnail(frame: PosedFrame) -> tuple[Image.Image, float]:
     view: View = frame.load(depth=False)
     array = (view.image * 255).round().byte().permute(1, 2, 0).numpy()
-    scale = _HEIGHT / array.shape[0]
-    width = max(1, round(array.shape[1] * scale))
-    return Image.fromarray(array).resize((width, _HEIGHT), Image.Resampling.LANCZOS), scale
+    scale = min(_HEIGHT / array.shape[0], _WIDTH / array.shape[1])
+    size = max(1, round(array.shape[1] * scale)), max(1, round(array.shape[0] * scale))
+    return Image.fromarray(array).resize(size, Image.Resampling.LANCZOS), scale
 
 
 def _data_url(picture: Image.Image) -> str:

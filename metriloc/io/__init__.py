@@ -7,6 +7,7 @@ from metriloc.io.images import LoadedImage, read_image
 from metriloc.io.intrinsics import Intrinsics, camera_from_K, resolve_intrinsics
 from metriloc.io.intrinsics_file import IntrinsicsEntry, find_entry, parse_intrinsics
 from metriloc.io.poses import (
+    listed_name,
     mapfree_pose_line,
     parse_mapfree_poses,
     parse_submission,
@@ -46,6 +47,7 @@ __all__ = [
     "check_depth_covers",
     "read_depth",
     # poses
+    "listed_name",
     "mapfree_pose_line",
     "parse_mapfree_poses",
     "parse_submission",

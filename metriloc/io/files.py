@@ -90,7 +90,7 @@ def parse_json(text: str, source: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise InputError(f"{source} is nested too deep to be read") from error
+        raise InputError(f"{source} is not JSON that can be read: it is nested too deep") from error
     except ValueError as error:  # also a number of thousands of digits
         raise InputError(f"{source} is not JSON: {error}") from error
 
