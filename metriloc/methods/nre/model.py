@@ -212,11 +212,12 @@ class NRE:
     ) -> tuple[PoseEstimate, list[StageMaps]]:
         """``localize``, and the maps of its stages for pictures."""
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
+        query, scene = query.detach(), scene.detach()
         trace, maps = _Trace(setup=setup), list[StageMaps]()
         seen = self._read(scene, references, trace)
         if not seen:
             return trace.failure("no_reference"), maps
-        pose = None if init is None else init.to("cpu", torch.float64)
+        pose = None if init is None else init.detach().to("cpu", torch.float64)
         if pose is not None:
             trace.stages.append(Stage("init", pose, float("nan")))
         reason, pose = self._coarse(query, seen, pose, 1.0, seed, trace, maps)
