@@ -110,8 +110,9 @@ def save_weights(folder: str | Path, method: str, config: Mapping[str, Any], ten
         content = {"method": method, "format_version": FORMAT_VERSION, "metriloc_version": __version__, **config}
         write_atomically(text, json.dumps({**content, "sha256": digest}, indent=2, allow_nan=False) + "\n")
         shutil.copymode(text, data)  # safetensors makes files that only their owner can read
-        os.replace(data, folder / TENSORS)
+        # the tensors last: killed in between, a new folder holds none, and is not taken for weights
         os.replace(text, folder / CONFIG)
+        os.replace(data, folder / TENSORS)
     except (OSError, SafetensorError) as error:
         raise InputError(f"'{folder}' cannot be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
