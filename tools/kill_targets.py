@@ -54,7 +54,8 @@ def command(*words: object) -> None:
 def targets(inputs: Path, address: str) -> list[Target]:
     """All of them. inputs: folder of ``make_inputs``; address: of ``slow_server``."""
     photos = sorted((inputs / "photos").glob("query*.jpg"))
-    toy = ["training.steps=120", "training.epoch_steps=20", "training.device=cpu", "training.tensorboard=off"]
+    toy = ["training.steps=120", "training.epoch_steps=20", "training.device=cpu", "training.log_every=1"]
+    toy.append("training.tensorboard=off")
     pair = ("--fov", 60, "--distance", 0.6, "--method", "matching", "--resume")
     place = ("--images", inputs / "photos", "--method", "xfeat-pnp", "--references", "reference.jpg", "--fov", 60)
     reference, model, scenes = inputs / "photos" / "reference.jpg", inputs / "sparse", inputs / "scenes"
