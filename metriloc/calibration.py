@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from metriloc.io import InputError, read_text, write_atomically
+from metriloc.io import InputError, read_json, write_atomically
 from metriloc.io.packaged import own_data
 from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimate, RelativePoseMethod, View
 
@@ -203,7 +203,7 @@ def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Raises InputError for a file that is no calibration, or one that falls when support grows."""
     try:
-        content: dict[str, Any] = json.loads(read_text(path))
+        content: dict[str, Any] = read_json(path)
         content["target"] = Target(**content["target"])
         for name in ("statistics", "parameters"):
             content[name] = tuple(content[name])
@@ -212,7 +212,7 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
             content["metres"] = Metres(**content["metres"])
         calibration = Calibration(**content)
         _check(calibration)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"'{path}' is not a calibration: {error}") from error

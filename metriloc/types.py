@@ -8,7 +8,7 @@ also when it fails.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -70,6 +70,17 @@ class View:
             raise ValueError(f"View.depth must have shape [h, w], got {list(self.depth.shape)} ({self.name!r})")
         if not 0 <= self.focal_sigma < 10:
             raise ValueError(f"View.focal_sigma must be in 0..10, got {self.focal_sigma} ({self.name!r})")
+
+    def detach(self) -> View:
+        """Without gradients."""
+        pose, depth = self.cam_from_world, self.depth
+        return replace(
+            self,
+            image=self.image.detach(),
+            camera=self.camera.detach(),
+            cam_from_world=None if pose is None else pose.detach(),
+            depth=None if depth is None else depth.detach(),
+        )
 
     @property
     def focal_is_guessed(self) -> bool:
@@ -385,6 +396,20 @@ class SfmMap:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def detach(self) -> SfmMap:
+        """Without gradients; the map itself where there are none."""
+        tensors = (self.xyz, self.uv, self.cam_from_world.R, self.cam_from_world.t)
+        own = any(tensor.requires_grad for tensor in tensors)
+        if not own and not any(camera.f.requires_grad or camera.c.requires_grad for camera in self.cameras):
+            return self
+        return replace(
+            self,
+            cameras=tuple(camera.detach() for camera in self.cameras),
+            cam_from_world=self.cam_from_world.detach(),
+            xyz=self.xyz.detach(),
+            uv=self.uv.detach(),
+        )
 
     def index(self, name: str) -> int:
         """Which image has this name; ValueError when none has."""

@@ -144,7 +144,7 @@ def test_files(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not a calibration"):
             load_calibration(path)
     path.write_text("[")
-    with pytest.raises(InputError, match="not a calibration"):
+    with pytest.raises(InputError, match="is not JSON"):
         load_calibration(path)
 
 

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from metriloc.bounds import require_all_within, require_flags
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -28,7 +30,10 @@ class VGGConfig:
     average_pooling: bool = False
 
     def __post_init__(self) -> None:
-        if not self.convs or len(self.convs) != len(self.widths) or min(*self.convs, *self.widths) < 1:
+        require_all_within(self, 1, 100, "convs", most=10)
+        require_all_within(self, 1, 16_384, "widths", most=10)
+        require_flags(self, "average_pooling")
+        if not self.convs or len(self.convs) != len(self.widths):
             raise ValueError(f"VGGConfig needs one positive width a block, got {self.convs} and {self.widths}")
 
 

@@ -42,7 +42,7 @@ class IdentityPose:
 
     def extract(self, view: View) -> UnseenPhoto:
         """Nothing is looked at."""
-        return UnseenPhoto(view)
+        return UnseenPhoto(view.detach())
 
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
         """The identity, batch shape (), confidence one half."""

@@ -68,6 +68,7 @@ class MatchingLocalizer:
         ``too_few_matches`` below ``min_inliers``. Raises ValueError for a name that the map does not have.
         """
         start = time.perf_counter()
+        query, scene = query.detach(), scene.detach()
         points, descriptors, messages, used = describe_points(self.features, scene, references, self.config)
         details = LocalizationDetails(tuple(used), len(points), messages=tuple(messages))
         if not used:

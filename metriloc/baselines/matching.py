@@ -121,6 +121,7 @@ class FeatureMatching:
     def extract(self, view: View) -> ImageFeatures:
         """Keypoints and descriptors of one photo, and its depth map."""
         start = time.perf_counter()
+        view = view.detach()
         local = self.matcher.extract(view)
         depth = self.depth_source(view)
         if depth is not view.depth:

@@ -28,7 +28,7 @@ from metriloc.evaluation.benchmarks import (
     load_benchmark,
 )
 from metriloc.evaluation.mapfree import MapfreeScore, Mode, score_mapfree
-from metriloc.evaluation.page import document, failure_figure, html_table, query_figure, render_page
+from metriloc.evaluation.page import comparison_page, failure_figure, query_figure, render_page
 from metriloc.evaluation.ray_runner import run_with_ray
 from metriloc.evaluation.records import Record, read_run
 from metriloc.evaluation.report import (
@@ -262,9 +262,7 @@ def evaluate_compare(
     print(markdown_table(table))
     print("\n".join(sentences))
     if out is not None:
-        title = f"{names[0]} against {names[1]}"
-        body = f"<h1>{title}</h1>" + "".join(f"<p>{sentence}</p>" for sentence in sentences) + html_table(table)
-        write_atomically(out, document(title, body))
+        write_atomically(out, comparison_page(f"{names[0]} against {names[1]}", sentences, table))
     return 0
 
 

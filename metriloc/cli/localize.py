@@ -22,6 +22,7 @@ from metriloc.cli.localize_settings import (
     count_of_references,
 )
 from metriloc.cli.localize_trace import Start, traced
+from metriloc.cli.terminal import complain, printable, unusable
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.localize import bare, choose_localizer, note_on_features, suited, with_known_focal
@@ -79,7 +80,7 @@ def localize(
     if output.json:
         print(json.dumps(run.as_dict(), indent=2))
     elif folder is not None:
-        print(f"written to {folder.path}")
+        print(f"written to {printable(folder.path)}")
     return _exit_code(run.results)
 
 
@@ -90,7 +91,7 @@ def _solve_all(run: LocalizeRun, solver: _Solver, folder: LocalizeFolder | None,
             if outcome is None:
                 outcome = solver.solve(photo)
                 if folder is not None:
-                    folder.write_query(run, index, photo, outcome)
+                    outcome = _written(folder, run, index, photo, outcome)
             run.results.append(outcome)
             if not output.json:
                 print(localize_summary(outcome))
@@ -98,6 +99,23 @@ def _solve_all(run: LocalizeRun, solver: _Solver, folder: LocalizeFolder | None,
         # also after Ctrl+C: what was found is in the files
         if folder is not None and run.results:
             folder.write_run(run)
+
+
+def _written(
+    folder: LocalizeFolder, run: LocalizeRun, index: int, photo: QueryPhoto, outcome: QueryOutcome
+) -> QueryOutcome:
+    """The outcome, once its files are there; what cannot be drawn or written of it costs only itself."""
+    try:
+        folder.write_query(run, index, photo, outcome)
+        return outcome
+    except (ValueError, RuntimeError) as error:
+        return _lost(photo, error)
+
+
+def _lost(photo: QueryPhoto, error: Exception) -> QueryOutcome:
+    said = str(error) if isinstance(error, InputError) else unusable(photo.path, error)
+    complain("localize", said)
+    return QueryOutcome.unreadable(photo, said)
 
 
 def _check_starts(photos: QueryOptions, where: ReferenceOptions, how: LocalizerSettings, source: QuerySource) -> None:
@@ -133,10 +151,9 @@ class _Solver:
                 return self._estimated(asked, photo, found, turned_from_view)
 
             answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
-        except InputError as error:
-            print(f"metriloc localize: {error}", file=sys.stderr)
-            return QueryOutcome.unreadable(photo, error)
-        return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))
+            return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))
+        except (ValueError, RuntimeError) as error:
+            return _lost(photo, error)
 
     def _estimated(
         self, asked: LocalizedQuery, photo: QueryPhoto, found: FoundReferences, turned_from_view: Pose

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,18 @@ from typing import Any
 
 from metriloc.cli.localize_queries import QueryPhoto
 from metriloc.cli.saved import RunFolder, saved_entry
+from metriloc.cli.terminal import printable
 from metriloc.evaluation.submission import Naming, visloc_name, write_visloc
 from metriloc.geometry import Pose
-from metriloc.io import InputError, pose_as_dict, pose_from_dict, prepare_output_folder, tum_line, write_atomically
+from metriloc.io import (
+    InputError,
+    listed_name,
+    pose_as_dict,
+    pose_from_dict,
+    prepare_output_folder,
+    tum_line,
+    write_atomically,
+)
 from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
 from metriloc.version import __version__
 from metriloc.viz import SoftwareFacts, encode_jpeg
@@ -48,9 +58,9 @@ class QueryOutcome:
         return cls(photo.name, _entry(photo, localized), localized)
 
     @classmethod
-    def unreadable(cls, photo: QueryPhoto, error: Exception) -> QueryOutcome:
+    def unreadable(cls, photo: QueryPhoto, error: str) -> QueryOutcome:
         """A photo that could not be used."""
-        return cls(photo.name, {"query": photo.name, "success": False, "error": str(error)})
+        return cls(photo.name, {"query": photo.name, "success": False, "error": error})
 
     @property
     def success(self) -> bool:
@@ -126,7 +136,7 @@ class LocalizeRun:
         for file in [*files, *self._lists()]:
             if file.is_file():
                 status = file.stat()
-                digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
+                digest.update(os.fsencode(file.name) + f" {status.st_size} {status.st_mtime_ns}".encode())
         digest.update(hashlib.sha256(photo.path.read_bytes()).digest())
         return digest.hexdigest()
 
@@ -199,9 +209,9 @@ def _pose_entry(pose: Pose) -> dict[str, Any]:
 def localize_summary(outcome: QueryOutcome) -> str:
     """The answer for a person."""
     if outcome.unusable:
-        return f"{outcome.name}: not used"
+        return f"{printable(outcome.name)}: not used"
     if outcome.localized is None:
-        return f"{outcome.name}: kept from the earlier run"
+        return f"{printable(outcome.name)}: kept from the earlier run"
     localized, details = outcome.localized, outcome.localized.details
     lines = [f"{outcome.name}: {localization_verdict(localized.estimate)}"]
     if outcome.success:
@@ -217,7 +227,7 @@ def localize_summary(outcome: QueryOutcome) -> str:
         lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} (units of the map)")
     lines += [f"  note: {message}" for message in localized.messages]
     lines.append(f"  intrinsics of the query: {localized.query.intrinsics_source}")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _remove_pictures(folder: Path) -> None:
@@ -288,8 +298,7 @@ class LocalizeFolder(RunFolder):
         """The files over all queries."""
         write_atomically(self.path / "poses.json", json.dumps(run.as_dict(), indent=2) + "\n")
         solved = [(index, result) for index, result in enumerate(run.results) if result.success]
-        # the format separates by blanks and takes '#' for a comment
-        poses = [(re.sub(r"[\s#]", "_", result.name), result.pose) for _, result in solved]
+        poses = [(listed_name(result.name), result.pose) for _, result in solved]
         write_visloc(self.path / "poses.txt", poses, run.names)
         tum = [tum_line(float(index), result.pose) for index, result in solved]
         write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from metriloc.cli.terminal import complain, printable
 from metriloc.version import __version__
 
 EXIT_BAD_INPUT = 2
@@ -72,7 +73,7 @@ def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str
         try:
             return tyro.cli(function, prog=f"metriloc {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,)) or 0
         except (ValueError, OSError, ImportError) as error:
-            print(f"metriloc {name}: {_sentence(error)}", file=sys.stderr)
+            complain(name, _sentence(error))
             return EXIT_BAD_INPUT
         except KeyboardInterrupt:
             print(f"metriloc {name}: interrupted", file=sys.stderr)
@@ -82,7 +83,7 @@ def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str
 def _sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    return str(error)
 
 
 def _show_warning(
@@ -95,7 +96,7 @@ def _show_warning(
 ) -> None:
     # our own warnings are advice to the user; those of libraries keep their place in the code
     place = "" if issubclass(category, UserWarning) and "metriloc" in filename else f"{filename}:{lineno}: "
-    print(f"warning: {place}{message}", file=sys.stderr)
+    print(f"warning: {place}{printable(message)}", file=sys.stderr)
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

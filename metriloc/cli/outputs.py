@@ -12,7 +12,6 @@ import datetime
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +21,9 @@ import torch
 
 from metriloc.calibration import Calibration
 from metriloc.cli.saved import RunFolder, saved_entry
+from metriloc.cli.terminal import printable
 from metriloc.geometry import Camera, Pose
-from metriloc.io import pose_as_dict, prepare_output_folder, submission_line, tum_line, write_atomically
+from metriloc.io import listed_name, pose_as_dict, prepare_output_folder, submission_line, tum_line, write_atomically
 from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
 from metriloc.viz import (
@@ -59,9 +59,9 @@ class QueryResult:
         return cls(str(path), _entry(path, features.view, estimate), estimate, features)
 
     @classmethod
-    def unreadable(cls, path: Path, error: Exception) -> QueryResult:
+    def unreadable(cls, path: Path, error: str) -> QueryResult:
         """A photo that could not be used."""
-        return cls(str(path), {"query": str(path), "success": False, "error": str(error)})
+        return cls(str(path), {"query": str(path), "success": False, "error": error})
 
     @property
     def success(self) -> bool:
@@ -190,9 +190,9 @@ def _camera_entry(camera: Camera) -> dict[str, Any]:
 def summary(result: QueryResult) -> str:
     """The answer for a person: a verdict and the numbers behind it."""
     if result.unusable:
-        return f"{result.path}: not used"
+        return f"{printable(result.path)}: not used"
     if result.estimate is None or result.features is None:
-        return f"{result.path}: kept from the earlier run"
+        return f"{printable(result.path)}: kept from the earlier run"
     lines = [f"{result.path}: {verdict(result.estimate)}"]
     if result.success:
         pose, detail = result.estimate.pose, result.estimate.details[0]
@@ -212,7 +212,7 @@ def summary(result: QueryResult) -> str:
             lines.append(f"  confidence: the probability of {meaning}; {levels}")
         lines += [f"  note: {message}" for message in detail.messages]
     lines.append(f"  intrinsics of the query: {result.features.view.intrinsics_source}")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 class OutputFolder(RunFolder):
@@ -258,8 +258,7 @@ class OutputFolder(RunFolder):
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
         solved = [(i, r) for i, r in enumerate(run.results) if r.success and r.entry["metric"]]
         tum = [tum_line(float(i), r.pose) for i, r in solved]
-        # the format separates by blanks and takes '#' for a comment
-        names = [re.sub(r"[\s#]", "_", r.path) for _, r in solved]
+        names = [listed_name(r.path) for _, r in solved]
         # the confidence of pose.json and of the submissions of metriloc eval, not a method's own score
         mapfree = [
             submission_line(name, r.pose, float(r.entry["confidence"]))

@@ -14,6 +14,7 @@ import tyro
 from metriloc.calibration import calibrations_of
 from metriloc.cli.options import MethodSettings, PhotoOptions
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
+from metriloc.cli.terminal import complain, printable, unusable
 from metriloc.io import InputError
 from metriloc.relpose import MethodName, choose_method, relative_pose_by_turns
 from metriloc.types import PhotoFeatures, RelativePoseMethod, View
@@ -58,7 +59,7 @@ def relpose(
     folder = OutputFolder.prepare(out, single=single) if out is not None else None
 
     if not json_:
-        print(f"{reference}: the reference; intrinsics: {view0.intrinsics_source}")
+        print(f"{printable(reference)}: the reference; intrinsics: {view0.intrinsics_source}")
     features0 = chosen.extract(view0)
     try:
         for index, path in enumerate(_progress(query)):
@@ -66,7 +67,7 @@ def relpose(
             if result is None:
                 result = _localise(chosen, features0, path, photos, loaded, how.seed)
                 if folder is not None and result.features is not None:
-                    folder.write_query(run, index, result, features0)
+                    result = _written(folder, run, index, result, features0)
             run.results.append(result)
             if not json_:
                 print(summary(result))
@@ -77,7 +78,7 @@ def relpose(
     if json_:
         print(json.dumps(run.as_dict(), indent=2))
     elif folder is not None:
-        print(f"written to {folder.path}")
+        print(f"written to {printable(folder.path)}")
     return _exit_code(run.results)
 
 
@@ -89,15 +90,27 @@ def _localise(
     loaded: Mapping[Path, View],
     seed: int,
 ) -> QueryResult:
+    # one bad photo among many must not cost the others their poses; the exit code tells
     try:
         view = loaded.get(path) or photos.load(path, reference=Path(features0.view.name))
-    except InputError as error:
-        # one bad photo among many must not cost the others their poses; the exit code tells
-        print(f"metriloc relpose: {error}", file=sys.stderr)
-        return QueryResult.unreadable(path, error)
-    features1 = method.extract(view)
-    estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
-    return QueryResult.computed(path, estimate, features1)
+        features1 = method.extract(view)
+        estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
+        return QueryResult.computed(path, estimate, features1)
+    except (ValueError, RuntimeError) as error:
+        said = str(error) if isinstance(error, InputError) else unusable(path, error)
+        complain("relpose", said)
+        return QueryResult.unreadable(path, said)
+
+
+def _written(folder: OutputFolder, run: Run, index: int, result: QueryResult, reference: PhotoFeatures) -> QueryResult:
+    """The result, once its files are there; what cannot be drawn or written of it costs only itself."""
+    try:
+        folder.write_query(run, index, result, reference)
+        return result
+    except (ValueError, RuntimeError) as error:
+        said = str(error) if isinstance(error, InputError) else unusable(result.path, error)
+        complain("relpose", said)
+        return QueryResult.unreadable(Path(result.path), said)
 
 
 def _progress(paths: Sequence[Path]) -> Iterable[Path]:

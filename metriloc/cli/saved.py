@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metriloc.io import prepare_output_folder
+from metriloc.io import prepare_output_folder, read_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
@@ -29,7 +29,9 @@ class RunFolder:
 
     def query_folder(self, index: int, photo: Path) -> Path:
         """The folder of the query at a place of the command line (its number keeps equal names apart)."""
-        return self.path if self.single else self.path / f"{index:04d}_{photo.stem}"
+        # what the system lets a name be long, the stem and the number of it may exceed
+        stem = os.fsdecode(os.fsencode(photo.stem)[:200])
+        return self.path if self.single else self.path / f"{index:04d}_{stem}"
 
 
 def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> dict[str, Any] | None:
@@ -38,7 +40,7 @@ def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> di
     if not file.is_file() or not photo.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         entry = content["queries"][0]
         return entry if isinstance(entry, dict) and content["fingerprint"] == fingerprint() else None
     except (ValueError, KeyError, IndexError, TypeError):

@@ -12,8 +12,9 @@ import torch
 import tyro
 
 from metriloc.backbones import DinoV2Config
-from metriloc.io import InputError, read_text
-from metriloc.io.download import SUMS, Progress, cache_folder, extract_members, fetch, file_sha256
+from metriloc.io import InputError
+from metriloc.io.archives import extract_members
+from metriloc.io.download import SUMS, Progress, cache_folder, fetch, file_sha256
 from metriloc.io.packaged import BUNDLED, bundled_folder
 from metriloc.io.weights import (
     PUBLISHED,
@@ -24,6 +25,7 @@ from metriloc.io.weights import (
     require_finite,
     resolve_weights,
 )
+from metriloc.io.yaml_file import read_yaml
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.checkpoint import (
     config_from_weights,
@@ -172,9 +174,12 @@ def _convert(
     if config is None:
         print("no YAML beside the checkpoint: the settings of the released models are assumed", file=sys.stderr)
     else:
-        values = _read_yaml(config)
+        values = read_yaml(config)
         dinov2 = network_config.backbone if isinstance(network_config.backbone, DinoV2Config) else None
-        network_config, solver = config_from_yaml(values, dinov2), solver_config_from_yaml(values)
+        try:
+            network_config, solver = config_from_yaml(values, dinov2), solver_config_from_yaml(values)
+        except ValueError as error:
+            raise InputError(f"'{config}': {error}") from error
     with torch.device("meta"):
         network = MicKeyNetwork(network_config)
     load_state_dict_strictly(network, tensors, f"'{checkpoint}'")
@@ -208,22 +213,6 @@ def _read_backbone(path: Path) -> dict[str, Any]:
 def _yaml_beside(checkpoint: Path) -> Path | None:
     candidates = [checkpoint.with_suffix(".yaml"), checkpoint.with_name("config.yaml")]
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        import yaml
-    except ImportError as error:
-        raise InputError(f"'{path}' needs PyYAML: pip install \"metriloc[convert]\"") from error
-    try:
-        content = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a 13th month; nested too deep
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{path}' is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, Mapping):
-        raise InputError(f"'{path}' holds no settings")
-    return content
 
 
 @contextmanager

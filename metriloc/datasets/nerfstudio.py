@@ -7,7 +7,6 @@ the file's unit of length: give ``scale`` when that is not a metre.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from torch import Tensor
 from metriloc.datasets.matrices import rigid_pose, stack_poses
 from metriloc.datasets.sources import DepthFormat, PosedScene
 from metriloc.geometry import Camera, Pose
-from metriloc.io import InputError, read_image, read_text
+from metriloc.io import InputError, read_image, read_json
 
 FILE_NAME = "transforms.json"
 PINHOLE_MODELS = ("PINHOLE", "SIMPLE_PINHOLE")
@@ -189,12 +188,7 @@ def _photo(folder: Path, value: Any, place: str) -> str:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        top = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{path}' is not JSON: {str(error)[:120]}") from error
+    top = read_json(path)
     if not isinstance(top, dict):
         raise InputError(f"'{path}' is not a JSON object")
     return top

@@ -8,7 +8,6 @@ unpickled.
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metriloc.datasets.overlap_table import read_arrays
 from metriloc.datasets.sources import PosedFrame
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_image
@@ -80,11 +80,11 @@ def _one_photo_map(name: str, camera: Camera, pose: Pose, xyz: Tensor, folder: P
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            values = {name: file[name] for name in (*_SHAPES, "source_image", "target_image")}
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        raise InputError(f"'{path}' is not a sample of NRE's kind: {' '.join(str(error).split())[:200]}") from error
+    wanted = (*_SHAPES, "source_image", "target_image")
+    values = read_arrays(path, wanted)
+    missing = [name for name in wanted if name not in values]
+    if missing:
+        raise InputError(f"'{path}' is not a sample of NRE's kind: it has no array {missing[0]!r}")
     for name, shape in _SHAPES.items():
         value = values[name]
         fits = value.ndim == len(shape) and all(

@@ -18,10 +18,13 @@ import numpy as np
 
 from metriloc.datasets.sources import PairList, PosedScene
 from metriloc.io import InputError, write_atomically
+from metriloc.io.archives import open_zip
 from metriloc.io.files import require_file
 
 OVERLAPS_FILE = "overlaps.npz"
-MAX_ARCHIVE_BYTES = 4 * 2**30
+MAX_ARCHIVE_BYTES = 512 * 2**20
+MAX_ROWS = 10_000_000
+"""Of a table of overlaps: all pairs of 4,400 photos."""
 _FRAME = re.compile(r"seq(\d{1,6})/frame_(\d{1,9})\.[A-Za-z0-9]+")
 _SEQUENCE = 10**9
 _NPZ_ERRORS = (
@@ -46,11 +49,11 @@ _NPZ_ERRORS = (
 def read_arrays(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of these names that an ``.npz`` has; nothing is unpickled.
 
-    Raises InputError for a file that is no such archive, is damaged, or would unpack to more than 4 GiB.
+    Raises InputError for a file that is no such archive, is damaged, or would unpack to more than 512 MiB.
     """
     path = require_file(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
         if size > MAX_ARCHIVE_BYTES:
             raise InputError(f"'{path}' would unpack to {size} bytes; more than {MAX_ARCHIVE_BYTES} are not read")
@@ -80,6 +83,8 @@ def read_overlaps(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray,
     frames, overlap, names = arrays["idxs"], arrays["overlaps"], arrays.get("names")
     if frames.ndim != 2 or frames.shape[1] != 4 or frames.dtype.kind not in "iu":
         raise InputError(f"'{path}': idxs must be whole numbers [N, 4], got {frames.dtype} {list(frames.shape)}")
+    if len(frames) > MAX_ROWS:
+        raise InputError(f"'{path}' has {len(frames)} pairs; at most {MAX_ROWS} are read")
     if overlap.shape != frames.shape[:1] or overlap.dtype.kind != "f":
         raise InputError(
             f"'{path}': overlaps must be numbers [{len(frames)}], got {overlap.dtype} {list(overlap.shape)}"
@@ -88,7 +93,7 @@ def read_overlaps(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray,
         raise InputError(f"'{path}': idxs has numbers outside 0 to {_SEQUENCE - 1}")
     if not ((overlap >= 0) & (overlap <= 1)).all():
         raise InputError(f"'{path}': overlaps must be between 0 and 1")
-    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+    if names is not None and (names.ndim != 1 or names.dtype.kind != "U" or len(names) > MAX_ROWS):
         raise InputError(f"'{path}': names must be text [n], got {names.dtype} {list(names.shape)}")
     return frames.astype(np.int64), overlap, None if names is None else tuple(names.tolist())
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from metriloc.datasets.overlap_table import read_arrays
 from metriloc.datasets.synthetic_config import SyntheticConfig
 from metriloc.datasets.synthetic_pairs import SyntheticPairs
 from metriloc.geometry import Camera, Pose
@@ -25,7 +25,6 @@ from metriloc.io import InputError
 from metriloc.types import Pair, View
 
 SOURCE = "exact: a rendered camera"
-_DAMAGE = (OSError, KeyError, ValueError, zipfile.BadZipFile)
 
 
 class CachedSyntheticPairs(Dataset[Pair]):
@@ -64,7 +63,7 @@ class CachedSyntheticPairs(Dataset[Pair]):
         path = self.path(seed)
         settings = self._settings()
         if path.is_file():
-            if (found := str(_read(path, "settings"))) != settings:
+            if (found := str(_read(path, "settings")[0])) != settings:
                 raise InputError(f"'{path}' was made with other settings ({found}): use another folder, or delete it")
             return path
         first = (seed - self.source.first_seed) * self.source.pairs_per_scene
@@ -91,7 +90,7 @@ class CachedSyntheticPairs(Dataset[Pair]):
             raise IndexError(f"pair {index} of {len(self)}")
         scene, place = divmod(index, self.source.pairs_per_scene)
         path = self.prepare(self.source.first_seed + scene)
-        pair = _unpacked({name: _read(path, f"{name}_{place}") for name in _FIELDS})
+        pair = _unpacked(dict(zip(_FIELDS, _read(path, *(f"{name}_{place}" for name in _FIELDS)), strict=True)))
         if self.augment is None or augmentation is None:
             return pair
         return self.augment(pair, torch.Generator().manual_seed(augmentation))
@@ -128,9 +127,9 @@ def _unpacked(arrays: dict[str, np.ndarray]) -> Pair:
     return Pair(views[0], views[1], (poses[1] @ poses[0].inverse()).to(torch.float32))
 
 
-def _read(path: Path, name: str) -> np.ndarray:
+def _read(path: Path, *names: str) -> list[np.ndarray]:
     try:
-        with np.load(path) as arrays:
-            return arrays[name]
-    except _DAMAGE as error:
+        found = read_arrays(path, names)
+        return [found[name] for name in names]
+    except (KeyError, InputError) as error:
         raise InputError(f"'{path}' cannot be read: {error}; delete it to have it made again") from error

@@ -28,7 +28,14 @@ from numpy import ndarray
 
 from metriloc.evaluation.curves import PrecisionCurve, precision_curve
 from metriloc.evaluation.errors import center_error, quaternion_error_deg, vcre
-from metriloc.evaluation.mapfree_files import PoseTable, parse_intrinsics_lines, parse_pose_lines
+from metriloc.evaluation.mapfree_files import (
+    LineWarnings,
+    PoseTable,
+    parse_intrinsics_lines,
+    parse_pose_lines,
+    pose_lines,
+    pose_table,
+)
 from metriloc.evaluation.submission import read_submission
 from metriloc.geometry import Pose
 from metriloc.io import InputError, parse_intrinsics, parse_mapfree_poses, read_text
@@ -58,8 +65,9 @@ class SceneScore:
 class MapfreeScore:
     """The whole result. metrics: under the names of the published scorer; NaN throughout when nothing was estimated.
 
-    vcre_threshold: pixels; mode and step: how it was scored; warnings: lines and scenes that were left out, in official
-    mode as often as the published scorer, which reads each file twice, says them.
+    vcre_threshold: pixels; mode and step: how it was scored; warnings: lines and scenes that were left out, the first
+    ``KEPT_WARNINGS`` of each file, then their number; in official mode as often as the published scorer, which reads each
+    file twice, says them.
     """
 
     mode: Mode
@@ -207,18 +215,18 @@ def _clean_truth(folder: Path, step: int) -> _Truth:
 
 
 # -- one scene --------------------------------------------------------------------------------------------------------
-def _score_scene(scene: str, truth: _Truth, text: str | None, mode: Mode) -> tuple[SceneScore, list[str]]:
+def _score_scene(scene: str, truth: _Truth, text: str | None, mode: Mode) -> tuple[SceneScore, tuple[str, ...]]:
     if text is None:
         # upstream counts every true frame of a scene whose file is absent, not only the evaluated ones
         failures = truth.frames if mode == "official" else len(truth.keys)
         warning = f"WARNING: Submission does not have estimates for scene {scene}."
         empty = np.zeros(0)
         score = SceneScore(scene, (), empty, empty, empty, empty, failures, len(truth.keys))
-        return score, [*truth.warnings, warning]
+        return score, (*truth.warnings, warning)
     file = f"pose_{scene}.txt"
     table, keys, warnings = _estimates(text, file, mode)
     if mode == "official":
-        warnings = 2 * [*truth.warnings, *warnings]
+        warnings = 2 * (*truth.warnings, *warnings)
     place = {key: i for i, key in enumerate(keys)}
     found = [i for i, key in enumerate(truth.keys) if key in place]
     rows = [place[truth.keys[i]] for i in found]
@@ -241,35 +249,23 @@ def _score_scene(scene: str, truth: _Truth, text: str | None, mode: Mode) -> tup
     ), warnings
 
 
-def _estimates(text: str, file: str, mode: Mode) -> tuple[PoseTable, list[int | str], list[str]]:
+def _estimates(text: str, file: str, mode: Mode) -> tuple[PoseTable, list[int | str], tuple[str, ...]]:
     """The submitted poses of one scene, the key of each, and warnings."""
     if mode == "official":
         table = parse_pose_lines(text, file, with_confidence=True)
-        return table, list(table.frames), list(table.warnings)
-    # the same line rules, but the whole name counts, so each line is parsed alone
-    rows: dict[str, PoseTable] = {}
-    warnings: list[str] = []
-    for number, line in enumerate(text.splitlines()):
-        single = parse_pose_lines(line, file, with_confidence=True)
-        warnings += [warning.replace(" line 0.", f" line {number}.") for warning in single.warnings]
-        if not single.frames:
-            continue
-        name = line.split(" ")[0]
-        if single.confidence[0] < 0:
-            warnings.append(f"WARNING: Negative confidence in file {file} line {number}. Ignoring line.")
+        return table, list(table.frames), table.warnings
+    # the same line rules, but the whole name counts
+    rows: dict[str, list[float]] = {}
+    warnings = LineWarnings(file)
+    for number, name, _, values in pose_lines(text, file, warnings, with_confidence=True):
+        if values[7] < 0:
+            warnings.add(f"Negative confidence in file {file} line {number}. Ignoring line.")
             continue
         if name in rows:
-            warnings.append(f"WARNING: {name} comes twice in file {file}; line {number} counts.")
-        rows[name] = single
-    tables = list(rows.values())
-    empty = parse_pose_lines("", file, with_confidence=True)
-    joined = PoseTable(
-        tuple(t.frames[0] for t in tables),
-        np.concatenate([empty.q, *(t.q for t in tables)]),
-        np.concatenate([empty.t, *(t.t for t in tables)]),
-        np.concatenate([empty.confidence, *(t.confidence for t in tables)]),
-    )
-    return joined, list(rows), warnings
+            warnings.add(f"{name} comes twice in file {file}; line {number} counts.")
+        rows[name] = values
+    table = pose_table(dict(enumerate(rows.values())), warnings, with_confidence=True)
+    return table, list(rows), table.warnings
 
 
 def _number(key: int | str, name: str) -> int:

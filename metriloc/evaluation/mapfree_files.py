@@ -7,7 +7,9 @@ The library's own strict readers are in :mod:`metriloc.io.poses`.
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +17,15 @@ from jaxtyping import Float
 from numpy import ndarray
 
 ZERO_NORM = 1e-8
+KEPT_WARNINGS = 100
+"""Of one file; the rest is counted."""
 
 
 @dataclass(frozen=True, eq=False)
 class PoseTable:
     """Poses by frame number in file order (the first place a number comes up). q: w x y z, as written; t: metres;
-    confidence: 0 where the file has none. warnings: the scorer's own sentences, each once."""
+    confidence: 0 where the file has none. warnings: the scorer's own sentences, each once, as ``LineWarnings`` keeps
+    them."""
 
     frames: tuple[int, ...]
     q: Float[ndarray, "n 4"]
@@ -29,20 +34,50 @@ class PoseTable:
     warnings: tuple[str, ...] = field(default=())
 
 
+class LineWarnings:
+    """Sentences on the lines of one file: the first ``KEPT_WARNINGS``, and how many more there were."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.count = file, 0
+        self.kept: list[str] = []
+
+    def add(self, sentence: str) -> None:
+        """One more, kept while there is room."""
+        self.count += 1
+        if len(self.kept) < KEPT_WARNINGS:
+            self.kept.append(f"WARNING: {sentence}")
+
+    def sentences(self) -> tuple[str, ...]:
+        """Those kept, and one for all others."""
+        more = self.count - len(self.kept)
+        return (*self.kept, f"WARNING: {more} more warnings on lines of file {self.file}.") if more else (*self.kept,)
+
+
 def parse_pose_lines(text: str, file: str, *, with_confidence: bool) -> PoseTable:
     """Lines of ``poses.txt`` (8 fields) or of a submission (9) as the published scorer takes them.
 
     A line it cannot use is left out with a warning that names file and line (from 0); lines whose first field has a
     ``#`` are left out silently. Negative confidences are kept: what to do about them is the scorer's business.
     """
-    expected = 9 if with_confidence else 8
     rows: dict[int, list[float]] = {}
-    warnings: list[str] = []
-    for number, line in enumerate(_lines(text)):
-        fields = line.strip().split(" ")
+    warnings = LineWarnings(file)
+    for _, _, frame, values in pose_lines(text, file, warnings, with_confidence=with_confidence):
+        rows[frame] = values
+    return pose_table(rows, warnings, with_confidence=with_confidence)
+
+
+def pose_lines(
+    text: str, file: str, warnings: LineWarnings, *, with_confidence: bool
+) -> Iterator[tuple[int, str, int, list[float]]]:
+    """Of each usable line: its number (from 0), first field, frame and numbers; the others go to ``warnings``."""
+    expected = 9 if with_confidence else 8
+    for number, line in enumerate(file_lines(text)):
+        fields = line.strip().split(" ", expected)
+        place = f"file {file} line {number}."
         if len(fields) != expected:
-            warnings.append(
-                f"Invalid number of fields in file {file} line {number}. Expected {expected}, received {len(fields)}."
+            received = line.strip().count(" ") + 1
+            warnings.add(
+                f"Invalid number of fields in {place} Expected {expected}, received {received}. Ignoring line."
             )
             continue
         if "#" in fields[0]:
@@ -50,19 +85,22 @@ def parse_pose_lines(text: str, file: str, *, with_confidence: bool) -> PoseTabl
         frame = frame_number(fields[0])
         if frame is None:
             expectation = 'Expected formatting "seq1/frame_00000.jpg".'
-            warnings.append(f"Invalid frame number in file {file} line {number}. {expectation}")
+            warnings.add(f"Invalid frame number in {place} {expectation} Ignoring line.")
             continue
         values = _finite(fields[1:])
         if values is None:
-            warnings.append(f"Error parsing pose in file {file} line {number}.")
+            warnings.add(f"Error parsing pose in {place} Ignoring line.")
         elif math.hypot(*values[:4]) <= ZERO_NORM:
-            warnings.append(f"Error parsing pose in file {file} line {number}. Quaternion must have non-zero norm.")
+            warnings.add(f"Error parsing pose in {place} Quaternion must have non-zero norm. Ignoring line.")
         else:
-            rows[frame] = values
-    table = np.array(list(rows.values()), np.float64).reshape(len(rows), expected - 1)
+            yield number, fields[0], frame, values
+
+
+def pose_table(rows: Mapping[int, list[float]], warnings: LineWarnings, *, with_confidence: bool) -> PoseTable:
+    """Frame -> the numbers of its line, as arrays."""
+    table = np.array(list(rows.values()), np.float64).reshape(len(rows), 8 if with_confidence else 7)
     confidence = table[:, 7] if with_confidence else np.zeros(len(rows))
-    marked = tuple(f"WARNING: {sentence} Ignoring line." for sentence in warnings)
-    return PoseTable(tuple(rows), table[:, :4], table[:, 4:7], confidence, marked)
+    return PoseTable(tuple(rows), table[:, :4], table[:, 4:7], confidence, warnings.sentences())
 
 
 def parse_intrinsics_lines(text: str) -> tuple[dict[int, Float[ndarray, "3 3"]], tuple[float, float]]:
@@ -72,7 +110,7 @@ def parse_intrinsics_lines(text: str) -> tuple[dict[int, Float[ndarray, "3 3"]],
     """
     cameras: dict[int, ndarray] = {}
     size = (math.nan, math.nan)
-    for line in _lines(text):
+    for line in file_lines(text):
         fields = line.strip().split(" ")
         if len(fields) != 7 or "#" in fields[0]:
             continue
@@ -93,10 +131,9 @@ def frame_number(name: str) -> int | None:
         return None
 
 
-def _lines(text: str) -> list[str]:
-    # as a text file is iterated: only newlines end a line, and nothing follows the last one
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
+def file_lines(text: str) -> Iterator[str]:
+    """As a text file is iterated: only newlines end a line, and nothing follows the last one."""
+    return (line.rstrip("\n") for line in io.StringIO(text, newline=None))
 
 
 def _finite(fields: list[str]) -> list[float] | None:

@@ -19,10 +19,11 @@ from metriloc.evaluation.scoring import PairScores
 from metriloc.evaluation.tasks import PairTask
 from metriloc.geometry import Pose
 from metriloc.io import InputError
+from metriloc.io.pages import policy_tag
 from metriloc.types import View
 
 MISSING_MATPLOTLIB = 'the HTML report needs matplotlib: pip install "metriloc[viz]"'
-_HEIGHT = 200
+_HEIGHT, _WIDTH = 200, 800
 _TRUE, _ESTIMATED = (60, 200, 90), (230, 60, 60)
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1b1f24;background:#fff}
@@ -59,11 +60,18 @@ def render_page(report: Report, figures: Sequence[str] = ()) -> str:
 
 
 def document(title: str, body: str) -> str:
-    """A page with the style of all reports."""
+    """A page with the style of all reports. title: text; body: HTML already."""
     head = (
-        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+        f'<meta charset="utf-8">{policy_tag()}<meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title>"
     )
     return f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head><body>{body}</body></html>\n'
+
+
+def comparison_page(title: str, sentences: Sequence[str], table: Table) -> str:
+    """The page of ``eval compare``; everything is text, escaped here."""
+    paragraphs = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    return document(title, f"<h1>{html.escape(title)}</h1>{paragraphs}{html_table(table)}")
 
 
 def html_table(table: Table) -> str:
@@ -160,9 +168,9 @@ def query_figure(frame: PosedFrame, caption: str) -> str:
 def _thumbnail(frame: PosedFrame) -> tuple[Image.Image, float]:
     view: View = frame.load(depth=False)
     array = (view.image * 255).round().byte().permute(1, 2, 0).numpy()
-    scale = _HEIGHT / array.shape[0]
-    width = max(1, round(array.shape[1] * scale))
-    return Image.fromarray(array).resize((width, _HEIGHT), Image.Resampling.LANCZOS), scale
+    scale = min(_HEIGHT / array.shape[0], _WIDTH / array.shape[1])
+    size = max(1, round(array.shape[1] * scale)), max(1, round(array.shape[0] * scale))
+    return Image.fromarray(array).resize(size, Image.Resampling.LANCZOS), scale
 
 
 def _data_url(picture: Image.Image) -> str:

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import torch
 
 from metriloc.geometry import Pose
-from metriloc.io import InputError, read_text, write_atomically
+from metriloc.io import InputError, read_json, write_atomically
 from metriloc.types import LocalizationDetails, PairDetails, PoseEstimate
 
 RUN_FILE = "run.json"
@@ -96,14 +96,13 @@ def open_run(folder: Path, description: Mapping[str, Any]) -> None:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """The description of a run; InputError when it is not one."""
-    try:
-        content = json.loads(read_text(folder / RUN_FILE))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{folder / RUN_FILE}' is not JSON: {error}") from error
+    content = read_json(folder / RUN_FILE)
     if not isinstance(content, dict) or not {"method", "weights_id"} <= set(content):
         raise InputError(f"'{folder / RUN_FILE}' describes no run (method and weights_id)")
+    for name in ("method", "weights_id"):
+        value = content[name]
+        if not isinstance(value, str) or not value.isprintable() or len(value) > 300:
+            raise InputError(f"'{folder / RUN_FILE}': {name} must be a short printable text, got {str(value)[:60]!r}")
     return content
 
 
@@ -153,14 +152,14 @@ def parse_record(line: str) -> Record | None:
             q=None if q is None else tuple(float(x) for x in q),
             t=None if t is None else tuple(float(x) for x in t),
             metric=bool(entry["metric"]),
-            reason=entry["reason"],
+            reason=None if entry["reason"] is None else str(entry["reason"]),
             seconds=float(entry["seconds"]),
             statistics={str(k): float(v) for k, v in entry["statistics"].items()},
             setup=str(entry.get("setup", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
-    numbers = [record.confidence, record.seconds, *(record.q or ()), *(record.t or ())]
+    numbers = [record.confidence, record.seconds, *(record.q or ()), *(record.t or ()), *record.statistics.values()]
     complete = not record.success or (record.q is not None and record.t is not None)
     shapes = (record.q is None or len(record.q) == 4) and (record.t is None or len(record.t) == 3)
     return record if complete and shapes and all(math.isfinite(x) for x in numbers) else None

@@ -19,11 +19,14 @@ import torch
 
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text, submission_line, write_atomically
+from metriloc.io.archives import open_zip
 from metriloc.io.files import parse_numbers, require_file
 
 MAX_MEMBERS = 5_000
 MAX_MEMBER_BYTES = 16 * 2**20
-MAX_TOTAL_BYTES = 512 * 2**20
+MAX_TOTAL_BYTES = 64 * 2**20
+MAX_TOTAL_LINES = 500_000
+"""The largest split of the benchmark has 75,000 queries, 10 MiB."""
 _SCENE_FILE = re.compile(r"pose_([A-Za-z0-9_-]{1,64})\.txt")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -60,11 +63,11 @@ def read_submission(path: str | os.PathLike[str]) -> dict[str, str]:
     """Scene -> text of its file. Members that are no ``pose_<scene>.txt`` at the root are left out.
 
     Raises InputError for what is no zip archive, is damaged or encrypted, holds more than 5,000 members, a scene twice,
-    a scene file of more than 16 MiB or all of more than 512 MiB, or text that is not UTF-8.
+    a scene file of more than 16 MiB, all of more than 64 MiB or 500,000 lines, or text that is not UTF-8.
     """
     path = require_file(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return _read_members(archive, path)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         raise InputError(f"'{path}' is not a zip archive, or is damaged: {error}") from error
@@ -75,7 +78,7 @@ def _read_members(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
     if len(members) > MAX_MEMBERS:
         raise InputError(f"'{path}' holds {len(members)} files; a submission has at most {MAX_MEMBERS}")
     scenes: dict[str, str] = {}
-    total = 0
+    total = lines = 0
     for member in members:
         match = _SCENE_FILE.fullmatch(member.filename)
         if match is None:
@@ -89,6 +92,9 @@ def _read_members(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
         total += len(data)
         if len(data) > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
             raise InputError(f"{member.filename!r} in '{path}' is too long: {len(data)} bytes and more")
+        lines += data.count(b"\n") + data.count(b"\r")
+        if lines > MAX_TOTAL_LINES:
+            raise InputError(f"'{path}' has {lines} lines and more; a submission has at most {MAX_TOTAL_LINES}")
         try:
             scenes[match[1]] = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:

@@ -146,6 +146,11 @@ class Camera:
         """Where the numbers lie."""
         return self.f.device
 
+    def detach(self) -> Camera:
+        """Without gradients."""
+        size, f, c, distortion = (x.detach() for x in (self.size, self.f, self.c, self.distortion))
+        return replace(self, size=size, f=f, c=c, distortion=distortion)
+
     def to(self, *args: Any, **kwargs: Any) -> Camera:
         """As ``Tensor.to``."""
         return self._each(lambda x: x.to(*args, **kwargs))

@@ -2,11 +2,12 @@
 
 from metriloc.io.depth import check_depth_covers, read_depth
 from metriloc.io.exif import ExifData, focal_from_exif
-from metriloc.io.files import InputError, prepare_output_folder, read_text, write_atomically
+from metriloc.io.files import InputError, prepare_output_folder, read_json, read_text, write_atomically
 from metriloc.io.images import LoadedImage, read_image
 from metriloc.io.intrinsics import Intrinsics, camera_from_K, resolve_intrinsics
 from metriloc.io.intrinsics_file import IntrinsicsEntry, find_entry, parse_intrinsics
 from metriloc.io.poses import (
+    listed_name,
     mapfree_pose_line,
     parse_mapfree_poses,
     parse_submission,
@@ -24,6 +25,7 @@ __all__ = [
     # files
     "InputError",
     "prepare_output_folder",
+    "read_json",
     "read_text",
     "write_atomically",
     # photos
@@ -46,6 +48,7 @@ __all__ = [
     "check_depth_covers",
     "read_depth",
     # poses
+    "listed_name",
     "mapfree_pose_line",
     "parse_mapfree_poses",
     "parse_submission",

@@ -1,25 +1,25 @@
-"""Downloads for users who have a network, and unpacking them: resumed, checked by SHA-256, never half in place.
+"""Downloads for users who have a network: resumed, checked by SHA-256, never half in place.
 
 Where the publisher gives no hash, the one of the first download is recorded in ``SHA256SUMS`` beside the file and holds
-from then on. Only https is spoken (http to this machine, for tests), also after redirects.
+from then on. Only https is spoken (http to this machine, for tests), also after redirects. A part remembers in
+``<name>.part.etag`` which version of which address it is of, and goes on with that version only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import lzma
 import os
+import re
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from metriloc.io.files import InputError, read_text, require_file, write_atomically
+from metriloc.io.files import InputError, read_text, write_atomically
 
 CHUNK = 1 << 20
 TIMEOUT_S = 30
@@ -66,12 +66,14 @@ def fetch(
     """Download ``url`` to ``destination``; a file that is there already is only checked.
 
     sha256: of the publisher; without one, the hash found first is recorded in ``SHA256SUMS`` and compared from then on.
-    An interrupted download stays as ``<destination>.part`` and goes on from there if the server allows it; one with a
-    wrong hash is deleted. Raises InputError: offline, an address that is not https (http only to this machine), an
-    answer that is not 200 or 206, a file over ``max_bytes``, a connection that broke (with how to go on), a wrong hash.
+    An interrupted download stays as ``<destination>.part`` and goes on from there if the server allows it and still has
+    the same file; one with a wrong hash is deleted. Raises InputError: offline, an address that is not https (http only
+    to this machine), an answer that is not 200 or 206, a file over ``max_bytes``, a connection that broke (with how to
+    go on), a wrong hash, and, without ``sha256``, a server that does not say how long the file is.
     """
     if destination.is_file():
         _check_hash(destination, destination, sha256, url)
+        _version_file(destination).unlink(missing_ok=True)  # of a run that was killed after the last step but one
         return destination
     if is_offline(offline):
         raise InputError(f"'{destination}' is not here and metriloc is offline: fetch {url} and put it there")
@@ -82,7 +84,7 @@ def fetch(
     except OSError as error:
         raise InputError(f"'{destination}' cannot be written: {error.strerror or error}") from error
     try:
-        _transfer(url, part, progress, max_bytes)
+        _transfer(_Part(url, part, _version_file(destination), sha256 is not None), progress, max_bytes)
     except urllib.error.HTTPError as error:
         raise InputError(f"{url} could not be fetched: the server answers {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
@@ -90,6 +92,7 @@ def fetch(
         raise InputError(f"{url} could not be fetched ({reason}); run the same command again to go on") from error
     _check_hash(part, destination, sha256, url)
     os.replace(part, destination)
+    _version_file(destination).unlink(missing_ok=True)
     return destination
 
 
@@ -113,48 +116,122 @@ def _check_address(url: str, *, local: bool = True) -> None:
         raise InputError(f"{url!r} is not fetched: only https addresses are")
 
 
-def _transfer(url: str, part: Path, progress: Progress | None, max_bytes: int) -> None:
-    response, have = _open(url, part.stat().st_size if part.is_file() else 0)
+# -- parts ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Part:
+    """What is here of a file. hashed: the publisher's SHA-256 is known, so that a wrong mixture would be found."""
+
+    url: str
+    path: Path
+    version_file: Path
+    hashed: bool
+
+    def start(self) -> tuple[int, str | None]:
+        """Bytes to go on from, and the version (ETag or date) they are of; 0 when nothing could tell a mixture."""
+        have = self.path.stat().st_size if self.path.is_file() else 0
+        version = self._version() if have else None
+        return (have, version) if version is not None or self.hashed else (0, None)
+
+    def _version(self) -> str | None:
+        if not self.version_file.is_file():
+            return None
+        url, _, version = self.version_file.read_text("utf-8", "replace").rstrip("\n").partition("\n")
+        return version if url == self.url and version and version.isprintable() else None
+
+    def begin(self, headers: http.client.HTTPMessage) -> None:
+        """Empties the part, then notes its version: killed in between, an empty part is of any version."""
+        self.path.write_bytes(b"")
+        version = _version_of(headers)
+        if version is None:
+            self.version_file.unlink(missing_ok=True)
+        else:
+            write_atomically(self.version_file, f"{self.url}\n{version}\n")
+
+
+def _version_file(destination: Path) -> Path:
+    return destination.with_name(destination.name + ".part.etag")
+
+
+def _version_of(headers: http.client.HTTPMessage) -> str | None:
+    """What If-Range may name: a strong ETag, else the date of the last change."""
+    tag = headers.get("ETag", "").strip()
+    found = tag if tag.startswith('"') else headers.get("Last-Modified", "").strip()
+    return found if found and found.isascii() and found.isprintable() and len(found) < 1000 else None
+
+
+def _transfer(part: _Part, progress: Progress | None, max_bytes: int) -> None:
+    response, have = _open(part, *part.start())
     if response is None:
         return
     with response:
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length is not None and length.isdecimal() else None
+        length = _count(response.headers.get("Content-Length"))
+        total = _range_total(response, have) if have else length
+        chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        if total is None and not chunked and not part.hashed:
+            raise InputError(f"{part.url} is not fetched: the server does not say how long the file is")
         if (total or 0) > max_bytes:
-            raise InputError(f"{url} has {total} bytes; the limit is {max_bytes}")
-        with open(part, "ab" if have else "wb") as file:
+            raise InputError(f"{part.url} has {total} bytes; the limit is {max_bytes}")
+        if not have:
+            part.begin(response.headers)
+        with open(part.path, "ab") as file:
             while chunk := response.read(CHUNK):
                 have += len(chunk)
                 if have > max_bytes:
-                    raise InputError(f"{url} sends more than the limit of {max_bytes} bytes")
+                    raise InputError(f"{part.url} sends more than the limit of {max_bytes} bytes")
                 file.write(chunk)
                 if progress is not None:
                     progress(have, total)
-    if total is not None and have < total:
+    if total is not None and have != total:
         raise OSError(f"the connection ended after {have} of {total} bytes")
 
 
-def _open(url: str, have: int) -> tuple[http.client.HTTPResponse | None, int]:
+def _open(part: _Part, have: int, version: str | None) -> tuple[http.client.HTTPResponse | None, int]:
     """The answer to read, and the byte it goes on from: ``have`` or 0. No answer when the server has no more bytes."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    asked = {"Range": f"bytes={have}-"} if have else {}
+    if version is not None:
+        asked["If-Range"] = version
     try:
+        request = urllib.request.Request(part.url, headers=asked)
         response = urllib.request.build_opener(SafeRedirects).open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
         error.close()
-        if error.headers.get("Content-Range") == f"bytes */{have}":
+        if error.headers.get("Content-Range") == f"bytes */{have}" and _same_version(error.headers, version):
             return None, have
-        return _open(url, 0)  # the part is longer than the file: it was of another one
+        return _open(part, 0, None)  # the part is longer than the file: it was of another one
     if response.status == 200:
         return response, 0
-    if have and response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+    ours = have and response.status == 206 and _range_total(response, have) is not None
+    if ours and _same_version(response.headers, version):
         return response, have
     status = response.status
     response.close()
     if not have:
         raise OSError(f"the server answers {status}")
-    return _open(url, 0)  # another range than the one asked for would be appended in the wrong place
+    return _open(part, 0, None)  # another range than the one asked for would be appended in the wrong place
+
+
+def _same_version(headers: http.client.HTTPMessage, version: str | None) -> bool:
+    """Whether an answer is of the version asked for; one that names none, or another kind of name, is believed."""
+    found = _version_of(headers)
+    return version is None or found is None or found == version or found.startswith('"') != version.startswith('"')
+
+
+def _range_total(response: http.client.HTTPResponse, have: int) -> int | None:
+    """Bytes of the whole file, if the answer is what follows the first ``have`` of them up to the end; else None."""
+    match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", response.headers.get("Content-Range", ""))
+    if match is None:
+        return None
+    first, last, total = map(int, match.groups())
+    length = _count(response.headers.get("Content-Length"))
+    right = first == have and last == total - 1 and length in (None, total - have)
+    return total if right else None
+
+
+def _count(text: str | None) -> int | None:
+    """A length of a header; None for what is none (also for one that no file has)."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
 
 
 def _check_hash(path: Path, destination: Path, sha256: str | None, url: str) -> None:
@@ -169,6 +246,7 @@ def _check_hash(path: Path, destination: Path, sha256: str | None, url: str) -> 
                 f"'{path}' has the SHA-256 {found}, not {expected} as recorded in '{sums}': delete it to fetch it again"
             )
         path.unlink()
+        _version_file(destination).unlink(missing_ok=True)
         origin = "" if sha256 else f" as recorded in '{sums}'"
         raise InputError(f"{url} has the SHA-256 {found}, not {expected.lower()}{origin}: the file was deleted")
     if sha256 is None:
@@ -183,47 +261,3 @@ def _read_sums(path: Path) -> dict[str, str]:
     if any(len(line) != 2 for line in lines):
         raise InputError(f"'{path}' is not a list of SHA-256 and file names")
     return {name.removeprefix("*"): digest for digest, name in lines}
-
-
-def extract_members(archive: Path, members: tuple[str, ...], folder: Path, max_bytes: int = 4 * 1024**3) -> list[Path]:
-    """Take files out of a zip by their bare names, whatever folders the archive puts them in.
-
-    Only the names asked for are written, straight into ``folder``, so that no path of the archive is ever used. Raises
-    InputError for a damaged or encrypted archive, a missing or repeated member, and one over ``max_bytes``.
-    """
-    require_file(archive)
-    try:
-        with zipfile.ZipFile(archive) as content:
-            return [_extract(content, _member(content, name, max_bytes), folder / name) for name in members]
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise InputError(f"'{archive}' is not a zip archive, or is damaged: delete it and get it again") from error
-    except (RuntimeError, OSError) as error:  # encrypted, or packed in a way that zipfile does not know; a full disk
-        raise InputError(f"'{archive}' cannot be unpacked into '{folder}': {' '.join(str(error).split())}") from error
-
-
-def _member(content: zipfile.ZipFile, name: str, max_bytes: int) -> zipfile.ZipInfo:
-    entries = [entry for entry in content.infolist() if not entry.is_dir()]
-    if len(entries) > 1000:
-        raise InputError(f"'{content.filename}' holds {len(entries)} files; a weights archive has a few")
-    found = [entry for entry in entries if entry.filename.rsplit("/", 1)[-1] == name]
-    if len(found) != 1:
-        raise InputError(f"'{content.filename}' holds {len(found)} files named {name!r}, not one")
-    if found[0].file_size > max_bytes:
-        raise InputError(f"{name!r} in '{content.filename}' has {found[0].file_size} bytes; the limit is {max_bytes}")
-    return found[0]
-
-
-def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Path:
-    part = target.with_name(target.name + ".part")
-    left = entry.file_size
-    try:
-        with content.open(entry) as source, open(part, "wb") as file:
-            while chunk := source.read(CHUNK):
-                left -= len(chunk)
-                if left < 0:
-                    raise InputError(f"{entry.filename!r} is longer than its archive says")
-                file.write(chunk)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target

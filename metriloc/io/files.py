@@ -5,14 +5,20 @@ Everything that is wrong with a file is an ``InputError`` whose message is one s
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import secrets
 from pathlib import Path
+from typing import Any
 
 MAX_TEXT_BYTES = 64 * 2**20
 """Text files beyond this are not what they claim to be (a Map-free scene has 100 kB)."""
+MAX_TEXT_LINES = 2_000_000
+"""Of a list that is read line by line."""
+MAX_JSON_BYTES = 16 * 2**20
+"""Three bytes of JSON can become 70 in memory."""
 
 _COMMENT = re.compile(r"(?:^|\s)#")
 
@@ -58,17 +64,21 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
+def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES) -> str:
     """The content of a UTF-8 text file (a byte order mark is dropped).
 
-    Raises InputError when it cannot be read, is larger than 64 MiB or is not text.
+    Raises InputError when it cannot be read, has more than ``limit`` bytes (64 MiB) or 2,000,000 lines, or is not text.
     """
     path = require_file(path)
     size = path.stat().st_size
-    if size > MAX_TEXT_BYTES:
-        raise InputError(f"'{path}' has {size} bytes; text files of more than {MAX_TEXT_BYTES} are not read")
+    if size > limit:
+        raise InputError(f"'{path}' has {size} bytes; such text files of more than {limit} are not read")
+    data = read_bytes(path)
+    lines = data.count(b"\n")
+    if lines > MAX_TEXT_LINES:
+        raise InputError(f"'{path}' has {lines} lines; text files of more than {MAX_TEXT_LINES} are not read")
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"'{path}' is not a text file: byte {error.start} is not UTF-8") from error
 
@@ -80,6 +90,21 @@ def without_comment(line: str) -> str:
     """
     found = _COMMENT.search(line)
     return (line if found is None else line[: found.start()]).strip()
+
+
+def read_json(path: str | os.PathLike[str], limit: int = MAX_JSON_BYTES) -> Any:
+    """What a JSON file holds. Raises InputError for a file as ``read_text`` refuses, and for what is not JSON."""
+    return parse_json(read_text(path, limit), f"'{path}'")
+
+
+def parse_json(text: str, source: str) -> Any:
+    """What a text holds. Raises InputError, which begins with ``source``, for what is not JSON or nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{source} is not JSON that can be read: it is nested too deep") from error
+    except ValueError as error:  # also a number of thousands of digits
+        raise InputError(f"{source} is not JSON: {error}") from error
 
 
 def parse_numbers(fields: list[str], place: str) -> list[float]:

@@ -26,8 +26,16 @@ from metriloc.io.maps import image_ids, read_reconstruction
 from metriloc.io.plain_pickle import Opaque, read_plain_pickle
 
 MISSING_H5PY = 'reading HDF5 files needs h5py: pip install "metriloc[hloc]"'
+MAX_NUMBERS = 16_000_000
+"""Of one array in HDF5; 100,000 features of 128 numbers are 12,800,000."""
+MAX_DESCRIPTOR_NUMBERS = 128_000_000
+"""Of all global descriptors that one call reads: 30,000 of 4,096."""
+MAX_IMAGES = 1_000_000
 _HALF = 0.5
 """Keypoints of a log are COLMAP's, whose first pixel centre is (0.5, 0.5); those of feature files start at (0, 0)."""
+
+_DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError)
+"""What h5py raises on damaged files."""
 
 
 # -- HDF5 -------------------------------------------------------------------------------------------------------------
@@ -39,7 +47,7 @@ def read_global_descriptors(
     A group holds one image: its dataset ``global_descriptor``, else the last one. Raises InputError for a file that is
     no HDF5, an image that is not in it, and a descriptor that is not a vector of finite numbers.
     """
-    found = {}
+    found, total = {}, 0
     with _opened(path) as file:
         for name in _image_names(file) if names is None else names:
             group = _group(file, name, path)
@@ -48,6 +56,9 @@ def read_global_descriptors(
                 raise InputError(f"'{path}' has no descriptor of {name!r}")
             key = "global_descriptor" if "global_descriptor" in keys else keys[-1]
             found[name] = _numbers(group, key, f"'{path}', {name!r}", 1)
+            total += found[name].numel()
+            if total > MAX_DESCRIPTOR_NUMBERS:
+                raise InputError(f"'{path}' has descriptors of more than {MAX_DESCRIPTOR_NUMBERS} numbers")
     return found
 
 
@@ -80,6 +91,8 @@ def _image_names(file: Any) -> list[str]:
     names: set[str] = set()
 
     def visit(name: str, entry: Any) -> None:
+        if len(names) > MAX_IMAGES:
+            raise InputError(f"'{file.filename}' has more than {MAX_IMAGES} images")
         if hasattr(entry, "shape") and "/" in name:
             names.add(name.rsplit("/", 1)[0])
 
@@ -99,21 +112,37 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     except OSError as error:
         raise InputError(f"'{path}' is not an HDF5 file, or is damaged: {str(error)[:150]}") from error
     with file:
-        yield file
+        try:
+            yield file
+        except _DAMAGE as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"'{path}' is damaged: {' '.join(str(error).split())[:150]}") from error
 
 
 def _group(file: Any, name: str, path: str | os.PathLike[str]) -> Any:
     # keys of one level are also found by names with '/'
     if name not in file or hasattr(file[name], "shape"):
         raise InputError(f"'{path}' has no image {name!r}")
-    return file[name]
+    group = file[name]
+    if group.file.filename != file.filename:
+        raise InputError(f"'{path}': {name!r} is in another file, {group.file.filename!r}, which is not read")
+    return group
 
 
 def _numbers(group: Any, key: str, place: str, ndim: int) -> Tensor:
     try:
-        values = np.asarray(group[key][()], dtype=np.float32)
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        raise InputError(f"{place}: {key} cannot be read: {str(error)[:100]}") from error
+        stored = group[key]
+        if stored.file.filename != group.file.filename or stored.external or stored.is_virtual:
+            raise InputError(f"{place}: {key} is in another file, which is not read")
+        if stored.dtype.kind not in "fiu" or stored.shape is None or stored.size > MAX_NUMBERS:
+            raise InputError(f"{place}: {key} must be at most {MAX_NUMBERS} numbers, got {stored.dtype} {stored.shape}")
+        with np.errstate(over="ignore"):  # found below
+            values = np.asarray(stored[()], dtype=np.float32)
+    except _DAMAGE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{place}: {key} cannot be read: {' '.join(str(error).split())[:100]}") from error
     if values.ndim != ndim or not np.isfinite(values).all():
         raise InputError(f"{place}: {key} must be {ndim}-dimensional and finite, got shape {list(values.shape)}")
     return torch.from_numpy(values)

@@ -76,6 +76,11 @@ def submission_line(name: str, query_from_reference: Pose, confidence: float) ->
     return format_submission_line(_checked_name(name), q, t, confidence)
 
 
+def listed_name(name: str) -> str:
+    """A name that lists can hold, in which blanks separate, ``#`` begins a comment, and all is UTF-8 text."""
+    return "".join("_" if c.isspace() or c == "#" or not c.isprintable() else c for c in name)
+
+
 def parse_submission(text: str, file: str = "submission") -> dict[str, tuple[Pose, float]]:
     """Image name -> (``query_from_reference``, confidence) in file order.
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from metriloc.io.download import cache_folder, file_sha256, is_offline
-from metriloc.io.files import InputError, prepare_output_folder, read_text, require_file, write_atomically
+from metriloc.io.files import InputError, prepare_output_folder, read_json, require_file, write_atomically
 from metriloc.io.packaged import BUNDLED, bundled_folder
 from metriloc.version import __version__
 
@@ -110,8 +110,9 @@ def save_weights(folder: str | Path, method: str, config: Mapping[str, Any], ten
         content = {"method": method, "format_version": FORMAT_VERSION, "metriloc_version": __version__, **config}
         write_atomically(text, json.dumps({**content, "sha256": digest}, indent=2, allow_nan=False) + "\n")
         shutil.copymode(text, data)  # safetensors makes files that only their owner can read
-        os.replace(data, folder / TENSORS)
+        # the tensors last: killed in between, a new folder holds none, and is not taken for weights
         os.replace(text, folder / CONFIG)
+        os.replace(data, folder / TENSORS)
     except (OSError, SafetensorError) as error:
         raise InputError(f"'{folder}' cannot be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
@@ -278,15 +279,7 @@ def _from_hub(name: str, offline: bool | None) -> Path:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    require_file(path)
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"'{path}' has {path.stat().st_size} bytes; a configuration has at most {MAX_CONFIG_BYTES}")
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:  # nested too deep
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{path}' is not JSON: {error}") from error
+    content = read_json(path, MAX_CONFIG_BYTES)
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds a {type(content).__name__}, not a JSON object")
     return content

@@ -174,7 +174,7 @@ class MapRetrieval:
             parts = descriptors.split([int(count) for _, _, _, count in entries])
             rows = zip(entries, parts, strict=True)
             return {str(name): ((int(size), int(time)), part) for (name, size, time, _), part in rows}
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError):
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError):
             return {}  # not a file of ours: look again
 
     def _save(self, folder: Path) -> None:

@@ -19,6 +19,7 @@ from metriloc.geometry import Pose
 _NEWTON = 3  # narrow triangles, seen from far away, need it
 _RESIDUAL = 1e-9  # squared distances must fit this well, relative to the largest
 _COLLINEAR = 1e-6  # smallest sine in the triangle of points
+_PARALLEL = 1e-6  # smallest sine between two rays
 _ROUNDING = 1e-8  # a discriminant this far below zero, relative to its terms, is a double root
 
 
@@ -52,7 +53,8 @@ def p3p(rays: Float[Tensor, "*b 3 3"], xyz: Float[Tensor, "*b 3 3"]) -> P3PSolut
     depths = _polish(_depths(a, b), a[:, None], b[:, None])
     residual = _residuals(depths, a[:, None], b[:, None]).abs().amax(-1)
     area = torch.linalg.cross(sides[:, 0], sides[:, 1]).norm(dim=-1)
-    usable = area > _COLLINEAR * scale[:, 0]
+    apart = torch.linalg.cross(y, y.roll(1, 1)).norm(dim=-1).amin(-1)
+    usable = (area > _COLLINEAR * scale[:, 0]) & (apart > _PARALLEL)
     valid = (depths > 0).all(-1) & (residual < _RESIDUAL * (1 + depths.square().amax(-1))) & usable[:, None]
     pose = _align(x, y, depths * scale.sqrt()[:, None])
     valid = valid & pose.is_finite()

@@ -20,7 +20,7 @@ def pinhole_points(uv: Float[Tensor, "N 2"], camera: Camera) -> tuple[np.ndarray
     double = camera.to(torch.float64)
     ray, valid = double.unproject(uv.double())
     straight, _ = replace(double, model="pinhole", distortion=double.f[:0]).project(ray)
-    points = straight.cpu().numpy()
+    points = straight.detach().cpu().numpy()
     usable = valid.cpu().numpy() & np.isfinite(points).all(-1)
     width, height = (int(side) for side in double.size.tolist())
     params = [*double.f.tolist(), *double.c.tolist()]
@@ -28,6 +28,8 @@ def pinhole_points(uv: Float[Tensor, "N 2"], camera: Camera) -> tuple[np.ndarray
 
 
 def collinear(xyz: np.ndarray) -> bool:
-    """Whether points [n, 3] lie on one line, up to a thousandth of their extent."""
+    """Whether points [n, 3] lie on one line, up to a thousandth of their extent; fewer than three always do."""
+    if len(xyz) < 3:
+        return True
     lengths = np.linalg.svd(xyz - xyz.mean(0), compute_uv=False)
     return bool(lengths[1] <= _LINE_RATIO * lengths[0])

@@ -195,6 +195,8 @@ def _check_matches(uv0: Tensor, uv1: Tensor, *depths: Tensor) -> None:
 
 def _off_line(points: np.ndarray) -> float:
     """Root mean square distance of points to the line that fits them best."""
+    if len(points) < 2:
+        return 0.0
     return float(np.linalg.svd(points - points.mean(0), compute_uv=False)[1]) / len(points) ** 0.5
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metriloc.io import InputError, prepare_output_folder, read_text, write_atomically
+from metriloc.io import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.io.download import file_sha256
 from metriloc.io.weights import read_checkpoint
 
@@ -151,12 +151,12 @@ def _replace(new: Path, folder: Path) -> None:
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
-        index = json.loads(read_text(path))
+        index = read_json(path)
         if index["format_version"] != FORMAT_VERSION:
             raise InputError(f"'{path}' has format_version {index['format_version']}; this reads {FORMAT_VERSION}")
         if not isinstance(index["sha256"], dict):
             raise InputError(f"'{path}' is damaged: its 'sha256' is no table")
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"'{path}' is damaged, or not written by metriloc train") from error
     return dict(index)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from metriloc.io.pages import policy_tag
 from metriloc.training.validation import Picture, Validation
 
 LONGEST_SIDE = 1200
@@ -39,9 +40,8 @@ def validation_page(
     heading = html.escape(f"{title}: step {step}")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        f'<meta name="viewport" content="width=device-width"><title>{heading}</title><style>{_STYLE}</style></head>'
+        f'{policy_tag()}<meta name="viewport" content="width=device-width"><title>{heading}</title>'
+        f"<style>{_STYLE}</style></head>"
         f"<body><h1>{heading}</h1><table><tr><th>metric</th><th>value</th><th>so far</th></tr>{rows}</table>"
         f"{figures}</body></html>\n"
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from metriloc.io import InputError, prepare_output_folder, read_text, write_atomically
+from metriloc.io import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.training.pages import validation_page
 from metriloc.training.validation import Validation
 from metriloc.version import __version__
@@ -112,7 +112,7 @@ class Record:
                 entry = json.loads(line)
                 if not entry["step"] <= step:
                     continue
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
             kept.append(line)
             if entry.get("kind") == "validation":
@@ -172,10 +172,7 @@ def write_config(folder: Path, content: Mapping[str, Any]) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """Read config.json of a run. Raises InputError when it is not there or not what a run writes."""
     path = folder / CONFIG
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"'{path}' is not JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
         raise InputError(f"'{path}' was not written by metriloc train")
     return content

@@ -61,7 +61,7 @@ def feature_picture(features: DenseFeatures, width: int = PICTURE_SIDE // 3) -> 
         tiles = []
         for level in coloured:
             picture = level[number]
-            height = max(1, round(width * picture.shape[0] / picture.shape[1]))
+            height = max(1, min(4 * width, round(width * picture.shape[0] / picture.shape[1])))
             tiles.append(np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)))
         height = max(tile.shape[0] for tile in tiles)
         rows.append(np.concatenate([_padded(tile, height) for tile in tiles], 1))

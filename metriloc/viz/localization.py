@@ -6,7 +6,6 @@ Same page, style and safety as the report of ``metriloc relpose``: nothing is lo
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 from collections.abc import Sequence
 from importlib import resources
@@ -14,6 +13,7 @@ from pathlib import Path
 from string import Template
 
 from metriloc.geometry import Pose
+from metriloc.io.pages import policy_tag
 from metriloc.methods.nre.model import StageMaps
 from metriloc.types import PoseEstimate, Stage
 from metriloc.viz.curves import course_picture
@@ -125,7 +125,7 @@ def localization_report(
         software=software_note(software),
         warnings="".join(f'<p class="warning">{escaped(m)}</p>' for m in (*entry.messages, *software.warnings)),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        policy=policy_tag(script),
     )
 
 

@@ -13,6 +13,8 @@ from metriloc.types import Correspondences
 from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, colour_map, font, rgb_from_image
 
 _SUPERSAMPLING = 3
+_WIDEST = 4
+"""A photo is drawn at most this many times as wide as ``height``; a longer strip is drawn less high."""
 
 
 def match_picture(
@@ -27,14 +29,15 @@ def match_picture(
 
     colour: ``position`` gives neighbours in the first photo one hue, so that a line that crosses its neighbours is
     seen at once; ``probability`` runs from dark to bright (viridis) up to the most probable match.
-    height: the photos are brought to the height of the taller one, at most this.
-    Matches that are not finite are neither drawn nor counted.
+    height: the photos are brought to the height of the taller one, at most this,
+    and lower where one is a long strip. Matches that are not finite are neither drawn nor counted.
     """
     from PIL import Image
 
     if max_lines < 0 or height < 1:
         raise ValueError(f"max_lines must be >= 0 and height >= 1, got {max_lines} and {height}")
-    height = min(height, max(image0.shape[1], image1.shape[1]))
+    longest = max(image.shape[2] / image.shape[1] for image in (image0, image1))
+    height = max(1, min(height, max(image0.shape[1], image1.shape[1]), int(_WIDEST * height / longest)))
     photos = [_to_height(image, height) for image in (image0, image1)]
     gap = max(4, height // 90)
     offset = photos[0].width + gap

@@ -7,14 +7,13 @@ names, sentences about intrinsics, method names) is escaped; numbers for the vie
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
 
 from metriloc.geometry import Pose
+from metriloc.io.pages import policy_tag
 from metriloc.types import PairDetails, PoseEstimate, View
 from metriloc.viz.markup import (
     Picture,
@@ -71,7 +70,7 @@ def relpose_report(report: RelposeReport) -> str:
         software=software_note(report.software),
         warnings="".join(f'<p class="warning">Warning: {escaped(w)}</p>' for w in report.software.warnings),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        policy=policy_tag(script),
     )
 
 

@@ -104,7 +104,7 @@ def test_normalisation(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 def test_wrong_use() -> None:
     with pytest.raises(ValueError, match="one positive width a block"):
         VGGConfig(convs=(2, 2), widths=(64,))
-    with pytest.raises(ValueError, match="one positive width a block"):
+    with pytest.raises(ValueError, match="must be positive"):
         VGGConfig(convs=(2, 0), widths=(64, 64))
     with pytest.raises(ValueError, match=r"blocks are \[0, 2\]"):
         vgg_config_from_weights({"0.0.weight": torch.zeros(4, 3, 3, 3), "2.1.weight": torch.zeros(4, 4, 3, 3)})

@@ -170,6 +170,19 @@ def test_compare_and_calibrate(
     assert not (tmp_path / "c.json").exists()
 
 
+def test_a_comparison_shows_markup_of_a_run_as_text(finished: Path, dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    described = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**described, "method": "<img src=x onerror=alert(1)>"}))
+    page = tmp_path / "compare.html"
+    words = ("--benchmark", "pairs", "--data", dataset, "--out", page, "--draws", "5")
+    assert run("eval", "compare", finished, other, *words) == 0
+    html = page.read_text()
+    assert "<img" not in html and html.count("&lt;img src=x onerror=alert(1)&gt;") >= 4
+    assert "Content-Security-Policy" in html.partition("<title>")[0]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -17,7 +18,8 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.dinov2 import DinoV2Config
-from metriloc.calibration import Calibration, Metres, Target, save_calibration
+from metriloc.calibration import CalibratedMethod, Calibration, Metres, Target, save_calibration
+from metriloc.cli import outputs
 from metriloc.cli.main import main
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
 
@@ -385,3 +387,84 @@ def test_a_guessed_focal_length_is_a_doubt(tmp_path: Path, capsys: pytest.Captur
     assert run(*arguments) == 0
     (query,) = json.loads(capsys.readouterr().out)["queries"]
     assert query["verdict"] == "doubtful" and sum("is a guess" in doubt for doubt in query["doubts"]) == 2
+
+
+# -- one bad photo among many -----------------------------------------------------------------------------------------
+ODD_NAMES = ("new\nline.jpg", "quo\"te's.jpg", "smile \U0001f600.jpg", "-x.jpg", "#\x1b[31m\t.jpg", "l" * 250 + ".jpg")
+
+
+def small(photo: Path, target: Path) -> None:
+    with Image.open(photo) as image:
+        image.resize((320, 320 * image.height // image.width)).save(target, "JPEG")
+
+
+def test_photos_with_odd_names_keep_their_poses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    latin = Path(os.fsdecode(b"caf\xe9.jpg"))
+    names = [Path(name) for name in ODD_NAMES] + [latin]
+    small(REFERENCE, Path("reference.jpg"))
+    for name in names:
+        small(QUERY, name)
+    out = tmp_path / "out"
+    given = [f"./{name}" if str(name).startswith("-") else name for name in names]
+    assert run("reference.jpg", *given, "--fov", 60, "--distance", 0.6, "--out", out) == 0
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err and "new\nline" not in shown.out
+    entries = json.loads((out / "pose.json").read_text())["queries"]
+    assert len(entries) == len(names) and all(entry["success"] for entry in entries)
+    assert len((out / "poses.mapfree.txt").read_text("utf-8").splitlines()) == len(names)
+    assert len(list(out.glob("*/report.html"))) == len(names)
+
+
+def test_one_bad_photo_does_not_cost_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (1, 1)).save(tmp_path / "one.png")
+    Image.new("RGB", (4000, 1)).save(tmp_path / "line.png")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "text\n.jpg").write_text("no photo")
+    bad = [tmp_path / name for name in ("one.png", "line.png", "folder.jpg", "text\n.jpg", "absent.jpg")]
+    out = tmp_path / "out"
+    assert run(REFERENCE, QUERY, *bad, QUERY, "--fov", 60, "--distance", 0.6, "--out", out, "--method", "matching") == 2
+    entries = json.loads((out / "pose.json").read_text())["queries"]
+    assert [entry["success"] for entry in entries] == [True, *[False] * len(bad), True]
+    said = capsys.readouterr().err.splitlines()
+    assert len([line for line in said if line.startswith("metriloc relpose: ")]) >= 3
+    assert "Traceback" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("at", "error"),
+    [
+        ("extract", ValueError("of\ntwo lines")),
+        ("relative_pose", RuntimeError("kernel size")),
+        ("drawing", ValueError("of\ntwo lines")),
+    ],
+)
+def test_a_method_that_fails_on_one_photo_keeps_the_others(
+    at: str, error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        small(QUERY, tmp_path / name)
+
+    def failing(original: Any, where: int) -> Any:
+        def call(*arguments: Any, **words: Any) -> Any:
+            if "b.jpg" in str(getattr(getattr(arguments[where], "view", arguments[where]), "name", "")):
+                raise error
+            return original(*arguments, **words)
+
+        return call
+
+    if at == "drawing":
+        monkeypatch.setattr(outputs, "draw_pictures", failing(outputs.draw_pictures, 2))
+    else:
+        monkeypatch.setattr(CalibratedMethod, at, failing(getattr(CalibratedMethod, at), 1 if at == "extract" else 2))
+    out = tmp_path / "out"
+    photos = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")]
+    small(REFERENCE, tmp_path / "reference.jpg")
+    assert run(tmp_path / "reference.jpg", *photos, "--fov", 60, "--distance", 0.6, "--out", out) == 2
+    assert [entry["success"] for entry in json.loads((out / "pose.json").read_text())["queries"]] == [True, False, True]
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("metriloc relpose: ")]
+    assert "b.jpg' could not be used: " in said

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metriloc.evaluation.mapfree import MapfreeScore, score_mapfree
-from metriloc.evaluation.mapfree_files import parse_intrinsics_lines, parse_pose_lines
+from metriloc.evaluation.mapfree_files import KEPT_WARNINGS, parse_intrinsics_lines, parse_pose_lines
 from metriloc.io import InputError
 
 Shared = Callable[[str], Path]
@@ -209,6 +209,16 @@ def test_no_text_breaks_the_line_parsers(lines: list[str], ending: str) -> None:
         assert np.isfinite(table.q).all() and np.isfinite(table.t).all() and np.isfinite(table.confidence).all()
     cameras, _ = parse_intrinsics_lines(text)
     assert all(K.shape == (3, 3) for K in cameras.values())
+
+
+def test_warnings_are_counted_and_the_first_kept(tmp_path: Path) -> None:
+    write_scene(tmp_path / "s00000", 11)
+    text = "bad\n" * 50_000
+    for mode in ("official", "clean"):
+        warnings = score_mapfree(tmp_path, {"s00000": text}, mode=mode).warnings  # type: ignore[arg-type]
+        assert len(warnings) == KEPT_WARNINGS + 1
+        assert warnings[0].startswith("WARNING: Invalid number of fields in file pose_s00000.txt line 0.")
+        assert warnings[-1] == f"WARNING: {50_000 - KEPT_WARNINGS} more warnings on lines of file pose_s00000.txt."
 
 
 @settings(max_examples=60, deadline=None)

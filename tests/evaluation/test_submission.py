@@ -109,6 +109,30 @@ def test_hostile_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     refused(bytes(encrypted), "encrypted")
 
 
+def test_lines_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "lines.zip"
+    for ending in (b"\n", b"\r"):
+        half = b"x" + ending * (submission.MAX_TOTAL_LINES // 2 + 1)
+        path.write_bytes(archive([("pose_a.txt", half)]))
+        assert set(read_submission(path)) == {"a"}
+        path.write_bytes(archive([("pose_a.txt", half), ("pose_b.txt", half)]))
+        with pytest.raises(InputError, match=r"lines\.zip' has .* at most 500000"):
+            read_submission(path)
+
+
+def test_a_huge_table_of_contents_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "many.zip"
+    path.write_bytes(archive([("pose_a.txt", b"")]))
+    data = path.read_bytes()
+    entry = data[data.index(b"PK\x01\x02") : data.index(b"PK\x05\x06")]
+    count = 5 * 2**20 // len(entry)
+    end = data[data.index(b"PK\x05\x06") :]
+    start = data[: data.index(b"PK\x01\x02")]
+    path.write_bytes(start + entry * count + end[:12] + struct.pack("<II", len(entry) * count, len(start)) + end[20:])
+    with pytest.raises(InputError, match="a table of contents of"):
+        read_submission(path)
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 250), st.binary(max_size=4))
 def test_no_bytes_break_the_archive_reader(

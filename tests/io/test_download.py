@@ -1,11 +1,10 @@
-"""Downloads against a local server: resume, hashes, broken connections, offline; and safe unpacking."""
+"""Downloads against a local server: resume, changed files, hashes, broken connections, offline."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from metriloc.io import InputError
-from metriloc.io.download import SUMS, SafeRedirects, cache_folder, extract_members, fetch, is_offline
+from metriloc.io.download import SUMS, SafeRedirects, cache_folder, fetch, is_offline
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -105,7 +104,9 @@ def test_complete_part_only_needs_its_name(server: str, tmp_path: Path) -> None:
 def test_parts_that_cannot_go_on_begin_again(page: str, part: bytes, server: str, tmp_path: Path) -> None:
     # without a hash of the publisher nothing but the server's own words tells
     (tmp_path / "w.part").write_bytes(part)
+    (tmp_path / "w.part.etag").write_text(f'{server}/{page}\n"1"\n')
     assert fetch(f"{server}/{page}", tmp_path / "w").read_bytes() == CONTENT
+    assert not list(tmp_path.glob("w.part*"))
     assert [wanted for _, wanted in Handler.requests] == [f"bytes={len(part)}-", None]
 
 
@@ -202,62 +203,153 @@ def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_offline()
 
 
-def archive(path: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as content:
-        for name, data in members.items():
-            content.writestr(name, data)
-    return path
+# -- files that change between two tries ------------------------------------------------------------------------------
+NEW = bytes(reversed(range(256))) * 4096
 
 
-def test_zip_members_come_out_by_bare_name_only(tmp_path: Path) -> None:
-    path = archive(tmp_path / "a.zip", {"x/../../evil/mickey.ckpt": b"weights", "y/config.yaml": b"c", "/abs": b""})
-    (tmp_path / "out").mkdir()
-    written = extract_members(path, ("mickey.ckpt", "config.yaml"), tmp_path / "out")
-    assert [p.read_bytes() for p in written] == [b"weights", b"c"]
-    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
-        "a.zip",
-        "out/mickey.ckpt",
-        "out/config.yaml",
+class Changing(BaseHTTPRequestHandler):
+    """The first answer breaks off in CONTENT; those to a Range are as set here, others are NEW, whole."""
+
+    asked: list[dict[str, str]] = []  # noqa: RUF012 - shared on purpose
+    headers_of_first: dict[str, str] = {}  # noqa: RUF012
+    headers_of_others: dict[str, str] = {}  # noqa: RUF012
+    body: bytes = NEW
+    status = 206
+    protocol_version = "HTTP/1.0"
+
+    def do_GET(self) -> None:
+        Changing.asked.append({k: v for k, v in self.headers.items() if k in ("Range", "If-Range")})
+        if len(Changing.asked) == 1:
+            self.answer(200, {"Content-Length": str(len(CONTENT)), **Changing.headers_of_first}, CONTENT[:500_000])
+        elif "Range" in self.headers and Changing.status != 200:
+            self.answer(Changing.status, Changing.headers_of_others, Changing.body)
+        else:
+            self.answer(200, {"Content-Length": str(len(NEW)), "ETag": '"new"'}, NEW)
+
+    def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture()
+def changing() -> Iterator[str]:
+    Changing.asked, Changing.headers_of_first, Changing.headers_of_others = [], {"ETag": '"old"'}, {}
+    Changing.body, Changing.status = NEW, 206
+    with ThreadingHTTPServer(("127.0.0.1", 0), Changing) as http:
+        threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/w"
+        http.shutdown()
+
+
+def break_off(url: str, folder: Path) -> int:
+    """Bytes that are here after the first try."""
+    with pytest.raises(InputError, match="run the same command again"):
+        fetch(url, folder / "w")
+    assert not (folder / SUMS).exists() and not (folder / "w").exists()
+    return (folder / "w.part").stat().st_size
+
+
+def whole_new_file(url: str, folder: Path) -> None:
+    """The second try gives the new file, its hash is recorded, and nothing else is left."""
+    assert fetch(url, folder / "w").read_bytes() == NEW
+    assert (folder / SUMS).read_text() == f"{hashlib.sha256(NEW).hexdigest()}  w\n"
+    assert sorted(p.name for p in folder.iterdir()) == [SUMS, "w"]
+
+
+@pytest.mark.parametrize(
+    ("first", "named"),
+    [
+        ({"ETag": '"old"'}, '"old"'),
+        ({"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}, "Wed, 21 Oct 2015 07:28:00 GMT"),
+        ({"ETag": 'W/"old"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}, "Wed, 21 Oct 2015 07:28:00 GMT"),
+    ],
+)
+def test_a_changed_file_starts_over(first: dict[str, str], named: str, changing: str, tmp_path: Path) -> None:
+    Changing.headers_of_first, Changing.status = first, 200
+    have = break_off(changing, tmp_path)
+    whole_new_file(changing, tmp_path)
+    assert Changing.asked[1] == {"Range": f"bytes={have}-", "If-Range": named}
+
+
+@pytest.mark.parametrize("first", [{}, {"ETag": 'W/"weak"'}, {"ETag": "x" * 5000}])
+def test_a_part_of_no_version_is_not_gone_on_with(first: dict[str, str], changing: str, tmp_path: Path) -> None:
+    Changing.headers_of_first = first
+    break_off(changing, tmp_path)
+    whole_new_file(changing, tmp_path)
+    assert Changing.asked[1:] == [{}]
+
+
+def test_a_part_of_another_address_is_not_gone_on_with(changing: str, tmp_path: Path) -> None:
+    break_off(changing, tmp_path)
+    whole_new_file(changing + "?2", tmp_path)
+    assert Changing.asked[1:] == [{}]
+
+
+RIGHT = {"Content-Range": "bytes {have}-{last}/{total}", "Content-Length": "{left}", "ETag": '"old"'}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ETag": '"new"'},  # ignores If-Range
+        {"Content-Range": "bytes {have}-{last}/{more}"},
+        {"Content-Range": "bytes {less}-{last}/{total}"},
+        {"Content-Range": "bytes {have}-{less}/{total}"},
+        {"Content-Range": "bytes {have}-{last}/*"},
+        {"Content-Range": "bytes {have}-{last}/" + "9" * 5000},
+        {"Content-Range": "cats"},
+        {"Content-Length": "{less}"},
+    ],
+)
+def test_ranges_that_do_not_fit_start_over(wrong: dict[str, str], changing: str, tmp_path: Path) -> None:
+    have = break_off(changing, tmp_path)
+    total = len(NEW)
+    numbers = {"have": have, "last": total - 1, "total": total, "left": total - have, "more": total + 5, "less": 7}
+    Changing.headers_of_others = {name: text.format(**numbers) for name, text in (RIGHT | wrong).items()}
+    Changing.body = NEW[have:]
+    whole_new_file(changing, tmp_path)
+    assert len(Changing.asked) == 3 and Changing.asked[2] == {}
+
+
+def test_the_same_version_goes_on(changing: str, tmp_path: Path) -> None:
+    have, total = break_off(changing, tmp_path), len(CONTENT)
+    Changing.headers_of_others = {
+        name: text.format(have=have, last=total - 1, total=total, left=total - have) for name, text in RIGHT.items()
     }
+    Changing.body = CONTENT[have:-1000]  # short once more, though the server closes properly
+    with pytest.raises(InputError, match="run the same command again"):
+        fetch(changing, tmp_path / "w")
+    assert (tmp_path / "w.part").stat().st_size == total - 1000 and not (tmp_path / SUMS).exists()
+    Changing.headers_of_others["Content-Range"] = f"bytes {total - 1000}-{total - 1}/{total}"
+    Changing.headers_of_others["Content-Length"] = "1000"
+    Changing.body = CONTENT[-1000:]
+    assert fetch(changing, tmp_path / "w").read_bytes() == CONTENT
+    assert sorted(p.name for p in tmp_path.iterdir()) == [SUMS, "w"]
 
 
-def test_bad_archives(tmp_path: Path) -> None:
-    cases = [
-        ({"other": b""}, "0 files named"),
-        ({"a/mickey.ckpt": b"1", "b/mickey.ckpt": b"2"}, "2 files named"),
-        ({"mickey.ckpt": b"12345"}, "limit"),
-    ]
-    for members, message in cases:
-        path = archive(tmp_path / "a.zip", members)
-        with pytest.raises(InputError, match=message):
-            extract_members(path, ("mickey.ckpt",), tmp_path, max_bytes=4)
-    (tmp_path / "b.zip").write_bytes(b"no zip")
-    with pytest.raises(InputError, match="not a zip"):
-        extract_members(tmp_path / "b.zip", ("x",), tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
-        extract_members(tmp_path / "absent.zip", ("x",), tmp_path)
+def test_a_file_of_unknown_length_needs_the_publishers_hash(
+    changing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Changing.answer
+    monkeypatch.setattr(
+        Changing, "answer", lambda self, status, _, body: original(self, status, {"Content-Length": "²"}, body)
+    )
+    Changing.asked.append({})  # the first answer is over
+    with pytest.raises(InputError, match="does not say how long"):
+        fetch(changing, tmp_path / "w")
+    assert not (tmp_path / SUMS).exists() and not (tmp_path / "w").exists()
+    sha256 = hashlib.sha256(NEW).hexdigest()
+    assert fetch(changing, tmp_path / "w", sha256=sha256).read_bytes() == NEW
 
 
-@pytest.mark.parametrize("damage", ["encrypted", "method", "content", "size", "truncated"])
-def test_damaged_archives_leave_nothing(damage: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as content:
-        content.writestr("m.ckpt", b"abc" * 1000)
-    data = bytearray(path.read_bytes())
-    entry = data.index(b"PK\x01\x02")  # the central directory's copy of the header
-    if damage == "encrypted":
-        data[6] |= 1
-        data[entry + 8] |= 1
-    elif damage == "method":
-        data[8] = data[entry + 10] = 99
-    elif damage == "content":
-        data[40] ^= 0xFF
-    elif damage == "size":
-        data[entry + 24 : entry + 28] = (1).to_bytes(4, "little")
-    elif damage == "truncated":
-        del data[-30:]
-    path.write_bytes(data)
-    with pytest.raises(InputError, match=r"a\.zip") as caught:
-        extract_members(path, ("m.ckpt",), tmp_path)
-    assert "\n" not in str(caught.value)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+def test_leftovers_of_a_killed_run_go(server: str, tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(CONTENT)
+    (tmp_path / "w.part.etag").write_text("x")
+    fetch(f"{server}/file", tmp_path / "w", sha256=SHA256)
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]

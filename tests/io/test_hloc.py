@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metriloc.geometry import Pose
-from metriloc.io import InputError
+from metriloc.io import InputError, hloc
 from metriloc.io.hloc import image_names, read_features, read_global_descriptors, read_log
 from metriloc.io.plain_pickle import Opaque, parse_plain_pickle, read_plain_pickle
 
@@ -290,4 +290,49 @@ def test_files_that_are_no_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         image_names(tmp_path / "y.h5")
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(ImportError, match=r"metriloc\[hloc\]"):
+        image_names(path)
+
+
+@pytest.mark.parametrize("kind", ["large", "external link", "external data", "virtual", "text", "empty", "huge number"])
+def test_hdf5_that_asks_for_more_than_its_own_numbers(kind: str, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * 64)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file.create_dataset("a.jpg/global_descriptor", data=np.ones(4, np.float32))
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w") as file:
+        group = None if kind == "external link" else file.create_group("a.jpg")
+        if kind == "large":
+            group.create_dataset("global_descriptor", (10**12,), np.float32, chunks=(1000,))
+        elif kind == "external link":
+            file["a.jpg"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/a.jpg")
+        elif kind == "external data":
+            group.create_dataset("global_descriptor", (16,), np.float32, external=[(str(secret), 0, 64)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((4,), np.float32)
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "a.jpg/global_descriptor", (4,))
+            group.create_virtual_dataset("global_descriptor", layout)
+        elif kind == "text":
+            group.create_dataset("global_descriptor", data=["x"] * 4)
+        elif kind == "empty":
+            group.create_dataset("global_descriptor", data=h5py.Empty("f"))
+        else:
+            group.create_dataset("global_descriptor", data=np.full(4, 1e300))
+    with pytest.raises(InputError, match=r"d\.h5'") as caught:
+        read_global_descriptors(path, ["a.jpg"])
+    assert "\n" not in str(caught.value)
+
+
+def test_hdf5_counts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(5):
+            file.create_dataset(f"{i}.jpg/global_descriptor", data=np.ones(4, np.float32))
+    monkeypatch.setattr(hloc, "MAX_DESCRIPTOR_NUMBERS", 15)
+    with pytest.raises(InputError, match="more than 15 numbers"):
+        read_global_descriptors(path)
+    monkeypatch.setattr(hloc, "MAX_IMAGES", 3)
+    with pytest.raises(InputError, match="more than 3 images"):
         image_names(path)

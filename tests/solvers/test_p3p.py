@@ -136,6 +136,20 @@ def test_triplets_that_fix_no_pose_have_none_and_leave_the_others_alone():
     assert p3p(torch.zeros(0, 3, 3), torch.zeros(0, 3, 3)).valid.shape == (0, 4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_parallel_rays_have_no_pose(dtype):
+    generator = torch.Generator().manual_seed(3)
+    rays, xyz = torch.randn(2, 5000, 3, 3, dtype=torch.float64, generator=generator)
+    for length in (1.0, -1.0, 0.25, 1 + 1e-15, 0.0):
+        for others in ((1,), (1, 2)):
+            bad = rays.clone()
+            for i in others:
+                bad[:, i] = length * bad[:, 0]
+            found = p3p(bad.to(dtype), xyz.to(dtype))
+            assert not bool(found.valid.any()), (length, others)
+            assert bool(found.pose.t.isnan().all())
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"\[\*b, 3, 3\], got \[4, 3\] and \[3, 3\]"):
         p3p(torch.zeros(4, 3), torch.zeros(3, 3))

@@ -6,6 +6,7 @@ Nothing here reads files. The released files hold the four heads and the dustbin
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -144,16 +145,16 @@ def config_from_yaml(values: Mapping[str, Any], backbone: DinoV2Config | None = 
     backbone that does not fit, and values of a wrong kind.
     """
     if _get(values, "MODEL", "MicKey") != "MicKey":
-        raise ValueError(f"the configuration is for MODEL {_get(values, 'MODEL')!r}, not MicKey")
+        raise ValueError(f"the configuration is for MODEL {_shown(_get(values, 'MODEL'))}, not MicKey")
     matcher = _get(values, "FEATURE_MATCHER.TYPE", "DualSoftmax")
     if matcher != "DualSoftmax":
-        raise ValueError(f"FEATURE_MATCHER.TYPE {matcher!r} is not supported: only DualSoftmax is")
+        raise ValueError(f"FEATURE_MATCHER.TYPE {_shown(matcher)} is not supported: only DualSoftmax is")
     bounded = _flag(values, "MICKEY.KP_HEADS.USE_DEPTHSIGMOID", False)
     return MicKeyConfig(
         backbone=_backbone(values, backbone),
         blocks=_blocks(values),
         # the descriptor head takes widths and batch norm from KP_HEADS, as upstream
-        descriptor_dim=int(_number(values, "MICKEY.DSC_HEAD.LAST_DIM", 128)),
+        descriptor_dim=_whole(values, "MICKEY.DSC_HEAD.LAST_DIM", 128),
         batch_norm=_flag(values, "MICKEY.KP_HEADS.BN", True),
         position_encoding=_flag(values, "MICKEY.KP_HEADS.POS_ENCODING", True),
         descriptor_position_encoding=_flag(values, "MICKEY.DSC_HEAD.POS_ENCODING", True),
@@ -170,18 +171,18 @@ def solver_config_from_yaml(values: Mapping[str, Any]) -> SolverConfig:
     """The test-time solver of a released ``config.yaml`` (its PROCRUSTES section). Raises ValueError as above."""
     default = SolverConfig()
     return SolverConfig(
-        num_sets=int(_number(values, "PROCRUSTES.IT_MATCHES", default.num_sets)),
-        num_hypotheses=int(_number(values, "PROCRUSTES.IT_RANSAC", default.num_hypotheses)),
-        set_size=int(_number(values, "PROCRUSTES.NUM_SAMPLED_MATCHES", default.set_size)),
-        minimal_size=int(_number(values, "PROCRUSTES.NUM_CORR_3D_3D", default.minimal_size)),
-        max_refinements=int(_number(values, "PROCRUSTES.NUM_REFINEMENTS", default.max_refinements)),
+        num_sets=_whole(values, "PROCRUSTES.IT_MATCHES", default.num_sets),
+        num_hypotheses=_whole(values, "PROCRUSTES.IT_RANSAC", default.num_hypotheses),
+        set_size=_whole(values, "PROCRUSTES.NUM_SAMPLED_MATCHES", default.set_size),
+        minimal_size=_whole(values, "PROCRUSTES.NUM_CORR_3D_3D", default.minimal_size),
+        max_refinements=_whole(values, "PROCRUSTES.NUM_REFINEMENTS", default.max_refinements),
         inlier_threshold=_number(values, "PROCRUSTES.TH_INLIER", default.inlier_threshold),
         soft_inlier_threshold=_number(values, "PROCRUSTES.TH_SOFT_INLIER", default.soft_inlier_threshold),
     )
 
 
 def _backbone(values: Mapping[str, Any], backbone: DinoV2Config | None) -> DinoV2Config:
-    channels = int(_number(values, "MICKEY.DINOV2.CHANNEL_DIM", VIT_L.embed_dim))
+    channels = _whole(values, "MICKEY.DINOV2.CHANNEL_DIM", VIT_L.embed_dim)
     published = {shape.embed_dim: shape for shape in (VIT_S, VIT_B, VIT_L)}
     if backbone is None and channels not in published:
         raise ValueError(f"MICKEY.DINOV2.CHANNEL_DIM {channels} is no published DINOv2: its shape must be given")
@@ -198,8 +199,8 @@ def _backbone(values: Mapping[str, Any], backbone: DinoV2Config | None) -> DinoV
 def _blocks(values: Mapping[str, Any]) -> tuple[int, int, int, int]:
     path = "MICKEY.KP_HEADS.BLOCKS_DIM"
     found = _get(values, path, (512, 256, 128, 64))
-    if not isinstance(found, (list, tuple)) or len(found) != 4 or not all(isinstance(value, int) for value in found):
-        raise ValueError(f"{path} must be four widths, got {found!r}")
+    if not isinstance(found, (list, tuple)) or len(found) != 4 or not all(type(value) is int for value in found):
+        raise ValueError(f"{path} must be four widths, got {_shown(found)}")
     first, second, third, fourth = found
     return first, second, third, fourth
 
@@ -215,13 +216,30 @@ def _get(values: Mapping[str, Any], path: str, default: Any = None) -> Any:
 def _number(values: Mapping[str, Any], path: str, default: float) -> float:
     found = _get(values, path, default)
     try:
-        return float(found)  # plain YAML reads 1e-4 as a string
-    except (TypeError, ValueError):
-        raise ValueError(f"{path} must be a number, got {found!r}") from None
+        number = math.nan if isinstance(found, bool) else float(found)  # plain YAML reads 1e-4 as a string
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{path} must be a number, got {_shown(found)}")
+    return number
+
+
+def _whole(values: Mapping[str, Any], path: str, default: int) -> int:
+    number = _number(values, path, default)
+    if number != int(number):
+        raise ValueError(f"{path} must be a whole number, got {number}")
+    return int(number)
+
+
+def _shown(value: Any) -> str:
+    """A scalar as written, cut; of others their kind (they may be huge)."""
+    if isinstance(value, int) and abs(value) < 10**40:
+        return str(value)
+    return repr(value)[:60] if isinstance(value, (str, float)) or value is None else f"of kind {type(value).__name__}"
 
 
 def _flag(values: Mapping[str, Any], path: str, default: bool) -> bool:
     found = _get(values, path, default)
     if not isinstance(found, bool):
-        raise ValueError(f"{path} must be True or False, got {found!r}")
+        raise ValueError(f"{path} must be True or False, got {_shown(found)}")
     return found

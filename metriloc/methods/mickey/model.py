@@ -132,6 +132,7 @@ class MicKey:
     def extract(self, view: View) -> MicKeyFeatures:
         """Metric keypoints of one photo, one a cell of the backbone's grid (any size; right and bottom rest unused)."""
         start = time.perf_counter()
+        view = view.detach()
         device = next(self.network.parameters()).device
         found = self.network.detect(view.image[None].to(device), Camera.stack([view.camera]).to(device))
         stride, working = self.network.stride, self.network.working_size(view.image[None])

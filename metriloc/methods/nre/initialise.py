@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.nre.maps import GainMaps, score_poses
 from metriloc.solvers.p3p import p3p
@@ -45,13 +46,9 @@ class InitialiseConfig:
     distinct: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "patience", "batch", "min_pool", "first_points", "num_poses"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"InitialiseConfig.{name} must be positive, got {getattr(self, name)}")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"InitialiseConfig.share must be in (0, 1], got {self.share}")
-        if not self.distinct >= 0:
-            raise ValueError(f"InitialiseConfig.distinct must not be negative, got {self.distinct}")
+        require_within(self, num_samples=(1, 10_000_000), patience=(1, 10_000_000), batch=(1, 100_000))
+        require_within(self, min_pool=(1, 1_000_000), first_points=(1, 1_000_000), num_poses=(1, 1000))
+        require_within(self, share=(1e-9, 1.0), distinct=(0.0, 1e9))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
+from metriloc.bounds import require_flags, require_within
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
@@ -52,6 +53,9 @@ class StageConfig:
     pool: int = 1
     enlarge: float = 1.0
 
+    def __post_init__(self) -> None:
+        require_within(self, longest_side=(1, 16_384), temperature=(1e-9, 1e9), pool=(1, 1000), enlarge=(1e-3, 1e3))
+
 
 @dataclass(frozen=True)
 class NREConfig:
@@ -75,6 +79,11 @@ class NREConfig:
     use_re: bool = False
     rescale: float = 1.3
     min_explained: int = 10
+
+    def __post_init__(self) -> None:
+        require_within(self, max_points=(1, 1_000_000), min_track=(0, 10_000), rescale=(1.0, 1e6))
+        require_within(self, min_explained=(0, 1_000_000))
+        require_flags(self, "skip_gnc", "use_re")
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,11 +212,12 @@ class NRE:
     ) -> tuple[PoseEstimate, list[StageMaps]]:
         """``localize``, and the maps of its stages for pictures."""
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
+        query, scene = query.detach(), scene.detach()
         trace, maps = _Trace(setup=setup), list[StageMaps]()
         seen = self._read(scene, references, trace)
         if not seen:
             return trace.failure("no_reference"), maps
-        pose = None if init is None else init.to("cpu", torch.float64)
+        pose = None if init is None else init.detach().to("cpu", torch.float64)
         if pose is not None:
             trace.stages.append(Stage("init", pose, float("nan")))
         reason, pose = self._coarse(query, seen, pose, 1.0, seed, trace, maps)

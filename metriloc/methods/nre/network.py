@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from metriloc.bounds import require_flags
+
 Level = Literal["coarse", "fine"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -30,6 +32,7 @@ class NRENetworkConfig:
     no_maxpool: bool = False
 
     def __post_init__(self) -> None:
+        require_flags(self, "no_maxpool")
         if self.level not in get_args(Level):
             raise ValueError(f"level must be one of {', '.join(get_args(Level))}, got {self.level!r}")
         if self.no_maxpool and self.level == "fine":

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metriloc.bounds import require_all_within, require_within
 from metriloc.geometry import Camera, J_transform, Pose
 from metriloc.methods.nre.initialise import MIN_POINTS, check_inputs
 from metriloc.methods.nre.maps import GainMaps, blocks, pose_gain, window_gain_maps
@@ -46,13 +47,14 @@ class RefineConfig:
     max_steps: int = 50
 
     def __post_init__(self) -> None:
-        if not self.sigmas or not all(0 < sigma < torch.inf for sigma in self.sigmas):
-            raise ValueError(f"RefineConfig.sigmas must be positive numbers, got {self.sigmas}")
+        require_all_within(self, 1e-9, 1e9, "sigmas")
+        if not self.sigmas:
+            raise ValueError("RefineConfig.sigmas must not be empty")
         if any(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
             raise ValueError(f"RefineConfig.sigmas must not increase, got {self.sigmas}")
-        for name in ("damping", "relative_gain", "early_gain", "max_tries", "max_steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"RefineConfig.{name} must be positive, got {getattr(self, name)}")
+        small = (1e-30, 1e9)
+        require_within(self, damping=small, relative_gain=small, early_gain=small)
+        require_within(self, max_tries=(1, 1000), max_steps=(1, 100_000))
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,10 +316,7 @@ class WindowConfig:
     gnc: RefineConfig = RefineConfig()
 
     def __post_init__(self) -> None:
-        if self.window < 2 or self.passes < 1 or not self.still >= 0:
-            raise ValueError(
-                f"WindowConfig needs window >= 2, passes >= 1, still >= 0, got {self.window}, {self.passes}, {self.still}"
-            )
+        require_within(self, window=(2, 1000), passes=(1, 1000), still=(0.0, 1e9))
 
 
 @dataclass(frozen=True, eq=False)

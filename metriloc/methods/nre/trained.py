@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from metriloc.backbones.local import DenseExtractor, require_kornia
 from metriloc.backbones.xfeat import XFeat
+from metriloc.bounds import require_within
 from metriloc.io.files import InputError
 from metriloc.io.weights import CONFIG, TENSORS, load_state_dict_strictly, load_weights, save_weights
 from metriloc.methods.nre.features import NREFeatures
@@ -50,8 +51,7 @@ class TrainedConfig:
             raise ValueError(
                 f"architecture must be one of {', '.join(get_args(Architecture))}, got {self.architecture!r}"
             )
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        require_within(self, temperature=(1e-9, 1e9))
 
     @property
     def stride(self) -> int:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metriloc.bounds import require_flags, require_within
 from metriloc.geometry import Pose
 from metriloc.methods.pixloc.cost import (
     AlignmentProblem,
@@ -58,11 +59,10 @@ class AlignConfig:
     def __post_init__(self) -> None:
         if self.damping not in ("fixed", "adaptive", "learned"):
             raise ValueError(f"AlignConfig.damping must be 'fixed', 'adaptive' or 'learned', got {self.damping!r}")
-        for name in ("num_iters", "stop_every", "min_points"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"AlignConfig.{name} must be at least 1, got {getattr(self, name)}")
-        if self.initial_damping < 0 or self.max_damping <= 0:
-            raise ValueError(f"damping must not be negative, got {self.initial_damping} to {self.max_damping}")
+        require_within(self, num_iters=(1, 10_000), stop_every=(1, 10_000), min_points=(1, 1_000_000))
+        require_within(self, initial_damping=(0.0, 1e12), max_damping=(1e-12, 1e12), stop_gradient=(0.0, 1e12))
+        require_within(self, stop_translation=(0.0, 1e12), stop_rotation_deg=(0.0, 1e12))
+        require_flags(self, "jacobi_scaling", "published_acceptance")
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,14 +103,14 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any] 
 
     heads = _widths(part("extractor.adaptation."), ".0.weight")
     decoder = _widths(part("extractor.decoder."), ".layers.0.weight")
-    levels = tuple(int(level) for level in extractor.get("output_scales") or ())
+    levels = tuple(_wholes(extractor, "output_scales"))
     if len(levels) != len(heads):
         levels = tuple(range(0, 2 * len(heads), 2))
-    low, high = _mapping(optimizer.get("damping")).get("log_range", (-6.0, 5.0))
+    low, high = _range(_mapping(optimizer.get("damping")), "log_range", (-6.0, 5.0))
     damping = {key for key in tensors if key.endswith("dampingnet.const")}
     return NetworkConfig(
         extractor=UNetConfig(
-            encoder=vgg_config_from_weights(part("extractor.encoder."), bool(extractor.get("do_average_pooling"))),
+            encoder=vgg_config_from_weights(part("extractor.encoder."), _flag(extractor, "do_average_pooling", False)),
             decoder=decoder or None,
             levels=levels,
             channels=heads,
@@ -119,7 +119,7 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any] 
         ),
         learned_damping=bool(damping),
         shared_damping="optimizer.dampingnet.const" in damping,
-        damping_range=(float(low), float(high)),
+        damping_range=(low, high),
     )
 
 
@@ -134,26 +134,26 @@ def settings_from_conf(conf: Mapping[str, Any], network: NetworkConfig) -> Setti
         interpolation = {"pad": optimizer["pad"]}
     mode = str(interpolation.get("mode", "linear"))
     if mode not in ("linear", "cubic"):
-        raise ValueError(f"the configuration wants interpolation {mode!r}: only 'linear' and 'cubic' exist")
+        raise ValueError(f"the configuration wants interpolation {mode[:40]!r}: only 'linear' and 'cubic' exist")
     cost = CostConfig(
         loss=parse_loss(str(optimizer.get("loss_fn", "scaled_barron(0, 0.1)"))),
         mode="cubic" if mode == "cubic" else "linear",
-        pad=int(interpolation.get("pad", CostConfig.pad)),
-        normalize_features=bool(optimizer.get("normalize_features", False)),
+        pad=_whole(interpolation, "pad", CostConfig.pad),
+        normalize_features=_flag(optimizer, "normalize_features", False),
     )
     published = AlignConfig()
     loop = AlignConfig(
         cost=cost,
         damping="learned" if network.learned_damping else "fixed",
-        initial_damping=float(optimizer.get("lambda_", published.initial_damping) or 0.0),
-        jacobi_scaling=bool(optimizer.get("jacobi_scaling", False)),
-        stop_gradient=float(optimizer.get("grad_stop_criteria", published.stop_gradient)),
-        stop_translation=float(optimizer.get("dt_stop_criteria", published.stop_translation)),
-        stop_rotation_deg=float(optimizer.get("dR_stop_criteria", published.stop_rotation_deg)),
+        initial_damping=_number(optimizer, "lambda_", published.initial_damping, absent=0.0),
+        jacobi_scaling=_flag(optimizer, "jacobi_scaling", False),
+        stop_gradient=_number(optimizer, "grad_stop_criteria", published.stop_gradient),
+        stop_translation=_number(optimizer, "dt_stop_criteria", published.stop_translation),
+        stop_rotation_deg=_number(optimizer, "dR_stop_criteria", published.stop_rotation_deg),
     )
     choices = dataclasses.replace(
         LocalizeConfig(),
-        normalize_features=bool(conf.get("normalize_features", True)),
+        normalize_features=_flag(conf, "normalize_features", True),
         use_confidences=network.extractor.confidences,
     )
     return Settings(network, loop, choices)
@@ -172,7 +172,7 @@ def parse_loss(text: str) -> RobustCost:
     except ValueError:
         values = []
     if not found or len(values) != wanted:
-        raise ValueError(f"the loss {text!r} is not known: squared_loss, huber_loss, scaled_barron(alpha, scale)")
+        raise ValueError(f"the loss {text[:60]!r} is not known: squared_loss, huber_loss, scaled_barron(alpha, scale)")
     if found[1].startswith("squared"):
         return RobustCost("squared", scale=1.0)
     if "huber" in found[1]:
@@ -187,6 +187,46 @@ def _model_conf(conf: Any) -> Mapping[str, Any]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _flag(values: Mapping[str, Any], name: str, default: bool) -> bool:
+    found = values.get(name, default)
+    if found is not None and not isinstance(found, bool):
+        raise ValueError(f"the configuration's {name} must be true or false, got {str(found)[:40]}")
+    return bool(found)
+
+
+def _number(values: Mapping[str, Any], name: str, default: float, absent: float | None = None) -> float:
+    """absent: what an entry of None stands for."""
+    found = values.get(name, default)
+    if found is None and absent is not None:
+        return absent
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not -1e300 < found < 1e300:
+        raise ValueError(f"the configuration's {name} must be a finite number")
+    return float(found)
+
+
+def _whole(values: Mapping[str, Any], name: str, default: int) -> int:
+    found = _number(values, name, default)
+    if found != int(found):
+        raise ValueError(f"the configuration's {name} must be a whole number, got {found}")
+    return int(found)
+
+
+def _wholes(values: Mapping[str, Any], name: str) -> list[int]:
+    found = values.get(name)
+    if found is None:
+        return []
+    if not isinstance(found, (list, tuple)) or len(found) > 100:
+        raise ValueError(f"the configuration's {name} must be a short list of whole numbers")
+    return [_whole({name: value}, name, 0) for value in found]
+
+
+def _range(values: Mapping[str, Any], name: str, default: tuple[float, float]) -> tuple[float, float]:
+    found = values.get(name, default)
+    if not isinstance(found, (list, tuple)) or len(found) != 2:
+        raise ValueError(f"the configuration's {name} must be two numbers")
+    return _number({name: found[0]}, name, 0.0), _number({name: found[1]}, name, 0.0)
 
 
 def _widths(tensors: Mapping[str, Tensor], suffix: str) -> tuple[int, ...]:

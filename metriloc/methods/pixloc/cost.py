@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metriloc.bounds import require_flags, require_within
 from metriloc.geometry import Camera, Pose, Validity, sample
 from metriloc.solvers.robust import Loss, barron, huber, scaled, squared
 
@@ -38,8 +39,7 @@ class RobustCost:
     def __post_init__(self) -> None:
         if self.kind not in ("squared", "huber", "barron"):
             raise ValueError(f"RobustCost.kind must be 'squared', 'huber' or 'barron', got {self.kind!r}")
-        if not self.scale > 0:
-            raise ValueError(f"RobustCost.scale must be positive, got {self.scale}")
+        require_within(self, alpha=(-1e6, 1e6), scale=(1e-9, 1e9))
 
     def __call__(self, x: Float[Tensor, "*b"]) -> Loss:
         """Value, weight and curvature at squared residuals."""
@@ -66,8 +66,8 @@ class CostConfig:
     def __post_init__(self) -> None:
         if self.mode not in ("linear", "cubic"):
             raise ValueError(f"CostConfig.mode must be 'linear' or 'cubic', got {self.mode!r}")
-        if self.pad < 0:
-            raise ValueError(f"CostConfig.pad must not be negative, got {self.pad}")
+        require_within(self, pad=(0, 1000))
+        require_flags(self, "normalize_features")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.bounds import require_flags, require_within
 from metriloc.methods.pixloc.network import FeaturePyramid, PixLocNetwork
 from metriloc.types import View
 
@@ -60,8 +61,8 @@ class ResizeConfig:
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"ResizeConfig.size must be positive, got {self.size}")
+        require_within(self, size=(1, 16_384))
+        require_flags(self, "enlarge", "antialias")
 
     def target(self, width: int, height: int, image_scale: int) -> tuple[int, int]:
         """(width, height) that a photo of this size is brought to."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from metriloc.backbones.efficientnet_lite import Encoder, encoder_weights
 from metriloc.backbones.vgg import IMAGENET_MEAN, IMAGENET_STD
+from metriloc.bounds import require_within
 
 _LAST = {2: 0, 4: 2, 8: 4, 16: 10}
 """Of each stride, the last block of EfficientNet-Lite0 that has it."""
@@ -29,8 +30,7 @@ class LightEncoderConfig:
     first: int = 0
 
     def __post_init__(self) -> None:
-        if self.first < 0:
-            raise ValueError(f"LightEncoderConfig.first must not be negative, got {self.first}")
+        require_within(self, first=(0, 16_384))
 
 
 class LightEncoder(nn.Module):

@@ -128,6 +128,7 @@ class PixLoc:
         if init is not None and init.shape != ():
             raise ValueError(f"init must be a single pose, got batch shape {tuple(init.shape)}")
         tools = Tools(self.extractor, self.store, self.align, self.config, self.levels)
+        query, scene, init = query.detach(), scene.detach(), None if init is None else init.detach()
         return Localization(tools, query, scene, hints, log, seed).run(references, init)
 
     def localize_batch(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from metriloc.backbones.vgg import VGG, VGGConfig, normalize_imagenet
+from metriloc.bounds import require_all_within, require_flags
 from metriloc.methods.pixloc.align import learned_damping
 from metriloc.methods.pixloc.light_encoder import LightEncoder, LightEncoderConfig
 
@@ -63,6 +64,9 @@ class UNetConfig:
     freeze_batch_norm: bool = False
 
     def __post_init__(self) -> None:
+        require_all_within(self, 0, 10, "levels")
+        require_all_within(self, 1, 16_384, "channels", "decoder")
+        require_flags(self, "batch_norm", "confidences", "checkpointed", "freeze_batch_norm")
         if not self.levels or len(self.levels) != len(self.channels) or list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels must increase, with one width each, got {self.levels} and {self.channels}")
 
@@ -75,7 +79,7 @@ class UNetConfig:
                 own = with_tuples(known["encoder"])
                 known["encoder"] = LightEncoderConfig(**own) if "first" in own else VGGConfig(**own)
             return cls(**known)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a PixLoc network configuration: {error}") from error
 
 
@@ -223,6 +227,10 @@ class NetworkConfig:
     shared_damping: bool = False
     damping_range: tuple[float, float] = (-6.0, 5.0)
 
+    def __post_init__(self) -> None:
+        require_flags(self, "learned_damping", "shared_damping")
+        require_all_within(self, -100.0, 100.0, "damping_range", most=2)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
         """From ``dataclasses.asdict``. Raises ValueError for what does not belong there."""
@@ -232,7 +240,7 @@ class NetworkConfig:
             low, high = known.get("damping_range", (-6.0, 5.0))
             known["damping_range"] = (float(low), float(high))
             return cls(**known)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a PixLoc network configuration: {error}") from error
 
 

@@ -246,12 +246,12 @@ class ReferenceStore:
                 if any(stored.get(k) != v for k, v in key.items() if k != "photo" or v):
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (SafetensorError, OSError):  # torn by something else: as good as absent
+            levels = range(tensors["valid"].shape[1])
+            confidences = tuple(tensors[f"confidence.{k}"] for k in levels) if "confidence.0" in tensors else None
+            features = tuple(tensors[f"features.{k}"] for k in levels)
+            return Observations(tensors["point_index"], features, confidences, tensors["valid"])
+        except (SafetensorError, OSError, KeyError, IndexError):  # torn by something else: as good as absent
             return None
-        levels = range(tensors["valid"].shape[1])
-        confidences = tuple(tensors[f"confidence.{k}"] for k in levels) if "confidence.0" in tensors else None
-        features = tuple(tensors[f"features.{k}"] for k in levels)
-        return Observations(tensors["point_index"], features, confidences, tensors["valid"])
 
     def _write(self, scene: SfmMap, image: int, image_scale: int, key: dict[str, str], found: Observations) -> None:
         path = self._path(scene, image, image_scale)

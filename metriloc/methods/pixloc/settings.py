@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from metriloc.bounds import require_all_within, require_flags, require_within
 from metriloc.io.files import InputError
 from metriloc.io.settings import differing_settings
 from metriloc.io.weights import save_weights
@@ -53,15 +54,15 @@ class LocalizeConfig:
     def __post_init__(self) -> None:
         if self.points not in ("all", "matched", "inliers"):
             raise ValueError(f"LocalizeConfig.points must be 'all', 'matched' or 'inliers', got {self.points!r}")
-        if not self.image_scales or min(self.image_scales) < 1:
-            raise ValueError(f"LocalizeConfig.image_scales must be positive, got {self.image_scales}")
-        if self.num_references < 1 or self.min_points < 1:
-            raise ValueError(
-                f"LocalizeConfig needs at least one reference and point, got {self.num_references} and {self.min_points}"
-            )
-        if self.levels is not None and (
-            not self.levels or min(self.levels) < 0 or list(self.levels) != sorted(set(self.levels))
-        ):
+        require_all_within(self, 1, 1000, "image_scales")
+        require_all_within(self, 0, 10, "levels")
+        require_within(self, num_references=(1, 10_000), min_track=(0, 10_000), min_points=(1, 1_000_000))
+        require_within(self, min_reference_inliers=(0, 1_000_000), min_inliers=(0, 1_000_000))
+        require_flags(self, "average", "covisible_only", "approximate_pose", "rank_by_inliers", "use_confidences")
+        require_flags(self, "normalize_features", "half_references", "check")
+        if not self.image_scales:
+            raise ValueError("LocalizeConfig.image_scales must not be empty")
+        if self.levels is not None and (not self.levels or list(self.levels) != sorted(set(self.levels))):
             raise ValueError(f"LocalizeConfig.levels must increase from 0 on, got {self.levels}")
 
 
@@ -91,7 +92,7 @@ def read_settings(values: Mapping[str, Any], source: str) -> Settings:
         network = NetworkConfig.from_dict(values["network"])
         resize = ResizeConfig(**values.get("resize", {}))
         return Settings(network, AlignConfig(**loop), LocalizeConfig(**choices), resize)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"'{source}' holds a wrong PixLoc configuration: {error}") from error
 
 

@@ -484,6 +484,6 @@ def test_wrong_use_is_named(scene):
     ):
         with pytest.raises(ValueError, match=message):
             RefineConfig(**values)
-    with pytest.raises(ValueError, match="window >= 2"):
+    with pytest.raises(ValueError, match="window must not be below 2"):
         WindowConfig(window=1)
     assert log_cardinality((6, 5)) == math.log(31)

@@ -262,7 +262,7 @@ def test_wrong_use(generator: torch.Generator) -> None:
         align(problem, init[0], AlignConfig(damping="fixed"))
     with pytest.raises(ValueError, match="'guess'"):
         AlignConfig(damping="guess")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="num_iters must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_iters must be positive, got 0"):
         AlignConfig(num_iters=0)
     with pytest.raises(ValueError, match="damping must not be negative"):
         AlignConfig(initial_damping=-1)

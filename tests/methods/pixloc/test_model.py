@@ -312,7 +312,7 @@ def test_wrong_use(tiny: SimpleNamespace) -> None:
     for settings, word in (
         ({"points": "some"}, "'some'"),
         ({"image_scales": ()}, "image_scales"),
-        ({"num_references": 0}, "at least one"),
+        ({"num_references": 0}, "num_references must be positive"),
         ({"levels": (1, 0)}, "increase"),
     ):
         with pytest.raises(ValueError, match=word):
