@@ -14,18 +14,20 @@ from metriloc.baselines.matchers import MatcherName, best_matcher
 from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.baselines.solving import Solver
 from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration, packaged_calibrations
-from metriloc.geometry import Pose
-from metriloc.io import InputError, load_view
+from metriloc.io import InputError, load_view, turn_view
 from metriloc.io.weights import resolve_weights
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
-from metriloc.turns import by_quarter_turns, turned_back
+from metriloc.turns import turned_back
 from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
 """auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres,
 unless the other settings call for MicKey; mickey: MicKey, the bundled metriloc-small unless other weights are given;
 matching, which is xfeat; the matchers of ``metriloc.baselines.matchers``; and identity, the rival that never moves."""
+
+
+_MORE_AGREE = 1.2
 
 
 def relative_pose(
@@ -68,15 +70,17 @@ def relative_pose_by_turns(
 ) -> PoseEstimate:
     """``method.relative_pose``; feature matching that finds nothing tries the query turned by quarters, too, in case that
     it lies on its side. The estimate is for the query as it is, and says in its ``messages`` when that was so."""
-    if not isinstance(bare(method), FeatureMatching):
-        return method.relative_pose(features0, features1, seed=seed)
-    view = features1.view
-
-    def attempt(turned: View, _: Pose) -> PoseEstimate:
-        return method.relative_pose(features0, features1 if turned is view else method.extract(turned), seed=seed)
-
-    estimate, quarters = by_quarter_turns(view, attempt, lambda found: found)
-    return turned_back(estimate, quarters, view.size)
+    first, matching = method.relative_pose(features0, features1, seed=seed), bare(method)
+    if bool(first.success) or not isinstance(matching, FeatureMatching):
+        return first
+    # only the most promising turn is worth a whole solution
+    turns = {quarters: matching.extract(turn_view(features1.view, quarters)[0]) for quarters in (1, 2, 3)}
+    agreeing = {quarters: matching.agreeing(features0, turned, seed) for quarters, turned in turns.items()}
+    best = max(agreeing, key=agreeing.__getitem__)
+    if agreeing[best] < _MORE_AGREE * matching.agreeing(features0, features1, seed):
+        return first
+    estimate = method.relative_pose(features0, turns[best], seed=seed)
+    return turned_back(estimate, best, features1.view.size) if bool(estimate.success) else first
 
 
 def bare(method: RelativePoseMethod) -> RelativePoseMethod:

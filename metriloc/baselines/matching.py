@@ -23,10 +23,12 @@ from metriloc.baselines.mirrored import MIRRORED, looks_mirrored
 from metriloc.baselines.repeated import repeats_itself
 from metriloc.baselines.solving import MatchedPair, Solver, SolvingConfig
 from metriloc.geometry import Pose
+from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.support import RIVAL
 from metriloc.types import Correspondences, PoseEstimate, View
 
 _CELL = 8  # pixels a cell of the score picture covers
+_HURRIED_ITERATIONS = 500
 _HALF_CONFIDENCE = 95.0  # inliers; with the slope below, see confidence_of
 _CONFIDENCE_SLOPE = 3.3
 
@@ -145,6 +147,14 @@ class FeatureMatching:
                 "leave one out"
             )
         return match_and_solve(self.matcher, features0, features1, self.config, seed)
+
+    def agreeing(self, features0: ImageFeatures, features1: ImageFeatures, seed: int = 0) -> int:
+        """How many matches agree with one motion, looked at in a hurry: to compare, not to trust."""
+        matches = self.matcher.match(features0.view, features0.local, features1.view, features1.local)
+        cameras = features0.view.camera, features1.view.camera
+        max_error_px = self.config.max_error_px * max(*features0.view.size, *features1.view.size) / 640
+        fit = essential_pose(matches.uv0, matches.uv1, cameras, max_error_px, seed, _HURRIED_ITERATIONS)
+        return int(fit.inliers.sum())
 
 
 def match_and_solve(

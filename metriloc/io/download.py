@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -152,7 +153,7 @@ def _version_file(destination: Path) -> Path:
     return destination.with_name(destination.name + ".part.etag")
 
 
-def _version_of(headers: http.client.HTTPMessage) -> str | None:
+def _version_of(headers: Message) -> str | None:
     """What If-Range may name: a strong ETag, else the date of the last change."""
     tag = headers.get("ETag", "").strip()
     found = tag if tag.startswith('"') else headers.get("Last-Modified", "").strip()
@@ -212,7 +213,7 @@ def _open(part: _Part, have: int, version: str | None) -> tuple[http.client.HTTP
     return _open(part, 0, None)  # another range than the one asked for would be appended in the wrong place
 
 
-def _same_version(headers: http.client.HTTPMessage, version: str | None) -> bool:
+def _same_version(headers: Message, version: str | None) -> bool:
     """Whether an answer is of the version asked for; one that names none, or another kind of name, is believed."""
     found = _version_of(headers)
     return version is None or found is None or found == version or found.startswith('"') != version.startswith('"')
