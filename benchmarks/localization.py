@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metriloc.baselines.localizing import LocalizingConfig, MatchingLocalizer
 from metriloc.evaluation.absolute import score_absolute
 from metriloc.evaluation.benchmarks import held_out_queries
 from metriloc.evaluation.runner import collect, run
 from metriloc.evaluation.tasks import QuerySolver
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
+from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.nre.model import CONFIGS, NRE
 from metriloc.types import AbsolutePoseMethod
 

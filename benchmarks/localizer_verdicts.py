@@ -29,7 +29,7 @@ from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
 from metriloc.localize import LOCALIZED, CalibratedLocalizer, LocalizerChoice, bare, choose_localizer, suited
-from metriloc.mapping import MapRetrieval
+from metriloc.methods.matching import MapRetrieval
 from metriloc.solvers.absolute_support import median_depth
 from metriloc.turns import by_quarter_turns, turned_back
 from metriloc.types import FAILED, RELIABLE, AbsolutePoseMethod, PoseEstimate, SfmMap, View

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.baselines.depth import depth_from_cells
 from metriloc.evaluation.depth import top_half
 from metriloc.evaluation.report import Table, number
 from metriloc.geometry import sample_depth
 from metriloc.io.maps import read_map
+from metriloc.methods.matching.depth import depth_from_cells
 from metriloc.types import SfmMap
 
 NEAR_PX = 4.0

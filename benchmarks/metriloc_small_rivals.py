@@ -20,9 +20,6 @@ import numpy as np
 import torch
 
 from metriloc.backbones.local import LocalFeatures
-from metriloc.baselines.depth import DepthSource
-from metriloc.baselines.matchers import Matches
-from metriloc.baselines.matching import FeatureMatching
 from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, load_benchmark
 from metriloc.evaluation.calibration import CalibratedMethod
 from metriloc.evaluation.errors import center_error, vcre
@@ -30,6 +27,9 @@ from metriloc.evaluation.records import Record, parse_record
 from metriloc.evaluation.scoring import PairScores, score_pairs
 from metriloc.evaluation.tasks import PairSolver, PairTask
 from metriloc.geometry import Pose
+from metriloc.methods.matching.depth import DepthSource
+from metriloc.methods.matching.matchers import Matches
+from metriloc.methods.matching.model import FeatureMatching
 from metriloc.relpose import MethodChoice, choose_method
 from metriloc.types import RelativePoseMethod, View
 

@@ -19,7 +19,7 @@ import torch
 
 from metriloc.datasets.pixloc_pairs import points_from_depth
 from metriloc.datasets.synthetic import SyntheticConfig
-from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.geometry import Pose
 from metriloc.io.maps import load_map_view, read_map
 from metriloc.methods.pixloc import PixLoc

@@ -9,11 +9,11 @@ And where in a map: the pose of a photo among the points of a COLMAP model.
 >>> estimate = metriloc.localize("query.jpg", "map/sparse", images="map/images")
 """
 
-from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
 from metriloc.localize import localize
+from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc import PixLoc

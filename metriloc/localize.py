@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 from metriloc.backbones.local import DenseExtractor
-from metriloc.baselines.focal import with_estimated_focal
-from metriloc.baselines.localizing import MatchingLocalizer
 from metriloc.calibration import (
     CALIBRATION_FILE,
     Calibration,
@@ -25,7 +23,9 @@ from metriloc.io import InputError, load_view
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.io.weights import resolve_weights
-from metriloc.mapping import MapRetrieval
+from metriloc.methods.matching import MapRetrieval
+from metriloc.methods.matching.focal import with_estimated_focal
+from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.nre.model import NRE, FeatureNames, best_features
 from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
 from metriloc.methods.pixloc.model import PixLoc

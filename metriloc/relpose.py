@@ -8,14 +8,14 @@ from typing import Literal
 
 import torch
 
-from metriloc.baselines.depth import DepthSource, constant_depth, depth_of_file, depth_of_method
-from metriloc.baselines.identity import IdentityPose
-from metriloc.baselines.matchers import MatcherName, best_matcher
-from metriloc.baselines.matching import FeatureMatching, MatchingConfig
-from metriloc.baselines.solving import Solver
 from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration, packaged_calibrations
+from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError, load_view, turn_view
 from metriloc.io.weights import resolve_weights
+from metriloc.methods.matching.depth import DepthSource, constant_depth, depth_of_file, depth_of_method
+from metriloc.methods.matching.matchers import MatcherName, best_matcher
+from metriloc.methods.matching.model import FeatureMatching, ImageFeatures, MatchingConfig
+from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
 from metriloc.turns import turned_back
@@ -24,7 +24,7 @@ from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
 """auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres,
 unless the other settings call for MicKey; mickey: MicKey, the bundled metriloc-small unless other weights are given;
-matching, which is xfeat; the matchers of ``metriloc.baselines.matchers``; and identity, the rival that never moves."""
+matching, which is xfeat; the matchers of ``metriloc.methods.matching.matchers``; and identity, the rival that never moves."""
 
 
 _MORE_AGREE = 1.2
@@ -72,6 +72,8 @@ def relative_pose_by_turns(
     it lies on its side. The estimate is for the query as it is, and says in its ``messages`` when that was so."""
     first, matching = method.relative_pose(features0, features1, seed=seed), bare(method)
     if bool(first.success) or not isinstance(matching, FeatureMatching):
+        return first
+    if not (isinstance(features0, ImageFeatures) and isinstance(features1, ImageFeatures)):
         return first
     # only the most promising turn is worth a whole solution
     turns = {quarters: matching.extract(turn_view(features1.view, quarters)[0]) for quarters in (1, 2, 3)}

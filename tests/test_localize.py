@@ -11,11 +11,11 @@ import torch
 
 import metriloc
 from metriloc.backbones.vgg import VGGConfig
-from metriloc.baselines.localizing import MatchingLocalizer
 from metriloc.geometry import Pose, sample_depth
 from metriloc.io import InputError, read_mapfree_poses
 from metriloc.io.weights import load_weights
 from metriloc.localize import LOCALIZERS, LocalizerChoice, bare, choose_localizer, read_scene, suited
+from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.pixloc import NetworkConfig, PixLocNetwork, UNetConfig, save_pretrained
 from metriloc.types import AbsolutePoseMethod, SfmMap
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.local import DenseMap
-from metriloc.baselines.localizing import LocalizingConfig, MatchingLocalizer
 from metriloc.calibration import Calibration, Target, save_calibration
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
@@ -26,6 +25,7 @@ from metriloc.localize import (
     choose_localizer,
     suited,
 )
+from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.nre.model import CONFIGS, NREConfig, StageConfig
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc
 from metriloc.methods.pixloc.align import AlignConfig

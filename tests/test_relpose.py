@@ -12,8 +12,6 @@ import torch
 import metriloc
 from metriloc import relpose
 from metriloc.backbones.dinov2 import DinoV2Config
-from metriloc.baselines.matchers import best_matcher
-from metriloc.baselines.matching import FeatureMatching
 from metriloc.calibration import (
     CALIBRATION_FILE,
     CalibratedMethod,
@@ -28,6 +26,8 @@ from metriloc.io import InputError
 from metriloc.io.local_features import find_weights, weights_are_here
 from metriloc.io.packaged import bundled_folder, own_data
 from metriloc.io.weights import is_bundled, load_weights
+from metriloc.methods.matching.matchers import best_matcher
+from metriloc.methods.matching.model import FeatureMatching
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
 from metriloc.relpose import MethodChoice, choose_method
 
@@ -147,7 +147,7 @@ def test_auto_is_the_best_matcher_with_predicted_depth(choice: MethodChoice, set
 
 def test_the_best_matcher_is_one_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     missing: set[str] = set()
-    monkeypatch.setattr("metriloc.baselines.matchers.weights_are_here", lambda *names: not missing & set(names))
+    monkeypatch.setattr("metriloc.methods.matching.matchers.weights_are_here", lambda *names: not missing & set(names))
     assert best_matcher() == "aliked+lightglue"
     missing.add("aliked_lightglue")
     assert best_matcher() == "xfeat+lightglue"

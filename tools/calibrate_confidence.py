@@ -26,12 +26,12 @@ import torch
 from training_pairs import KnownPair, training_pairs
 
 from metriloc.backbones.local import LocalFeatures
-from metriloc.baselines.matchers import Matcher
-from metriloc.baselines.matching import FeatureMatching
 from metriloc.calibration import Calibration, Target, save_calibration
 from metriloc.evaluation.calibration import FitSource, expected_calibration_error, fit_calibration, fit_metres
 from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of
+from metriloc.methods.matching.matchers import Matcher
+from metriloc.methods.matching.model import FeatureMatching
 from metriloc.relpose import MethodChoice, choose_method
 from metriloc.types import FAILED, RELIABLE, RelativePoseMethod, View
 

@@ -30,9 +30,9 @@ from metriloc.evaluation.submission import read_submission, read_visloc
 from metriloc.io import load_view, read_depth, read_image, read_mapfree_poses, read_text, read_tum
 from metriloc.io.hloc import image_names, read_features, read_global_descriptors, read_log
 from metriloc.io.intrinsics_file import parse_intrinsics
+from metriloc.io.lists import parse_pairs, parse_queries
 from metriloc.io.maps import read_map
 from metriloc.io.packaged import own_data
-from metriloc.io.retrieval import parse_pairs, parse_queries
 from metriloc.io.weights import load_weights, read_checkpoint
 from metriloc.io.yaml_file import read_yaml
 from metriloc.methods.mickey.checkpoint import config_from_yaml, solver_config_from_yaml

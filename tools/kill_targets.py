@@ -22,7 +22,7 @@ from PIL import Image
 import metriloc
 from metriloc.datasets.overlap_table import read_arrays
 from metriloc.datasets.synthetic import SyntheticConfig
-from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.evaluation.records import read_records
 from metriloc.geometry import sample_depth
 from metriloc.io import read_mapfree_poses

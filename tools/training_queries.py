@@ -21,7 +21,7 @@ from metriloc.evaluation.benchmarks import nearest_images
 from metriloc.geometry import Camera, Pose
 from metriloc.io import load_view, resize_view
 from metriloc.io.maps import load_map_view, read_map
-from metriloc.mapping import MapRetrieval
+from metriloc.methods.matching import MapRetrieval
 from metriloc.types import SfmMap, View
 from metriloc.viz import encode_jpeg
 

@@ -14,7 +14,7 @@ from metriloc.evaluation.submission import read_visloc, visloc_name
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.intrinsics import camera_from_K
-from metriloc.io.retrieval import read_queries
+from metriloc.io.lists import read_queries
 from metriloc.localize import read_scene
 from metriloc.types import ColmapCamera, SfmMap, View
 

@@ -15,9 +15,9 @@ from metriloc.cli.localize_settings import ReferenceOptions
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text
 from metriloc.io.hloc import LoggedQuery
+from metriloc.io.lists import parse_pairs
 from metriloc.io.map_folders import first_names
-from metriloc.io.retrieval import parse_pairs
-from metriloc.mapping import MapRetrieval
+from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.pixloc import Hints
 from metriloc.methods.pixloc.hloc_hints import hints_of, logged_references
 from metriloc.types import SfmMap, View

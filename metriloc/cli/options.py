@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from metriloc.baselines.solving import Solver
 from metriloc.io import InputError, load_view
 from metriloc.io.images import upright_size
 from metriloc.io.intrinsics import camera_from_K
+from metriloc.methods.matching.solver import Solver
 from metriloc.relpose import MethodChoice, MethodName
 from metriloc.types import View
 

@@ -21,8 +21,8 @@ from metriloc.datasets.visloc import cmu_cameras
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_text
 from metriloc.io.files import parse_numbers
+from metriloc.io.lists import parse_queries
 from metriloc.io.maps import read_map
-from metriloc.io.retrieval import parse_queries
 from metriloc.types import SfmMap
 
 TRAIN_SLICES = (8, 9, 10, 11, 12, 22, 23, 24, 25)

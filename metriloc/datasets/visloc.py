@@ -18,8 +18,8 @@ from metriloc.datasets.sources import PosedFrame
 from metriloc.geometry import Camera
 from metriloc.io import InputError, read_text
 from metriloc.io.files import parse_numbers
+from metriloc.io.lists import parse_pairs
 from metriloc.io.maps import read_map
-from metriloc.io.retrieval import parse_pairs
 from metriloc.types import SfmMap
 
 CAMBRIDGE = ("ShopFacade", "KingsCollege", "GreatCourt", "OldHospital", "StMarysChurch")

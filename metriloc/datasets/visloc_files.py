@@ -34,8 +34,8 @@ from metriloc.datasets.visloc import (
 )
 from metriloc.geometry import Camera
 from metriloc.io import InputError, read_text, write_atomically
+from metriloc.io.lists import parse_names, parse_queries, read_queries
 from metriloc.io.maps import read_map
-from metriloc.io.retrieval import parse_names, parse_queries, read_queries
 
 VislocName = Literal["7scenes", "cambridge", "aachen", "cmu", "robotcar"]
 _IN_DATA = ("query_images", "reference_images", "ground_truth", "test_list", "intrinsics")

@@ -19,7 +19,7 @@ from metriloc.backbones.efficientnet_lite import encoder_weights
 from metriloc.datasets.augment import Photometric, augment_image
 from metriloc.datasets.depth_photos import DepthAugment, DepthPhoto, read_facades, read_rgbd_photos
 from metriloc.datasets.synthetic import SyntheticConfig
-from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.io import InputError
 from metriloc.io.packaged import packaged_file
 from metriloc.io.weights import read_checkpoint

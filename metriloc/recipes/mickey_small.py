@@ -18,7 +18,7 @@ from torch import nn
 from metriloc.backbones import EfficientNetLite, EfficientNetLiteConfig
 from metriloc.datasets import Augment, Geometric, PairDataset, Photometric, read_training_pairs
 from metriloc.datasets.synthetic import SyntheticConfig
-from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.io.packaged import packaged_file
 from metriloc.io.weights import read_checkpoint
 from metriloc.methods.mickey import (

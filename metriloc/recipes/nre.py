@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from metriloc.datasets.synthetic import SyntheticConfig
-from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.io import InputError
 from metriloc.io.local_features import find_weights
 from metriloc.io.weights import read_checkpoint

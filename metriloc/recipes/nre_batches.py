@@ -19,7 +19,7 @@ from metriloc.datasets.overlap_table import OVERLAPS_FILE, overlapping_pairs
 from metriloc.datasets.posed import find_model, read_posed, scene_folders, scene_from_map
 from metriloc.datasets.sources import PairList
 from metriloc.datasets.synthetic import SyntheticConfig
-from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.io import InputError, resize_view
 from metriloc.io.maps import load_map_view, read_map
 from metriloc.methods.nre.training_points import PointPair, points_from_depth, points_from_map

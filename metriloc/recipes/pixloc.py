@@ -17,7 +17,7 @@ from metriloc.datasets import Augment, Geometric, PairDataset, Photometric, read
 from metriloc.datasets.pixloc_pairs import DepthSamples, PointPair, SampleConfig
 from metriloc.datasets.pixloc_starts import Start
 from metriloc.datasets.synthetic import SyntheticConfig
-from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.io.packaged import packaged_file
 from metriloc.io.weights import read_checkpoint
 from metriloc.methods.pixloc import (

@@ -22,7 +22,7 @@ from metriloc.cli.main import main
 from metriloc.evaluation.submission import read_visloc
 from metriloc.geometry import Pose, sample_depth
 from metriloc.io import InputError, read_mapfree_poses
-from metriloc.io.retrieval import read_queries
+from metriloc.io.lists import read_queries
 from metriloc.methods.pixloc import NetworkConfig, PixLoc, PixLocNetwork, Settings, UNetConfig, save_pretrained
 
 pytest.importorskip("pycolmap")

@@ -14,7 +14,7 @@ from metriloc.datasets.sevenscenes import SCENES
 from metriloc.datasets.visloc_files import VISLOC_FILES, VislocName, VislocPart, format_queries
 from metriloc.geometry import Camera
 from metriloc.io import InputError
-from metriloc.io.retrieval import parse_queries
+from metriloc.io.lists import parse_queries
 
 
 def part(name: VislocName, which: str, root: Path = Path("/x"), **paths: str) -> VislocPart:

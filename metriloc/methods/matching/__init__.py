@@ -1,11 +1,18 @@
-"""Feature matching with metres from depth: the fourth method, beside the three published ones.
+"""Feature matching, the fourth method beside the three published ones: matchers, depth sources, retrieval, PnP.
 
-So far the room holds the network that gives the metres: ``DepthNetwork`` predicts the depth of one photo and how sure it
-is. Matchers and solvers still live in :mod:`metriloc.baselines`.
+| file | what |
+|---|---|
+| ``matchers`` | matchers by name, and their weights |
+| ``model``, ``solver`` | two photos: matches, fit, metres (``FeatureMatching``) |
+| ``mirrored``, ``repeated`` | what makes a fit doubtful |
+| ``depth`` | where metres come from; ``depth_network``, ``depth_training``: a network that predicts depth |
+| ``retrieval`` | which photos of a map show what a query shows (``MapRetrieval``) |
+| ``localizer``, ``focal`` | matching + PnP in a map, also without a focal length |
 """
 
 from metriloc.methods.matching.depth_network import DepthConfig, DepthMaps, DepthNetwork
 from metriloc.methods.matching.depth_training import DepthBatch, DepthLossConfig, DepthTraining, depth_loss
+from metriloc.methods.matching.retrieval import MapRetrieval, Ranking, RetrievalConfig
 
 __all__ = [
     "DepthBatch",
@@ -14,5 +21,8 @@ __all__ = [
     "DepthMaps",
     "DepthNetwork",
     "DepthTraining",
+    "MapRetrieval",
+    "Ranking",
+    "RetrievalConfig",
     "depth_loss",
 ]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from metriloc.backbones.local import LocalFeatures
-from metriloc.baselines.repeated import repeats_itself
+from metriloc.methods.matching.repeated import repeats_itself
 
 
 def features(copies: int, noise: float) -> tuple[LocalFeatures, LocalFeatures]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
-from metriloc.baselines.localizing import LocalizingConfig, describe_points, nearest_cells
+from metriloc.methods.matching.localizer import LocalizingConfig, describe_points, nearest_cells
 from metriloc.solvers.absolute_focal import absolute_pose_and_focal
 from metriloc.types import SfmMap, View
 

@@ -17,8 +17,8 @@ from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
-from metriloc.mapping import MapRetrieval, RetrievalConfig
-from metriloc.mapping.retrieval import mutual_matches
+from metriloc.methods.matching import MapRetrieval, RetrievalConfig
+from metriloc.methods.matching.retrieval import mutual_matches
 from metriloc.types import SfmMap, View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from metriloc.datasets import synthetic_pictures, synthetic_textures
-from metriloc.datasets.synthetic import SyntheticConfig, make_scene
-from metriloc.datasets.synthetic_light import Blockers, Lighting, bake
-from metriloc.datasets.synthetic_pairs import look_at
-from metriloc.datasets.synthetic_palette import KINDS, Palette
-from metriloc.datasets.synthetic_render import look_through, paint
-from metriloc.datasets.synthetic_shapes import Builder, Material, Mesh
+from metriloc.datasets.synthetic import SyntheticConfig, make_scene, pictures, textures
+from metriloc.datasets.synthetic.light import Blockers, Lighting, bake
+from metriloc.datasets.synthetic.pairs import look_at
+from metriloc.datasets.synthetic.palette import KINDS, Palette
+from metriloc.datasets.synthetic.render import look_through, paint
+from metriloc.datasets.synthetic.shapes import Builder, Material, Mesh
 from metriloc.geometry import Camera, Pose, so3_exp
 
 GREY = Material(0, (1.0, 1.0))
@@ -136,7 +135,7 @@ def test_texture_is_looked_up_at_the_right_place() -> None:
     f = side * 2.0 / 2.0  # depth 2, width 2
     camera = Camera(torch.tensor([64.0, 64.0]), torch.tensor([f, f]), torch.tensor([31.5, 31.5]))
     pose = look_at(np.zeros(3), np.array([0.0, 1.0, 0.0]))
-    atlas = synthetic_textures.pack([image])
+    atlas = textures.pack([image])
     shown = paint(
         look_through(mesh, camera, pose), mesh, atlas, bake(mesh, EVEN, np.zeros(3), np.zeros(3)), lambda rays: rays * 0
     )
@@ -225,8 +224,8 @@ def test_repeating_textures_have_no_seam(kind: str) -> None:
 
 
 def test_mip_levels_keep_the_mean() -> None:
-    image = synthetic_pictures.poster(np.random.default_rng(0), 64)
-    atlas = synthetic_textures.pack([image, 1 - image.clip(0, 1)])
+    image = pictures.poster(np.random.default_rng(0), 64)
+    atlas = textures.pack([image, 1 - image.clip(0, 1)])
     for texture, mean in ((0, image.clip(0, 1).mean((0, 1))), (1, 1 - image.clip(0, 1).mean((0, 1)))):
         last = atlas.texels[texture * atlas.stride + atlas.level_start[-1]]
         got = np.array([last]).view(np.uint8)[:3] / 255

@@ -12,16 +12,16 @@ from torch import Tensor
 
 import metriloc
 from metriloc.backbones.local import DenseMap
-from metriloc.baselines.depth import constant_depth, depth_from_cells, depth_of_method
-from metriloc.baselines.identity import IdentityPose
-from metriloc.baselines.localizing import LocalizingConfig, MatchingLocalizer, best_cells, descriptors_at
-from metriloc.baselines.matchers import MATCHERS, load_matcher
-from metriloc.baselines.matching import FeatureMatching, MatchingConfig
 from metriloc.evaluation.benchmarks import held_out_queries
+from metriloc.evaluation.identity import IdentityPose
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.io import InputError, load_view, read_mapfree_poses
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
+from metriloc.methods.matching.depth import constant_depth, depth_from_cells, depth_of_method
+from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer, best_cells, descriptors_at
+from metriloc.methods.matching.matchers import MATCHERS, load_matcher
+from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
 from metriloc.types import SfmMap, View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"

@@ -5,18 +5,18 @@
     data = SyntheticPairs(num_scenes=100, pairs_per_scene=20)        # a torch data set of such pairs
 
 Everything is procedural, no asset is shipped. World frame: z up, metres; depth is exact at pixel centres, 0 is the sky.
-The same seed and configuration give the same pictures on the same machine. To read on: ``synthetic_rooms``,
-``synthetic_interiors`` and ``synthetic_streets`` (what stands where), ``synthetic_furniture``, ``synthetic_shapes`` (solids),
-``synthetic_textures``, ``synthetic_pictures`` and ``synthetic_palette`` (surfaces), ``synthetic_light``,
-``synthetic_render``, ``synthetic_pairs`` (which two views make a pair).
+The same seed and configuration give the same pictures on the same machine. To read on: ``rooms``,
+``interiors`` and ``streets`` (what stands where), ``furniture``, ``shapes`` (solids),
+``textures``, ``pictures`` and ``palette`` (surfaces), ``light``,
+``render``, ``pairs`` (which two views make a pair).
 """
 
 from __future__ import annotations
 
-from metriloc.datasets.synthetic_config import Exposure, Kind, PairLimits, SyntheticConfig, sample_camera
-from metriloc.datasets.synthetic_pairs import SyntheticPairs, overlap, sample_pair
-from metriloc.datasets.synthetic_scene import SyntheticScene, make_scene
-from metriloc.datasets.synthetic_shapes import PlacedObject
+from metriloc.datasets.synthetic.config import Exposure, Kind, PairLimits, SyntheticConfig, sample_camera
+from metriloc.datasets.synthetic.pairs import SyntheticPairs, overlap, sample_pair
+from metriloc.datasets.synthetic.scene import SyntheticScene, make_scene
+from metriloc.datasets.synthetic.shapes import PlacedObject
 
 __all__ = [
     "SyntheticConfig",

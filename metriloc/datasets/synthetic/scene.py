@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metriloc.datasets.synthetic_config import KINDS, Exposure, Kind, SyntheticConfig
-from metriloc.datasets.synthetic_light import bake
-from metriloc.datasets.synthetic_palette import Palette
-from metriloc.datasets.synthetic_photos import load_photos
-from metriloc.datasets.synthetic_render import Atlas, Lightmap, Visible, look_through, paint
-from metriloc.datasets.synthetic_rooms import Stage, room
-from metriloc.datasets.synthetic_shapes import Builder, Mesh, PlacedObject
-from metriloc.datasets.synthetic_streets import square, street
-from metriloc.datasets.synthetic_textures import fractal
+from metriloc.datasets.synthetic.config import KINDS, Exposure, Kind, SyntheticConfig
+from metriloc.datasets.synthetic.light import bake
+from metriloc.datasets.synthetic.palette import Palette
+from metriloc.datasets.synthetic.photos import load_photos
+from metriloc.datasets.synthetic.render import Atlas, Lightmap, Visible, look_through, paint
+from metriloc.datasets.synthetic.rooms import Stage, room
+from metriloc.datasets.synthetic.shapes import Builder, Mesh, PlacedObject
+from metriloc.datasets.synthetic.streets import square, street
+from metriloc.datasets.synthetic.textures import fractal
 from metriloc.geometry import Camera, Pose
 from metriloc.types import View
 

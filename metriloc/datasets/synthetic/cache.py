@@ -18,8 +18,8 @@ import torch
 from torch.utils.data import Dataset
 
 from metriloc.datasets.overlap_table import read_arrays
-from metriloc.datasets.synthetic_config import SyntheticConfig
-from metriloc.datasets.synthetic_pairs import SyntheticPairs
+from metriloc.datasets.synthetic.config import SyntheticConfig
+from metriloc.datasets.synthetic.pairs import SyntheticPairs
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.types import Pair, View

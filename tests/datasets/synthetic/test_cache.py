@@ -9,7 +9,7 @@ import torch
 
 from metriloc.datasets import Augment
 from metriloc.datasets.synthetic import PairLimits, SyntheticConfig, SyntheticPairs
-from metriloc.datasets.synthetic_cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.io import InputError
 
 CONFIG = SyntheticConfig(sizes=((48, 32),), texture_size=16, limits=PairLimits(attempts=200))

@@ -1,13 +1,13 @@
 """Procedural pictures that are stretched over one face: doors, windows, books, posters, paintings, screens, signs, rugs.
 
-As in ``synthetic_textures``: a random generator and the side in pixels in, a square image [T,T,3], 0..1, out.
+As in ``textures``: a random generator and the side in pixels in, a square image [T,T,3], 0..1, out.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from metriloc.datasets.synthetic_textures import (
+from metriloc.datasets.synthetic.textures import (
     Rng,
     coloured,
     fabric,

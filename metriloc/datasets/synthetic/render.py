@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metriloc.datasets.synthetic_shapes import Mesh
+from metriloc.datasets.synthetic.shapes import Mesh
 from metriloc.geometry import Camera, Pose
 
 Sky = Callable[[np.ndarray], np.ndarray]

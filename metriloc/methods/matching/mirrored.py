@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 
 from metriloc.backbones.local import LocalFeatures
-from metriloc.baselines.matchers import Matcher
 from metriloc.geometry import Pose
+from metriloc.methods.matching.matchers import Matcher
 from metriloc.solvers.relative import essential_pose
 from metriloc.types import View
 

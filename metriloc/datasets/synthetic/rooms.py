@@ -1,6 +1,6 @@
 """Furnished rooms at true size: walls with doors and windows, furniture along the walls and in the middle, lamps and sun.
 
-The floor is z = 0 with the room's centre at the origin; ``synthetic_interiors`` says what stands in it.
+The floor is z = 0 with the room's centre at the origin; ``interiors`` says what stands in it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metriloc.datasets import synthetic_furniture as things
-from metriloc.datasets.synthetic_interiors import Against, Wall, fill_middle, furnish, hang_pictures
-from metriloc.datasets.synthetic_light import Lamp, Lighting
-from metriloc.datasets.synthetic_palette import Palette
-from metriloc.datasets.synthetic_shapes import Builder, Material
-from metriloc.datasets.synthetic_textures import Rng
+from metriloc.datasets.synthetic import furniture as things
+from metriloc.datasets.synthetic.interiors import Against, Wall, fill_middle, furnish, hang_pictures
+from metriloc.datasets.synthetic.light import Lamp, Lighting
+from metriloc.datasets.synthetic.palette import Palette
+from metriloc.datasets.synthetic.shapes import Builder, Material
+from metriloc.datasets.synthetic.textures import Rng
 
 DOOR = (0.8, 1.0, 1.98, 2.1)
 """Door leaves: smallest and largest width, smallest and largest height, metres."""

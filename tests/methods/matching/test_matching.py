@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import metriloc
-from metriloc.baselines.matching import FeatureMatching, ImageFeatures, MatchingConfig, confidence_of
 from metriloc.geometry import Pose, rotation_angle
 from metriloc.io import load_view, read_mapfree_poses
+from metriloc.methods.matching.model import FeatureMatching, ImageFeatures, MatchingConfig, confidence_of
 from metriloc.types import PoseEstimate, View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from metriloc.datasets import synthetic_furniture as things
-from metriloc.datasets.synthetic_light import Lighting
-from metriloc.datasets.synthetic_palette import Palette
-from metriloc.datasets.synthetic_rooms import DOOR, Stage
-from metriloc.datasets.synthetic_shapes import Builder, Material
-from metriloc.datasets.synthetic_textures import Rng
+from metriloc.datasets.synthetic import furniture as things
+from metriloc.datasets.synthetic.light import Lighting
+from metriloc.datasets.synthetic.palette import Palette
+from metriloc.datasets.synthetic.rooms import DOOR, Stage
+from metriloc.datasets.synthetic.shapes import Builder, Material
+from metriloc.datasets.synthetic.textures import Rng
 
 KERB = 0.12
 

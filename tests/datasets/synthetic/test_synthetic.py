@@ -22,11 +22,11 @@ from metriloc.datasets.synthetic import (
     sample_camera,
     sample_pair,
 )
-from metriloc.datasets.synthetic_pairs import look_at
-from metriloc.datasets.synthetic_palette import Palette
-from metriloc.datasets.synthetic_rooms import room as room_of
-from metriloc.datasets.synthetic_shapes import Builder
-from metriloc.datasets.synthetic_streets import square, street
+from metriloc.datasets.synthetic.pairs import look_at
+from metriloc.datasets.synthetic.palette import Palette
+from metriloc.datasets.synthetic.rooms import room as room_of
+from metriloc.datasets.synthetic.shapes import Builder
+from metriloc.datasets.synthetic.streets import square, street
 from metriloc.geometry import Camera, Pose, sample
 from metriloc.types import Pair, View
 

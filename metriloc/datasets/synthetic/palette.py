@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metriloc.datasets import synthetic_pictures as pictures
-from metriloc.datasets import synthetic_textures as textures
-from metriloc.datasets.synthetic_render import Atlas
-from metriloc.datasets.synthetic_shapes import Material
-from metriloc.datasets.synthetic_textures import Rng
+from metriloc.datasets.synthetic import pictures as pictures
+from metriloc.datasets.synthetic import textures as textures
+from metriloc.datasets.synthetic.render import Atlas
+from metriloc.datasets.synthetic.shapes import Material
+from metriloc.datasets.synthetic.textures import Rng
 
 Make = Callable[[Rng, int], np.ndarray]
 

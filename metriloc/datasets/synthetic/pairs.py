@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from metriloc.datasets.synthetic_config import Exposure, PairLimits, SyntheticConfig, sample_camera
-from metriloc.datasets.synthetic_render import Visible
-from metriloc.datasets.synthetic_scene import SyntheticScene, make_scene
+from metriloc.datasets.synthetic.config import Exposure, PairLimits, SyntheticConfig, sample_camera
+from metriloc.datasets.synthetic.render import Visible
+from metriloc.datasets.synthetic.scene import SyntheticScene, make_scene
 from metriloc.geometry import Camera, Pose
 from metriloc.types import Pair, View
 

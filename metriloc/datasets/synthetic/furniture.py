@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from metriloc.datasets.synthetic_palette import Palette
-from metriloc.datasets.synthetic_shapes import Builder, Material
-from metriloc.datasets.synthetic_textures import Rng
+from metriloc.datasets.synthetic.palette import Palette
+from metriloc.datasets.synthetic.shapes import Builder, Material
+from metriloc.datasets.synthetic.textures import Rng
 
 
 def legs(b: Builder, w: float, d: float, h: float, material: Material, thick: float = 0.05) -> None:

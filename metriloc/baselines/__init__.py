@@ -1,1 +1,0 @@
-"""Peers that one compares with: feature matching with a depth map or a known distance."""
