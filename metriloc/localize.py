@@ -59,7 +59,7 @@ def localize(
     with ``images``. references: names of images of the map that show the same, the best first; by default they are
     looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser; by default
     ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
-    confidence a probability. seed: same seed, same answer.
+    confidence a probability. seed: same seed, same answer (on one machine, with as many threads).
 
     Returns ``cam_from_world``, batch shape (), with its stages in ``localization[0]``; ``success=False`` with a reason
     where the photo does not fix a pose. Raises InputError (a ValueError) for files and names that cannot be used.

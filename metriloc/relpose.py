@@ -40,7 +40,7 @@ def relative_pose(
     reference, query: files, or Views from ``load_view`` where intrinsics need saying. method: a loaded ``MicKey`` or
     another method, or None for the default: feature matching where a depth map or a distance is given, else the model
     that comes with metriloc. depth: depth map of the reference (metres come from it). distance: metres between the two
-    cameras, if known. seed: same seed, same answer.
+    cameras, if known. seed: same seed, same answer (on one machine, with as many threads).
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.

@@ -24,7 +24,7 @@ class _CarefulFile(io.FileIO):
 
     opening = True
 
-    def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+    def read(self, size: int | None = -1) -> bytes:
         if self.opening and size is not None and size > MAX_DIRECTORY_BYTES:
             raise zipfile.BadZipFile(f"a table of contents of {size} bytes; at most {MAX_DIRECTORY_BYTES} are read")
         return super().read(-1 if size is None else size)
