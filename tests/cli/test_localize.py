@@ -14,6 +14,7 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.vgg import VGGConfig
+from metriloc.baselines.localizing import MatchingLocalizer
 from metriloc.cli.main import main
 from metriloc.evaluation.submission import read_visloc
 from metriloc.geometry import Camera, Pose
@@ -22,6 +23,7 @@ from metriloc.io.local_features import weights_are_here
 from metriloc.localize import LocalizerChoice, note_on_features
 from metriloc.methods.nre.model import best_features
 from metriloc.methods.pixloc import LocalizeConfig, NetworkConfig, PixLocNetwork, Settings, UNetConfig, save_pretrained
+from metriloc.types import View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 FAST = ("--method", "nre-xfeat")
@@ -247,3 +249,34 @@ def test_reference_poses_of_the_model_are_those_of_the_example(model: Path) -> N
     truth = read_mapfree_poses(EXAMPLE / "poses.txt")["query.jpg"]
     assert isinstance(truth, Pose)
     torch.testing.assert_close(scene.cam_from_world[scene.index("query.jpg")].matrix(), truth.matrix())
+
+
+# -- one bad photo among many -----------------------------------------------------------------------------------------
+def test_one_bad_photo_does_not_cost_the_others(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = [tmp_path / name for name in ("a\nb.jpg", "c #\U0001f600\x1b[31m.jpg", "x" * 250 + ".jpg")]
+    failing = tmp_path / "failing.jpg"
+    for path in (*good, failing):
+        shutil.copy(EXAMPLE / "query.jpg", path)
+    Image.new("RGB", (1, 1)).save(tmp_path / "one.png")
+    Image.new("RGB", (4000, 1)).save(tmp_path / "line.png")
+    (tmp_path / "folder.jpg").mkdir()
+    localize = MatchingLocalizer.localize
+
+    def fails(self: MatchingLocalizer, query: View, *arguments: Any, **words: Any) -> Any:
+        if query.name.endswith("failing.jpg"):
+            raise ValueError("of\ntwo lines")
+        return localize(self, query, *arguments, **words)
+
+    monkeypatch.setattr(MatchingLocalizer, "localize", fails)
+    bad = [tmp_path / name for name in ("one.png", "line.png", "folder.jpg")] + [failing]
+    out = tmp_path / "out"
+    options = ("--method", "xfeat-pnp", "--references", "reference.jpg", "--fov", 60, "--out", out)
+    assert run(model, "--images", EXAMPLE, *options, good[0], *bad, *good[1:]) == 2
+    entries = json.loads((out / "poses.json").read_text())["queries"]
+    assert [entry["success"] for entry in entries] == [True, *[False] * len(bad), True, True]
+    assert len(read_visloc(out / "poses.txt")) == len(good)
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err and "Traceback" not in shown.err
+    assert "failing.jpg' could not be used: of two lines" in shown.err
