@@ -124,14 +124,14 @@ def test_no_pose_is_told_and_has_its_own_exit_code(
 ) -> None:
     Image.new("RGB", (640, 480)).save(tmp_path / "black.png")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "maps.jpg").write_text("of an earlier run")
+    (tmp_path / "out" / "features.jpg").write_text("of an earlier run of another method")
     options = ["--k", 560, 560, 319.5, 239.5, "--references", "reference.jpg", "--out", tmp_path / "out"]
     assert run(*known(model), tmp_path / "black.png", *options) == 1
     assert "No pose found" in capsys.readouterr().out
     (entry,) = json.loads((tmp_path / "out" / "poses.json").read_text())["queries"]
     assert not entry["success"] and entry["reason"] and entry["confidence"] == 0
     assert (tmp_path / "out" / "poses.txt").read_text() == ""
-    assert not (tmp_path / "out" / "maps.jpg").exists()
+    assert not (tmp_path / "out" / "features.jpg").exists()
     assert "No pose found" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -187,7 +187,7 @@ def test_a_map_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "holds no COLMAP model" in capsys.readouterr().err
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")
     assert run(tmp_path / "bad.npz", EXAMPLE / "query.jpg") == 2
-    assert "not a sample of NRE's kind" in capsys.readouterr().err
+    assert "not a usable .npz file" in capsys.readouterr().err
 
 
 def test_a_photo_of_another_place_is_doubted(

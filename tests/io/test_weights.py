@@ -64,7 +64,7 @@ def test_a_pair_torn_between_the_renames_is_refused(tmp_path: Path, monkeypatch:
     replace = os.replace
 
     def first_only(source: Path, target: Path) -> None:
-        if Path(target).name == CONFIG:
+        if Path(target).name == TENSORS:
             raise KeyboardInterrupt
         replace(source, target)
 
