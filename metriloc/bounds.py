@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 
 def require_within(owner: object, **limits: tuple[float, float]) -> None:
     """Raises ValueError when a field of ``owner`` is no number from the first to the second of its limits.
 
-    Two whole limits ask for a whole number, others for any finite one; None is let through.
+    Two whole limits ask for a whole number, others for any finite one; None is let through where the field's type has it.
     """
     for name, (low, high) in limits.items():
-        if getattr(owner, name) is not None:
+        if getattr(owner, name) is not None or not _may_be_none(owner, name):
             _check(f"{type(owner).__name__}.{name}", getattr(owner, name), low, high)
+
+
+def _may_be_none(owner: object, name: str) -> bool:
+    """Whether the type of a dataclass's field, as written, has None."""
+    return any(field.name == name and "None" in str(field.type) for field in fields(owner))  # type: ignore[arg-type]
 
 
 def _check(name: str, value: object, low: float, high: float) -> None:
@@ -37,7 +43,7 @@ def require_all_within(owner: object, low: float, high: float, *names: str, most
     """Raises ValueError when a field is no tuple of such numbers (see ``require_within``), or of more than ``most``."""
     for name in names:
         values = getattr(owner, name)
-        if values is None:
+        if values is None and _may_be_none(owner, name):
             continue
         if not isinstance(values, tuple) or len(values) > most:
             raise ValueError(f"{type(owner).__name__}.{name} must be at most {most} numbers, got {_shown(values)}")

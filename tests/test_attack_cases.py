@@ -19,6 +19,7 @@ from metriloc.evaluation.records import read_run
 from metriloc.evaluation.submission import read_submission
 from metriloc.io import InputError
 from metriloc.io.hloc import read_log
+from metriloc.io.packaged import bundled_folder
 from metriloc.io.yaml_file import read_yaml
 from metriloc.methods.mickey.checkpoint import config_from_yaml, solver_config_from_yaml
 from metriloc.methods.mickey.model import MicKey
@@ -175,3 +176,27 @@ def test_rays_that_once_had_a_valid_pose_of_infinity(shared: Shared) -> None:
     found = p3p(content["rays"], content["xyz"])
     valid = found.valid
     assert bool(found.pose.t[valid].isfinite().all()) and bool(found.pose.R[valid].isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("blocks", [48, True, 32, 32]),
+        ("descriptor_dim", None),
+        ("border", None),
+        ("batch_norm", "x"),
+        ("use_dustbin", None),
+        ("log_depth", 1),
+        ("backbone", {"variant": "lite0", "stride": 8.0, "width": 64}),
+        ("backbone", {"variant": "lite0", "stride": 8, "width": float("inf")}),
+        ("backbone", {"variant": "lite0", "stride": 8, "width": True}),
+        ("backbone", {"embed_dim": 384, "depth": None, "num_heads": 6}),
+    ],
+)
+def test_settings_of_a_wrong_kind(field: str, value: Any, tmp_path: Path) -> None:
+    own = bundled_folder("metriloc-small")
+    content = json.loads((own / "config.json").read_text())
+    content["network"][field] = value
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    (tmp_path / "model.safetensors").symlink_to(own / "model.safetensors")
+    refused(lambda: MicKey.from_pretrained(tmp_path), names=tmp_path.name)

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from metriloc.bounds import require_within
+
 _EPS = 1e-3
 _STEM = 32
 # (blocks, expansion, kernel, stride, channels) of each stage of Lite0
@@ -44,10 +46,9 @@ class EfficientNetLiteConfig:
     def __post_init__(self) -> None:
         if self.variant != "lite0":
             raise ValueError(f"EfficientNetLiteConfig.variant must be 'lite0', got {self.variant!r}")
-        if self.stride not in (8, 16):
+        require_within(self, width=(1, 16_384))
+        if type(self.stride) is not int or self.stride not in (8, 16):
             raise ValueError(f"EfficientNetLiteConfig.stride must be 8 or 16, got {self.stride}")
-        if self.width < 1:
-            raise ValueError(f"EfficientNetLiteConfig.width must be positive, got {self.width}")
 
 
 class EfficientNetLite(nn.Module):

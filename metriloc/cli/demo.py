@@ -21,7 +21,7 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
         method: auto is metriloc's default, two photos and nothing else; mickey is metriloc-small alone; matching takes the
             depth map of the example too.
         weights: Other MicKey weights.
-        seed: Same seed, same answer.
+        seed: Same seed, same answer (on one machine, with as many threads).
     """
     chosen = choose_method(MethodChoice(method, weights=weights))
     with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:

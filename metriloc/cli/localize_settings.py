@@ -68,7 +68,7 @@ class LocalizerSettings:
     calibration: str | None = None
     """File that turns the confidence into a probability, or none; by default the one that comes with the method."""
     seed: int = 0
-    """Same seed, same answer."""
+    """Same seed, same answer (on one machine, with as many threads)."""
 
     def choice(self) -> LocalizerChoice:
         """The localiser with these settings; the seed is not of it."""

@@ -102,7 +102,7 @@ class MethodSettings:
     calibration: str | None = None
     """File of metriloc eval calibrate that turns the confidence into a probability, or none."""
     seed: int = 0
-    """Same seed, same answer."""
+    """Same seed, same answer (on one machine, with as many threads)."""
 
     def choice(self, method: MethodName) -> MethodChoice:
         """The method of that name with these settings; the seed is not of the method."""

@@ -10,7 +10,6 @@ import io
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -19,7 +18,7 @@ import torch
 
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text, submission_line, write_atomically
-from metriloc.io.archives import open_zip
+from metriloc.io.archives import ZIP_DAMAGE, open_zip
 from metriloc.io.files import parse_numbers, require_file
 
 MAX_MEMBERS = 5_000
@@ -69,7 +68,7 @@ def read_submission(path: str | os.PathLike[str]) -> dict[str, str]:
     try:
         with open_zip(path) as archive:
             return _read_members(archive, path)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except (zipfile.LargeZipFile, *ZIP_DAMAGE) as error:
         raise InputError(f"'{path}' is not a zip archive, or is damaged: {error}") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,19 @@ CHUNK = 1 << 20
 MAX_ENTRIES = 1000
 MAX_DIRECTORY_BYTES = 4 * 2**20
 """Of an archive's table of contents: 40,000 files with names as ours."""
+
+
+ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    UnicodeDecodeError,
+    NotImplementedError,
+    OSError,
+)
+"""What zipfile raises on damaged archives."""
 
 
 class _CarefulFile(io.FileIO):
@@ -32,10 +46,15 @@ class _CarefulFile(io.FileIO):
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """``zipfile.ZipFile`` to read, which raises BadZipFile also for a huge table of contents."""
-    with _CarefulFile(path) as file, zipfile.ZipFile(file) as archive:
-        file.opening = False
-        yield archive
+    """``zipfile.ZipFile`` to read, which raises BadZipFile also for a table of contents that is huge or no text."""
+    with _CarefulFile(path) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except (ValueError, struct.error, OverflowError, NotImplementedError) as error:
+            raise zipfile.BadZipFile(f"its table of contents: {error}") from error
+        with archive:
+            file.opening = False
+            yield archive
 
 
 def extract_members(archive: Path, members: tuple[str, ...], folder: Path, max_bytes: int = 4 * 1024**3) -> list[Path]:
@@ -48,7 +67,7 @@ def extract_members(archive: Path, members: tuple[str, ...], folder: Path, max_b
     try:
         with open_zip(archive) as content:
             return [_extract(content, _member(content, archive, name, max_bytes), folder / name) for name in members]
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, UnicodeDecodeError, EOFError) as error:
         raise InputError(
             f"'{archive}' is not a zip archive, or is damaged ({error}): delete it and get it again"
         ) from error

@@ -28,6 +28,7 @@ FARTHEST_INDOORS = 12.0
 """A map of whole numbers that is taken for millimetres and has its median beyond this deserves a question."""
 ASPECT_TOLERANCE = 0.02
 _KINDS = "16-bit PNG or PGM, 32-bit float TIFF, or .npy"
+MAX_PGM_BYTES = 256 * 2**20
 _PGM_HEADER = re.compile(rb"P5" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 
 
@@ -114,7 +115,7 @@ def _read_picture(path: Path, max_megapixels: float) -> np.ndarray:
 
 def _read_pgm(path: Path, max_megapixels: float) -> np.ndarray:
     # not through Pillow, which stretches values to 65535 when the header's maximum is less
-    data = read_bytes(path)
+    data = read_bytes(path, MAX_PGM_BYTES)
     header = _PGM_HEADER.match(data[:4096])
     if header is None:
         raise InputError(f"'{path}' is a damaged PGM: its header cannot be read")

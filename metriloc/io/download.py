@@ -139,7 +139,7 @@ class _Part:
         url, _, version = self.version_file.read_text("utf-8", "replace").rstrip("\n").partition("\n")
         return version if url == self.url and version and version.isprintable() else None
 
-    def begin(self, headers: http.client.HTTPMessage) -> None:
+    def begin(self, headers: Message[str, str]) -> None:
         """Empties the part, then notes its version: killed in between, an empty part is of any version."""
         self.path.write_bytes(b"")
         version = _version_of(headers)
@@ -153,7 +153,7 @@ def _version_file(destination: Path) -> Path:
     return destination.with_name(destination.name + ".part.etag")
 
 
-def _version_of(headers: Message) -> str | None:
+def _version_of(headers: Message[str, str]) -> str | None:
     """What If-Range may name: a strong ETag, else the date of the last change."""
     tag = headers.get("ETag", "").strip()
     found = tag if tag.startswith('"') else headers.get("Last-Modified", "").strip()
@@ -213,7 +213,7 @@ def _open(part: _Part, have: int, version: str | None) -> tuple[http.client.HTTP
     return _open(part, 0, None)  # another range than the one asked for would be appended in the wrong place
 
 
-def _same_version(headers: Message, version: str | None) -> bool:
+def _same_version(headers: Message[str, str], version: str | None) -> bool:
     """Whether an answer is of the version asked for; one that names none, or another kind of name, is believed."""
     found = _version_of(headers)
     return version is None or found is None or found == version or found.startswith('"') != version.startswith('"')

@@ -23,8 +23,21 @@ MAX_JSON_BYTES = 16 * 2**20
 _COMMENT = re.compile(r"(?:^|\s)#")
 
 
+MAX_SENTENCE = 1000
+"""Characters of an ``InputError``: values of files are quoted in it, and may be megabytes."""
+
+
 class InputError(ValueError):
-    """A file or a value from the user cannot be used; the message is one sentence that says which and why."""
+    """A file or a value from the user cannot be used; the message is one sentence that says which and why.
+
+    It is one line, whatever it quotes; of a long one the middle is left out.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        line = " ".join(message.splitlines())
+        if len(line) > MAX_SENTENCE:
+            line = f"{line[: MAX_SENTENCE // 2]} ... {line[-MAX_SENTENCE // 3 :]}"
+        super().__init__(line)
 
 
 def require_file(path: str | os.PathLike[str]) -> Path:

@@ -71,6 +71,11 @@ def read_reconstruction(folder: Path) -> Any:
             model.read_text(str(folder))
     except (RuntimeError, ValueError, IndexError, MemoryError, OverflowError) as error:
         raise InputError(f"'{folder}' is not a COLMAP model, or is damaged: {_first_line(error)}") from error
+    for number, image in model.images.items():
+        try:
+            _ = image.name
+        except UnicodeDecodeError as error:
+            raise InputError(f"'{folder}': the name of image {number} is not UTF-8") from error
     for image, name in names.items():
         # pycolmap ends names in text files at their first blank
         if image in model.images and model.images[image].name != name:

@@ -35,7 +35,7 @@ _FILE_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".zip", ".json
 # what torch's restricted unpickler raises on bytes that are no pickle, or only part of one
 _DAMAGE = (
     *(RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError, AssertionError),
-    *(OSError, struct.error),
+    *(OSError, struct.error, zipfile.BadZipFile),
 )
 
 

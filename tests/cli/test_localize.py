@@ -20,8 +20,10 @@ from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, pose_from_dict, read_mapfree_poses, read_tum
 from metriloc.io.local_features import weights_are_here
 from metriloc.localize import LocalizerChoice, note_on_features
+from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.nre.model import best_features
 from metriloc.methods.pixloc import LocalizeConfig, NetworkConfig, PixLocNetwork, Settings, UNetConfig, save_pretrained
+from metriloc.types import View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 FAST = ("--method", "nre-xfeat")
@@ -123,14 +125,14 @@ def test_no_pose_is_told_and_has_its_own_exit_code(
 ) -> None:
     Image.new("RGB", (640, 480)).save(tmp_path / "black.png")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "maps.jpg").write_text("of an earlier run")
+    (tmp_path / "out" / "features.jpg").write_text("of an earlier run of another method")
     options = ["--k", 560, 560, 319.5, 239.5, "--references", "reference.jpg", "--out", tmp_path / "out"]
     assert run(*known(model), tmp_path / "black.png", *options) == 1
     assert "No pose found" in capsys.readouterr().out
     (entry,) = json.loads((tmp_path / "out" / "poses.json").read_text())["queries"]
     assert not entry["success"] and entry["reason"] and entry["confidence"] == 0
     assert (tmp_path / "out" / "poses.txt").read_text() == ""
-    assert not (tmp_path / "out" / "maps.jpg").exists()
+    assert not (tmp_path / "out" / "features.jpg").exists()
     assert "No pose found" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -186,7 +188,7 @@ def test_a_map_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "holds no COLMAP model" in capsys.readouterr().err
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")
     assert run(tmp_path / "bad.npz", EXAMPLE / "query.jpg") == 2
-    assert "not a sample of NRE's kind" in capsys.readouterr().err
+    assert "not a usable .npz file" in capsys.readouterr().err
 
 
 def test_a_photo_of_another_place_is_doubted(
@@ -248,3 +250,34 @@ def test_reference_poses_of_the_model_are_those_of_the_example(model: Path) -> N
     truth = read_mapfree_poses(EXAMPLE / "poses.txt")["query.jpg"]
     assert isinstance(truth, Pose)
     torch.testing.assert_close(scene.cam_from_world[scene.index("query.jpg")].matrix(), truth.matrix())
+
+
+# -- one bad photo among many -----------------------------------------------------------------------------------------
+def test_one_bad_photo_does_not_cost_the_others(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = [tmp_path / name for name in ("a\nb.jpg", "c #\U0001f600\x1b[31m.jpg", "x" * 250 + ".jpg")]
+    failing = tmp_path / "failing.jpg"
+    for path in (*good, failing):
+        shutil.copy(EXAMPLE / "query.jpg", path)
+    Image.new("RGB", (1, 1)).save(tmp_path / "one.png")
+    Image.new("RGB", (4000, 1)).save(tmp_path / "line.png")
+    (tmp_path / "folder.jpg").mkdir()
+    localize = MatchingLocalizer.localize
+
+    def fails(self: MatchingLocalizer, query: View, *arguments: Any, **words: Any) -> Any:
+        if query.name.endswith("failing.jpg"):
+            raise ValueError("of\ntwo lines")
+        return localize(self, query, *arguments, **words)
+
+    monkeypatch.setattr(MatchingLocalizer, "localize", fails)
+    bad = [tmp_path / name for name in ("one.png", "line.png", "folder.jpg")] + [failing]
+    out = tmp_path / "out"
+    options = ("--method", "xfeat-pnp", "--references", "reference.jpg", "--fov", 60, "--out", out)
+    assert run(model, "--images", EXAMPLE, *options, good[0], *bad, *good[1:]) == 2
+    entries = json.loads((out / "poses.json").read_text())["queries"]
+    assert [entry["success"] for entry in entries] == [True, *[False] * len(bad), True, True]
+    assert len(read_visloc(out / "poses.txt")) == len(good)
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err and "Traceback" not in shown.err
+    assert "failing.jpg' could not be used: of two lines" in shown.err

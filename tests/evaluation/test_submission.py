@@ -214,3 +214,20 @@ def test_lost_queries_are_infinitely_far(generator: torch.Generator) -> None:
     assert score.recalls[0] == pytest.approx(100 / 3)
     with pytest.raises(ValueError, match="'d'"):
         score_absolute({}, poses, ["d"])
+
+
+def test_member_names_that_are_no_text_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "s.zip"
+    good = archive([("pose_\u00e9.txt", b"1"), ("pose_a.txt", b"1")])
+    for at in (good.index("\u00e9".encode()), good.rindex("\u00e9".encode())):
+        path.write_bytes(good[:at] + b"\xff" + good[at + 1 :])
+        try:
+            assert "a" in read_submission(path)
+        except InputError as error:
+            assert "s.zip" in str(error) and "\n" not in str(error)
+    local = archive([("pose_a.txt", b"1")]).replace(b"pose_a", b"pos\xff_a", 1)
+    flagged = bytearray(local)
+    flagged[7] |= 8  # the local header says that the name is UTF-8
+    path.write_bytes(bytes(flagged))
+    with pytest.raises(InputError, match=r"s\.zip"):
+        read_submission(path)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from metriloc.io import InputError, prepare_output_folder, read_text, write_atomically
-from metriloc.io.files import MAX_TEXT_BYTES, parse_numbers, require_file
+from metriloc.io import InputError, prepare_output_folder, read_json, read_text, write_atomically
+from metriloc.io.files import MAX_TEXT_BYTES, MAX_TEXT_LINES, parse_numbers, require_file
 
 
 @pytest.mark.parametrize("data", ["a\nü", b"\x00\xff"])
@@ -108,3 +108,36 @@ def test_parse_numbers_refuses(bad: str) -> None:
     assert parse_numbers(["1", "-2.5e3"], "f:1") == [1.0, -2500.0]
     with pytest.raises(InputError, match=r"f:7: .* is not a finite number"):
         parse_numbers(["1", bad], "f:7")
+
+
+def test_sentences_stay_one_line_and_short() -> None:
+    text = str(InputError(f"'a.txt':1: '{'9' * 100_000}\n\x85x' is not a number: give one"))
+    assert text.startswith("'a.txt':1: '999") and text.endswith("is not a number: give one")
+    assert len(text) < 1000 and len(text.splitlines()) == 1
+    assert str(InputError("short\nand two lines")) == "short and two lines"
+
+
+def test_json_is_read_with_limits(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a": [1, 2]}')
+    assert read_json(path) == {"a": [1, 2]}
+    for text, says in (
+        ("[" * 200_000, "nested too deep"),
+        ('{"a": ' * 200_000, "nested too deep"),
+        ("9" * 10_000, "is not JSON"),
+        ("{", "is not JSON"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=says) as caught:
+            read_json(path)
+        assert "x.json'" in str(caught.value)
+    path.write_text(" " * 2000)
+    with pytest.raises(InputError, match="more than 1000 are not read"):
+        read_json(path, 1000)
+
+
+def test_lines_of_a_text_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"\n" * (MAX_TEXT_LINES + 1))
+    with pytest.raises(InputError, match=r"x\.txt' has 2000001 lines"):
+        read_text(path)

@@ -350,3 +350,15 @@ def test_names_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     scene = read_map(text_model(tmp_path / "m", images="1 1 0 0 0 0 0 0 1 ../../secret.png\n\n", points3D=""))
     with pytest.raises(InputError, match=r"secret\.png' is not in"):
         load_map_view(dataclasses.replace(scene, folder=tmp_path), 0)
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    folder = text_model(tmp_path / "m", points3D="")
+    model = pycolmap.Reconstruction()
+    model.read_text(str(folder))
+    (tmp_path / "binary").mkdir()
+    model.write_binary(str(tmp_path / "binary"))
+    file = tmp_path / "binary/images.bin"
+    file.write_bytes(file.read_bytes().replace(b"a.png", b"\xff\xfe.pn"))
+    with pytest.raises(InputError, match="the name of image 1 is not UTF-8"):
+        read_map(tmp_path / "binary")

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_pair_torn_between_the_renames_is_refused(tmp_path: Path, monkeypatch:
     replace = os.replace
 
     def first_only(source: Path, target: Path) -> None:
-        if Path(target).name == CONFIG:
+        if Path(target).name == TENSORS:
             raise KeyboardInterrupt
         replace(source, target)
 
@@ -263,3 +264,14 @@ def test_hub_names_go_to_the_hub_offline(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     with pytest.raises(InputError, match="someone/absent"):
         resolve_weights("someone/absent", offline=True)
+
+
+def test_an_archive_in_two_parts_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "m.ckpt"
+    torch.save({"a": torch.ones(2)}, path)
+    data = path.read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    # the locator of a zip64 directory that says it is on another disk
+    path.write_bytes(data[:end] + struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 2) + data[end:])
+    with pytest.raises(InputError, match=r"m\.ckpt' is not a checkpoint"):
+        read_checkpoint(path)

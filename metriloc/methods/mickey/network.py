@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, EfficientNetLiteConfig, FeatureBackbone
-from metriloc.bounds import require_within
+from metriloc.bounds import require_flags, require_within
 from metriloc.geometry import MIN_DEPTH, Camera
 from metriloc.methods.mickey.trunk import ATTENTION_HEADS, ResidualBlock, Trunk
 
@@ -72,7 +72,7 @@ class MicKeyConfig:
     depth_side: int | None = None
 
     def __post_init__(self) -> None:
-        whole = all(isinstance(width, int) and 1 <= width <= _MAX_WIDTH for width in self.blocks)
+        whole = all(type(width) is int and 1 <= width <= _MAX_WIDTH for width in self.blocks)
         if len(self.blocks) != 4 or not whole or self.blocks[2] % ATTENTION_HEADS:
             raise ValueError(
                 f"blocks must be four widths, the third a multiple of {ATTENTION_HEADS}, got {self.blocks}"
@@ -81,6 +81,8 @@ class MicKeyConfig:
         require_within(self, descriptor_dim=(1, _MAX_WIDTH), longest_side=(1, _MAX_SIDE), depth_side=(1, _MAX_SIDE))
         require_within(self, max_depth=positive, score_temperature=positive, match_temperature=positive)
         require_within(self, canonical_focal=positive, border=(0, 1000))
+        require_flags(self, "batch_norm", "position_encoding", "descriptor_position_encoding", "use_softmax")
+        require_flags(self, "normalise_descriptors", "use_dustbin", "train_backbone", "log_depth", "pixel_centres")
         if self.log_depth and self.max_depth is not None:
             raise ValueError(f"MicKeyConfig.log_depth and max_depth {self.max_depth} exclude each other")
         if self.depth_side is not None and (self.longest_side is None or not self.log_depth):

@@ -8,9 +8,7 @@ file is read by the restricted unpickler with inert stand-ins for them, so nothi
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metriloc.io.files import InputError
+from metriloc.io.stand_ins import plain, stand_ins
 from metriloc.io.weights import load_state_dict_strictly, read_checkpoint, require_finite
 from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
 
@@ -25,16 +24,6 @@ _LAST_LAYER = {"coarse": "Mixed_7a", "fine": "Mixed_5d"}
 # where the last block of the coarse network stands, with and without the second pooling; the fine network's last convolution
 _COARSE, _COARSE_NO_MAXPOOL = "cnn.15.branch7x7x3_4.conv.weight", "cnn.14.branch7x7x3_4.conv.weight"
 _FINE = "cnn.8.weight"
-
-
-class _Inert:
-    """Stands in for any other object: keeps its state and does nothing."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.state: Any = arguments
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
 
 
 _TABLES = ("pytorch_lightning.utilities.parsing.AttributeDict", "lightning.fabric.utilities.data.AttributeDict")
@@ -55,7 +44,7 @@ def read_official(path: str | Path) -> NRENetwork:
     Warns when the file's hyper parameters contradict its tensors. Raises InputError for a file that cannot be read, is
     no NRE network, is incomplete, or holds NaN.
     """
-    with _stand_ins():
+    with stand_ins(_OBJECTS, _TABLES):
         content = read_checkpoint(path)
     try:
         config, tensors = from_official(content)
@@ -109,20 +98,6 @@ def config_from_keys(tensors: Mapping[str, Any]) -> NRENetworkConfig:
     )
 
 
-def plain(value: Any) -> Any:
-    """Stand-ins of a checkpoint -> dictionaries, lists and values; what is unknown becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    if isinstance(value, _Inert):
-        state = value.state
-        if not isinstance(state, Mapping):
-            return None
-        return plain(state.get("_content", state.get("_val", state)))
-    return value if isinstance(value, (str, int, float, bool)) else None
-
-
 def _compare(config: NRENetworkConfig, stated: Any) -> None:
     """Warns about hyper parameters that contradict the tensors; the tensors count."""
     if not isinstance(stated, Mapping):
@@ -139,12 +114,3 @@ def _compare(config: NRENetworkConfig, stated: Any) -> None:
                 f"{value!r}; the tensors count",
                 stacklevel=3,
             )
-
-
-@contextmanager
-def _stand_ins() -> Iterator[None]:
-    """Lets the restricted unpickler accept the classes that Lightning stores, as stand-ins."""
-    tables = [(OrderedDict, name) for name in _TABLES]  # the unpickler fills no class of ours
-    objects = [(type("Inert", (_Inert,), {}), name) for name in _OBJECTS]
-    with torch.serialization.safe_globals([*tables, *objects]):
-        yield

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from metriloc.backbones.vgg import vgg_config_from_weights
 from metriloc.io.files import InputError
+from metriloc.io.stand_ins import stand_ins
 from metriloc.io.weights import load_state_dict_strictly, read_checkpoint, require_finite
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.cost import CostConfig, RobustCost
@@ -28,7 +28,7 @@ from metriloc.methods.pixloc.settings import LocalizeConfig, Settings, save_pret
 _LOSS = re.compile(
     r"\s*(scaled_barron|scaled_huber|barron|huber_loss|huber|squared_loss|squared)\s*(?:\(([^()]*)\))?\s*"
 )
-_NUMPY_2 = "numpy._core.multiarray.scalar"
+_NUMPY = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
 
 
 def convert_checkpoint(path: str | Path, folder: str | Path) -> str:
@@ -48,16 +48,9 @@ def convert_checkpoint(path: str | Path, folder: str | Path) -> str:
 
 
 def read_released(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint. Released files hold NumPy numbers among their metrics, which are let through; nothing
-    that would run code is."""
-    scalar = np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, _NUMPY_2),
-        np.dtype,
-        *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
-    ]
-    with torch.serialization.safe_globals(allowed):
+    """The content of a checkpoint. Released files hold NumPy numbers among their metrics, for which inert objects stand;
+    nothing that would run code is let through."""
+    with stand_ins(_NUMPY):
         return read_checkpoint(path)
 
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from metriloc.io import InputError
-from metriloc.methods.nre.checkpoint import from_official, plain, read_official
+from metriloc.io.stand_ins import plain
+from metriloc.methods.nre.checkpoint import from_official, read_official
 from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
 
 
