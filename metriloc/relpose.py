@@ -18,7 +18,7 @@ from metriloc.methods.matching.model import FeatureMatching, ImageFeatures, Matc
 from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
-from metriloc.turns import turned_back
+from metriloc.turns import holds, turned_back
 from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
@@ -83,7 +83,7 @@ def relative_pose_by_turns(
     if agreeing[best] < _MORE_AGREE * matching.agreeing(features0, features1, seed):
         return first
     estimate = method.relative_pose(features0, turns[best], seed=seed)
-    return turned_back(estimate, best, features1.view.size) if bool(estimate.success) else first
+    return turned_back(estimate, best, features1.view.size) if holds(estimate) else first
 
 
 def bare(method: RelativePoseMethod) -> RelativePoseMethod:

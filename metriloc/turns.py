@@ -15,6 +15,8 @@ from metriloc.io import turn_view
 from metriloc.io.view import quarter_turn
 from metriloc.types import PoseEstimate, View
 
+TURNED = 0.5
+"""Least confidence of an answer for a turned photo: three more tries must not make three times as many wrong answers."""
 _Answer = TypeVar("_Answer")
 
 
@@ -24,7 +26,7 @@ def by_quarter_turns(
     """The answer for a photo as it is or, where that is a failure, the surest one for the photo turned by quarters.
 
     attempt: takes the turned photo and ``turned_from_view``. Returns the answer and the quarter turns against the clock
-    that it is for, 0 where all fail.
+    that it is for, 0 where all fail or are not sure enough (``TURNED``).
     """
     first = attempt(view, quarter_turn(0))
     if bool(estimate_of(first).success):
@@ -34,9 +36,14 @@ def by_quarter_turns(
         turned, turned_from_view = turn_view(view, quarters)
         answer = attempt(turned, turned_from_view)
         found = estimate_of(answer)
-        if bool(found.success) and float(found.confidence) > float(estimate_of(best).confidence):
+        if holds(found) and float(found.confidence) > float(estimate_of(best).confidence):
             best, turns = answer, quarters
     return best, turns
+
+
+def holds(estimate: PoseEstimate) -> bool:
+    """Whether an answer for a turned photo is sure enough to be told."""
+    return bool(estimate.success) and float(estimate.confidence) >= TURNED
 
 
 def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) -> PoseEstimate:

@@ -44,7 +44,7 @@ def test_the_surest_turn_wins_and_its_pose_is_turned_back() -> None:
 
     def attempt(turned: View, turned_from_view: Pose) -> PoseEstimate:
         seen.append(turned.size)
-        confidence = {0: 0.0, 1: 0.3, 2: 0.0, 3: 0.6}[len(seen) - 1]
+        confidence = {0: 0.0, 1: 0.55, 2: 0.0, 3: 0.6}[len(seen) - 1]
         return _estimate(turned_from_view @ truth, confidence > 0, confidence)
 
     found, quarters = by_quarter_turns(view, attempt, lambda e: e)
@@ -54,6 +54,14 @@ def test_the_surest_turn_wins_and_its_pose_is_turned_back() -> None:
         torch.testing.assert_close(pose.matrix(), truth.matrix())
     assert "turned by 180 degrees" in estimate.details[0].messages[0]
     assert "turned by 180 degrees" in estimate.localization[0].messages[0]
+
+
+def test_an_unsure_answer_for_a_turned_photo_is_none() -> None:
+    view = View(torch.rand(3, 4, 6), Camera.from_fov((6, 4), 1.0))
+    nothing = PoseEstimate.failure("too_few_matches")
+    unsure = _estimate(Pose.identity((), dtype=torch.float64), True, 0.3)
+    found, quarters = by_quarter_turns(view, lambda turned, _: nothing if turned is view else unsure, lambda e: e)
+    assert found is nothing and quarters == 0
 
 
 def test_a_photo_that_is_found_at_once_is_not_turned() -> None:
