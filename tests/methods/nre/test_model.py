@@ -220,5 +220,5 @@ def test_unknown_features_and_missing_weights(tmp_path: Path) -> None:
         NRE.from_features("nre", weights=["one"])
     assert set(CONFIGS) >= {"xfeat", "xfeat+aliked", "xfeat+disk"}
     (tmp_path / "s.npz").write_bytes(b"PK junk")
-    with pytest.raises(InputError, match="not a usable .npz file"):
+    with pytest.raises(InputError, match=r"not a usable \.npz file"):
         read_nre_sample(tmp_path / "s.npz")
