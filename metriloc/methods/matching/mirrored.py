@@ -37,7 +37,8 @@ def looks_mirrored(
 ) -> bool:
     """Whether the mirrored query has clearly more matches that agree with one motion.
 
-    found: the pose, and how many agree with it. Costs another extraction; not looked at for small rotations and for photos of which most keypoints agree.
+    found: the pose, and how many agree with it. Costs another extraction; not looked at for small rotations and for photos
+    of which most keypoints agree.
     """
     (view0, local0), (view1, local1), (pose, agreeing) = reference, query, found
     if math.degrees(float(pose.angle())) < _LEAST_ANGLE:
