@@ -43,6 +43,8 @@ FEATURES = get_args(FeatureNames)
 LOCALIZERS = (*_NRE, "pixloc", *_PNP)
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
 """When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
+ESTIMATED_FOCAL = "the focal length is only estimated, together with the pose (give it where it is known)"
+"""What makes a pose doubtful: crops, distortion and few points move both, and the points cannot tell."""
 REFERENCES = 3
 """How many images of the map a query is compared with when they are looked for."""
 
@@ -54,14 +56,14 @@ def localize(
     images: str | Path | None = None,
     references: Sequence[str] | None = None,
     init: Pose | None = None,
-    method: AbsolutePoseMethod | None = None,
+    method: AbsolutePoseMethod | str | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
     """Where in a map the camera of a photo stood.
 
     query: a file, or a View from ``load_view`` where intrinsics need saying. scene: a map, or what ``read_scene`` reads,
     with ``images``. references: names of images of the map that show the same, the best first; by default they are
-    looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser; by default
+    looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser or its name; by default
     ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
     confidence a probability. seed: same seed, same answer (on one machine, with as many threads).
 
@@ -80,16 +82,25 @@ def localize(
         query = load_view(query)
     if references is not None:
         check_references(scene, references)
+    if isinstance(method, str):
+        method = choose_localizer(LocalizerChoice(method))
     chosen = calibrated(suited(method or NRE.from_features(), scene))
     retrieval = MapRetrieval.from_pretrained() if references is None else None
 
     def attempt(view: View, view_from_query: Pose) -> PoseEstimate:
         names = references if retrieval is None else retrieval.rank(view, scene, REFERENCES).names
         start = None if init is None else view_from_query.to(init.dtype) @ init
-        return chosen.localize(with_known_focal(view, scene, names or (), seed), scene, names or (), start, seed=seed)
+        known = with_known_focal(view, scene, names or (), seed)
+        found = chosen.localize(known, scene, names or (), start, seed=seed)
+        return found if known is view else with_focal_doubt(found)
 
     estimate, quarters = by_quarter_turns(query, attempt, lambda found: found)
     return turned_back(estimate, quarters, query.size)
+
+
+def with_focal_doubt(estimate: PoseEstimate) -> PoseEstimate:
+    """The estimate, doubtful at best, because its focal length was estimated from the same points."""
+    return replace(estimate, doubts=(*estimate.doubts, ESTIMATED_FOCAL))
 
 
 def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed: int = 0) -> View:
@@ -135,6 +146,8 @@ def read_scene(path: str | Path, images: str | Path | None = None) -> SfmMap:
 
 def check_references(scene: SfmMap, references: Sequence[str]) -> None:
     """Raises InputError for a name that the map does not have."""
+    if isinstance(references, str):
+        raise InputError(f"references must be a list of names, got {references!r}: say [{references!r}]")
     known = set(scene.names)
     for name in references:
         if name not in known:

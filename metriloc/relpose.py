@@ -34,7 +34,7 @@ def relative_pose(
     reference: View | str | Path,
     query: View | str | Path,
     *,
-    method: RelativePoseMethod | None = None,
+    method: RelativePoseMethod | MethodName | None = None,
     depth: str | Path | None = None,
     depth_scale: float | None = None,
     distance: float | None = None,
@@ -43,7 +43,7 @@ def relative_pose(
     """Where the camera of ``query`` stood relative to that of ``reference``.
 
     reference, query: files, or Views from ``load_view`` where intrinsics need saying. method: a loaded ``MicKey`` or
-    another method, or None for the default: the best matcher that is installed, with predicted depth where nothing else
+    another method, its name, or None for the default: the best matcher that is installed, with predicted depth where nothing else
     gives the metres. depth: depth map of the reference (metres come from it);
     depth_scale: its units a metre where they are not millimetres (5000 for TUM). distance: metres between the two
     cameras, if known. seed: same seed, same answer (on one machine, with
@@ -59,7 +59,9 @@ def relative_pose(
         raise InputError(f"{given} was given for a reference that is a View already: load it with the View")
     if not isinstance(query, View):
         query = load_view(query)
-    if method is None:
+    if isinstance(method, str):
+        method = choose_method(MethodChoice(method, distance=distance, depth_map=reference.depth is not None))
+    elif method is None:
         method = choose_method(MethodChoice(distance=distance, depth_map=reference.depth is not None))
     elif distance is not None:
         raise InputError(f"distance {distance} is used by feature matching only: set it there, or leave out method")
