@@ -43,11 +43,10 @@ def relative_pose(
     """Where the camera of ``query`` stood relative to that of ``reference``.
 
     reference, query: files, or Views from ``load_view`` where intrinsics need saying. method: a loaded ``MicKey`` or
-    another method, its name, or None for the default: the best matcher that is installed, with predicted depth where nothing else
-    gives the metres. depth: depth map of the reference (metres come from it);
-    depth_scale: its units a metre where they are not millimetres (5000 for TUM). distance: metres between the two
-    cameras, if known. seed: same seed, same answer (on one machine, with
-    as many threads).
+    another method, its name, or None for the default: the best matcher that is installed, with predicted depth where
+    nothing else gives the metres. depth: depth map of the reference (metres come from it); depth_scale: its units a
+    metre where they are not millimetres (5000 for TUM). distance: metres between the two cameras, if known. seed: same
+    seed, same answer (on one machine, with as many threads).
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.

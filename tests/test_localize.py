@@ -139,3 +139,10 @@ def test_sample_of_the_paper(shared: Callable[[str], Path], nre: metriloc.NRE) -
     assert scene.names == ("source_image.jpg",) and len(scene.xyz) > 600
     with pytest.raises(InputError, match="photos beside it"):
         read_scene(sample, sample.parent)
+
+
+def test_names_of_localizers_and_lists_of_references(scene: SfmMap) -> None:
+    with pytest.raises(InputError, match="there is no localiser 'orb'"):
+        metriloc.localize(EXAMPLE / "query.jpg", scene, references=["reference.jpg"], method="orb")
+    with pytest.raises(InputError, match=r"must be a list of names.*say \['reference.jpg'\]"):
+        metriloc.localize(EXAMPLE / "query.jpg", scene, references="reference.jpg")

@@ -253,3 +253,13 @@ def test_demo_shows_the_model_and_one_flag_the_matching(
 def test_options_that_do_not_fit(choice: MethodChoice, says: str) -> None:
     with pytest.raises(InputError, match=says):
         choose_method(choice)
+
+
+def test_methods_are_taken_by_name() -> None:
+    folder = Path(metriloc.__file__).parent / "data" / "example"
+    photos = folder / "reference.jpg", folder / "query.jpg"
+    named = metriloc.relative_pose(*photos, method="mickey")
+    loaded = metriloc.relative_pose(*photos, method=choose_method(MethodChoice("mickey")))
+    assert torch.equal(named.pose.matrix(), loaded.pose.matrix()) and named.verdict == loaded.verdict
+    with pytest.raises(InputError, match="there is no matcher 'orb'"):
+        metriloc.relative_pose(*photos, method="orb")  # type: ignore[arg-type]

@@ -59,9 +59,8 @@ def read_depth(
         raise InputError(f"'{path}' has no valid depth: all {raw.size} values are zero, negative or not finite")
     median = float(np.median(metres[valid]))
     if floating and scale is None and median > FARTHEST_MEDIAN:
-        raise InputError(
-            f"'{path}' has a median depth of {median:g} m: if it is in millimetres, say scale=0.001 (--depth-scale 1000)"
-        )
+        remedy = "if it is in millimetres, say scale=0.001 (--depth-scale 1000)"
+        raise InputError(f"'{path}' has a median depth of {median:g} m: {remedy}")
     if doubt and not floating and scale is None and median > FARTHEST_INDOORS:
         warnings.warn(
             f"'{path}' has a median depth of {median:.3g} m, read as millimetres: "
