@@ -82,7 +82,7 @@ def check_names(names: Sequence[str], naming: Naming) -> None:
     """Raises InputError when two queries would be one line in poses.txt."""
     seen: dict[str, str] = {}
     for name in names:
-        short = visloc_name(name, naming)
+        short = visloc_name(listed_name(name), naming)
         if short in seen:
             other = "give --names folder/file" if naming == "file" else "localise them one by one"
             raise InputError(f"{seen[short]!r} and {name!r} are both {short!r} in poses.txt: {other}")

@@ -12,7 +12,9 @@ from PIL import Image
 
 import metriloc
 from metriloc.calibration import Calibration, save_calibration
+from metriloc.cli.localize_outputs import check_names
 from metriloc.cli.main import main
+from metriloc.io import InputError
 from metriloc.localize import LOCALIZED, LocalizerChoice, bare, choose_localizer
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -120,3 +122,9 @@ def test_what_comes_with_metriloc_tells_right_from_wrong(
         assert run(*known, tmp_path / f"{name}.png", "--fov", 60, "--out", tmp_path / name) == 1
         (entry,) = json.loads((tmp_path / name / "poses.json").read_text())["queries"]
         assert entry["verdict"] == "failed" and (tmp_path / name / "poses.txt").read_text() == ""
+
+
+def test_names_that_lists_cannot_tell_apart_are_refused_before_any_work() -> None:
+    with pytest.raises(InputError, match=r"'a/my photo\.jpg' and 'b/my_photo\.jpg' are both 'my_photo\.jpg'"):
+        check_names(["a/my photo.jpg", "b/my_photo.jpg"], "file")
+    check_names(["a/my photo.jpg", "b/my_photo.jpg"], "folder/file")
