@@ -24,7 +24,7 @@ from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.io.weights import resolve_weights
 from metriloc.methods.matching import MapRetrieval
-from metriloc.methods.matching.focal import with_estimated_focal
+from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.nre.model import NRE, FeatureNames, best_features
 from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
@@ -90,28 +90,31 @@ def localize(
     def attempt(view: View, view_from_query: Pose) -> PoseEstimate:
         names = references if retrieval is None else retrieval.rank(view, scene, REFERENCES).names
         start = None if init is None else view_from_query.to(init.dtype) @ init
-        known = with_known_focal(view, scene, names or (), seed)
-        found = chosen.localize(known, scene, names or (), start, seed=seed)
-        return found if known is view else with_focal_doubt(found)
+        known, doubt = with_known_focal(view, scene, names or (), seed)
+        return with_doubt(chosen.localize(known, scene, names or (), start, seed=seed), doubt)
 
     estimate, quarters = by_quarter_turns(query, attempt, lambda found: found)
     return turned_back(estimate, quarters, query.size)
 
 
-def with_focal_doubt(estimate: PoseEstimate) -> PoseEstimate:
-    """The estimate, doubtful at best, because its focal length was estimated from the same points."""
-    return replace(estimate, doubts=(*estimate.doubts, ESTIMATED_FOCAL))
-
-
-def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed: int = 0) -> View:
-    """The photo with the focal length that the map tells, where its own is only a guess and the map can tell."""
-    if not view.focal_is_guessed:
-        return view
+def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed: int = 0) -> tuple[View, str | None]:
+    """The photo with the focal length that the map tells, where its own is only a guess and the map can tell; and what
+    makes a pose doubtful that rests on its focal length: that it was estimated, or that the map speaks against it."""
+    if view.focal_sigma == 0:
+        return view, None
     try:
         features = _focal_features()
     except (InputError, ImportError):
-        return view
-    return with_estimated_focal(view, scene, references, features, seed)
+        return view, None
+    if not view.focal_is_guessed:
+        return view, focal_contradiction(view, scene, references, features, seed)
+    known = with_estimated_focal(view, scene, references, features, seed)
+    return known, None if known is view else ESTIMATED_FOCAL
+
+
+def with_doubt(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:
+    """The estimate, doubtful at best where there is a doubt."""
+    return estimate if doubt is None else replace(estimate, doubts=(*estimate.doubts, doubt))
 
 
 @cache

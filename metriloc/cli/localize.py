@@ -25,7 +25,7 @@ from metriloc.cli.localize_trace import Start, traced
 from metriloc.cli.terminal import complain, printable, unusable
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.localize import bare, choose_localizer, note_on_features, suited, with_focal_doubt, with_known_focal
+from metriloc.localize import bare, choose_localizer, note_on_features, suited, with_doubt, with_known_focal
 from metriloc.methods.pixloc import PixLoc
 from metriloc.relpose import require_device
 from metriloc.turns import by_quarter_turns, turned_back
@@ -146,10 +146,10 @@ class _Solver:
 
             def attempt(turned: View, turned_from_view: Pose) -> LocalizedQuery:
                 found = self.finder.find(photo, turned, scene)
-                known = with_known_focal(turned, scene, found.names, self.seed)
+                known, doubt = with_known_focal(turned, scene, found.names, self.seed)
                 asked = LocalizedQuery(known, _NOTHING, scene, truth=photo.truth, notes=found.messages)
                 answer = self._estimated(asked, photo, found, turned_from_view)
-                return answer if known is turned else replace(answer, estimate=with_focal_doubt(answer.estimate))
+                return replace(answer, estimate=with_doubt(answer.estimate, doubt))
 
             answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
             return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))

@@ -86,3 +86,18 @@ def test_photos_without_intrinsics_are_localized(shared: Callable[[str], Path], 
         assert float(apart.norm()) < 0.1, name
         # crops and distortion would move both, and nobody could tell
         assert estimate.verdict != "reliable" and any("only estimated" in doubt for doubt in estimate.doubts)
+
+
+@pytest.mark.wheels
+def test_a_focal_length_that_the_map_speaks_against_is_doubted(shared: Callable[[str], Path]) -> None:
+    """720 px in place of 647 (EXIF of another lens) were 1.2 m off and called reliable."""
+    place = shared("data/eval/places/fountain_p11")
+    whole = read_map(place / "sparse", place)
+    index = whole.index("seq0/frame_00004.jpg")
+    scene = whole.without([index])
+    for fov, contradicted in ((2 * math.atan(360 / 720), True), (2 * math.atan(360 / 647), False)):
+        query = load_view(place / "seq0/frame_00004.jpg", fov_deg=math.degrees(fov))
+        estimate = localize(query, scene, method=choose_localizer(LocalizerChoice("xfeat-pnp")))
+        doubts = [doubt for doubt in estimate.doubts if "the map speaks for a focal length" in doubt]
+        assert bool(doubts) == contradicted
+        assert (estimate.verdict == "reliable") is not contradicted

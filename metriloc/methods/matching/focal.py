@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.methods.matching.localizer import LocalizingConfig, describe_points, nearest_cells
-from metriloc.solvers.absolute_focal import absolute_pose_and_focal
+from metriloc.solvers.absolute_focal import FocalFit, absolute_pose_and_focal
 from metriloc.types import SfmMap, View
 
 MAX_SIGMA = 0.1
 """Relative; a focal length that is found less exactly (a wall seen from in front) is no better than a guess."""
+_SIGMAS = 3.0
 
 
 def with_estimated_focal(
@@ -25,17 +27,8 @@ def with_estimated_focal(
 
     Its ``intrinsics_source`` then says so, and ``focal_sigma`` how exact it is.
     """
-    config = LocalizingConfig()
-    points, descriptors, _, used = describe_points(features, scene, references, config)
-    if not used:
-        return query
-    dense = features.dense(query.image)
-    cell, mutual = nearest_cells(descriptors, dense)
-    # rounding to cells of 8 pixels would be most of the error
-    uv = dense.to_pixels(between_cells(descriptors[mutual], dense, cell[mutual]).double())
-    threshold = config.max_error_px * max(query.size) / 1024
-    fit = absolute_pose_and_focal(uv, scene.xyz[points[mutual]], query.camera, threshold, seed)
-    if fit is None or fit.sigma > MAX_SIGMA:
+    fit = _fit(query, scene, references, features, seed)
+    if fit is None:
         return query
     focal, count = float(fit.camera.f.mean()), int(fit.inliers.sum())
     return replace(
@@ -44,6 +37,33 @@ def with_estimated_focal(
         intrinsics_source=f"estimated {focal:.0f} px +- {max(1.0, fit.sigma * focal):.0f} from {count} points of the map",
         focal_sigma=fit.sigma,
     )
+
+
+def focal_contradiction(
+    query: View, scene: SfmMap, references: Sequence[str], features: DenseExtractor, seed: int = 0
+) -> str | None:
+    """What the map says against the focal length of a photo, in words: more than three standard deviations of both."""
+    fit = _fit(query, scene, references, features, seed)
+    if fit is None:
+        return None
+    found, stated = float(fit.camera.f.mean()), float(query.camera.f.mean())
+    if abs(math.log(found / stated)) <= _SIGMAS * math.hypot(fit.sigma, query.focal_sigma):
+        return None
+    return f"the map speaks for a focal length of {found:.0f} px, not of {stated:.0f} px"
+
+
+def _fit(query: View, scene: SfmMap, references: Sequence[str], features: DenseExtractor, seed: int) -> FocalFit | None:
+    config = LocalizingConfig()
+    points, descriptors, _, used = describe_points(features, scene, references, config)
+    if not used:
+        return None
+    dense = features.dense(query.image)
+    cell, mutual = nearest_cells(descriptors, dense)
+    # rounding to cells of 8 pixels would be most of the error
+    uv = dense.to_pixels(between_cells(descriptors[mutual], dense, cell[mutual]).double())
+    threshold = config.max_error_px * max(query.size) / 1024
+    fit = absolute_pose_and_focal(uv, scene.xyz[points[mutual]], query.camera, threshold, seed)
+    return None if fit is None or fit.sigma > MAX_SIGMA else fit
 
 
 def between_cells(
