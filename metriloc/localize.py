@@ -26,6 +26,7 @@ from metriloc.io.weights import resolve_weights
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
+from metriloc.methods.matching.mirrored import looks_mirrored_in_map
 from metriloc.methods.nre.model import NRE, FeatureNames, best_features
 from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
 from metriloc.methods.pixloc.model import PixLoc
@@ -45,6 +46,9 @@ LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
 """When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
 ESTIMATED_FOCAL = "the focal length is only estimated, together with the pose (give it where it is known)"
 """What makes a pose doubtful: crops, distortion and few points move both, and the points cannot tell."""
+MIRRORED_IN_MAP = "the photo fits the map nearly as well when it is mirrored (a mirror, or a symmetric building?)"
+SURE = 0.99
+"""Confidence from which on nobody looks at a mirror image, which costs more than the answer itself."""
 REFERENCES = 3
 """How many images of the map a query is compared with when they are looked for."""
 
@@ -91,7 +95,8 @@ def localize(
         names = references if retrieval is None else retrieval.rank(view, scene, REFERENCES).names
         start = None if init is None else view_from_query.to(init.dtype) @ init
         known, doubt = with_known_focal(view, scene, names or (), seed)
-        return with_doubt(chosen.localize(known, scene, names or (), start, seed=seed), doubt)
+        found = with_doubt(chosen.localize(known, scene, names or (), start, seed=seed), doubt)
+        return looked_at_again(found, known, scene, names or (), seed)
 
     estimate, quarters = by_quarter_turns(query, attempt, lambda found: found)
     return turned_back(estimate, quarters, query.size)
@@ -103,7 +108,7 @@ def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed:
     if view.focal_sigma == 0:
         return view, None
     try:
-        features = _focal_features()
+        features = _map_features()
     except (InputError, ImportError):
         return view, None
     if not view.focal_is_guessed:
@@ -117,8 +122,22 @@ def with_doubt(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:
     return estimate if doubt is None else replace(estimate, doubts=(*estimate.doubts, doubt))
 
 
+def looked_at_again(
+    estimate: PoseEstimate, view: View, scene: SfmMap, references: Sequence[str], seed: int = 0
+) -> PoseEstimate:
+    """The estimate, doubtful where it is only just reliable and the mirrored photo fits nearly as well."""
+    if estimate.verdict != "reliable" or float(estimate.confidence) >= SURE:
+        return estimate
+    try:
+        features = _map_features()
+    except (InputError, ImportError):
+        return estimate
+    mirrored = looks_mirrored_in_map(view, scene, references, features, seed)
+    return with_doubt(estimate, MIRRORED_IN_MAP if mirrored else None)
+
+
 @cache
-def _focal_features() -> DenseExtractor:
+def _map_features() -> DenseExtractor:
     return cast(DenseExtractor, load_extractor("xfeat")[0])
 
 

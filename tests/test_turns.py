@@ -86,6 +86,16 @@ def test_a_pair_with_one_photo_on_its_side(shared: Callable[[str], Path]) -> Non
 
 
 @pytest.mark.wheels
+@pytest.mark.parametrize("method", ["xfeat-pnp", "nre-xfeat", "nre"])
+def test_a_mirrored_photo_is_never_reliable_in_a_map(shared: Callable[[str], Path], method: str) -> None:
+    """0.91 to 0.97 and reliable before the mirror image of what is only just reliable was looked at."""
+    place = shared("data/eval/places/fountain_p11")
+    scene = read_map(place / "sparse", place)
+    query = load_view(shared("cases/09_geometry") / "mirror.jpg", K=K)
+    assert localize(query, scene, method=method).verdict != "reliable"
+
+
+@pytest.mark.wheels
 @pytest.mark.parametrize("quarters", [1, 3])
 def test_a_query_on_its_side_is_found_in_a_map(shared: Callable[[str], Path], quarters: int) -> None:
     place = shared("data/eval/places/fountain_p11")

@@ -150,7 +150,7 @@ def _look(folder: Path, outcome: Outcome) -> Iterator[str]:
         outcome.files += 1
         try:
             _read_whole(path)
-        except Exception as error:  # whatever a reader says, the file is not whole
+        except (OSError, ValueError, RuntimeError, KeyError, EOFError, SyntaxError) as error:
             yield f"{'/'.join(parts)}: {type(error).__name__}: {str(error)[:80]}"
 
 

@@ -25,7 +25,15 @@ from metriloc.cli.localize_trace import Start, traced
 from metriloc.cli.terminal import complain, printable, unusable
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.localize import bare, choose_localizer, note_on_features, suited, with_doubt, with_known_focal
+from metriloc.localize import (
+    bare,
+    choose_localizer,
+    looked_at_again,
+    note_on_features,
+    suited,
+    with_doubt,
+    with_known_focal,
+)
 from metriloc.methods.pixloc import PixLoc
 from metriloc.relpose import require_device
 from metriloc.turns import by_quarter_turns, turned_back
@@ -149,7 +157,9 @@ class _Solver:
                 known, doubt = with_known_focal(turned, scene, found.names, self.seed)
                 asked = LocalizedQuery(known, _NOTHING, scene, truth=photo.truth, notes=found.messages)
                 answer = self._estimated(asked, photo, found, turned_from_view)
-                return replace(answer, estimate=with_doubt(answer.estimate, doubt))
+                estimate = with_doubt(answer.estimate, doubt)
+                estimate = looked_at_again(estimate, known, scene, found.names, self.seed)
+                return replace(answer, estimate=estimate)
 
             answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
             return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))

@@ -20,6 +20,7 @@ from torch import Tensor
 from metriloc.datasets.sources import resample_depth
 from metriloc.geometry import Pose, so3_exp
 from metriloc.io import crop_view, resize_view
+from metriloc.io.view import mirror_pose, mirror_view
 from metriloc.types import Pair, View
 
 LUMA = (0.299, 0.587, 0.114)
@@ -226,31 +227,7 @@ def swap_pair(pair: Pair) -> Pair:
 def mirror_pair(pair: Pair) -> Pair:
     """What two cameras would see in the mirrored scene, ``X' = diag(-1, 1, 1) X``: both photos flipped left to right,
     principal points and decentring with them, and ``R' = M R M``, ``t' = M t``. Never flip one photo alone."""
-    return Pair(_mirror_view(pair.view0), _mirror_view(pair.view1), _mirror_pose(pair.cam1_from_cam0))
-
-
-def _mirror_view(view: View) -> View:
-    camera = view.camera
-    c = torch.stack([camera.size[..., 0] - 1 - camera.c[..., 0], camera.c[..., 1]], -1)
-    distortion = camera.distortion
-    if camera.model == "radtan":
-        # k1 k2 p1 p2 k3: only p2 is odd in x
-        distortion = distortion * distortion.new_tensor([1.0, 1.0, 1.0, -1.0, 1.0])
-    return dataclasses.replace(
-        view,
-        image=view.image.flip(-1),
-        camera=dataclasses.replace(camera, c=c, distortion=distortion),
-        cam_from_world=_mirror_pose(view.cam_from_world),
-        depth=None if view.depth is None else view.depth.flip(-1),
-        intrinsics_source=f"{view.intrinsics_source}, mirrored",
-    )
-
-
-def _mirror_pose(pose: Pose | None) -> Pose | None:
-    if pose is None:
-        return None
-    m = pose.t.new_tensor([-1.0, 1.0, 1.0])
-    return Pose(m[:, None] * pose.R * m, m * pose.t)
+    return Pair(mirror_view(pair.view0), mirror_view(pair.view1), mirror_pose(pair.cam1_from_cam0))
 
 
 def _turn(angle: float) -> Pose:

@@ -28,6 +28,7 @@ from metriloc.datasets.sevenscenes import read_sevenscenes
 from metriloc.datasets.sources import PosedScene
 from metriloc.datasets.tum import read_tum_folder
 from metriloc.io import InputError
+from metriloc.io.map_folders import is_model
 from metriloc.io.maps import read_map
 from metriloc.types import SfmMap
 
@@ -115,11 +116,7 @@ def scene_from_map(sfm: SfmMap, root: Path, *, scale: float = 1.0) -> PosedScene
 
 def find_model(folder: Path) -> Path | None:
     """Where a folder has its COLMAP model: in itself, ``sparse/0``, ``sparse`` or ``colmap``."""
-    for name in MODEL_FOLDERS:
-        for kind in ("bin", "txt"):
-            if all((folder / name / f"{file}.{kind}").is_file() for file in ("cameras", "images", "points3D")):
-                return folder / name
-    return None
+    return next((folder / name for name in MODEL_FOLDERS if is_model(folder / name)), None)
 
 
 _MODEL_PARTS = ("0", "sparse", "colmap", "model")

@@ -36,6 +36,12 @@ def kind_of_model(folder: Path) -> str | None:
     return next((kind for kind in ("bin", "txt") if (folder / f"cameras.{kind}").is_file()), None)
 
 
+def is_model(folder: Path) -> bool:
+    """Whether all three files of a COLMAP model are here."""
+    kind = kind_of_model(folder)
+    return kind is not None and all((folder / f"{name}.{kind}").is_file() for name in _FILES)
+
+
 def find_images(model: Path, names: Sequence[str]) -> Path | None:
     """The folder that holds photos of a model: ``images``, a smaller copy of it, or the folder above; None for nowhere."""
     return next((place for place in _places(model) if holds_any(place, names)), None)

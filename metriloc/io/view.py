@@ -171,6 +171,32 @@ def turn_view(view: View, quarter_turns: int) -> tuple[View, Pose]:
     return turned, turn
 
 
+def mirror_view(view: View) -> View:
+    """The photo flipped left to right, with the camera, pose and depth that belong to the mirrored scene."""
+    camera = view.camera
+    c = torch.stack([camera.size[..., 0] - 1 - camera.c[..., 0], camera.c[..., 1]], -1)
+    distortion = camera.distortion
+    if camera.model == "radtan":
+        # k1 k2 p1 p2 k3: only p2 is odd in x
+        distortion = distortion * distortion.new_tensor([1.0, 1.0, 1.0, -1.0, 1.0])
+    return dataclasses.replace(
+        view,
+        image=view.image.flip(-1),
+        camera=dataclasses.replace(camera, c=c, distortion=distortion),
+        cam_from_world=mirror_pose(view.cam_from_world),
+        depth=None if view.depth is None else view.depth.flip(-1),
+        intrinsics_source=f"{view.intrinsics_source}, mirrored",
+    )
+
+
+def mirror_pose(pose: Pose | None) -> Pose | None:
+    """``R' = M R M``, ``t' = M t`` with ``M = diag(-1, 1, 1)``."""
+    if pose is None:
+        return None
+    m = pose.t.new_tensor([-1.0, 1.0, 1.0])
+    return Pose(m[:, None] * pose.R * m, m * pose.t)
+
+
 def quarter_turn(quarters: int, dtype: torch.dtype = torch.float64) -> Pose:
     """``Rz(-90 degrees k)``, exactly: how camera axes move when the photo is turned against the clock."""
     c, s = ((1, 0), (0, -1), (-1, 0), (0, 1))[quarters % 4]

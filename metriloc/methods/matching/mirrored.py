@@ -7,15 +7,16 @@ that matches tell can be trusted then.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
-from metriloc.backbones.local import LocalFeatures
+from metriloc.backbones.local import DenseExtractor, LocalFeatures
 from metriloc.geometry import Pose
+from metriloc.io.view import mirror_view
+from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.matchers import Matcher
 from metriloc.solvers.relative import essential_pose
-from metriloc.types import View
+from metriloc.types import SfmMap, View
 
 MIRRORED = "the photos fit better with one of them mirrored (a mirror, or a symmetric building?)"
 """What makes such an estimate doubtful."""
@@ -24,6 +25,7 @@ _MOST_MATCHED = 0.5  # share of the keypoints; with more the photos show the sam
 _CLEARLY = (
     1.5  # times as many matches; a symmetric entrance, seen as it is, had up to 1.1 times as many in its mirror image
 )
+_NEARLY = 0.8  # times as many points of a map
 _ITERATIONS = 1000
 
 
@@ -45,9 +47,24 @@ def looks_mirrored(
         return False
     if agreeing >= _MOST_MATCHED * min(len(local0.uv), len(local1.uv)):
         return False
-    camera = view1.camera
-    center = torch.stack([camera.size[0] - 1 - camera.c[0], camera.c[1]])
-    mirrored = replace(view1, image=view1.image.flip(-1), camera=replace(camera, c=center), depth=None)
+    mirrored = replace(mirror_view(view1), depth=None)
     matches = matcher.match(view0, local0, mirrored, matcher.extract(mirrored))
-    fit = essential_pose(matches.uv0, matches.uv1, (view0.camera, camera), max_error_px, seed, _ITERATIONS)
+    cameras = view0.camera, mirrored.camera
+    fit = essential_pose(matches.uv0, matches.uv1, cameras, max_error_px, seed, _ITERATIONS)
     return int(fit.inliers.sum()) > _CLEARLY * agreeing
+
+
+def looks_mirrored_in_map(
+    query: View, scene: SfmMap, references: Sequence[str], features: DenseExtractor, seed: int = 0
+) -> bool:
+    """Whether nearly as many points of a map agree with one pose of the mirrored query as of the query.
+
+    The references that are compared are those of the query, which favor it: whole photos of the fountain have 0.15 to 0.33
+    times as many mirrored, its mirror image 1.2 times.
+    """
+    localizer = MatchingLocalizer(features, "")
+    found = [
+        localizer.localize(view, scene, references, seed=seed).localization[0].statistics.get("inliers", 0.0)
+        for view in (query, mirror_view(query))
+    ]
+    return found[1] > _NEARLY * max(found[0], localizer.config.min_inliers)
