@@ -1,9 +1,14 @@
-"""Bounds on the numbers of configurations, which may come from files of strangers."""
+"""Bounds on numbers from outside: of configurations, which may come from files of strangers, and of images."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import fields
+
+from torch import Tensor
+
+_BRIGHTEST = 1.5  # images in 0..1 that were resized or sharpened overshoot by less; those in 0..255 do not stay below
+_SAMPLES = 64
 
 
 def require_within(owner: object, **limits: tuple[float, float]) -> None:
@@ -57,3 +62,20 @@ def require_flags(owner: object, *names: str) -> None:
         value = getattr(owner, name)
         if not isinstance(value, bool):
             raise ValueError(f"{type(owner).__name__}.{name} must be true or false, got {_shown(value)}")
+
+
+def require_image_range(image: Tensor, name: str) -> None:
+    """Raises ValueError for an image that is not in 0..1, from at most 64 x 64 of its pixels: this must cost nothing."""
+    if not image.is_floating_point():
+        raise ValueError(
+            f"View.image must be floating point in 0..1, got {image.dtype} ({name!r}): divide by its maximum"
+        )
+    if image.is_meta:
+        return
+    rows, columns = (1 + (side - 1) // _SAMPLES for side in image.shape[1:])
+    seen = image.detach()[:, rows // 2 :: max(rows, 1), columns // 2 :: max(columns, 1)]
+    if seen.numel() and bool((seen.abs() > _BRIGHTEST).any()):
+        low, high = float(seen.min()), float(seen.max())
+        raise ValueError(
+            f"View.image must be in 0..1, got values from {low:.3g} to {high:.3g} ({name!r}): divide by 255?"
+        )

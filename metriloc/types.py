@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose
+from metriloc.bounds import require_image_range
+from metriloc.geometry import Camera, ColmapCamera, Pose
 
 FailureReason = Literal[
     "too_few_matches",
@@ -36,8 +37,6 @@ another; the optimisation left the scene; a pose came out, but so little speaks 
 
 GUESSED_FOCAL = 0.1
 """Relative standard deviation from which on a focal length counts as a guess."""
-_BRIGHTEST = 1.5  # images in 0..1 that were resized or sharpened overshoot by less; those in 0..255 do not stay below
-_SAMPLES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +62,7 @@ class View:
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[0] != 3:
             raise ValueError(f"View.image must have shape [3, H, W], got {list(self.image.shape)} ({self.name!r})")
-        _check_range(self.image, self.name)
+        require_image_range(self.image, self.name)
         if self.camera.shape != ():
             raise ValueError(f"View.camera must be a single camera, got batch shape {tuple(self.camera.shape)}")
         if self.depth is not None and self.depth.ndim != 2:
@@ -91,23 +90,6 @@ class View:
     def size(self) -> tuple[int, int]:
         """(width, height) of the image in pixels."""
         return self.image.shape[2], self.image.shape[1]
-
-
-def _check_range(image: Tensor, name: str) -> None:
-    """Raises ValueError for an image that is not in 0..1, from at most 64 x 64 of its pixels: this must cost nothing."""
-    if not image.is_floating_point():
-        raise ValueError(
-            f"View.image must be floating point in 0..1, got {image.dtype} ({name!r}): divide by its maximum"
-        )
-    if image.is_meta:
-        return
-    rows, columns = (1 + (side - 1) // _SAMPLES for side in image.shape[1:])
-    seen = image.detach()[:, rows // 2 :: max(rows, 1), columns // 2 :: max(columns, 1)]
-    if seen.numel() and bool((seen.abs() > _BRIGHTEST).any()):
-        low, high = float(seen.min()), float(seen.max())
-        raise ValueError(
-            f"View.image must be in 0..1, got values from {low:.3g} to {high:.3g} ({name!r}): divide by 255?"
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,16 +327,6 @@ class RelativePoseMethod(Protocol):
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
         """``query_from_reference`` of two Views (or their extracted features), batch shape ()."""
         ...
-
-
-@dataclass(frozen=True)
-class ColmapCamera:
-    """A camera in COLMAP's words. params: in the order of the model, the first pixel's centre at (0.5, 0.5)."""
-
-    model: str
-    width: int
-    height: int
-    params: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)

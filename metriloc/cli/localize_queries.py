@@ -11,12 +11,12 @@ from pathlib import Path
 from metriloc.cli.options import require_one_size
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.evaluation.submission import read_visloc, visloc_name
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera, ColmapCamera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.io.lists import read_queries
 from metriloc.localize import read_scene
-from metriloc.types import ColmapCamera, SfmMap, View
+from metriloc.types import SfmMap, View
 
 
 @dataclass(frozen=True)

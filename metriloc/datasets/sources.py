@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera, ColmapCamera, Pose
 from metriloc.io import InputError, check_depth_covers, load_view, read_depth, resize_view
-from metriloc.types import ColmapCamera, Pair, View
+from metriloc.types import Pair, View
 
 DEPTH_ENDINGS = (".png", ".npy", ".tiff", ".pgm")
 """File kinds that a depth map beside a photo may have (``frame_00000.depth.png``), in the order they are tried."""

@@ -3,7 +3,7 @@
 Conventions: ``docs/conventions.md``. Imports torch (and numpy) only.
 """
 
-from metriloc.geometry.camera import MIN_DEPTH, Camera
+from metriloc.geometry.camera import MIN_DEPTH, Camera, ColmapCamera
 from metriloc.geometry.distortion import J_distort, Model, Validity, distort, undistort
 from metriloc.geometry.pose import J_transform, Pose
 from metriloc.geometry.sampling import J_normalize, Sampled, sample, sample_depth
@@ -20,6 +20,7 @@ from metriloc.geometry.so3 import (
 __all__ = [
     "MIN_DEPTH",
     "Camera",
+    "ColmapCamera",
     "J_distort",
     "J_normalize",
     "J_transform",

@@ -35,6 +35,16 @@ _COLMAP: dict[str, tuple[Model, tuple[int, int, int, int], tuple[int | None, ...
 }
 
 
+@dataclass(frozen=True)
+class ColmapCamera:
+    """A camera in COLMAP's words. params: in the order of the model, the first pixel's centre at (0.5, 0.5)."""
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A batch of cameras of one distortion model.

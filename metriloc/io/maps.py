@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera, ColmapCamera, Pose
 from metriloc.io.colmap_files import check_binary_model
 from metriloc.io.colmap_rules import NAMED, camera_fault
 from metriloc.io.colmap_text import check_text_model
@@ -27,7 +27,7 @@ from metriloc.io.files import InputError
 from metriloc.io.map_folders import find_images, find_model, first_names, photo_in, require_images
 from metriloc.io.undistortion import MISSING_PYCOLMAP, pinhole_copy, undistorted_pixels
 from metriloc.io.view import load_view
-from metriloc.types import ColmapCamera, SfmMap, View
+from metriloc.types import SfmMap, View
 
 
 def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> SfmMap:

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.geometry import Camera
+from metriloc.geometry import Camera, ColmapCamera
 from metriloc.io.files import InputError
 from metriloc.io.intrinsics import resized_camera, same_aspect
-from metriloc.types import ColmapCamera
 
 MISSING_PYCOLMAP = 'reading maps needs pycolmap: pip install "metriloc[maps]"'
 

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose, sample_depth
+from metriloc.geometry import Camera, ColmapCamera, Pose, sample_depth
 from metriloc.io.depth import check_depth_covers, read_depth
 from metriloc.io.files import InputError
 from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, read_image
 from metriloc.io.intrinsics import Intrinsics, resized_camera, resolve_intrinsics
 from metriloc.io.undistortion import undistorted_photo
-from metriloc.types import ColmapCamera, View
+from metriloc.types import View
 
 
 def load_view(

@@ -274,6 +274,11 @@ def test_blank_photo_has_no_pose(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "warning" in shown.err  # the focal length of the blank photo is a guess
 
 
+def judged_by(folder: Path) -> list[object]:
+    """Options for matching with the depth map, judged by the calibration of a folder."""
+    return ["--method", "matching", "--depth", DEPTH, "--calibration", folder / "c.json", "--out", folder / "out"]
+
+
 def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,16 +296,7 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
         metres=Metres(0.9, 1.1),
     )
     save_calibration(tmp_path / "c.json", doubter)
-    options = [
-        "--method",
-        "matching",
-        "--depth",
-        DEPTH,
-        "--calibration",
-        tmp_path / "c.json",
-        "--out",
-        tmp_path / "out",
-    ]
+    options = judged_by(tmp_path)
     assert run(REFERENCE, QUERY, *options) == 0  # there is a pose; how far to trust it is the verdict's business
     shown = capsys.readouterr().out
     assert "confidence 0.50 (doubtful)" in shown and "not enough speaks for this pose" in shown
@@ -323,16 +319,7 @@ def test_what_is_probably_wrong_is_no_answer(tmp_path: Path, capsys: pytest.Capt
     setup = "solver auto, depth map"
     never = Calibration("logistic", Target(), ("inliers",), (-9.0, 0.0), "matching", weights_id, 99, "nothing", setup)
     save_calibration(tmp_path / "c.json", never)
-    options = [
-        "--method",
-        "matching",
-        "--depth",
-        DEPTH,
-        "--calibration",
-        tmp_path / "c.json",
-        "--out",
-        tmp_path / "out",
-    ]
+    options = judged_by(tmp_path)
     assert run(REFERENCE, QUERY, *options) == 1
     shown = capsys.readouterr().out
     assert "No pose found: too little speaks for any pose" in shown and "away" not in shown
