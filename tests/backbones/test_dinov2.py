@@ -72,7 +72,8 @@ def test_positions_are_interpolated_as_published(
     model: DinoV2, reference: dict[str, Tensor], height: int, width: int
 ) -> None:
     positions = interpolate_positions(model.pos_embed, (height // 14, width // 14))
-    assert torch.equal(positions, reference[f"{height}x{width}.pos_embed"])
+    # processors round the bicubic sum differently; a wrong offset or scale is off by thousandths
+    assert relative(positions, reference[f"{height}x{width}.pos_embed"]) < 1e-6
 
 
 @torch.no_grad()
@@ -123,7 +124,7 @@ def test_intermediate_values_of_the_tiny_model(shared: Callable[[str], Path]) ->
     model.load_state_dict(small)
     image = io["image0"].float() / 255  # 240x180: 12 and 10 pixels are cropped away
     x = model.embed(image)
-    assert torch.equal(interpolate_positions(model.pos_embed, (17, 12)), io["dino0.pos_embed_interp"])
+    assert relative(interpolate_positions(model.pos_embed, (17, 12)), io["dino0.pos_embed_interp"]) < 1e-6
     assert relative(x, io["dino0.tokens_with_pos"]) < 5e-6
     for block in model.blocks:
         x = block(x)
