@@ -182,7 +182,7 @@ def test_tiles_are_doubtful_and_a_wall_without_is_not(kind: str, tmp_path: Path)
             Colors(), Colors(), NREConfig(coarse=look, fine=look, min_track=1, min_explained=5)
         )
     else:
-        method = MatchingLocalizer(Colors(), "colors", LocalizingConfig(min_track=1))
+        method = MatchingLocalizer(Colors(), "colors", LocalizingConfig(min_track=1, min_inliers=5))
     for tiles in (1, 4):
         scene, query, truth = painted_wall(tmp_path, tiles)
         found = method.localize(query, scene, ["a.png"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -72,8 +73,13 @@ def test_positions_are_interpolated_as_published(
     model: DinoV2, reference: dict[str, Tensor], height: int, width: int
 ) -> None:
     positions = interpolate_positions(model.pos_embed, (height // 14, width // 14))
-    # processors round the bicubic sum differently; a wrong offset or scale is off by thousandths
-    assert relative(positions, reference[f"{height}x{width}.pos_embed"]) < 1e-6
+    # coordinates up to 37 are rounded to 2e-6 in float32, each processor in its way; the offset of the published code
+    # moves them by 1e-2 and more
+    expected = reference[f"{height}x{width}.pos_embed"]
+    assert relative(positions, expected) < 5e-6
+    table = model.pos_embed[:, 1:].reshape(1, 37, 37, -1).permute(0, 3, 1, 2)
+    plain = F.interpolate(table, (height // 14, width // 14), mode="bicubic").flatten(2).mT
+    assert relative(plain, expected[:, 1:]) > 1e-3
 
 
 @torch.no_grad()
@@ -124,7 +130,7 @@ def test_intermediate_values_of_the_tiny_model(shared: Callable[[str], Path]) ->
     model.load_state_dict(small)
     image = io["image0"].float() / 255  # 240x180: 12 and 10 pixels are cropped away
     x = model.embed(image)
-    assert relative(interpolate_positions(model.pos_embed, (17, 12)), io["dino0.pos_embed_interp"]) < 1e-6
+    assert relative(interpolate_positions(model.pos_embed, (17, 12)), io["dino0.pos_embed_interp"]) < 5e-6
     assert relative(x, io["dino0.tokens_with_pos"]) < 5e-6
     for block in model.blocks:
         x = block(x)
