@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+from metriloc.calibrated import CalibratedLocalizer, bare
+from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.datasets.sources import PosedFrame
 from metriloc.evaluation.benchmarks import held_out_queries
 from metriloc.evaluation.errors import center_error, rotation_error_deg
@@ -28,7 +30,7 @@ from metriloc.evaluation.tasks import QueryTask
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
-from metriloc.localize import LOCALIZED, CalibratedLocalizer, LocalizerChoice, bare, choose_localizer, suited
+from metriloc.localize import LOCALIZED, suited
 from metriloc.methods.matching import MapRetrieval
 from metriloc.solvers.absolute_support import median_depth
 from metriloc.turns import by_quarter_turns, turned_back

@@ -34,12 +34,12 @@ from metriloc_small_rivals import (
 )
 from metriloc_small_tables import PairFacts, errors_table, facts_of, rivals_table, strata_table, worst_table
 
+from metriloc.choose import MethodChoice, choose_method
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.evaluation.report import Table, markdown_table
 from metriloc.evaluation.scoring import PairScores, score_pairs, vcre_auc, vcre_precision
 from metriloc.evaluation.tasks import PairSolver, PairTask
 from metriloc.methods.matching.depth import depth_of_method
-from metriloc.relpose import MethodChoice, choose_method
 from metriloc.types import PoseEstimate, RelativePoseMethod, View
 
 OURS = "metriloc-small"

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from metriloc.backbones.local import LocalFeatures
+from metriloc.calibrated import CalibratedMethod
+from metriloc.choose import MethodChoice, choose_method
 from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, load_benchmark
-from metriloc.evaluation.calibration import CalibratedMethod
 from metriloc.evaluation.errors import center_error, vcre
 from metriloc.evaluation.records import Record, parse_record
 from metriloc.evaluation.scoring import PairScores, score_pairs
@@ -30,7 +31,6 @@ from metriloc.geometry import Pose
 from metriloc.methods.matching.depth import DepthSource
 from metriloc.methods.matching.matchers import Matches
 from metriloc.methods.matching.model import FeatureMatching
-from metriloc.relpose import MethodChoice, choose_method
 from metriloc.types import RelativePoseMethod, View
 
 MATCHERS = ("xfeat", "aliked+lightglue")

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 
+from metriloc.choose import MethodChoice, choose_method
 from metriloc.datasets.mapfree import read_mapfree_scene
 from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg
 from metriloc.geometry import Pose
 from metriloc.io import load_view
-from metriloc.relpose import MethodChoice, choose_method, relative_pose_by_turns
+from metriloc.relpose import relative_pose_by_turns
 from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 
 NEAR_M, ROTATION_DEG, DIRECTION_DEG, DISTANCE = 0.05, 5.0, 10.0, 0.25

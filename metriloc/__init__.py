@@ -9,6 +9,7 @@ And where in a map: the pose of a photo among the points of a COLMAP model.
 >>> estimate = metriloc.localize("query.jpg", "map/sparse", images="map/images")
 """
 
+from metriloc.choose import load
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
@@ -56,6 +57,7 @@ __all__ = [
     "NRE",
     "PixLoc",
     # one call
+    "load",
     "localize",
     "relative_pose",
 ]

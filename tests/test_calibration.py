@@ -12,15 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metriloc.calibration import (
-    CalibratedMethod,
-    Calibration,
-    Metres,
-    Target,
-    calibrations_of,
-    load_calibration,
-    save_calibration,
-)
+from metriloc.calibrated import CalibratedMethod, calibrations_of
+from metriloc.calibration import Calibration, Metres, Target, load_calibration, save_calibration
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError
 from metriloc.io.packaged import own_data

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from metriloc.calibration import CalibratedMethod
+from metriloc.calibrated import CalibratedMethod
+from metriloc.choose import MethodChoice, choose_method
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
-from metriloc.relpose import MethodChoice, choose_method
 from metriloc.types import PoseEstimate, RelativePoseMethod
 
 K = (646.75, 647.85, 356.03, 235.59)

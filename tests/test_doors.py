@@ -9,11 +9,10 @@ import pytest
 import torch
 
 import metriloc
+from metriloc.choose import LocalizerChoice, MethodChoice, choose_localizer, choose_method
 from metriloc.geometry import Camera, Pose, sample_depth
 from metriloc.io import load_view
-from metriloc.localize import LocalizerChoice, choose_localizer
 from metriloc.methods.matching.solver import MatchedPair, SolvingConfig
-from metriloc.relpose import MethodChoice, choose_method
 from metriloc.solvers.pinhole import collinear
 from metriloc.types import SfmMap, View
 

@@ -11,10 +11,12 @@ import torch
 
 import metriloc
 from metriloc.backbones.vgg import VGGConfig
+from metriloc.calibrated import bare
+from metriloc.choose import LOCALIZERS, LocalizerChoice, choose_localizer
 from metriloc.geometry import Pose, sample_depth
 from metriloc.io import InputError, read_mapfree_poses
 from metriloc.io.weights import load_weights
-from metriloc.localize import LOCALIZERS, LocalizerChoice, bare, choose_localizer, read_scene, suited
+from metriloc.localize import read_scene, suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.pixloc import NetworkConfig, PixLocNetwork, UNetConfig, save_pretrained
 from metriloc.types import AbsolutePoseMethod, SfmMap
@@ -79,7 +81,7 @@ def test_wrong_use(scene: SfmMap, nre: metriloc.NRE) -> None:
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        (LocalizerChoice("magic"), "no localiser 'magic'"),
+        (LocalizerChoice("magic"), "no localizer 'magic'"),
         (LocalizerChoice("pixloc", "/nowhere"), "/nowhere"),
         (LocalizerChoice("nre", features="sift"), "no NRE on 'sift'"),
         (LocalizerChoice("nre-xfeat", features="disk"), "--features disk belongs to nre"),
@@ -142,7 +144,7 @@ def test_sample_of_the_paper(shared: Callable[[str], Path], nre: metriloc.NRE) -
 
 
 def test_names_of_localizers_and_lists_of_references(scene: SfmMap) -> None:
-    with pytest.raises(InputError, match="there is no localiser 'orb'"):
+    with pytest.raises(InputError, match="there is no localizer 'orb'"):
         metriloc.localize(EXAMPLE / "query.jpg", scene, references=["reference.jpg"], method="orb")
     with pytest.raises(InputError, match=r"must be a list of names.*say \['reference.jpg'\]"):
         metriloc.localize(EXAMPLE / "query.jpg", scene, references="reference.jpg")

@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
+from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.intrinsics import resized_camera
 from metriloc.io.maps import load_map_view, pixels_in, read_map
-from metriloc.localize import LocalizerChoice, choose_localizer
 from metriloc.types import PoseEstimate, SfmMap
 
 METHODS = ("nre-xfeat", "xfeat-pnp", "pixloc")

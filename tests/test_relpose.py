@@ -12,15 +12,9 @@ import torch
 import metriloc
 from metriloc import relpose
 from metriloc.backbones.dinov2 import DinoV2Config
-from metriloc.calibration import (
-    CALIBRATION_FILE,
-    CalibratedMethod,
-    Calibration,
-    Target,
-    calibrations_of,
-    load_calibration,
-    save_calibration,
-)
+from metriloc.calibrated import CalibratedMethod, calibrations_of
+from metriloc.calibration import CALIBRATION_FILE, Calibration, Target, load_calibration, save_calibration
+from metriloc.choose import MethodChoice, choose_method
 from metriloc.cli.main import main
 from metriloc.io import InputError
 from metriloc.io.local_features import find_weights, weights_are_here
@@ -29,7 +23,6 @@ from metriloc.io.weights import is_bundled, load_weights
 from metriloc.methods.matching.matchers import best_matcher
 from metriloc.methods.matching.model import FeatureMatching
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
-from metriloc.relpose import MethodChoice, choose_method
 
 PACKAGED = own_data("calibration/xfeat.none.json")
 GEOMETRY = Target(rotation_deg=5, direction_deg=10, near_m=0.05)

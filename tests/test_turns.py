@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from metriloc.choose import LocalizerChoice, MethodChoice, choose_localizer, choose_method
 from metriloc.geometry import Camera, Pose
 from metriloc.io import load_view, turn_view
 from metriloc.io.maps import read_map
-from metriloc.localize import LocalizerChoice, choose_localizer, localize
-from metriloc.relpose import MethodChoice, choose_method, relative_pose
+from metriloc.localize import localize
+from metriloc.relpose import relative_pose
 from metriloc.turns import by_quarter_turns, pixels_turned_back, turned_back
 from metriloc.types import Correspondences, LocalizationDetails, PairDetails, PoseEstimate, Stage, View
 

@@ -27,12 +27,12 @@ from training_pairs import KnownPair, training_pairs
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.calibration import Calibration, Target, save_calibration
+from metriloc.choose import MethodChoice, choose_method
 from metriloc.evaluation.calibration import FitSource, expected_calibration_error, fit_calibration, fit_metres
 from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of
 from metriloc.methods.matching.matchers import Matcher
 from metriloc.methods.matching.model import FeatureMatching
-from metriloc.relpose import MethodChoice, choose_method
 from metriloc.types import FAILED, RELIABLE, RelativePoseMethod, View
 
 TARGET = Target(rotation_deg=5.0, direction_deg=10.0, near_m=0.05)

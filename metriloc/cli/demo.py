@@ -6,11 +6,13 @@ import math
 from importlib import resources
 from pathlib import Path
 
-from metriloc.calibration import calibrations_of
-from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
+from metriloc.calibrated import calibrations_of
+from metriloc.choose import MethodChoice, MethodName, choose_method
+from metriloc.cli.terminal import show
 from metriloc.geometry import rotation_angle
 from metriloc.io import load_view, read_mapfree_poses
-from metriloc.relpose import MethodChoice, MethodName, choose_method
+from metriloc.runs.relpose_files import RelposeFolder
+from metriloc.runs.relpose_results import QueryResult, RelposeRun, relpose_summary
 
 
 def demo(out: Path | None = None, method: MethodName = "auto", weights: str | None = None, seed: int = 0) -> int:
@@ -31,12 +33,14 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
         query = load_view(query_path)
         true = read_mapfree_poses(folder / "poses.txt")["query.jpg"]
         features0, features1 = chosen.extract(reference), chosen.extract(query)
-        run = Run(reference, chosen.name, chosen.weights_id, {"seed": seed}, calibrations=calibrations_of(chosen))
+        run = RelposeRun(
+            reference, chosen.name, chosen.weights_id, {"seed": seed}, calibrations=calibrations_of(chosen)
+        )
         estimate = chosen.relative_pose(features0, features1, seed=seed)
         result = QueryResult.computed(query_path, estimate, features1)
         run.results.append(result)
         print(f"method: {chosen.name}, weights {chosen.weights_id}")
-        print(summary(result))
+        show(relpose_summary(result))
         if true is not None:
             x, y, z = true.center().tolist()
             print(
@@ -47,7 +51,7 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
             distance = float((result.pose.center().double() - true.center().double()).norm())
             print(f"  error: {error:.2f} degrees in rotation, {100 * distance:.1f} cm in position")
         if out is not None:
-            output = OutputFolder.prepare(out, single=True)
+            output = RelposeFolder.prepare(out, single=True)
             output.write_query(run, 0, result, features0, truth=true)
             output.write_run(run)
             print(f"report: {output.path / 'report.html'}")

@@ -17,6 +17,7 @@ import numpy as np
 import tyro
 
 from metriloc.calibration import Kind, Target, save_calibration
+from metriloc.choose import LOCALIZERS, LocalizerChoice, MethodChoice, MethodName, choose_localizer, choose_method
 from metriloc.cli.options import MethodSettings
 from metriloc.evaluation import calibration as calibrating
 from metriloc.evaluation.absolute import score_absolute
@@ -47,8 +48,6 @@ from metriloc.evaluation.statistics import compare, wins
 from metriloc.evaluation.submission import scene_text, write_submission, write_visloc
 from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
 from metriloc.io import InputError, prepare_output_folder, write_atomically
-from metriloc.localize import LOCALIZERS, LocalizerChoice, choose_localizer
-from metriloc.relpose import MethodChoice, MethodName, choose_method
 
 EXIT_LOST = 1
 """Some photo could not be read, or an estimate is missing."""
@@ -376,6 +375,6 @@ def _progress(rank: int) -> Any:
     """Of the first worker, on a terminal; elsewhere nothing."""
     if rank != 0 or not sys.stderr.isatty():
         return nullcontext(None)
-    from metriloc.cli.progress import progress_bar
+    from metriloc.cli.terminal import progress_bar
 
     return progress_bar("pairs")

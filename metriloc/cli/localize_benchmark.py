@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast
 
 import tyro
 
+from metriloc.choose import require_device
 from metriloc.cli.eval import device_of
 from metriloc.cli.localize_benchmark_options import BenchmarkFolders, BenchmarkSettings
 from metriloc.datasets.visloc_files import VislocName, VislocPart
@@ -20,7 +21,9 @@ from metriloc.evaluation.report import absolute_report, markdown_table, scenes_t
 from metriloc.evaluation.runner import Worker, process_group, worker_from_environment
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.io.download import cache_folder
-from metriloc.localize_runs import (
+from metriloc.methods.pixloc import NetworkExtractor, PixLoc
+from metriloc.recipes.localization_published import LocalizationRun
+from metriloc.runs.benchmark import (
     POSES,
     RunChoice,
     Sources,
@@ -33,9 +36,6 @@ from metriloc.localize_runs import (
     score_parts,
     unusable_references,
 )
-from metriloc.methods.pixloc import NetworkExtractor, PixLoc
-from metriloc.recipes.localization_published import LocalizationRun
-from metriloc.relpose import require_device
 from metriloc.training.overrides import flat, plain
 
 EXIT_LOST = 1
@@ -177,7 +177,7 @@ def _progress(what: str, worker: Worker) -> Iterator[Any]:
         with nullcontext(None) as nothing:
             yield nothing
         return
-    from metriloc.cli.progress import progress_bar
+    from metriloc.cli.terminal import progress_bar
 
     with progress_bar(what) as bar:
         yield bar

@@ -13,11 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from metriloc.cli.terminal import complain, printable
+from metriloc.cli.terminal import EXIT_BAD_INPUT, EXIT_INTERRUPTED, complain, printable
 from metriloc.version import __version__
-
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from metriloc.choose import MethodChoice, MethodName
 from metriloc.io import InputError, load_view
-from metriloc.io.images import upright_size
+from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.methods.matching.solver import Solver
-from metriloc.relpose import MethodChoice, MethodName
 from metriloc.types import View
 
 
@@ -66,19 +65,6 @@ class PhotoOptions:
             resize=self.resize,
             max_side=self.max_side,
         )
-
-
-def require_one_size(paths: Sequence[Path], option: str) -> None:
-    """Raises InputError, naming two photos, when intrinsics that are given for all are for photos of several sizes."""
-    first = upright_size(paths[0])
-    for path in paths[1:]:
-        size = upright_size(path)
-        if size != first:
-            raise InputError(
-                f"{option} is for photos of one size, but '{paths[0]}' has {first[0]}x{first[1]} pixels and "
-                f"'{path}' {size[0]}x{size[1]}: say which it is for ({option}-size WIDTH HEIGHT), or list each photo "
-                "in an intrinsics.txt"
-            )
 
 
 @dataclass(frozen=True)

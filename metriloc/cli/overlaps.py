@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.cli.progress import progress_bar
+from metriloc.cli.terminal import progress_bar
 from metriloc.datasets.overlap_table import OVERLAPS_FILE, read_overlaps
 from metriloc.datasets.posed import scene_folders
 from metriloc.datasets.training_pairs import OverlapSource, make_overlaps

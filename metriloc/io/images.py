@@ -13,6 +13,7 @@ import re
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -227,3 +228,16 @@ def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         rgb = rgb[:, ::-1]
     return np.ascontiguousarray(rgb)
+
+
+def require_one_size(paths: Sequence[Path], option: str) -> None:
+    """Raises InputError, naming two photos, when intrinsics that are given for all are for photos of several sizes."""
+    first = upright_size(paths[0])
+    for path in paths[1:]:
+        size = upright_size(path)
+        if size != first:
+            raise InputError(
+                f"{option} is for photos of one size, but '{paths[0]}' has {first[0]}x{first[1]} pixels and "
+                f"'{path}' {size[0]}x{size[1]}: say which it is for ({option}-size WIDTH HEIGHT), or list each photo "
+                "in an intrinsics.txt"
+            )

@@ -8,7 +8,7 @@ from metriloc.viz.markup import Picture, SoftwareFacts
 from metriloc.viz.matches import match_picture
 from metriloc.viz.overlays import depth_overlay, depth_picture, score_overlay
 from metriloc.viz.pictures import encode_jpeg, encode_png, shrink
-from metriloc.viz.report import QueryReport, RelposeReport, relpose_report
+from metriloc.viz.relpose_report import QueryReport, RelposeReport, relpose_report
 from metriloc.viz.scene import Frustum, Scene, build_scene, triangulate
 from metriloc.viz.words import reasons_for_doubt, verdict
 

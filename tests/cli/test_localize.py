@@ -14,12 +14,12 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.vgg import VGGConfig
+from metriloc.choose import LocalizerChoice, note_on_features
 from metriloc.cli.main import main
 from metriloc.evaluation.submission import read_visloc
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, pose_from_dict, read_mapfree_poses, read_tum
 from metriloc.io.local_features import weights_are_here
-from metriloc.localize import LocalizerChoice, note_on_features
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.nre.model import best_features
 from metriloc.methods.pixloc import LocalizeConfig, NetworkConfig, PixLocNetwork, Settings, UNetConfig, save_pretrained
@@ -161,7 +161,7 @@ def test_the_default_is_the_best_that_is_here(monkeypatch: pytest.MonkeyPatch) -
     ("arguments", "words"),
     [
         ([], "no query photo given"),
-        (["q", "--method", "magic"], "no localiser 'magic'"),
+        (["q", "--method", "magic"], "no localizer 'magic'"),
         (["q", "--device", "abacus"], "no device 'abacus'"),
         (["q", "--references", "lost.jpg"], "no image 'lost.jpg'"),
         (["q", "--references", "reference.jpg", "--pairs", "p.txt"], "contradict"),

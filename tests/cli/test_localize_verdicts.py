@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 
 import metriloc
+from metriloc.calibrated import bare
 from metriloc.calibration import Calibration, save_calibration
-from metriloc.cli.localize_outputs import check_names
+from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.cli.main import main
 from metriloc.io import InputError
-from metriloc.localize import LOCALIZED, LocalizerChoice, bare, choose_localizer
+from metriloc.localize import LOCALIZED
+from metriloc.runs.localize_results import check_names
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 

@@ -18,10 +18,11 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.dinov2 import DinoV2Config
-from metriloc.calibration import CalibratedMethod, Calibration, Metres, Target, save_calibration
-from metriloc.cli import outputs
+from metriloc.calibrated import CalibratedMethod
+from metriloc.calibration import Calibration, Metres, Target, save_calibration
 from metriloc.cli.main import main
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
+from metriloc.runs import relpose_files
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 REFERENCE, QUERY, DEPTH = EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg", EXAMPLE / "reference.depth.png"
@@ -445,7 +446,7 @@ def test_a_method_that_fails_on_one_photo_keeps_the_others(
         return call
 
     if at == "drawing":
-        monkeypatch.setattr(outputs, "draw_pictures", failing(outputs.draw_pictures, 2))
+        monkeypatch.setattr(relpose_files, "draw_pictures", failing(relpose_files.draw_pictures, 2))
     else:
         monkeypatch.setattr(CalibratedMethod, at, failing(getattr(CalibratedMethod, at), 1 if at == "extract" else 2))
     out = tmp_path / "out"

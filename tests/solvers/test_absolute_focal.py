@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.geometry import Camera, Pose
 from metriloc.io import load_view
 from metriloc.io.maps import read_map
-from metriloc.localize import LocalizerChoice, choose_localizer, localize
+from metriloc.localize import localize
 from metriloc.solvers.absolute_focal import MODEL_SIGMA, absolute_pose_and_focal
 
 pytest.importorskip("pycolmap")

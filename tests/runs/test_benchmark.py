@@ -14,7 +14,7 @@ from metriloc.evaluation.runner import Worker, shard
 from metriloc.evaluation.tasks import QueryTask
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
-from metriloc.localize_runs import (
+from metriloc.runs.benchmark import (
     POSES,
     PartTask,
     RunChoice,
@@ -84,7 +84,7 @@ def test_a_finished_part_is_known_by_its_poses_and_settings(tmp_path: Path) -> N
 
 def test_sources_read_what_follows_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
-    monkeypatch.setattr("metriloc.localize_runs.read_log", lambda path: read.append(path) or {"of": path})
+    monkeypatch.setattr("metriloc.runs.benchmark.read_log", lambda path: read.append(path) or {"of": path})
     sources = Sources()
     for path in ("a", "a", "b", "b", "a"):
         assert sources.log(Path(path)) == {"of": Path(path)}

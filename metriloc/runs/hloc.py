@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.cli.localize_queries import QueryPhoto
 from metriloc.io import InputError
 from metriloc.io.hloc import LoggedQuery, MapIds, image_names, read_global_descriptors, read_log, read_map_ids
 from metriloc.methods.pixloc.hloc_hints import similarities
+from metriloc.runs.queries import QueryPhoto
 from metriloc.types import SfmMap
 
 

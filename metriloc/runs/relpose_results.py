@@ -1,14 +1,8 @@
-"""What ``metriloc relpose`` leaves behind: pose.json, TUM and Map-free lines, pictures and the HTML report.
-
-Every file is written under a temporary name and renamed, the pose.json of a query last, so that whatever stands in the
-folder is whole and a run that was stopped can go on (``--resume``): a query whose pose.json carries the same
-fingerprint (photos, settings, weights, version) is not computed again.
-"""
+"""One reference photo and many queries: what was found of each, as pose.json tells it and as a person reads it."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import json
 import math
@@ -20,26 +14,11 @@ from typing import Any
 import torch
 
 from metriloc.calibration import Calibration
-from metriloc.cli.saved import RunFolder, saved_entry
-from metriloc.cli.terminal import printable
 from metriloc.geometry import Camera, Pose
-from metriloc.io import listed_name, pose_as_dict, prepare_output_folder, submission_line, tum_line, write_atomically
+from metriloc.io import pose_as_dict
 from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
-from metriloc.viz import (
-    Picture,
-    QueryReport,
-    RelposeReport,
-    SoftwareFacts,
-    depth_overlay,
-    depth_picture,
-    encode_jpeg,
-    match_picture,
-    reasons_for_doubt,
-    relpose_report,
-    score_overlay,
-    verdict,
-)
+from metriloc.viz import reasons_for_doubt, verdict
 
 FORMAT = "metriloc-relpose-1"
 
@@ -80,7 +59,7 @@ class QueryResult:
 
 
 @dataclass(eq=False)
-class Run:
+class RelposeRun:
     """One reference, one method, many queries. calibrations: of the method's confidence, as far as it has any."""
 
     reference: View
@@ -187,12 +166,12 @@ def _camera_entry(camera: Camera) -> dict[str, Any]:
     }
 
 
-def summary(result: QueryResult) -> str:
-    """The answer for a person: a verdict and the numbers behind it."""
+def relpose_summary(result: QueryResult) -> list[str]:
+    """The answer for a person, line by line: a verdict and the numbers behind it."""
     if result.unusable:
-        return f"{printable(result.path)}: not used"
+        return [f"{result.path}: not used"]
     if result.estimate is None or result.features is None:
-        return f"{printable(result.path)}: kept from the earlier run"
+        return [f"{result.path}: kept from the earlier run"]
     lines = [f"{result.path}: {verdict(result.estimate)}"]
     if result.success:
         pose, detail = result.estimate.pose, result.estimate.details[0]
@@ -212,74 +191,4 @@ def summary(result: QueryResult) -> str:
             lines.append(f"  confidence: the probability of {meaning}; {levels}")
         lines += [f"  note: {message}" for message in detail.messages]
     lines.append(f"  intrinsics of the query: {result.features.view.intrinsics_source}")
-    return "\n".join(printable(line) for line in lines)
-
-
-class OutputFolder(RunFolder):
-    """Where ``metriloc relpose`` writes."""
-
-    def saved(self, index: int, query: Path, run: Run) -> QueryResult | None:
-        """The result of an earlier run of the same photos and settings, if its pose.json is here."""
-        entry = saved_entry(self.query_folder(index, query), query, lambda: run.fingerprint(query))
-        return None if entry is None else QueryResult(str(query), entry)
-
-    def write_query(
-        self, run: Run, index: int, result: QueryResult, reference: PhotoFeatures, truth: Pose | None = None
-    ) -> None:
-        """Pictures, report and, last, pose.json of a query that was computed just now."""
-        if result.estimate is None or result.features is None:
-            return
-        folder = self.query_folder(index, Path(result.path))
-        prepare_output_folder(folder)
-        pictures = draw_pictures(result.estimate, reference, result.features)
-        for name, picture in pictures.items():
-            write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
-        today = datetime.date.today().isoformat()
-        report = RelposeReport(
-            title=f"{Path(run.reference.name).name} and {Path(result.path).name}",
-            reference=run.reference,
-            queries=(
-                QueryReport(
-                    result.features.view,
-                    result.estimate,
-                    tuple(pictures.values()),
-                    truth,
-                ),
-            ),
-            software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, today),
-        )
-        write_atomically(folder / "report.html", relpose_report(report))
-        content = {**run.header(), "fingerprint": run.fingerprint(Path(result.path)), "queries": [dict(result.entry)]}
-        write_atomically(folder / "pose.json", json.dumps(content, indent=2) + "\n")
-
-    def write_run(self, run: Run) -> None:
-        """The files over all queries."""
-        if not self.single:
-            write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
-        solved = [(i, r) for i, r in enumerate(run.results) if r.success and r.entry["metric"]]
-        tum = [tum_line(float(i), r.pose) for i, r in solved]
-        names = [listed_name(r.path) for _, r in solved]
-        # the confidence of pose.json and of the submissions of metriloc eval, not a method's own score
-        mapfree = [
-            submission_line(name, r.pose, float(r.entry["confidence"]))
-            for name, (_, r) in zip(names, solved, strict=True)
-        ]
-        # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
-        write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))
-        write_atomically(self.path / "poses.mapfree.txt", "\n".join(mapfree))
-
-
-def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: PhotoFeatures) -> dict[str, Picture]:
-    """File name -> picture: inlier matches, then scores and depths as far as there are any."""
-    lines = match_picture(reference.view.image, query.view.image, estimate.details[0].inliers)
-    pictures = {"matches": Picture("Inlier matches", lines)}
-    for role, features in (("reference", reference), ("query", query)):
-        view, predicted = features.view, features.depth_map()
-        scores = score_overlay(view.image, features.score_map(), features.cell)
-        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", scores)
-        if predicted is not None:
-            overlay = depth_overlay(predicted, features.cell, view.size)
-            pictures[f"{role}.depth"] = Picture(f"Predicted depth, {role}", overlay)
-        elif view.depth is not None:
-            pictures[f"{role}.depth"] = Picture(f"Depth map given, {role}", depth_picture(view.depth))
-    return pictures
+    return lines

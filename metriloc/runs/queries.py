@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metriloc.cli.options import require_one_size
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.evaluation.submission import read_visloc, visloc_name
 from metriloc.geometry import Camera, ColmapCamera, Pose
 from metriloc.io import InputError, load_view
+from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.io.lists import read_queries
 from metriloc.localize import read_scene
@@ -188,7 +188,7 @@ def _in_map(whole: SfmMap, queries: Sequence[QueryPhoto], options: QueryOptions)
                     query, camera=whole.cameras[image], camera_source="the map", upright=False, original=original
                 )
         elif image is not None:
-            print(f"warning: {query.name} is a photo of the map; --held-out leaves it out", file=sys.stderr)
+            warnings.warn(f"{query.name} is a photo of the map; --held-out leaves it out", stacklevel=2)
         found.append(query)
     return found
 

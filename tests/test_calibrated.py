@@ -12,19 +12,13 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.local import DenseMap
+from metriloc.calibrated import CalibratedLocalizer, bare
 from metriloc.calibration import Calibration, Target, save_calibration
+from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.settings import differing_settings
-from metriloc.localize import (
-    LOCALIZED,
-    CalibratedLocalizer,
-    LocalizerChoice,
-    bare,
-    calibrated,
-    choose_localizer,
-    suited,
-)
+from metriloc.localize import LOCALIZED, suited
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.nre.model import CONFIGS, NREConfig, StageConfig
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc
@@ -97,16 +91,16 @@ def test_a_calibration_is_for_one_setup_and_one_set_of_weights() -> None:
     for other in (Told(0.8, name="else"), Told(0.8, weights_id="told-2")):
         with pytest.raises(InputError, match="the calibration is for told told-1"):
             CalibratedLocalizer(other, CALIBRATION)
-    assert calibrated(Told(0.8)) == Told(0.8)  # nothing comes with metriloc for it
+    assert calibrated_localizer(Told(0.8)) == Told(0.8)  # nothing comes with metriloc for it
     assert Told(0.8).localize(VIEW, SCENE, ["a"]).verdict == "uncalibrated"
 
 
 def test_files_beside_weights_and_localisers_of_other_settings(tmp_path: Path) -> None:
     save_calibration(tmp_path / "calibration.json", CALIBRATION)
-    method = calibrated(Told(0.8), tmp_path / "calibration.json")
+    method = calibrated_localizer(Told(0.8), tmp_path / "calibration.json")
     assert isinstance(method, CalibratedLocalizer) and bare(method) == Told(0.8)
-    assert calibrated(method) is method
-    replaced = calibrated(Told(0.8, weights_id="other"), tmp_path / "calibration.json")
+    assert calibrated_localizer(method) is method
+    replaced = calibrated_localizer(Told(0.8, weights_id="other"), tmp_path / "calibration.json")
     assert replaced == Told(0.8, weights_id="other")  # the weights were replaced
     lowered = method.around(Told(0.1))
     assert lowered.localize(VIEW, SCENE, ["a"]).verdict == "failed"

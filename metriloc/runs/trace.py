@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from metriloc.calibrated import CalibratedLocalizer
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view
-from metriloc.localize import CalibratedLocalizer
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc import Hints, PixLoc, Tracker
 from metriloc.types import AbsolutePoseMethod, SfmMap, View

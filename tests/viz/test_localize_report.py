@@ -23,7 +23,7 @@ from metriloc.viz import SoftwareFacts
 from metriloc.viz.alignment import alignment_gif, shown_steps, viewer_dump
 from metriloc.viz.curves import Course, course_picture, gnc_courses
 from metriloc.viz.features import DenseFeatures, confidence_picture, feature_picture, principal_colours
-from metriloc.viz.localization import PICTURES, localization_pictures, localization_report
+from metriloc.viz.localize_report import PICTURES, localization_pictures, localization_report
 from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
 from metriloc.viz.loss_maps import chosen_points, evidence_picture, on_photo, point_pictures, summed_gain
 from metriloc.viz.map_scene import map_scene

@@ -1,4 +1,4 @@
-"""Options of ``metriloc localize``: which photos of the map, how the pose is found, PixLoc's choices, what is written."""
+"""Options of ``metriloc localize``: how the pose is found, PixLoc's choices, what is written."""
 
 from __future__ import annotations
 
@@ -7,46 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from metriloc.calibrated import CalibratedLocalizer
+from metriloc.choose import LocalizerChoice
 from metriloc.evaluation.submission import Naming
 from metriloc.io import InputError
 from metriloc.io.download import cache_folder
-from metriloc.io.files import require_file
-from metriloc.localize import REFERENCES, CalibratedLocalizer, LocalizerChoice, check_references
+from metriloc.localize import REFERENCES
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc, ResizeConfig
-from metriloc.types import AbsolutePoseMethod, SfmMap
+from metriloc.runs.references import ReferenceOptions
+from metriloc.types import AbsolutePoseMethod
 from metriloc.viz.video import find_ffmpeg
-
-
-@dataclass(frozen=True)
-class ReferenceOptions:
-    """Which photos of the map a query is compared with; by default those that share the most with it."""
-
-    pairs: Path | None = None
-    """List of lines 'query reference', the best first (hloc's)."""
-    references: tuple[str, ...] | None = None
-    """Names of photos of the map, the best first, for every query."""
-    hloc_logs: Path | None = None
-    """hloc's log of a localisation (*_logs.pkl): its references where no list is given, and its matches (pixloc)."""
-    from_poses: bool = False
-    """Start from the poses of --hloc-logs; pixloc then uses their inliers: --points, --rank-by-inliers, one scale."""
-    global_descriptors: tuple[Path, ...] | None = None
-    """hloc's HDF5 files of global descriptors, of the map's photos and the queries: the most alike photos where neither
-    a list nor a log is given, and the weights of --approximate-pose."""
-    num_references: int | None = None
-    """How many are used of a list, or looked for; by default 3, and of pixloc what is stored with its weights."""
-
-    def check(self, scene: SfmMap) -> None:
-        """Raises InputError for options that contradict and names that the map does not have."""
-        if self.pairs is not None and self.references is not None:
-            raise InputError(f"--pairs {self.pairs} and --references contradict: give one")
-        if self.num_references is not None and self.num_references < 1:
-            raise InputError(f"--num-references must be positive, got {self.num_references}")
-        if self.from_poses and self.hloc_logs is None:
-            raise InputError("--from-poses starts from the poses of a log: give --hloc-logs FILE")
-        if self.pairs is not None:
-            require_file(self.pairs)
-        if self.references is not None:
-            check_references(scene, self.references)
 
 
 @dataclass(frozen=True)

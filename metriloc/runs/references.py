@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-from metriloc.cli.localize_hloc import GlobalDescriptors, HlocLog
-from metriloc.cli.localize_queries import QueryPhoto, QuerySource
-from metriloc.cli.localize_settings import ReferenceOptions
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text
+from metriloc.io.files import require_file
 from metriloc.io.hloc import LoggedQuery
 from metriloc.io.lists import parse_pairs
 from metriloc.io.map_folders import first_names
+from metriloc.localize import check_references
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.pixloc import Hints
 from metriloc.methods.pixloc.hloc_hints import hints_of, logged_references
+from metriloc.runs.hloc import GlobalDescriptors, HlocLog
+from metriloc.runs.queries import QueryPhoto, QuerySource
 from metriloc.types import SfmMap, View
 
 FEW_KEYPOINTS = 20
 """Photos of one place share more, of other places mostly fewer (of 512; measured on four places)."""
+Bar: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None] | None]]
+"""Makes a progress bar of that name: a context whose value is told (done, in all), or is None where nobody looks."""
+
+
+def _no_bar(what: str) -> AbstractContextManager[None]:
+    return nullcontext(None)
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Which photos of the map a query is compared with; by default those that share the most with it."""
+
+    pairs: Path | None = None
+    """List of lines 'query reference', the best first (hloc's)."""
+    references: tuple[str, ...] | None = None
+    """Names of photos of the map, the best first, for every query."""
+    hloc_logs: Path | None = None
+    """hloc's log of a localisation (*_logs.pkl): its references where no list is given, and its matches (pixloc)."""
+    from_poses: bool = False
+    """Start from the poses of --hloc-logs; pixloc then uses their inliers: --points, --rank-by-inliers, one scale."""
+    global_descriptors: tuple[Path, ...] | None = None
+    """hloc's HDF5 files of global descriptors, of the map's photos and the queries: the most alike photos where neither
+    a list nor a log is given, and the weights of --approximate-pose."""
+    num_references: int | None = None
+    """How many are used of a list, or looked for; by default 3, and of pixloc what is stored with its weights."""
+
+    def check(self, scene: SfmMap) -> None:
+        """Raises InputError for options that contradict and names that the map does not have."""
+        if self.pairs is not None and self.references is not None:
+            raise InputError(f"--pairs {self.pairs} and --references contradict: give one")
+        if self.num_references is not None and self.num_references < 1:
+            raise InputError(f"--num-references must be positive, got {self.num_references}")
+        if self.from_poses and self.hloc_logs is None:
+            raise InputError("--from-poses starts from the poses of a log: give --hloc-logs FILE")
+        if self.pairs is not None:
+            require_file(self.pairs)
+        if self.references is not None:
+            check_references(scene, self.references)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +79,8 @@ class FoundReferences:
 class ReferenceFinder:
     """Photos of the map for each query: given, from a list, from a log, by global descriptors, or looked for.
 
-    count: of a list, or to look for. whole_lists: hand lists over as they are (PixLoc ranks and cuts them itself).
+    count: of a list, or to look for. whole_lists: hand lists over as they are (PixLoc ranks and cuts them itself). bar:
+    shows how far the photos of the map are.
     """
 
     options: ReferenceOptions
@@ -50,10 +90,18 @@ class ReferenceFinder:
     log: HlocLog | None = None
     descriptors: GlobalDescriptors | None = None
     retrieval: MapRetrieval | None = None
+    bar: Bar = _no_bar
 
     @classmethod
     def open(
-        cls, options: ReferenceOptions, source: QuerySource, cache: Path, count: int, *, whole_lists: bool = False
+        cls,
+        options: ReferenceOptions,
+        source: QuerySource,
+        cache: Path,
+        count: int,
+        *,
+        whole_lists: bool = False,
+        bar: Bar = _no_bar,
     ) -> ReferenceFinder:
         """Raises InputError for files that cannot be used."""
         pairs = log = descriptors = retrieval = None
@@ -66,7 +114,7 @@ class ReferenceFinder:
             descriptors = GlobalDescriptors.open(options.global_descriptors, source.scene, source.queries)
         if options.references is None and pairs is None and log is None and descriptors is None:
             retrieval = MapRetrieval.from_pretrained(cache=cache / "retrieval")
-        return cls(options, count, whole_lists, pairs, log, descriptors, retrieval)
+        return cls(options, count, whole_lists, pairs, log, descriptors, retrieval, bar)
 
     def find(self, photo: QueryPhoto, view: View, scene: SfmMap) -> FoundReferences:
         """References of one query. Raises InputError for a query that a list, log or file does not have."""
@@ -104,7 +152,7 @@ class ReferenceFinder:
     def _looked_for(self, view: View, scene: SfmMap) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if self.retrieval is None or (len(scene) == 1 and scene.folder is not None):
             return scene.names, ()
-        with _bar("photos of the map") as progress:
+        with self.bar("photos of the map") as progress:
             ranking = self.retrieval.rank(view, scene, self.count, progress=progress)
         best = ranking.matches[0] if ranking.matches else 0
         doubt = f"no photo of the map shares many keypoints with it (at most {best}): it may show another place"
@@ -120,12 +168,4 @@ def _warn_of_strangers(file: Path, pairs: Mapping[str, Sequence[str]], source: Q
     }
     if strangers:
         names = first_names(list(strangers))
-        print(f"warning: '{file}' lists {len(strangers)} photos that the map does not have: {names}", file=sys.stderr)
-
-
-def _bar(what: str) -> Any:
-    if not sys.stderr.isatty():
-        return nullcontext(None)
-    from metriloc.cli.progress import progress_bar
-
-    return progress_bar(what)
+        warnings.warn(f"'{file}' lists {len(strangers)} photos that the map does not have: {names}", stacklevel=2)

@@ -1,0 +1,134 @@
+"""One map and many queries, into a folder that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from metriloc.calibrated import bare
+from metriloc.geometry import Pose
+from metriloc.localize import looked_at_again, suited, with_doubt, with_known_focal
+from metriloc.methods.pixloc import PixLoc
+from metriloc.runs.folder import why_unusable
+from metriloc.runs.localize_files import LocalizeFolder
+from metriloc.runs.localize_results import LocalizeRun, QueryOutcome
+from metriloc.runs.queries import QueryPhoto, QuerySource
+from metriloc.runs.references import FoundReferences, ReferenceFinder
+from metriloc.runs.trace import Start, traced
+from metriloc.turns import by_quarter_turns, turned_back
+from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View
+from metriloc.viz.localized import LocalizedQuery
+
+_NOTHING = PoseEstimate.failure("no_reference")
+_NO_POSE = LocalizationDetails(messages=("hloc found no pose of it that one could start from",))
+
+
+def run_localize(
+    run: LocalizeRun,
+    localizer: QueryLocalizer,
+    queries: Iterable[QueryPhoto],
+    *,
+    folder: LocalizeFolder | None = None,
+    resume: bool = False,
+    told: Callable[[QueryOutcome], None] = lambda outcome: None,
+) -> None:
+    """Fill ``run.results``, one query after the other, and write each as soon as it is done.
+
+    - folder, resume: where to write, if anywhere, and whether to keep what an equal run has left there.
+    - told: hears every outcome, also of photos that could not be used.
+
+    After Ctrl+C, too, the files over all queries hold what was found.
+    """
+    try:
+        for index, photo in enumerate(queries):
+            outcome = folder.saved(index, photo, run) if folder is not None and resume else None
+            if outcome is None:
+                outcome = localizer.localize(photo)
+                if folder is not None:
+                    outcome = _written(folder, run, index, photo, outcome)
+            run.results.append(outcome)
+            told(outcome)
+    finally:
+        if folder is not None and run.results:
+            folder.write_run(run)
+
+
+def _written(
+    folder: LocalizeFolder, run: LocalizeRun, index: int, photo: QueryPhoto, outcome: QueryOutcome
+) -> QueryOutcome:
+    """The outcome, once its files are there; what cannot be drawn or written of it costs only itself."""
+    try:
+        folder.write_query(run, index, photo, outcome)
+        return outcome
+    except (ValueError, RuntimeError) as error:
+        return QueryOutcome.unreadable(photo, why_unusable(photo.path, error))
+
+
+@dataclass(frozen=True, eq=False)
+class QueryLocalizer:
+    """A method with all that the queries of a run share.
+
+    loaded: views of photos that are read already; pictures: whether what they need is to be kept.
+    """
+
+    method: AbsolutePoseMethod
+    finder: ReferenceFinder
+    source: QuerySource
+    seed: int = 0
+    pictures: bool = False
+    loaded: Mapping[Path, View] = field(default_factory=dict)
+
+    def localize(self, photo: QueryPhoto) -> QueryOutcome:
+        """One query; a bad photo among many must not cost the others their poses."""
+        try:
+            view = self.loaded.get(photo.path) or self.source.load(photo)
+            scene = self.source.scene_for(photo)
+
+            def attempt(turned: View, turned_from_view: Pose) -> LocalizedQuery:
+                found = self.finder.find(photo, turned, scene)
+                known, doubt = with_known_focal(turned, scene, found.names, self.seed)
+                asked = LocalizedQuery(known, _NOTHING, scene, truth=photo.truth, notes=found.messages)
+                answer = self._estimated(asked, photo, found, turned_from_view)
+                estimate = with_doubt(answer.estimate, doubt)
+                estimate = looked_at_again(estimate, known, scene, found.names, self.seed)
+                return replace(answer, estimate=estimate)
+
+            answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
+            return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))
+        except (ValueError, RuntimeError) as error:
+            return QueryOutcome.unreadable(photo, why_unusable(photo.path, error))
+
+    def _estimated(
+        self, asked: LocalizedQuery, photo: QueryPhoto, found: FoundReferences, turned_from_view: Pose
+    ) -> LocalizedQuery:
+        init = photo.init
+        if self.finder.options.from_poses:
+            init = found.logged_pose
+            if init is None:
+                return replace(asked, estimate=PoseEstimate.failure("too_few_matches", _NO_POSE))
+        hints = found.hints
+        if photo.init is not None and hints is not None and not _uses_matches(self.method):
+            # hloc's doubts about its own pose are none about the one that was given
+            hints = replace(hints, matches=None)
+        if init is not None:
+            init = turned_from_view.to(init.dtype) @ init
+        start = Start(found.names, init, hints)
+        return traced(suited(self.method, asked.scene), asked, start, self.seed, pictures=self.pictures)
+
+
+def _turned_back(found: LocalizedQuery, view: View, quarters: int) -> LocalizedQuery:
+    """What was found for the view turned by quarters, for the view; maps and courses are of the turned one alone."""
+    if quarters == 0:
+        return found
+    if found.query.focal_sigma != view.focal_sigma:  # it was estimated
+        known = found.query
+        camera = known.camera.turn(-quarters)
+        view = replace(view, camera=camera, intrinsics_source=known.intrinsics_source, focal_sigma=known.focal_sigma)
+    estimate = turned_back(found.estimate, quarters, view.size)
+    return LocalizedQuery(view, estimate, found.scene, truth=found.truth, notes=found.notes)
+
+
+def _uses_matches(method: AbsolutePoseMethod) -> bool:
+    method = bare(method)
+    return isinstance(method, PixLoc) and (method.config.points != "all" or method.config.rank_by_inliers)

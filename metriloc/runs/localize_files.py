@@ -1,0 +1,97 @@
+"""What ``metriloc localize`` leaves behind: poses.json, visuallocalization.net and TUM lines, pictures, HTML reports.
+
+As with ``metriloc relpose`` every file is written under a temporary name and renamed, the pose.json of a query last, and
+a query whose pose.json carries the same fingerprint (photo, map, settings, weights, version) is not computed again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from pathlib import Path
+
+from metriloc.evaluation.submission import write_visloc
+from metriloc.io import listed_name, prepare_output_folder, tum_line, write_atomically
+from metriloc.runs.folder import RunFolder, saved_entry
+from metriloc.runs.localize_results import LocalizeRun, QueryOutcome
+from metriloc.runs.queries import QueryPhoto
+from metriloc.version import __version__
+from metriloc.viz import SoftwareFacts, encode_jpeg
+from metriloc.viz.alignment import alignment_files, alignment_video
+from metriloc.viz.localize_report import PICTURES, localization_pictures, localization_report
+from metriloc.viz.localized import LocalizedQuery
+
+
+def _remove_pictures(folder: Path) -> None:
+    """Those of an earlier run beside another result would mislead."""
+    for name in (
+        *(f"{name}.jpg" for name in PICTURES),
+        "alignment.gif",
+        "alignment.mp4",
+        "alignment.json",
+        "report.html",
+    ):
+        (folder / name).unlink(missing_ok=True)
+    for file in (folder / "viewer").glob("*"):
+        if file.name in ("dump.json", "dump_p2d.json", "query.jpg") or re.fullmatch(r"ref\d+\.jpg", file.name):
+            file.unlink()
+
+
+def _write_pages(folder: Path, run: LocalizeRun, localized: LocalizedQuery) -> None:
+    pictures = localization_pictures(localized)
+    for name, picture in pictures.items():
+        write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
+    files = alignment_files(localized, run.settings["viewer_up"])
+    if localized.track is not None:
+        files["alignment.json"] = json.dumps(localized.track.as_dict(), allow_nan=False).encode()
+    for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_atomically(folder / name, data)
+    today = datetime.date.today().isoformat()
+    facts = SoftwareFacts(__version__, run.method, run.weights_id, int(run.settings["seed"]), today)
+    where = "/".join(Path(run.map_path).parts[-2:])
+    page = localization_report(localized, where, facts, tuple(pictures.values()), files.get("alignment.gif"))
+    write_atomically(folder / "report.html", page)
+
+
+class LocalizeFolder(RunFolder):
+    """Where ``metriloc localize`` writes."""
+
+    def saved(self, index: int, photo: QueryPhoto, run: LocalizeRun) -> QueryOutcome | None:
+        """The result of an earlier run of the same kind, if its pose.json is here."""
+        entry = saved_entry(self.query_folder(index, photo.path), photo.path, lambda: run.fingerprint(photo))
+        if entry is None:
+            return None
+        try:
+            outcome = QueryOutcome(photo.name, entry)
+            _ = outcome.pose if outcome.success else None
+        except (ValueError, KeyError, TypeError):
+            return None  # a pose that is none: compute again
+        return outcome
+
+    def write_query(self, run: LocalizeRun, index: int, photo: QueryPhoto, outcome: QueryOutcome) -> None:
+        """Pictures, report and, last, pose.json of a query that was computed just now."""
+        if outcome.localized is None:
+            return
+        folder = self.query_folder(index, photo.path)
+        prepare_output_folder(folder)
+        _remove_pictures(folder)
+        if run.settings["html"]:
+            _write_pages(folder, run, outcome.localized)
+        if run.settings["video"] is not None:
+            seconds, fps = run.settings["video"]
+            video = alignment_video(outcome.localized, fps, seconds)
+            if video is not None:
+                write_atomically(folder / "alignment.mp4", video)
+        content = {**run.header(), "fingerprint": run.fingerprint(photo), "queries": [dict(outcome.entry)]}
+        write_atomically(folder / "pose.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_run(self, run: LocalizeRun) -> None:
+        """The files over all queries."""
+        write_atomically(self.path / "poses.json", json.dumps(run.as_dict(), indent=2) + "\n")
+        solved = [(index, result) for index, result in enumerate(run.results) if result.success]
+        poses = [(listed_name(result.name), result.pose) for _, result in solved]
+        write_visloc(self.path / "poses.txt", poses, run.names)
+        tum = [tum_line(float(index), result.pose) for index, result in solved]
+        write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))

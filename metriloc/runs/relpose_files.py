@@ -1,0 +1,101 @@
+"""What ``metriloc relpose`` leaves behind: pose.json, TUM and Map-free lines, pictures and the HTML report.
+
+Every file is written under a temporary name and renamed, the pose.json of a query last, so that whatever stands in the
+folder is whole and a run that was stopped can go on (``--resume``): a query whose pose.json carries the same
+fingerprint (photos, settings, weights, version) is not computed again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+
+from metriloc.geometry import Pose
+from metriloc.io import listed_name, prepare_output_folder, submission_line, tum_line, write_atomically
+from metriloc.runs.folder import RunFolder, saved_entry
+from metriloc.runs.relpose_results import QueryResult, RelposeRun
+from metriloc.types import PhotoFeatures, PoseEstimate
+from metriloc.version import __version__
+from metriloc.viz import (
+    Picture,
+    QueryReport,
+    RelposeReport,
+    SoftwareFacts,
+    depth_overlay,
+    depth_picture,
+    encode_jpeg,
+    match_picture,
+    relpose_report,
+    score_overlay,
+)
+
+
+class RelposeFolder(RunFolder):
+    """Where ``metriloc relpose`` writes."""
+
+    def saved(self, index: int, query: Path, run: RelposeRun) -> QueryResult | None:
+        """The result of an earlier run of the same photos and settings, if its pose.json is here."""
+        entry = saved_entry(self.query_folder(index, query), query, lambda: run.fingerprint(query))
+        return None if entry is None else QueryResult(str(query), entry)
+
+    def write_query(
+        self, run: RelposeRun, index: int, result: QueryResult, reference: PhotoFeatures, truth: Pose | None = None
+    ) -> None:
+        """Pictures, report and, last, pose.json of a query that was computed just now."""
+        if result.estimate is None or result.features is None:
+            return
+        folder = self.query_folder(index, Path(result.path))
+        prepare_output_folder(folder)
+        pictures = draw_pictures(result.estimate, reference, result.features)
+        for name, picture in pictures.items():
+            write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
+        today = datetime.date.today().isoformat()
+        report = RelposeReport(
+            title=f"{Path(run.reference.name).name} and {Path(result.path).name}",
+            reference=run.reference,
+            queries=(
+                QueryReport(
+                    result.features.view,
+                    result.estimate,
+                    tuple(pictures.values()),
+                    truth,
+                ),
+            ),
+            software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, today),
+        )
+        write_atomically(folder / "report.html", relpose_report(report))
+        content = {**run.header(), "fingerprint": run.fingerprint(Path(result.path)), "queries": [dict(result.entry)]}
+        write_atomically(folder / "pose.json", json.dumps(content, indent=2) + "\n")
+
+    def write_run(self, run: RelposeRun) -> None:
+        """The files over all queries."""
+        if not self.single:
+            write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
+        solved = [(i, r) for i, r in enumerate(run.results) if r.success and r.entry["metric"]]
+        tum = [tum_line(float(i), r.pose) for i, r in solved]
+        names = [listed_name(r.path) for _, r in solved]
+        # the confidence of pose.json and of the submissions of metriloc eval, not a method's own score
+        mapfree = [
+            submission_line(name, r.pose, float(r.entry["confidence"]))
+            for name, (_, r) in zip(names, solved, strict=True)
+        ]
+        # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
+        write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))
+        write_atomically(self.path / "poses.mapfree.txt", "\n".join(mapfree))
+
+
+def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: PhotoFeatures) -> dict[str, Picture]:
+    """File name -> picture: inlier matches, then scores and depths as far as there are any."""
+    lines = match_picture(reference.view.image, query.view.image, estimate.details[0].inliers)
+    pictures = {"matches": Picture("Inlier matches", lines)}
+    for role, features in (("reference", reference), ("query", query)):
+        view, predicted = features.view, features.depth_map()
+        scores = score_overlay(view.image, features.score_map(), features.cell)
+        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", scores)
+        if predicted is not None:
+            overlay = depth_overlay(predicted, features.cell, view.size)
+            pictures[f"{role}.depth"] = Picture(f"Predicted depth, {role}", overlay)
+        elif view.depth is not None:
+            pictures[f"{role}.depth"] = Picture(f"Depth map given, {role}", depth_picture(view.depth))
+    return pictures
