@@ -7,57 +7,101 @@
 And where in a map: the pose of a photo among the points of a COLMAP model.
 
 >>> estimate = metriloc.localize("query.jpg", "map/sparse", images="map/images")
+
+Every name is imported when it is first asked for: ``import metriloc`` alone costs next to nothing.
 """
 
-from metriloc.choose import load
-from metriloc.geometry import Camera, Pose
-from metriloc.io import InputError, load_view
-from metriloc.io.maps import read_map
-from metriloc.localize import localize
-from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
-from metriloc.methods.mickey import MicKey
-from metriloc.methods.nre.model import NRE
-from metriloc.methods.pixloc import PixLoc
-from metriloc.relpose import relative_pose
-from metriloc.types import (
-    AbsolutePoseMethod,
-    Correspondences,
-    LocalizationDetails,
-    Pair,
-    PairDetails,
-    PoseEstimate,
-    RelativePoseMethod,
-    SfmMap,
-    View,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from metriloc.version import __version__
+
+if TYPE_CHECKING:
+    from metriloc.choose import load
+    from metriloc.geometry import Camera, Pose
+    from metriloc.io import InputError, load_view
+    from metriloc.io.maps import read_map
+    from metriloc.localization import localize
+    from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
+    from metriloc.methods.mickey import MicKey
+    from metriloc.methods.nre.model import NRE
+    from metriloc.methods.pixloc import PixLoc
+    from metriloc.relpose import relative_pose
+    from metriloc.types import (
+        AbsolutePoseMethod,
+        Correspondences,
+        LocalizationDetails,
+        Pair,
+        PairDetails,
+        PoseEstimate,
+        RelativePoseMethod,
+        SfmMap,
+        View,
+    )
+
+_HOMES = {
+    # one call
+    "load": "choose",
+    "localize": "localization",
+    "relative_pose": "relpose",
+    # photos and maps in
+    "InputError": "io",
+    "load_view": "io",
+    "read_map": "io.maps",
+    # methods
+    "FeatureMatching": "methods.matching.model",
+    "MatchingConfig": "methods.matching.model",
+    "MicKey": "methods.mickey",
+    "NRE": "methods.nre.model",
+    "PixLoc": "methods.pixloc",
+    # types
+    "Camera": "geometry",
+    "Pose": "geometry",
+    "AbsolutePoseMethod": "types",
+    "Correspondences": "types",
+    "LocalizationDetails": "types",
+    "Pair": "types",
+    "PairDetails": "types",
+    "PoseEstimate": "types",
+    "RelativePoseMethod": "types",
+    "SfmMap": "types",
+    "View": "types",
+}
 
 __all__ = [
     "__version__",
-    # types
     "AbsolutePoseMethod",
     "Camera",
     "Correspondences",
+    "FeatureMatching",
+    "InputError",
     "LocalizationDetails",
+    "MatchingConfig",
+    "MicKey",
+    "NRE",
     "Pair",
     "PairDetails",
+    "PixLoc",
     "Pose",
     "PoseEstimate",
     "RelativePoseMethod",
     "SfmMap",
     "View",
-    # photos and maps in
-    "InputError",
-    "load_view",
-    "read_map",
-    # methods
-    "FeatureMatching",
-    "MatchingConfig",
-    "MicKey",
-    "NRE",
-    "PixLoc",
-    # one call
     "load",
+    "load_view",
     "localize",
+    "read_map",
     "relative_pose",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'metriloc' has no attribute {name!r}")
+    value = getattr(import_module(f"metriloc.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

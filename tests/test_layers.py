@@ -34,7 +34,7 @@ LEVELS = {
     "choose": 6,
     "recipes": 6,
     "relpose": 7,
-    "localize": 7,
+    "localization": 7,
     "runs": 8,
     "cli": 9,
     "__main__": 10,
@@ -132,3 +132,31 @@ def test_import_is_light_and_without_side_effects() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def loaded_modules(code: str) -> set[str]:
+    """What a fresh interpreter that runs the code has loaded at its end."""
+    told = f"{code}\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return set(done.stdout.strip().splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["locate"], []])
+def test_help_and_wrong_commands_import_no_torch(arguments: list[str]) -> None:
+    code = f"from metriloc.cli.main import main\ntry: main({arguments!r})\nexcept SystemExit: pass"
+    assert not loaded_modules(code) & {"torch", "numpy", "tyro", "rich", "PIL"}
+
+
+def test_names_are_imported_when_they_are_asked_for() -> None:
+    assert not loaded_modules("import metriloc") & {"torch", "numpy"}
+    names = "import metriloc, metriloc.localization, metriloc.runs.localize\n"
+    loaded_modules(names + "for name in metriloc.__all__: assert callable(getattr(metriloc, name)) or name[0] == '_'")
+
+
+def test_every_public_name_has_a_home() -> None:
+    import metriloc
+
+    assert set(metriloc.__all__) == {"__version__", *metriloc._HOMES}
+    assert all(getattr(metriloc, name) is not None for name in metriloc.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'localise'"):
+        _ = metriloc.localise

@@ -13,7 +13,7 @@ from metriloc.choose import LocalizerChoice, MethodChoice, choose_localizer, cho
 from metriloc.geometry import Camera, Pose
 from metriloc.io import load_view, turn_view
 from metriloc.io.maps import read_map
-from metriloc.localize import localize
+from metriloc.localization import localize
 from metriloc.relpose import relative_pose
 from metriloc.turns import by_quarter_turns, pixels_turned_back, turned_back
 from metriloc.types import Correspondences, LocalizationDetails, PairDetails, PoseEstimate, Stage, View

@@ -12,7 +12,7 @@ from metriloc.choose import LocalizerChoice
 from metriloc.evaluation.submission import Naming
 from metriloc.io import InputError
 from metriloc.io.download import cache_folder
-from metriloc.localize import REFERENCES
+from metriloc.localization import REFERENCES
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc, ResizeConfig
 from metriloc.runs.references import ReferenceOptions
 from metriloc.types import AbsolutePoseMethod

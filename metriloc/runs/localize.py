@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metriloc.calibrated import bare
 from metriloc.geometry import Pose
-from metriloc.localize import looked_at_again, suited, with_doubt, with_known_focal
+from metriloc.localization import looked_at_again, suited, with_doubt, with_known_focal
 from metriloc.methods.pixloc import PixLoc
 from metriloc.runs.folder import why_unusable
 from metriloc.runs.localize_files import LocalizeFolder

@@ -15,7 +15,7 @@ from metriloc.io import InputError, load_view
 from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.io.lists import read_queries
-from metriloc.localize import read_scene
+from metriloc.localization import read_scene
 from metriloc.types import SfmMap, View
 
 

@@ -15,7 +15,7 @@ from metriloc.io.files import require_file
 from metriloc.io.hloc import LoggedQuery
 from metriloc.io.lists import parse_pairs
 from metriloc.io.map_folders import first_names
-from metriloc.localize import check_references
+from metriloc.localization import check_references
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.pixloc import Hints
 from metriloc.methods.pixloc.hloc_hints import hints_of, logged_references

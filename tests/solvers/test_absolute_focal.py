@@ -14,7 +14,7 @@ from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.geometry import Camera, Pose
 from metriloc.io import load_view
 from metriloc.io.maps import read_map
-from metriloc.localize import localize
+from metriloc.localization import localize
 from metriloc.solvers.absolute_focal import MODEL_SIGMA, absolute_pose_and_focal
 
 pytest.importorskip("pycolmap")

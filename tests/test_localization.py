@@ -16,7 +16,7 @@ from metriloc.choose import LOCALIZERS, LocalizerChoice, choose_localizer
 from metriloc.geometry import Pose, sample_depth
 from metriloc.io import InputError, read_mapfree_poses
 from metriloc.io.weights import load_weights
-from metriloc.localize import read_scene, suited
+from metriloc.localization import read_scene, suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.pixloc import NetworkConfig, PixLocNetwork, UNetConfig, save_pretrained
 from metriloc.types import AbsolutePoseMethod, SfmMap
