@@ -6,20 +6,17 @@ import dataclasses
 import os
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
-import numpy as np
 import tyro
 
-from metriloc.calibration import Kind, Target, save_calibration
 from metriloc.choose import LOCALIZERS, LocalizerChoice, MethodChoice, MethodName, choose_localizer, choose_method
 from metriloc.cli.options import MethodSettings
-from metriloc.evaluation import calibration as calibrating
+from metriloc.cli.terminal import EXIT_NO_POSE, progress_bar
 from metriloc.evaluation.absolute import score_absolute
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
@@ -29,13 +26,12 @@ from metriloc.evaluation.benchmarks import (
     load_benchmark,
 )
 from metriloc.evaluation.mapfree import MapfreeScore, Mode, score_mapfree
-from metriloc.evaluation.page import comparison_page, failure_figure, query_figure, render_page
+from metriloc.evaluation.page import failure_figure, query_figure, render_page
 from metriloc.evaluation.ray_runner import run_with_ray
 from metriloc.evaluation.records import Record, read_run
 from metriloc.evaluation.report import (
     Report,
     absolute_report,
-    comparison_table,
     markdown_table,
     metrics_table,
     number,
@@ -43,14 +39,11 @@ from metriloc.evaluation.report import (
     write_report,
 )
 from metriloc.evaluation.runner import collect, process_group, run, worker_from_environment
-from metriloc.evaluation.scoring import PairScores, score_pairs, within
-from metriloc.evaluation.statistics import compare, wins
+from metriloc.evaluation.scoring import score_pairs
 from metriloc.evaluation.submission import scene_text, write_submission, write_visloc
 from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
-from metriloc.io import InputError, prepare_output_folder, write_atomically
+from metriloc.io import InputError, prepare_output_folder
 
-EXIT_LOST = 1
-"""Some photo could not be read, or an estimate is missing."""
 _METHOD_HELP = (
     "a relative method (mickey, xfeat, aliked+lightglue, ...) for pairs, or a localiser (xfeat-pnp, ...) for maps"
 )
@@ -96,7 +89,7 @@ def evaluate(
     described = {"method": method, "weights_id": _weights_of(solve), "benchmark": benchmark, **settings}
     if part.resize is not None:
         described["resize"] = list(part.resize)
-    with process_group(worker) as wait, _progress(worker.rank) as progress:
+    with process_group(worker) as wait, progress_bar("pairs", worker.rank) as progress:
         try:
             if runs.ray_workers:
                 _require_picklable(build)
@@ -127,7 +120,7 @@ def evaluate(
     unreadable = [record for record in records if record.reason is not None and "'" in record.reason]
     for record in unreadable[:5]:
         print(f"warning: {record.key}: {record.reason}", file=sys.stderr)
-    return EXIT_LOST if unreadable else 0
+    return EXIT_NO_POSE if unreadable else 0
 
 
 def device_of(device: str, environment: Mapping[str, str]) -> str:
@@ -230,151 +223,3 @@ def _query_report(
     ]
     figures = [query_figure(tasks[score.names[i]].frame, text) for i, text in zip(report.worst, captions, strict=True)]
     return report, figures
-
-
-# -- the other commands -----------------------------------------------------------------------------------------------
-def evaluate_compare(
-    a: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="A")],
-    b: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")],
-    benchmark: BenchmarkName,
-    part: Annotated[BenchmarkOptions, tyro.conf.arg(name="part")],
-    out: Path | None = None,
-    draws: int = 1000,
-) -> int:
-    """Compare two runs pair by pair on the same benchmark.
-
-    Args:
-        a: Folder of a run.
-        b: Folder of another run of the same pairs.
-        benchmark: What both ran on.
-        part: Where it is and which part of it.
-        out: HTML file to write.
-        draws: Bootstrap draws of the intervals.
-    """
-    chosen = _pairs_of(benchmark, part)
-    scores = [score_pairs(chosen.tasks, collect(chosen.tasks, folder)) for folder in (a, b)]
-    names = [f"{label}: {read_run(folder)['method']}" for label, folder in (("A", a), ("B", b))]
-    table = comparison_table(compare(scores[0], scores[1], count=draws), *names)
-    sentences = [
-        _wins(what, field, scores, names) for what, field in (("rotation", "rotation_deg"), ("position", "center_m"))
-    ]
-    print(markdown_table(table))
-    print("\n".join(sentences))
-    if out is not None:
-        write_atomically(out, comparison_page(f"{names[0]} against {names[1]}", sentences, table))
-    return 0
-
-
-def _wins(what: str, field: str, scores: list[PairScores], names: list[str]) -> str:
-    first, second, ties = wins(getattr(scores[0], field), getattr(scores[1], field))
-    return f"{what}: {names[0]} is better on {first} pairs, {names[1]} on {second}, {ties} equal"
-
-
-def evaluate_score(
-    submission: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SUBMISSION.zip")],
-    data: Path,
-    mode: Literal["official", "clean", "both"] = "both",
-    step: int = 5,
-    vcre_threshold: float = 90.0,
-) -> int:
-    """Score a Map-free submission here, exactly as published (official) or with the known defects fixed (clean).
-
-    Args:
-        submission: The zip one would upload.
-        data: Folder of the split, with poses.txt and intrinsics.txt of each scene.
-        mode: Which scorer; official alone also says each warning as often as the published one.
-        step: Every step-th query counts.
-        vcre_threshold: Pixels; 10 % of the diagonal of 540 x 720 by default.
-    """
-    modes: tuple[Mode, ...] = ("official", "clean") if mode == "both" else (mode,)
-    scores = [score_mapfree(data, submission, mode=m, step=step, vcre_threshold=vcre_threshold) for m in modes]
-    rows = [["metric", *modes]]
-    rows += [[name, *(number(score.metrics[name]) for score in scores)] for name in scores[0].metrics]
-    rows.append(["failures", *(f"{score.failures} of {score.total}" for score in scores)])
-    print(markdown_table(rows))
-    distinct = dict.fromkeys(warning for score in scores for warning in score.about_submission)
-    for warning in scores[0].warnings if mode == "official" else distinct:
-        print(warning, file=sys.stderr)
-    return 0
-
-
-@dataclass(frozen=True)
-class TargetOptions:
-    """When a pose counts as right; by default rotation below 5 degrees and direction below 10."""
-
-    rotation_deg: float | None = 5.0
-    """Degrees."""
-    direction_deg: float | None = 10.0
-    """Degrees between true and estimated translation; for poses without metres."""
-    center_m: float | None = None
-    """Metres between true and estimated camera."""
-    vcre_fraction: float | None = None
-    """VCRE as a fraction of the diagonal, 0.1 in the MicKey paper."""
-    near_m: float | None = None
-    """Metres within which a position counts as in the right direction."""
-
-
-def evaluate_calibrate(
-    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
-    benchmark: BenchmarkName,
-    part: Annotated[BenchmarkOptions, tyro.conf.arg(name="part")],
-    out: Path,
-    target: Annotated[TargetOptions, tyro.conf.arg(name="target")] = TargetOptions(),
-    kind: Kind = "logistic",
-    statistics: tuple[str, ...] | None = None,
-) -> int:
-    """Fit the confidence of a method on a run, so that it becomes a probability.
-
-    Args:
-        folder: Folder of the run; its photos must be none that the result is judged on.
-        benchmark: What it ran on.
-        part: Where it is and which part of it.
-        out: File to write; name it calibration.json beside MicKey's weights to have it used.
-        target: When a pose counts as right.
-        kind: Logistic regression on statistics of the solver, or isotonic regression on one.
-        statistics: Which; all that the run has by default.
-    """
-    chosen = _pairs_of(benchmark, part)
-    records = collect(chosen.tasks, folder)
-    scores = score_pairs(chosen.tasks, records)
-    bounds = Target(**dataclasses.asdict(target))
-    right = within(bounds, scores)
-    described = read_run(folder)
-    name = "matching" if described["method"] not in ("mickey", "identity") else described["method"]
-    trained_on = f"{benchmark} {part.data.resolve().name}"
-    source = calibrating.FitSource(name, described["weights_id"], trained_on, _setup_of(records, folder))
-    fitted = calibrating.fit_calibration(records, right, source, target=bounds, kind=kind, statistics=statistics)
-    save_calibration(out, fitted)
-    found = [i for i, record in enumerate(records) if record.success]
-    before = [records[i].confidence for i in found]
-    after = [fitted.probability(records[i].confidence, records[i].statistics) for i in found]
-    print(f"{len(found)} estimates, {int(right.sum())} right ({bounds})")
-    for label, values in (("before", before), ("after, on the same pairs", after)):
-        error = calibrating.expected_calibration_error(np.array(values), right[found])
-        print(f"expected calibration error {label}: {error:.3f}")
-    print(f"written: {out}")
-    return 0
-
-
-def _setup_of(records: Sequence[Record], folder: Path) -> str:
-    """What made the poses of a run besides the weights; one calibration fits one setup."""
-    setups = sorted({record.setup for record in records if record.success})
-    if len(setups) > 1:
-        raise InputError(f"'{folder}' holds poses of {len(setups)} setups ({'; '.join(setups)}): run each by itself")
-    return setups[0] if setups else ""
-
-
-def _pairs_of(benchmark: BenchmarkName, part: BenchmarkOptions) -> PairBenchmark:
-    chosen = load_benchmark(benchmark, part)
-    if not isinstance(chosen, PairBenchmark):
-        raise InputError(f"{benchmark} has queries in maps; this command takes pairs (mapfree, pairs, scannet)")
-    return chosen
-
-
-def _progress(rank: int) -> Any:
-    """Of the first worker, on a terminal; elsewhere nothing."""
-    if rank != 0 or not sys.stderr.isatty():
-        return nullcontext(None)
-    from metriloc.cli.terminal import progress_bar
-
-    return progress_bar("pairs")

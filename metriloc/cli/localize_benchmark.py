@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -15,6 +14,7 @@ import tyro
 from metriloc.choose import require_device
 from metriloc.cli.eval import device_of
 from metriloc.cli.localize_benchmark_options import BenchmarkFolders, BenchmarkSettings
+from metriloc.cli.terminal import EXIT_NO_POSE, progress_bar
 from metriloc.datasets.visloc_files import VislocName, VislocPart
 from metriloc.evaluation.records import RUN_FILE, Record, read_records
 from metriloc.evaluation.report import absolute_report, markdown_table, scenes_table, write_report
@@ -38,8 +38,6 @@ from metriloc.runs.benchmark import (
 )
 from metriloc.training.overrides import flat, plain
 
-EXIT_LOST = 1
-"""Some photo could not be used, or a query is in no list."""
 NAMED = 20
 """So many of them are named."""
 
@@ -150,7 +148,7 @@ class _Session:
         prepare_output_folder(folder)
         queries = part_queries(part, self.method, self.choice, self.sources, folder)
         try:
-            with _progress(part.name, self.worker) as progress:
+            with progress_bar(part.name, self.worker.rank) as progress:
                 run_part(queries, self.method, folder, description, worker=self.worker, progress=progress)
         except KeyboardInterrupt:
             self._say(f"\nstopped; --resume goes on where it was ({folder})", file=sys.stderr)
@@ -170,19 +168,6 @@ class _Session:
             print(text, **where)
 
 
-@contextmanager
-def _progress(what: str, worker: Worker) -> Iterator[Any]:
-    """Of the first process, on a terminal; elsewhere nothing."""
-    if worker.rank != 0 or not sys.stderr.isatty():
-        with nullcontext(None) as nothing:
-            yield nothing
-        return
-    from metriloc.cli.terminal import progress_bar
-
-    with progress_bar(what) as bar:
-        yield bar
-
-
 # -- at the end -------------------------------------------------------------------------------------------------------
 def _told(records: Sequence[Record], references: Sequence[str]) -> int:
     """Names the queries and photos of maps that could not be used; the exit code."""
@@ -193,7 +178,7 @@ def _told(records: Sequence[Record], references: Sequence[str]) -> int:
             print("".join(f"  {sentence}\n" for sentence in bad[:NAMED]), end="", file=sys.stderr)
         if len(bad) > NAMED:
             print(f"  and {len(bad) - NAMED} more, see the folders of the parts", file=sys.stderr)
-    return EXIT_LOST if queries or references else 0
+    return EXIT_NO_POSE if queries or references else 0
 
 
 def _merged(parts: Sequence[VislocPart], out: Path) -> None:

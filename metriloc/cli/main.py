@@ -33,11 +33,15 @@ COMMANDS: dict[str, Command] = {
     "localize-benchmark": Command(
         "metriloc.cli.localize_benchmark", "localize_benchmark", "PixLoc on a localisation benchmark, as published"
     ),
-    "eval compare": Command("metriloc.cli.eval", "evaluate_compare", "two runs on the same pairs, number by number"),
-    "eval score": Command(
-        "metriloc.cli.eval", "evaluate_score", "score a Map-free submission as published, or cleanly"
+    "eval compare": Command(
+        "metriloc.cli.eval_compare", "evaluate_compare", "two runs on the same pairs, number by number"
     ),
-    "eval calibrate": Command("metriloc.cli.eval", "evaluate_calibrate", "turn confidences into probabilities"),
+    "eval score": Command(
+        "metriloc.cli.eval_score", "evaluate_score", "score a Map-free submission as published, or cleanly"
+    ),
+    "eval calibrate": Command(
+        "metriloc.cli.eval_calibrate", "evaluate_calibrate", "turn confidences into probabilities"
+    ),
     "eval": Command("metriloc.cli.eval", "evaluate", "run a method over a benchmark and report; resumable"),
     "train": Command("metriloc.cli.train", "train", "train a method by a recipe; resumable"),
     "overlaps": Command("metriloc.cli.overlaps", "overlaps", "how much photos of a posed set share, to train on"),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 EXIT_NO_POSE = 1
-"""Everything was done, but a photo has no pose."""
+"""Everything was done, but a photo has no pose or could not be used among many."""
 EXIT_BAD_INPUT = 2
 """Wrong use, or a photo or file that cannot be used."""
 EXIT_INTERRUPTED = 130
@@ -47,9 +47,10 @@ def complain(command: str, error: object) -> None:
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Gives a function of (done, in all) that moves a bar on standard error; None where that is no terminal."""
-    if not sys.stderr.isatty():
+def progress_bar(what: str, rank: int = 0) -> Iterator[Callable[[int, int], None] | None]:
+    """Gives a function of (done, in all) that moves a bar on standard error; None where that is no terminal, and in all
+    processes but the first (rank 0)."""
+    if rank != 0 or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

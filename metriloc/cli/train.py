@@ -11,13 +11,12 @@ from typing import Annotated
 import tyro
 
 from metriloc import recipes
+from metriloc.cli.terminal import EXIT_INTERRUPTED
 from metriloc.io import InputError
 from metriloc.training import Run, override, settable_fields
 from metriloc.training import train as run_training
 from metriloc.training.console import on_the_terminal
 from metriloc.training.overrides import plain
-
-EXIT_INTERRUPTED = 130
 
 
 def train(

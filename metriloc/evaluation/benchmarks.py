@@ -237,3 +237,11 @@ def _typical_depth(scene: SfmMap) -> float:
     R, t = scene.cam_from_world.R[scene.image_index, 2], scene.cam_from_world.t[scene.image_index, 2]
     depths = (R * scene.xyz[scene.point_index]).sum(-1) + t
     return float(depths[depths > 0].median()) if bool((depths > 0).any()) else 1.0
+
+
+def load_pairs(benchmark: BenchmarkName, part: BenchmarkOptions) -> PairBenchmark:
+    """A benchmark of pairs. Raises InputError for one of photos in maps, and as ``load_benchmark``."""
+    chosen = load_benchmark(benchmark, part)
+    if not isinstance(chosen, PairBenchmark):
+        raise InputError(f"{benchmark} has queries in maps; this command takes pairs (mapfree, pairs, scannet)")
+    return chosen

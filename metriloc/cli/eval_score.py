@@ -1,0 +1,43 @@
+"""``metriloc eval score``: a Map-free submission, scored as published or cleanly."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from metriloc.evaluation.mapfree import Mode, score_mapfree
+from metriloc.evaluation.report import (
+    markdown_table,
+    number,
+)
+
+
+def evaluate_score(
+    submission: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SUBMISSION.zip")],
+    data: Path,
+    mode: Literal["official", "clean", "both"] = "both",
+    step: int = 5,
+    vcre_threshold: float = 90.0,
+) -> int:
+    """Score a Map-free submission here, exactly as published (official) or with the known defects fixed (clean).
+
+    Args:
+        submission: The zip one would upload.
+        data: Folder of the split, with poses.txt and intrinsics.txt of each scene.
+        mode: Which scorer; official alone also says each warning as often as the published one.
+        step: Every step-th query counts.
+        vcre_threshold: Pixels; 10 % of the diagonal of 540 x 720 by default.
+    """
+    modes: tuple[Mode, ...] = ("official", "clean") if mode == "both" else (mode,)
+    scores = [score_mapfree(data, submission, mode=m, step=step, vcre_threshold=vcre_threshold) for m in modes]
+    rows = [["metric", *modes]]
+    rows += [[name, *(number(score.metrics[name]) for score in scores)] for name in scores[0].metrics]
+    rows.append(["failures", *(f"{score.failures} of {score.total}" for score in scores)])
+    print(markdown_table(rows))
+    distinct = dict.fromkeys(warning for score in scores for warning in score.about_submission)
+    for warning in scores[0].warnings if mode == "official" else distinct:
+        print(warning, file=sys.stderr)
+    return 0
