@@ -15,8 +15,16 @@ from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor
 from metriloc.io.packaged import BUNDLED
-from metriloc.io.weights import resolve_weights
-from metriloc.methods.matching.depth import DepthSource, constant_depth, depth_of_file, depth_of_method
+from metriloc.io.weights import method_of, resolve_weights
+from metriloc.methods.matching.depth import (
+    DepthSource,
+    constant_depth,
+    depth_of_file,
+    depth_of_method,
+    depth_of_network,
+)
+from metriloc.methods.matching.depth_network import DEFAULT_WEIGHTS as DEPTH_WEIGHTS
+from metriloc.methods.matching.depth_network import DEPTH_METHOD, DepthNetwork
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.matchers import MatcherName, best_matcher
 from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
@@ -171,7 +179,7 @@ def _depth_source(choice: MethodChoice) -> tuple[DepthSource, str, str]:
     """The source, what results call it, and what calibrations call it."""
     kind, _, value = choice.depth.partition(":")
     if choice.depth in {own.name for own in BUNDLED} or Path(choice.depth).is_dir():
-        kind, value = "mickey", choice.depth
+        kind, value = method_of(resolve_weights(choice.depth)) or "mickey", choice.depth
     if kind == "file" and not value:
         return depth_of_file, "depth map", "depth map"
     if kind == "none" and not value:
@@ -184,7 +192,11 @@ def _depth_source(choice: MethodChoice) -> tuple[DepthSource, str, str]:
     if kind == "mickey":
         model = MicKey.from_pretrained(value or MICKEY_WEIGHTS, precision=choice.precision, device=choice.device)
         return depth_of_method(model), "predicted depth", f"depth of {model.weights_id}"
-    raise InputError(f"--depth-source must be file, none, constant:METRES or mickey:WEIGHTS, got {choice.depth!r}")
+    if kind == DEPTH_METHOD:
+        network = DepthNetwork.from_pretrained(value or DEPTH_WEIGHTS, device=choice.device)
+        return depth_of_network(network), "predicted depth", f"depth of {network.weights_id}"
+    wanted = "file, none, constant:METRES, mickey:WEIGHTS, or weights that predict depth such as metriloc-depth"
+    raise InputError(f"--depth-source must be {wanted}, got {choice.depth!r}")
 
 
 def require_device(name: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import metriloc
-from metriloc import relpose
+from metriloc import choose
 from metriloc.backbones.dinov2 import DinoV2Config
 from metriloc.calibrated import CalibratedMethod, calibrations_of
 from metriloc.calibration import CALIBRATION_FILE, Calibration, Target, load_calibration, save_calibration
@@ -55,7 +55,7 @@ def bundled(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return path if path.exists() or relative.startswith("weights") else own_data(relative)
 
     monkeypatch.setattr("metriloc.io.packaged.own_data", find)
-    monkeypatch.setattr(relpose, "best_matcher", lambda: None)  # as without the extra ``features``
+    monkeypatch.setattr(choose, "best_matcher", lambda: None)  # as without the extra ``features``
     fitted = load_calibration(find("calibration/metriloc-small.json"))
     monkeypatch.setattr("metriloc.calibration._all_packaged", lambda: (fitted,))
     return stand_in / "weights" / "metriloc-small"
@@ -254,5 +254,5 @@ def test_methods_are_taken_by_name() -> None:
     named = metriloc.relative_pose(*photos, method="mickey")
     loaded = metriloc.relative_pose(*photos, method=choose_method(MethodChoice("mickey")))
     assert torch.equal(named.pose.matrix(), loaded.pose.matrix()) and named.verdict == loaded.verdict
-    with pytest.raises(InputError, match="there is no matcher 'orb'"):
+    with pytest.raises(InputError, match="there is no method 'orb'"):
         metriloc.relative_pose(*photos, method="orb")  # type: ignore[arg-type]

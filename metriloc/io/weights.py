@@ -132,6 +132,13 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
+def method_of(path: str | Path) -> str | None:
+    """What a weights folder says that it is for; None for what is none. Raises InputError for a broken config."""
+    path = Path(path)
+    file = (path.parent if path.suffix == ".safetensors" else path) / CONFIG
+    return str(_read_config(file).get("method")) if file.is_file() else None
+
+
 def load_weights(path: str | Path, method: str) -> Weights:
     """Read a weights folder (or a safetensors file with its config.json beside it), made for ``method``.
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.methods.matching.depth_network import DepthNetwork
 from metriloc.types import RelativePoseMethod, View
 
 DepthSource = Callable[[View], "Tensor | None"]
@@ -43,6 +44,17 @@ def depth_of_method(method: RelativePoseMethod) -> DepthSource:
         features = method.extract(view)
         cells = features.depth_map()
         return None if cells is None else depth_from_cells(cells, features.cell, view.size)
+
+    return source
+
+
+def depth_of_network(network: DepthNetwork) -> DepthSource:
+    """The depth that a network predicts, spread over the photo."""
+
+    def source(view: View) -> Tensor:
+        cells, _ = network.predict(view)
+        cell = (view.size[0] / cells.shape[1], view.size[1] / cells.shape[0])
+        return depth_from_cells(cells, cell, view.size)
 
     return source
 

@@ -8,6 +8,7 @@ whole facade, the mean over its pixels is compared, because it is right on the w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,10 @@ class DepthTraining(nn.Module):
     def __init__(self, network: DepthNetwork, loss: DepthLossConfig | None = None) -> None:
         super().__init__()
         self.network, self.loss = network, loss or DepthLossConfig()
+
+    def save_pretrained(self, folder: str | Path) -> str:
+        """``DepthNetwork.save_pretrained``."""
+        return self.network.save_pretrained(folder)
 
     def training_step(self, batch: DepthBatch, step: int, generator: torch.Generator) -> StepOutput:
         """Mean loss of the photos of a batch."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from metriloc.geometry import Camera
+from metriloc.io import InputError
 from metriloc.methods.matching import DepthConfig, DepthNetwork
 from metriloc.types import View
 
@@ -98,3 +103,26 @@ def test_fresh_weights_say_three_metres_and_do_not_overflow() -> None:
 def test_configurations_that_cannot_be(fields: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="DepthConfig"):
         DepthConfig(**fields)
+
+
+def test_filters_are_stored_in_half_precision(network: DepthNetwork, tmp_path: Path) -> None:
+    identity = network.save_pretrained(tmp_path)
+    loaded = DepthNetwork.from_pretrained(tmp_path)
+    assert loaded.weights_id == identity and loaded.config == network.config and not loaded.training
+    stored = load_file(tmp_path / "model.safetensors")
+    assert all((value.dtype == torch.float16) == (value.ndim > 1) for value in stored.values())
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    rounded = DepthNetwork(SMALL).eval()
+    rounded.load_state_dict({k: v.half().float() if v.ndim > 1 else v for k, v in network.state_dict().items()})
+    with torch.no_grad():
+        assert torch.equal(loaded(image).log_depth, rounded(image).log_depth)
+
+
+def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds weights of 'mickey', not of 'depth'"):
+        DepthNetwork.from_pretrained("metriloc-small")
+    DepthNetwork(SMALL).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "network": {"side": 7}}))
+    with pytest.raises(InputError, match=r"wrong configuration of a depth network: DepthConfig\.side must be 64 to 2048"):
+        DepthNetwork.from_pretrained(tmp_path)
