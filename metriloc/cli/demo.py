@@ -8,7 +8,6 @@ from pathlib import Path
 
 from metriloc.calibration import calibrations_of
 from metriloc.cli.outputs import OutputFolder, QueryResult, Run, summary
-from metriloc.geometry import rotation_angle
 from metriloc.io import load_view, read_mapfree_poses
 from metriloc.relpose import MethodChoice, MethodName, choose_method
 
@@ -43,8 +42,8 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
                 f"  true camera position:                        (m): x {x:+.3f},         y {y:+.3f},        z {z:+.3f}"
             )
         if true is not None and result.success:
-            error = math.degrees(float(rotation_angle(result.pose.R.double() @ true.R.double().mT)))
-            distance = float((result.pose.center().double() - true.center().double()).norm())
+            error = math.degrees(float(result.pose.double().angle_to(true.double())))
+            distance = float(result.pose.double().center_distance(true.double()))
             print(f"  error: {error:.2f} degrees in rotation, {100 * distance:.1f} cm in position")
         if out is not None:
             output = OutputFolder.prepare(out, single=True)

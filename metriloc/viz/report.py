@@ -144,9 +144,9 @@ def _key_numbers(entry: QueryReport) -> str:
 def _errors(estimated: Pose, true: Pose, metric: bool) -> list[tuple[str, str]]:
     """The differences to the true pose: rotation, camera position (metres) and direction of the baseline."""
     true = true.to(estimated.t)
-    rows = [("error: rotation", f"{math.degrees(float((estimated @ true.inverse()).angle())):.2f}°")]
+    rows = [("error: rotation", f"{math.degrees(float(estimated.angle_to(true))):.2f}°")]
     if metric:
-        apart = float((estimated.center() - true.center()).norm())
+        apart = float(estimated.center_distance(true))
         rows.append(("error: position", f"{metres(apart)} (true distance {float(true.distance()):.3f} m)"))
     a, b = estimated.center().double(), true.center().double()
     if float(a.norm()) > 0 and float(b.norm()) > 0:
