@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from metriloc.backbones.local import DenseExtractor
 from metriloc.calibration import (
@@ -19,7 +19,7 @@ from metriloc.calibration import (
 )
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
-from metriloc.io import InputError, load_view
+from metriloc.io import InputError, Photo, as_view
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.io.weights import resolve_weights
@@ -54,9 +54,11 @@ REFERENCES = 3
 
 
 def localize(
-    query: View | str | Path,
+    query: Photo,
     scene: SfmMap | str | Path,
     *,
+    K: Sequence[Any] | None = None,
+    fov: float | None = None,
     images: str | Path | None = None,
     references: Sequence[str] | None = None,
     init: Pose | None = None,
@@ -65,7 +67,8 @@ def localize(
 ) -> PoseEstimate:
     """Where in a map the camera of a photo stood.
 
-    query: a file, or a View from ``load_view`` where intrinsics need saying. scene: a map, or what ``read_scene`` reads,
+    query: a file, or what else ``as_view`` takes: bytes, a Pillow image, an array, a tensor, a View. K, fov: its
+    intrinsics, as in ``as_view``. scene: a map, or what ``read_scene`` reads,
     with ``images``. references: names of images of the map that show the same, the best first; by default they are
     looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser or its name; by default
     ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
@@ -82,8 +85,7 @@ def localize(
             raise InputError(f"images {str(images)!r} was given for a map that is read already: read it with them")
     else:
         scene = read_scene(scene, images)
-    if not isinstance(query, View):
-        query = load_view(query)
+    query = as_view(query, K=K, fov=fov, name="query")
     if references is not None:
         check_references(scene, references)
     if isinstance(method, str):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration, packaged_calibrations
 from metriloc.evaluation.identity import IdentityPose
-from metriloc.io import InputError, load_view, turn_view
+from metriloc.io import InputError, Photo, as_view, turn_view
+from metriloc.io.photos import require_one_size
 from metriloc.io.weights import resolve_weights
 from metriloc.methods.matching.depth import DepthSource, constant_depth, depth_of_file, depth_of_method
 from metriloc.methods.matching.matchers import MatcherName, best_matcher
@@ -19,7 +21,7 @@ from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
 from metriloc.turns import holds, turned_back
-from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
+from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
 """auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres,
@@ -31,9 +33,11 @@ _MORE_AGREE = 1.2
 
 
 def relative_pose(
-    reference: View | str | Path,
-    query: View | str | Path,
+    reference: Photo,
+    query: Photo,
     *,
+    K: Sequence[Any] | None = None,
+    fov: float | None = None,
     method: RelativePoseMethod | MethodName | None = None,
     depth: str | Path | None = None,
     depth_scale: float | None = None,
@@ -42,7 +46,8 @@ def relative_pose(
 ) -> PoseEstimate:
     """Where the camera of ``query`` stood relative to that of ``reference``.
 
-    reference, query: files, or Views from ``load_view`` where intrinsics need saying. method: a loaded ``MicKey`` or
+    reference, query: files, or what else ``as_view`` takes: bytes, Pillow images, arrays, tensors, Views. K, fov:
+    intrinsics of both photos, as in ``as_view``; a K is for photos of one size. method: a loaded ``MicKey`` or
     another method, its name, or None for the default: the best matcher that is installed, with predicted depth where
     nothing else gives the metres. depth: depth map of the reference (metres come from it); depth_scale: its units a
     metre where they are not millimetres (5000 for TUM). distance: metres between the two cameras, if known. seed: same
@@ -51,13 +56,9 @@ def relative_pose(
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
     """
-    if not isinstance(reference, View):
-        reference = load_view(reference, depth=depth, depth_scale=depth_scale)
-    elif depth is not None or depth_scale is not None:
-        given = f"depth {str(depth)!r}" if depth is not None else f"depth_scale {depth_scale:g}"
-        raise InputError(f"{given} was given for a reference that is a View already: load it with the View")
-    if not isinstance(query, View):
-        query = load_view(query)
+    reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
+    query = as_view(query, K=K, fov=fov, name="query")
+    require_one_size(K, reference, query)
     if isinstance(method, str):
         method = choose_method(MethodChoice(method, distance=distance, depth_map=reference.depth is not None))
     elif method is None:
