@@ -32,6 +32,7 @@ from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.turns import by_quarter_turns, turned_back
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
+from metriloc.viz.notebook import with_map_page
 
 _PNP: Mapping[str, str] = {"xfeat-pnp": "xfeat", "aliked-pnp": "aliked", "disk-pnp": "disk"}
 _NRE: Mapping[str, str | None] = {
@@ -101,7 +102,8 @@ def localize(
         return looked_at_again(found, known, scene, names or (), seed)
 
     estimate, quarters = by_quarter_turns(query, attempt, lambda found: found)
-    return turned_back(estimate, quarters, query.size)
+    estimate = turned_back(estimate, quarters, query.size)
+    return with_map_page(estimate, query, scene, chosen.name, chosen.weights_id, seed)
 
 
 def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed: int = 0) -> tuple[View, str | None]:

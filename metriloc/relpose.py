@@ -22,6 +22,7 @@ from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
 from metriloc.turns import holds, turned_back
 from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod
+from metriloc.viz.notebook import with_page
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
 """auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres,
@@ -65,7 +66,8 @@ def relative_pose(
         method = choose_method(MethodChoice(distance=distance, depth_map=reference.depth is not None))
     elif distance is not None:
         raise InputError(f"distance {distance} is used by feature matching only: set it there, or leave out method")
-    return relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
+    estimate = relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
+    return with_page(estimate, reference, query, method.name, method.weights_id, seed)
 
 
 def relative_pose_by_turns(

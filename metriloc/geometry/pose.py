@@ -215,6 +215,19 @@ class Pose:
         last = self.t.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*self.shape, 1, 4)
         return torch.cat([top, last], -2)
 
+    def to_dict(self, *, to_frame: str, from_frame: str, unit: str = "metre") -> dict[str, Any]:
+        """One pose as plain numbers and words for JSON, naming its frames and the unit of its translation."""
+        pose = self.detach().to("cpu", torch.float64)
+        return {
+            "maps": f"X[{to_frame}] = R X[{from_frame}] + t",
+            "from_frame": from_frame,
+            "to_frame": to_frame,
+            "translation_unit": unit,
+            "matrix": pose.matrix().tolist(),
+            "quaternion_wxyz": pose.quaternion().tolist(),
+            "translation": pose.t.tolist(),
+        }
+
     def quaternion(self) -> Float[Tensor, "*b 4"]:
         """Unit quaternion (w, x, y, z), w >= 0."""
         return quaternion_from_matrix(self.R)

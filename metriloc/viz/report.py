@@ -28,7 +28,8 @@ from metriloc.viz.markup import (
     software_note,
 )
 from metriloc.viz.scene import Scene, build_scene
-from metriloc.viz.words import details_of, has_pose, interval, metres, offsets, verdict, view_direction
+from metriloc.viz.words import details_of, has_pose, offsets, verdict, view_direction
+from metriloc.wording import interval, metres
 
 """Longest side of a picture in the report, pixels."""
 
@@ -124,7 +125,7 @@ def _key_numbers(entry: QueryReport) -> str:
         ("turned", f"{math.degrees(float(pose.angle())):.2f}° in all"),
     ]
     if details.metric:
-        rows.insert(0, ("distance", f"{float(pose.distance()):.3f} m{interval(estimate)}"))
+        rows.insert(0, ("distance", f"{float(pose.distance()):.3f} m{interval(estimate.distance_interval)}"))
     if details.metric and details.scale_source:
         rows.append(("scale", escaped(details.scale_source)))
         rows += [("note", escaped(message)) for message in details.messages]
