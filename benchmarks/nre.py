@@ -166,7 +166,7 @@ def report(
 
 def degrees(pose: Pose, truth: Pose) -> float:
     """Rotation error."""
-    return math.degrees(float((pose @ truth.inverse()).angle()))
+    return math.degrees(float(pose.angle_to(truth)))
 
 
 def bench_p3p(n: int, samples: int, repeats: int) -> None:

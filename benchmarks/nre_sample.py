@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.datasets.nre_sample import read_nre_sample
-from metriloc.geometry import Pose, rotation_angle
+from metriloc.geometry import Pose
 from metriloc.methods.nre.model import NRE
 
 CHAINS = ("xfeat", "xfeat+aliked", "xfeat+disk")
@@ -44,7 +44,7 @@ class Remembering:
 def errors(pose: Pose, truth: Pose) -> tuple[float, float]:
     """Degrees and units."""
     pose = pose.to(torch.float64)
-    return math.degrees(float(rotation_angle(pose.R @ truth.R.mT))), float((pose.t - truth.t).norm())
+    return math.degrees(float(pose.angle_to(truth))), float((pose.t - truth.t).norm())
 
 
 def main() -> None:

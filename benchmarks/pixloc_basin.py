@@ -139,8 +139,8 @@ class OneReference:
 
 def nearest(scene: SfmMap, truth: Pose) -> list[int]:
     """References by distance, those that look more than 60 degrees elsewhere last."""
-    distance = (scene.cam_from_world.center() - truth.center()).norm(dim=-1)
-    angle = (scene.cam_from_world @ truth.inverse()).angle()
+    distance = scene.cam_from_world.center_distance(truth)
+    angle = scene.cam_from_world.angle_to(truth)
     return (distance + 1e6 * (angle > math.radians(60))).argsort().tolist()
 
 
@@ -152,11 +152,11 @@ def row(key, group, query, truth, start, end, points, estimate) -> dict:
     def errors(pose: Pose) -> tuple[float, float, float]:
         uv, _ = camera.project(pose.transform(points))
         pixels = (uv - uv_true).norm(dim=-1)[seen]
-        angle = float((pose @ truth.inverse()).angle()) * 180 / math.pi
+        angle = math.degrees(float(pose.angle_to(truth)))
         return (
             float(pixels.median()) if len(pixels) else math.inf,
             angle,
-            float((pose.center() - truth.center()).norm()),
+            float(pose.center_distance(truth)),
         )
 
     found = dict(zip(("start_px", "start_deg", "start_m"), errors(start), strict=True))

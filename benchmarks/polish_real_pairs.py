@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metriloc.geometry import Pose, rotation_angle
+from metriloc.geometry import Pose
 from metriloc.solvers.relative import rigid_from_depths
 from metriloc.solvers.reprojection import PolishConfig, polish
 
@@ -73,8 +73,7 @@ def measure(pair: Any, noise: Noise, seed: int, relative_error: float = 0.25) ->
 
 
 def _error(pose: Pose, truth: Pose) -> tuple[float, float]:
-    angle = torch.rad2deg(rotation_angle(pose.R @ truth.R.mT))
-    return float(angle), float((pose.center() - truth.center()).norm())
+    return float(torch.rad2deg(pose.angle_to(truth))), float(pose.center_distance(truth))
 
 
 def _real_tracks() -> ModuleType:

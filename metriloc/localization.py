@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from metriloc.backbones.local import DenseExtractor
 from metriloc.calibrated import CalibratedLocalizer, calibrated_localizer
@@ -17,7 +17,7 @@ from metriloc.calibration import (
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
-from metriloc.io import InputError, load_view
+from metriloc.io import InputError, Photo, as_view
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.methods.matching import MapRetrieval
@@ -28,6 +28,7 @@ from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.turns import by_quarter_turns, turned_back
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
+from metriloc.viz.notebook import with_map_page
 
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
 """When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
@@ -41,9 +42,11 @@ REFERENCES = 3
 
 
 def localize(
-    query: View | str | Path,
+    query: Photo,
     scene: SfmMap | str | Path,
     *,
+    K: Sequence[Any] | None = None,
+    fov: float | None = None,
     images: str | Path | None = None,
     references: Sequence[str] | None = None,
     init: Pose | None = None,
@@ -52,7 +55,8 @@ def localize(
 ) -> PoseEstimate:
     """Where in a map the camera of a photo stood.
 
-    query: a file, or a View from ``load_view`` where intrinsics need saying. scene: a map, or what ``read_scene`` reads,
+    query: a file, or what else ``as_view`` takes: bytes, a Pillow image, an array, a tensor, a View. K, fov: its
+    intrinsics, as in ``as_view``. scene: a map, or what ``read_scene`` reads,
     with ``images``. references: names of images of the map that show the same, the best first; by default they are
     looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser or its name; by default
     ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
@@ -69,8 +73,7 @@ def localize(
             raise InputError(f"images {str(images)!r} was given for a map that is read already: read it with them")
     else:
         scene = read_scene(scene, images)
-    if not isinstance(query, View):
-        query = load_view(query)
+    query = as_view(query, K=K, fov=fov, name="query")
     if references is not None:
         check_references(scene, references)
     if isinstance(method, str):
@@ -86,7 +89,8 @@ def localize(
         return looked_at_again(found, known, scene, names or (), seed)
 
     estimate, quarters = by_quarter_turns(query, attempt, lambda found: found)
-    return turned_back(estimate, quarters, query.size)
+    estimate = turned_back(estimate, quarters, query.size)
+    return with_map_page(estimate, query, scene, chosen.name, chosen.weights_id, seed)
 
 
 def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed: int = 0) -> tuple[View, str | None]:

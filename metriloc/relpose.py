@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from metriloc.calibrated import bare
 from metriloc.choose import MethodChoice, MethodName, choose_method
-from metriloc.io import InputError, load_view, turn_view
+from metriloc.io import InputError, Photo, as_view, turn_view
+from metriloc.io.photos import check_shared_K
 from metriloc.methods.matching.model import FeatureMatching, ImageFeatures
 from metriloc.turns import holds, turned_back
-from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
+from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod
+from metriloc.viz.notebook import with_page
 
 _MORE_AGREE = 1.2
 
 
 def relative_pose(
-    reference: View | str | Path,
-    query: View | str | Path,
+    reference: Photo,
+    query: Photo,
     *,
+    K: Sequence[Any] | None = None,
+    fov: float | None = None,
     method: RelativePoseMethod | MethodName | None = None,
     depth: str | Path | None = None,
     depth_scale: float | None = None,
@@ -26,7 +32,8 @@ def relative_pose(
 ) -> PoseEstimate:
     """Where the camera of ``query`` stood relative to that of ``reference``.
 
-    reference, query: files, or Views from ``load_view`` where intrinsics need saying. method: a loaded ``MicKey`` or
+    reference, query: files, or what else ``as_view`` takes: bytes, Pillow images, arrays, tensors, Views. K, fov:
+    intrinsics of both photos, as in ``as_view``; a K is for photos of one size. method: a loaded ``MicKey`` or
     another method, its name, or None for the default: the best matcher that is installed, with predicted depth where
     nothing else gives the metres. depth: depth map of the reference (metres come from it); depth_scale: its units a
     metre where they are not millimetres (5000 for TUM). distance: metres between the two cameras, if known. seed: same
@@ -35,20 +42,17 @@ def relative_pose(
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
     """
-    if not isinstance(reference, View):
-        reference = load_view(reference, depth=depth, depth_scale=depth_scale)
-    elif depth is not None or depth_scale is not None:
-        given = f"depth {str(depth)!r}" if depth is not None else f"depth_scale {depth_scale:g}"
-        raise InputError(f"{given} was given for a reference that is a View already: load it with the View")
-    if not isinstance(query, View):
-        query = load_view(query)
+    reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
+    query = as_view(query, K=K, fov=fov, name="query")
+    check_shared_K(K, reference, query)
     if isinstance(method, str):
         method = choose_method(MethodChoice(method, distance=distance, depth_map=reference.depth is not None))
     elif method is None:
         method = choose_method(MethodChoice(distance=distance, depth_map=reference.depth is not None))
     elif distance is not None:
         raise InputError(f"distance {distance} is used by feature matching only: set it there, or leave out method")
-    return relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
+    estimate = relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
+    return with_page(estimate, reference, query, method.name, method.weights_id, seed)
 
 
 def relative_pose_by_turns(

@@ -7,17 +7,20 @@ also when it fails.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.bounds import require_image_range
 from metriloc.geometry import Camera, ColmapCamera, Pose
+from metriloc.wording import finite_or_none, rounded, words_of_batch, words_of_motion, words_of_place
 
 FailureReason = Literal[
     "too_few_matches",
@@ -158,6 +161,17 @@ class PairDetails:
     statistics: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Its part of ``PoseEstimate.to_dict``."""
+        return {
+            "messages": list(self.messages),
+            "score": finite_or_none(self.score),
+            "num_inliers": len(self.inliers),
+            "metric": self.metric,
+            "scale_source": self.scale_source,
+            "timings_s": rounded(self.timings),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:
@@ -187,6 +201,15 @@ class LocalizationDetails:
     statistics: Mapping[str, float] = field(default_factory=dict)
     setup: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Its part of ``PoseEstimate.to_dict``."""
+        return {
+            "messages": list(self.messages),
+            "references": list(self.references),
+            "num_points": self.num_points,
+            "timings_s": rounded(self.timings),
+        }
+
 
 Verdict = Literal["reliable", "doubtful", "failed", "uncalibrated"]
 RELIABLE, FAILED = 0.9, 0.2
@@ -206,6 +229,10 @@ class PoseEstimate:
     distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
     a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
     at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well).
+    page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize`` put one here.
+
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
+    >>> estimate.pose.center(), estimate.verdict, estimate.detail.scale_source  # doctest: +SKIP
     """
 
     pose: Pose
@@ -217,6 +244,7 @@ class PoseEstimate:
     probability_of: str = ""
     distance_interval: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()
+    page: Callable[[PoseEstimate], str] | None = None
 
     def __post_init__(self) -> None:
         if not (self.pose.shape == self.success.shape == self.confidence.shape):
@@ -235,8 +263,7 @@ class PoseEstimate:
         doubtful unless an interval within ``RELIABLE_METRES`` stands behind them, and so is what has ``doubts``. Raises
         ValueError for a batch.
         """
-        if self.success.ndim:
-            raise ValueError(f"a verdict is of a single estimate, got batch shape {tuple(self.success.shape)}")
+        self._require_single("a verdict")
         if not bool(self.success):
             return "failed"
         if not self.probability_of:
@@ -256,6 +283,107 @@ class PoseEstimate:
             return True
         low, high = self.distance_interval
         return high - low > RELIABLE_METRES * (high + low)
+
+    @property
+    def reasons_for_doubt(self) -> list[str]:
+        """Why a single estimate is called doubtful, a phrase each; none for any other verdict."""
+        if self.verdict != "doubtful":
+            return []
+        reasons = list(self.doubts)
+        if float(self.confidence) < RELIABLE:
+            reasons.append("not enough speaks for this pose to rely on it")
+        if self.metres_are_doubtful:
+            reasons.append("its distance may be off by more than a quarter")
+        return reasons
+
+    @property
+    def reason(self) -> FailureReason | None:
+        """Why a single estimate failed, None on success."""
+        self._require_single("a reason")
+        return self.reasons[0]
+
+    @property
+    def detail(self) -> PairDetails | LocalizationDetails | None:
+        """How a single estimate came about: of a pair or of a localization, None where a method tells nothing."""
+        self._require_single("a detail")
+        if self.details:
+            return self.details[0]
+        return self.localization[0] if self.localization else None
+
+    def matrix(self) -> Float[np.ndarray, "*b 4 4"]:
+        """The pose as homogeneous matrices, float64 numpy; NaN where it failed."""
+        return self.pose.detach().to("cpu", torch.float64).matrix().numpy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A single estimate as numbers and words for JSON: its entry of ``metriloc relpose --json``, without photos.
+
+        A failed one has no pose in it. Raises ValueError for a batch.
+        """
+        self._require_single("a dictionary")
+        entry: dict[str, Any] = {
+            "success": bool(self.success),
+            "reason": self.reason,
+            "confidence": float(self.confidence),
+            "verdict": self.verdict,
+            "doubts": self.reasons_for_doubt,
+            "confidence_is_probability_of": self.probability_of or None,
+        }
+        entry.update({} if self.detail is None else self.detail.to_dict())
+        if not (entry["success"] and bool(self.pose.is_finite())):
+            return entry
+        center = self.pose.detach().center().tolist()
+        if self.localization:
+            pose = self.pose.to_dict(to_frame="query camera", from_frame="map", unit="unit of the map")
+            return {**entry, "cam_from_world": pose, "camera_center": center}
+        unit = "metre" if entry.get("metric", True) else "unknown scale"
+        low_high = self.distance_interval
+        return {
+            **entry,
+            "query_from_reference": self.pose.to_dict(
+                to_frame="query camera", from_frame="reference camera", unit=unit
+            ),
+            "camera_center_in_reference": center,
+            "distance": float(self.pose.distance()),
+            "distance_interval_90": None if low_high is None else list(low_high),
+            "rotation_angle_deg": math.degrees(float(self.pose.angle())),
+        }
+
+    def __repr__(self) -> str:
+        """At most three lines: the answer, how sure it is, and where the metres come from."""
+        lines = self._batch_lines() if self.success.ndim else self._lines()
+        return "PoseEstimate: " + "\n  ".join(lines)
+
+    def _lines(self) -> list[str]:
+        sure = f"confidence {float(self.confidence):.2f}, {self.verdict}"
+        if not (bool(self.success) and bool(self.pose.is_finite())):
+            return [f"no pose ({self.reason or 'no reason given'})", sure]
+        sure = f"{sure}: {'; '.join(self.reasons_for_doubt)}" if self.reasons_for_doubt else sure
+        pose, detail = self.pose.detach(), self.detail
+        if isinstance(detail, LocalizationDetails):
+            answer = words_of_place(pose.center().tolist(), detail.num_points, len(detail.references))
+        else:
+            metric, source = (True, "") if detail is None else (detail.metric, detail.scale_source)
+            center, turned = pose.center().tolist(), math.degrees(float(pose.angle()))
+            answer = words_of_motion(center, turned, metric, source, self.distance_interval)
+        return [answer[0], sure, *answer[1:]]
+
+    def _batch_lines(self) -> list[str]:
+        found = self.success.flatten().tolist()
+        distances = self.pose.detach().distance().flatten().tolist()
+        sources = [d.scale_source for d in self.details if d.metric]
+        return words_of_batch(found, self.reasons, distances, self.confidence.flatten().tolist(), sources)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows, where the photos are known."""
+        return None if self.page is None or self.success.ndim else self.page(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without its page, which holds the photos and perhaps a map."""
+        return {**self.__dict__, "page": None}
+
+    def _require_single(self, what: str) -> None:
+        if self.success.ndim:
+            raise ValueError(f"{what} is of a single estimate, got batch shape {tuple(self.success.shape)}")
 
     @classmethod
     def failure(cls, reason: FailureReason, details: PairDetails | LocalizationDetails | None = None) -> PoseEstimate:

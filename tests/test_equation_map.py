@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,13 @@ def test_equation_map(method: str) -> None:
     rows = ROW.findall(doc)
     assert len(rows) >= 5, f"metriloc.methods.{method} has no equation map"
     for equation, dotted in rows:
-        module_name, name = dotted.rsplit(".", 1)
-        target = getattr(importlib.import_module(module_name), name)
-        assert equation in inspect.getsource(target), f"{dotted} does not cite {equation}"
+        assert equation in inspect.getsource(named(dotted)), f"{dotted} does not cite {equation}"
+
+
+def named(dotted: str) -> Any:
+    """The function of a module, or the method of a class, that a dotted name means."""
+    owner, name = dotted.rsplit(".", 1)
+    module, _, kind = owner.rpartition(".")
+    if kind[:1].isupper():
+        return getattr(getattr(importlib.import_module(module), kind), name)
+    return getattr(importlib.import_module(owner), name)

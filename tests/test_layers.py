@@ -15,6 +15,7 @@ LEVELS = {
     "version": 0,
     "geometry": 0,
     "bounds": 0,
+    "wording": 0,
     "types": 1,
     "solvers": 1,
     "backbones": 1,

@@ -9,7 +9,6 @@ from pathlib import Path
 from metriloc.calibrated import calibrations_of
 from metriloc.choose import MethodChoice, MethodName, choose_method
 from metriloc.cli.terminal import show
-from metriloc.geometry import rotation_angle
 from metriloc.io import load_view, read_mapfree_poses
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, relpose_summary
@@ -47,8 +46,8 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
                 f"  true camera position:                        (m): x {x:+.3f},         y {y:+.3f},        z {z:+.3f}"
             )
         if true is not None and result.success:
-            error = math.degrees(float(rotation_angle(result.pose.R.double() @ true.R.double().mT)))
-            distance = float((result.pose.center().double() - true.center().double()).norm())
+            error = math.degrees(float(result.pose.double().angle_to(true.double())))
+            distance = float(result.pose.double().center_distance(true.double()))
             print(f"  error: {error:.2f} degrees in rotation, {100 * distance:.1f} cm in position")
         if out is not None:
             output = RelposeFolder.prepare(out, single=True)

@@ -6,7 +6,6 @@ limited by overlap and distance (spec pixloc 13.3). Poses are metric. (Sattler e
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +68,7 @@ def nearest_references(
     distance = torch.cdist(queries.center(), references.center())
     index = torch.full((len(distance),), -1)
     for query in range(len(distance)):
-        angle = (references @ Pose(queries.R[query].mT, torch.zeros_like(queries.t[query]))).angle() * (180 / math.pi)
+        angle = torch.rad2deg(references.angle_to(queries[query]))
         near = torch.where(angle < max_angle_deg, distance[query], torch.inf)
         if len(near) and bool(torch.isfinite(near).any()):
             index[query] = int(near.argmin())

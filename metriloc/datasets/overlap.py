@@ -91,10 +91,9 @@ class _Depths:
         k = max(1, int((h * w / points) ** 0.5))
         v, u = torch.meshgrid(torch.arange(k // 2, h, k), torch.arange(k // 2, w, k), indexing="ij")
         uv = torch.stack([u, v], -1).reshape(1, -1, 2).to(torch.float64).expand(len(maps), -1, -1)
-        rays, possible = camera.unproject(uv)
         z = depth[:, v, u].flatten(1).to(torch.float64)
-        xyz = pose.inverse().transform(rays * z[..., None])
-        return cls(torch.where((possible & (z > 0))[..., None], xyz, torch.nan), depth, camera, pose)
+        xyz = pose.inverse().transform(camera.lift(uv, z.where(z > 0, torch.nan)))
+        return cls(xyz, depth, camera, pose)
 
 
 def _share_seen(a: _Depths, index: int, b: _Depths, tolerance: float) -> Float[Tensor, " n"]:

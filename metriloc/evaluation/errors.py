@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.geometry import Pose
+from metriloc.geometry import Camera, Pose
+from metriloc.solvers.vcre import virtual_shift
 
 UPSTREAM_DEGREES = 114.59155902616465
 """2 * 180 / pi as the Map-free scorer writes it; exact equality with its numbers needs the same digits."""
@@ -19,12 +20,12 @@ UPSTREAM_DEGREES = 114.59155902616465
 
 def rotation_error_deg(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
     """Angle between two rotations, degrees, 0..180; exact for small angles and at 180."""
-    return torch.rad2deg((true.to(torch.float64).inverse() @ estimated.to(torch.float64)).angle())
+    return torch.rad2deg(estimated.to(torch.float64).angle_to(true.to(torch.float64)))
 
 
 def center_error(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
-    """Distance of the camera centres ``-R^T t``, metres: the translation error of Map-free and visual localisation."""
-    return (estimated.to(torch.float64).center() - true.to(torch.float64).center()).norm(dim=-1)
+    """Distance of the camera centers ``-R^T t``, metres: the translation error of Map-free and visual localisation."""
+    return estimated.to(torch.float64).center_distance(true.to(torch.float64))
 
 
 def translation_error(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
@@ -67,31 +68,13 @@ def quaternion_error_deg(
     return UPSTREAM_DEGREES * torch.asin(sine.clamp(max=1) if clamp else sine)
 
 
-def virtual_points() -> Float[Tensor, "196 3"]:
-    """The Map-free benchmark's points in front of the query camera, metres: 1.8 x 0.9 x 1.8 between the outermost.
-
-    7 x 4 x 7 of spacing 0.3, y slowest, z fastest (the order matters for the last bits of a mean only).
-    """
-    steps = torch.arange(7, dtype=torch.float64)
-    y, x, z = torch.meshgrid(0.3 * (steps[:4] - 1.5), 0.3 * (steps - 3), 0.3 * steps + 1.8, indexing="ij")
-    return torch.stack([x, y, z], -1).reshape(-1, 3)
-
-
 def vcre(estimated: Pose, true: Pose, K: Float[Tensor, "*b 3 3"], size: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b"]:
     """Virtual correspondence reprojection error, pixels: where the pose error moves points seen by the query camera.
 
-    Mean distance between ``clip(pi(v))`` and ``clip(pi(T' T^-1 v))`` over ``virtual_points``, T the true and T' the
+    Mean distance between ``clip(pi(v))`` and ``clip(pi(T' T^-1 v))`` over the ``virtual_points``, T the true and T' the
     estimated ``query_from_reference``. Both are clipped to [0, W] x [0, H], and points behind the camera are projected
     all the same, as the benchmark defines it. size: (w, h) of the image that K belongs to.
     """
-    points = virtual_points().to(K.device)
-    residual = estimated.to(torch.float64) @ true.to(torch.float64).inverse()
-    seen = _clipped(points, K.double(), size.double())
-    moved = _clipped(residual.transform(points.expand(*residual.shape, -1, -1)), K.double(), size.double())
-    return (seen - moved).norm(dim=-1).mean(-1)
-
-
-def _clipped(xyz: Tensor, K: Tensor, size: Tensor) -> Tensor:
-    uvw = xyz @ K.mT
-    uv = uvw[..., :2] / uvw[..., 2:]
-    return torch.minimum(uv.clamp(min=0), size[..., None, :])
+    size = size.double()
+    camera = Camera.from_K(K.double(), size)
+    return virtual_shift(estimated.to(torch.float64) @ true.to(torch.float64).inverse(), camera, clip=size)

@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw
 
 from metriloc.datasets.sources import PosedFrame
 from metriloc.evaluation.calibration import Reliability
-from metriloc.evaluation.errors import virtual_points
 from metriloc.evaluation.report import Curve, Report, Table, metrics_table, number, scenes_table
 from metriloc.evaluation.scoring import PairScores
 from metriloc.evaluation.tasks import PairTask
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.pages import policy_tag
+from metriloc.solvers.vcre import virtual_points
 from metriloc.types import View
 
 MISSING_MATPLOTLIB = 'the HTML report needs matplotlib: pip install "metriloc[viz]"'

@@ -3,7 +3,9 @@
 Conventions: ``docs/conventions.md``. Imports torch (and numpy) only.
 """
 
-from metriloc.geometry.camera import MIN_DEPTH, Camera, ColmapCamera
+from metriloc.geometry.camera import MIN_DEPTH, Camera
+from metriloc.geometry.colmap_models import ColmapCamera
+from metriloc.geometry.conventions import CONVENTIONS, Convention
 from metriloc.geometry.distortion import J_distort, Model, Validity, distort, undistort
 from metriloc.geometry.pose import J_transform, Pose
 from metriloc.geometry.sampling import J_normalize, Sampled, sample, sample_depth
@@ -18,9 +20,11 @@ from metriloc.geometry.so3 import (
 )
 
 __all__ = [
+    "CONVENTIONS",
     "MIN_DEPTH",
     "Camera",
     "ColmapCamera",
+    "Convention",
     "J_distort",
     "J_normalize",
     "J_transform",

@@ -6,7 +6,7 @@ Pixels: the centre of the first pixel is (0, 0). Camera axes: x right, y down, z
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,35 +14,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metriloc.geometry.batch import batch_axis, stacked
+from metriloc.geometry.colmap_models import ColmapCamera, colmap_fields, colmap_parameters
 from metriloc.geometry.distortion import NUM_PARAMETERS, J_distort, Model, Validity, distort, undistort
 
 MIN_DEPTH = 1e-3
 """Points nearer than this (metres), or behind the camera, are not visible; their depth is clamped to it (PixLoc)."""
 
-# COLMAP model -> (our model, index of each parameter: fx, fy, cx, cy, then the distortion; None for an absent one)
-_COLMAP: dict[str, tuple[Model, tuple[int, int, int, int], tuple[int | None, ...], int]] = {
-    "SIMPLE_PINHOLE": ("pinhole", (0, 0, 1, 2), (), 3),
-    "PINHOLE": ("pinhole", (0, 1, 2, 3), (), 4),
-    "SIMPLE_RADIAL": ("radtan", (0, 0, 1, 2), (3, None, None, None, None), 4),
-    "RADIAL": ("radtan", (0, 0, 1, 2), (3, 4, None, None, None), 5),
-    "OPENCV": ("radtan", (0, 1, 2, 3), (4, 5, 6, 7, None), 8),
-    "FULL_OPENCV": ("radtan", (0, 1, 2, 3), (4, 5, 6, 7, 8), 12),
-    "OPENCV_FISHEYE": ("fisheye", (0, 1, 2, 3), (4, 5, 6, 7), 8),
-    "SIMPLE_FISHEYE": ("fisheye", (0, 0, 1, 2), (None, None, None, None), 3),
-    "FISHEYE": ("fisheye", (0, 1, 2, 3), (None, None, None, None), 4),
-    "SIMPLE_RADIAL_FISHEYE": ("fisheye", (0, 0, 1, 2), (3, None, None, None), 4),
-    "RADIAL_FISHEYE": ("fisheye", (0, 0, 1, 2), (3, 4, None, None), 5),
-}
-
-
-@dataclass(frozen=True)
-class ColmapCamera:
-    """A camera in COLMAP's words. params: in the order of the model, the first pixel's centre at (0.5, 0.5)."""
-
-    model: str
-    width: int
-    height: int
-    params: tuple[float, ...]
+Real = float
+"""In annotations of ``Camera``, where ``Camera.float`` hides the type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +30,13 @@ class Camera:
     """A batch of cameras of one distortion model.
 
     size: (width, height) pixels; f, c: focal lengths and principal point, pixels; distortion: no parameters
-    (``pinhole``), k1 k2 p1 p2 k3 (``radtan``) or k1..k4 (``fisheye``).
+    (``pinhole``), k1 k2 p1 p2 k3 (``radtan``) or k1..k4 (``fisheye``). Behaves as a tensor does in ``to``, ``cuda``,
+    ``float``, indexing and ``torch.stack``.
+
+    >>> camera = Camera.from_colmap({"model": "PINHOLE", "width": 640, "height": 480, "params": [500, 500, 320, 240]})
+    >>> uv, seen = camera.project(torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64))
+    >>> uv
+    tensor([[319.5000, 239.5000]], dtype=torch.float64)
     """
 
     size: Float[Tensor, "*b 2"]
@@ -81,7 +67,7 @@ class Camera:
     def from_K(
         cls,
         K: Float[Tensor, "*b 3 3"],
-        size: tuple[float, float] | Tensor,
+        size: tuple[Real, Real] | Tensor,
         distortion: Float[Tensor, "*b D"] | None = None,
         model: Model = "pinhole",
     ) -> Camera:
@@ -93,31 +79,30 @@ class Camera:
         return cls(wh, f, K[..., :2, 2], distortion, model)  # type: ignore[arg-type]
 
     @classmethod
-    def from_colmap(cls, model: str, width: int, height: int, params: Sequence[float]) -> Camera:
-        """One camera from COLMAP's name, size and parameters (float64); moves the pixel centre from 0.5 to 0.
+    def from_colmap(
+        cls,
+        model: str | Mapping[str, Any] | ColmapCamera,
+        width: int | None = None,
+        height: int | None = None,
+        params: Sequence[Real] | None = None,
+    ) -> Camera:
+        """One camera from COLMAP's name, size and parameters (float64); moves the pixel center from 0.5 to 0.
+
+        - model: COLMAP's name, with the size and parameters after it; or alone, a dictionary with the entries
+          ``model``, ``width``, ``height`` and ``params``, or an object with such fields (a camera of pycolmap).
 
         Raises ValueError for models other than pinhole, radtan and fisheye ones, such as FULL_OPENCV with a rational
         part (k4, k5, k6); a map has undistorted copies of their photos (``read_map``).
         """
-        if model not in _COLMAP:
-            raise ValueError(f"COLMAP camera model {model!r} is not supported: one of {', '.join(_COLMAP)}")
-        ours, (fx, fy, cx, cy), terms, count = _COLMAP[model]
-        values = [float(p) for p in params]
-        if len(values) != count:
-            raise ValueError(f"COLMAP camera model {model} takes {count} parameters, got {len(values)}")
-        if model == "FULL_OPENCV" and any(values[9:]):
-            raise ValueError(
-                f"FULL_OPENCV with k4, k5, k6 = {values[9:]} is not supported: only the polynomial part is"
-            )
-        tensor = torch.tensor(values, dtype=torch.float64)
-        distortion = (
-            torch.stack([tensor[i] if i is not None else tensor.new_zeros(()) for i in terms]) if terms else None
-        )
-        size = torch.tensor([float(width), float(height)], dtype=torch.float64)
-        return cls(size, tensor[[fx, fy]], tensor[[cx, cy]] - 0.5, distortion, ours)  # type: ignore[arg-type]
+        if not isinstance(model, str):
+            model, width, height, params = colmap_fields(model)
+        if width is None or height is None or params is None:
+            raise ValueError(f"COLMAP camera {model} needs width, height and parameters")
+        ours, f, c, distortion = colmap_parameters(model, params)
+        return cls(f.new_tensor([width, height]), f, c, distortion, ours)  # type: ignore[arg-type]
 
     @classmethod
-    def from_fov(cls, size: tuple[int, int], horizontal: float) -> Camera:
+    def from_fov(cls, size: tuple[int, int], horizontal: Real) -> Camera:
         """A pinhole camera with square pixels, centred, from its horizontal field of view in radians (float32)."""
         if not 0 < horizontal < math.pi:
             raise ValueError(f"the field of view must be between 0 and pi radians, got {horizontal}")
@@ -131,7 +116,8 @@ class Camera:
 
     @classmethod
     def stack(cls, cameras: Sequence[Camera], dim: int = 0) -> Camera:
-        """Cameras of one batch shape and model -> a new batch axis."""
+        """Cameras of one batch shape and model -> a new batch axis; ``torch.stack(cameras)`` does the same."""
+        dim = batch_axis(dim, cameras[0].shape)
         models = {camera.model for camera in cameras}
         if len(models) != 1:
             raise ValueError(f"cameras of different models cannot be stacked: {', '.join(sorted(models))}")
@@ -139,6 +125,13 @@ class Camera:
             torch.stack([getattr(camera, name) for camera in cameras], dim) for name in ("size", "f", "c", "distortion")
         )
         return cls(size, f, c, distortion, cameras[0].model)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """``torch.stack`` of cameras; all other functions of torch are refused."""
+        return stacked(cls, function, args, kwargs or {})
 
     # -- batch ----------------------------------------------------------------------------------------------------
     @property
@@ -165,6 +158,22 @@ class Camera:
         """As ``Tensor.to``."""
         return self._each(lambda x: x.to(*args, **kwargs))
 
+    def cuda(self, device: torch.device | int | None = None) -> Camera:
+        """On a GPU, as ``Tensor.cuda``."""
+        return self._each(lambda x: x.cuda(device))
+
+    def cpu(self) -> Camera:
+        """On the CPU."""
+        return self._each(lambda x: x.cpu())
+
+    def float(self) -> Camera:
+        """In float32."""
+        return self._each(lambda x: x.float())
+
+    def double(self) -> Camera:
+        """In float64."""
+        return self._each(lambda x: x.double())
+
     def __getitem__(self, index: Any) -> Camera:
         """Index the batch axes."""
         index = index if isinstance(index, tuple) else (index,)
@@ -182,12 +191,12 @@ class Camera:
         return torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], -1).unflatten(-1, (3, 3))
 
     # -- change of image ------------------------------------------------------------------------------------------
-    def scale(self, factor: float | tuple[float, float] | Tensor) -> Camera:
+    def scale(self, factor: Real | tuple[Real, Real] | Tensor) -> Camera:
         """The camera of the image resized by ``factor`` (or (x, y) factors): ``c' = s (c + 0.5) - 0.5``."""
         s = torch.as_tensor(factor, dtype=self.dtype, device=self.device)
         return replace(self, size=self.size * s, f=self.f * s, c=(self.c + 0.5) * s - 0.5)
 
-    def crop(self, corner: tuple[float, float] | Tensor, size: tuple[float, float] | Tensor) -> Camera:
+    def crop(self, corner: tuple[Real, Real] | Tensor, size: tuple[Real, Real] | Tensor) -> Camera:
         """The camera of the window of ``size`` (width, height) whose first pixel is at ``corner`` (left, top)."""
         left_top = torch.as_tensor(corner, dtype=self.dtype, device=self.device)
         wh = torch.as_tensor(size, dtype=self.dtype, device=self.device).expand(self.size.shape)
@@ -237,6 +246,14 @@ class Camera:
             J = J_distort(m, self.distortion, self.model) @ J
         return self.f[..., None, :, None] * J, in_front
 
+    def world2image(self, xyz: Float[Tensor, "*b N 3"]) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
+        """PixLoc's name of ``project``: points in the *camera* frame, in spite of the name."""
+        return self.project(xyz)
+
+    def J_world2image(self, xyz: Float[Tensor, "*b N 3"]) -> tuple[Float[Tensor, "*b N 2 3"], Bool[Tensor, "*b N"]]:
+        """PixLoc's name of ``J_project``."""
+        return self.J_project(xyz)
+
     def unproject(self, uv: Float[Tensor, "*b N 2"]) -> tuple[Float[Tensor, "*b N 3"], Bool[Tensor, "*b N"]]:
         """Pixels -> points at depth 1 on their rays; invalid where the distortion has no inverse."""
         if uv.ndim < 2 or uv.shape[-1] != 2:
@@ -244,6 +261,21 @@ class Camera:
         distorted = (uv - self.c[..., None, :]) / self.f[..., None, :]
         m, valid = undistort(distorted, self.distortion, self.model)
         return torch.cat([m, torch.ones_like(m[..., :1])], -1), valid
+
+    def lift(self, uv: Float[Tensor, "*b N 2"], depth: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N 3"]:
+        """Pixels and depths -> points in the camera frame, MicKey Eq. (1); lens distortion is taken out.
+
+        - uv: pixels.
+        - depth: along z, metres; its sign is kept, and where it is NaN the point is, too.
+
+        A point is NaN where the distortion has no inverse; neither pixel nor depth has a gradient there.
+
+        >>> Camera.from_fov((640, 480), 1.0).lift(torch.tensor([[319.5, 239.5]]), torch.tensor([2.0]))
+        tensor([[0., 0., 2.]])
+        """
+        ray, valid = self.unproject(uv)
+        xyz = depth[..., None] * ray
+        return torch.where(valid[..., None], xyz, torch.full_like(xyz, torch.nan))
 
 
 def _perspective(xyz: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metriloc.geometry.batch import batch_axis, stacked
+from metriloc.geometry.conventions import CONVENTIONS, convention_named
 from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix, rotation_angle, skew, so3_exp
 
 
@@ -17,7 +20,12 @@ from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix
 class Pose:
     """A batch of rigid motions ``b_from_a``: rotation ``R`` and translation ``t`` in metres.
 
-    ``c_from_b @ b_from_a`` is ``c_from_a``. ``R`` is taken as it is: nothing is normalised.
+    ``c_from_b @ b_from_a`` is ``c_from_a``, ``b_from_a * xyz_a`` is ``xyz_b``. ``R`` is taken as it is: nothing is
+    normalized. Behaves as a tensor does in ``to``, ``cuda``, ``float``, indexing and ``torch.stack``.
+
+    >>> b_from_a = Pose.from_aa(torch.zeros(3), torch.tensor([0.0, 0.0, 2.0]))
+    >>> b_from_a * torch.tensor([[1.0, 0.0, 3.0]])
+    tensor([[1., 0., 5.]])
     """
 
     R: Float[Tensor, "*b 3 3"]
@@ -37,6 +45,26 @@ class Pose:
         """The motion that moves nothing."""
         R = torch.eye(3, dtype=dtype, device=device).expand(*shape, 3, 3)
         return cls(R, torch.zeros(*shape, 3, dtype=dtype, device=device))
+
+    @classmethod
+    def from_Rt(cls, R: Float[Tensor, "*b 3 3"] | np.ndarray, t: Float[Tensor, "*b 3"] | np.ndarray) -> Pose:
+        """From rotation matrices and translations, tensors or numpy arrays."""
+        return cls(torch.as_tensor(R), torch.as_tensor(t))
+
+    @classmethod
+    def from_aa(cls, w: Float[Tensor, "*b 3"] | np.ndarray, t: Float[Tensor, "*b 3"] | np.ndarray) -> Pose:
+        """From rotation vectors (axis times angle in radians) and translations, tensors or numpy arrays."""
+        return cls(so3_exp(torch.as_tensor(w)), torch.as_tensor(t))
+
+    @classmethod
+    def from_convention(cls, pose: Pose, name: str, *, keep_world: bool = False) -> Pose:
+        """A camera pose as another program writes it -> ``cam_from_world`` here: the inverse of ``to(name)``.
+
+        >>> Pose.from_convention(Pose.from_matrix(transform), "arkit")  # doctest: +SKIP
+        """
+        convention = convention_named(name)
+        theirs = pose.inverse() if convention.camera_to_world else pose
+        return theirs._with_axes(convention.matrix().mT, name, keep_world)
 
     @classmethod
     def from_matrix(cls, T: Float[Tensor, "*b 4 4"]) -> Pose:
@@ -59,8 +87,16 @@ class Pose:
 
     @classmethod
     def stack(cls, poses: Sequence[Pose], dim: int = 0) -> Pose:
-        """Poses of one batch shape -> a new batch axis at ``dim`` (0 or positive)."""
+        """Poses of one batch shape -> a new batch axis at ``dim``; ``torch.stack(poses)`` does the same."""
+        dim = batch_axis(dim, poses[0].shape)
         return cls(torch.stack([p.R for p in poses], dim), torch.stack([p.t for p in poses], dim))
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """``torch.stack`` of poses; all other functions of torch are refused."""
+        return stacked(cls, function, args, kwargs or {})
 
     # -- batch ----------------------------------------------------------------------------------------------------
     @property
@@ -78,9 +114,62 @@ class Pose:
         """Where the numbers lie."""
         return self.t.device
 
-    def to(self, *args: Any, **kwargs: Any) -> Pose:
-        """As ``Tensor.to``."""
-        return Pose(self.R.to(*args, **kwargs), self.t.to(*args, **kwargs))
+    def to(self, *args: Any, keep_world: bool = False, **kwargs: Any) -> Pose:
+        """As ``Tensor.to``; or a ``cam_from_world`` as another convention writes it, by its name.
+
+        - args: device and dtype; or one name of ``CONVENTIONS`` (``"opengl"``, ``"arkit"``, ``"unity"``, ``"ros"``,
+          ``"colmap"``, ``"nerfstudio"``, ``"opencv"``), alone.
+        - keep_world: with a name, whether the world keeps its axes, as that of a map must. By default it takes those
+          of the convention too, as the world of a relative pose does: it is the reference camera.
+
+        What comes back holds the numbers of that convention, camera to world where it has them so; it is for that
+        program, not for this library. Raises ValueError for an unknown name, and for ``keep_world`` with left-handed
+        axes: then no rotation leads from the one to the other.
+
+        >>> Pose.from_aa(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])).to("opengl").t
+        tensor([ 1., -2., -3.])
+        """
+        name = args[0] if args else None
+        if isinstance(name, str) and (name in CONVENTIONS or not _is_device(name)):
+            if len(args) > 1 or kwargs:
+                raise ValueError(f"to({name!r}) takes nothing else: move the pose first")
+            return self._as_written(name, keep_world)
+        if keep_world:
+            raise ValueError("keep_world belongs to the name of a convention")
+        return self._each(lambda x: x.to(*args, **kwargs))
+
+    def cuda(self, device: torch.device | int | None = None) -> Pose:
+        """On a GPU, as ``Tensor.cuda``."""
+        return self._each(lambda x: x.cuda(device))
+
+    def cpu(self) -> Pose:
+        """On the CPU."""
+        return self._each(lambda x: x.cpu())
+
+    def float(self) -> Pose:
+        """In float32."""
+        return self._each(lambda x: x.float())
+
+    def double(self) -> Pose:
+        """In float64."""
+        return self._each(lambda x: x.double())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Pose:
+        return Pose(change(self.R), change(self.t))
+
+    def _as_written(self, name: str, keep_world: bool) -> Pose:
+        convention = convention_named(name)
+        theirs = self._with_axes(convention.matrix(), name, keep_world)
+        return theirs.inverse() if convention.camera_to_world else theirs
+
+    def _with_axes(self, axes: Tensor, name: str, keep_world: bool) -> Pose:
+        """Points of the camera, and of the world unless it keeps its own, are ``axes @ X``."""
+        axes = axes.to(self.R)
+        if not keep_world:
+            return Pose(axes @ self.R @ axes.mT, self.t @ axes.mT)
+        if bool(torch.linalg.det(axes) < 0):
+            raise ValueError(f"{name} is left-handed, so the world cannot keep its axes: leave out keep_world")
+        return Pose(axes @ self.R, self.t @ axes.mT)
 
     def detach(self) -> Pose:
         """Without gradients."""
@@ -97,6 +186,10 @@ class Pose:
         Rt = self.R.mT
         return Pose(Rt, -(Rt @ self.t[..., None]).squeeze(-1))
 
+    def inv(self) -> Pose:
+        """``a_from_b``: PixLoc's name of ``inverse``."""
+        return self.inverse()
+
     def __matmul__(self, other: Pose) -> Pose:
         """``c_from_b @ b_from_a -> c_from_a``; batch shapes broadcast."""
         R = self.R @ other.R
@@ -109,6 +202,12 @@ class Pose:
             raise ValueError(f"xyz must have shape [*b, N, 3], got {list(xyz.shape)}")
         return xyz @ self.R.mT + self.t[..., None, :]
 
+    def __mul__(self, xyz: Float[Tensor, "*b N 3"] | np.ndarray) -> Float[Tensor, "*b N 3"]:
+        """``b_from_a * xyz_a -> xyz_b``: ``transform``, also of a numpy array."""
+        if isinstance(xyz, np.ndarray):
+            xyz = torch.from_numpy(xyz).to(self.t)
+        return self.transform(xyz) if isinstance(xyz, Tensor) else NotImplemented
+
     # -- other forms ----------------------------------------------------------------------------------------------
     def matrix(self) -> Float[Tensor, "*b 4 4"]:
         """Homogeneous matrices."""
@@ -116,12 +215,25 @@ class Pose:
         last = self.t.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*self.shape, 1, 4)
         return torch.cat([top, last], -2)
 
+    def to_dict(self, *, to_frame: str, from_frame: str, unit: str = "metre") -> dict[str, Any]:
+        """One pose as plain numbers and words for JSON, naming its frames and the unit of its translation."""
+        pose = self.detach().to("cpu", torch.float64)
+        return {
+            "maps": f"X[{to_frame}] = R X[{from_frame}] + t",
+            "from_frame": from_frame,
+            "to_frame": to_frame,
+            "translation_unit": unit,
+            "matrix": pose.matrix().tolist(),
+            "quaternion_wxyz": pose.quaternion().tolist(),
+            "translation": pose.t.tolist(),
+        }
+
     def quaternion(self) -> Float[Tensor, "*b 4"]:
         """Unit quaternion (w, x, y, z), w >= 0."""
         return quaternion_from_matrix(self.R)
 
     def center(self) -> Float[Tensor, "*b 3"]:
-        """Origin of frame b in frame a, ``-R^T t``: the camera centre of a ``cam_from_world``."""
+        """Origin of frame b in frame a, ``-R^T t``: the camera center of a ``cam_from_world``."""
         return -(self.R.mT @ self.t[..., None]).squeeze(-1)
 
     def angle(self) -> Float[Tensor, "*b"]:
@@ -132,9 +244,37 @@ class Pose:
         """``|t|``: the distance between the two origins, metres."""
         return self.t.norm(dim=-1)
 
+    def angle_to(self, other: Pose) -> Float[Tensor, "*b"]:
+        """Angle between two rotations in radians, 0..pi: the rotation error.
+
+        Exact for tiny angles; the gradient at equal rotations is 0.
+
+        >>> float(Pose.identity().angle_to(Pose.from_aa(torch.tensor([0.0, 0.5, 0.0]), torch.zeros(3))))
+        0.5
+        """
+        return rotation_angle(self.R @ other.R.mT)
+
+    def center_distance(self, other: Pose) -> Float[Tensor, "*b"]:
+        """Distance of two camera centers of ``cam_from_world``, metres: the position error.
+
+        The gradient at equal centers is 0.
+
+        >>> float(Pose.identity().center_distance(Pose.from_aa(torch.zeros(3), torch.tensor([3.0, 0.0, 4.0]))))
+        5.0
+        """
+        return (self.center() - other.center()).norm(dim=-1)
+
     def is_finite(self) -> Bool[Tensor, "*b"]:
         """Whether every number of the pose is finite."""
         return torch.isfinite(self.R).all(-1).all(-1) & torch.isfinite(self.t).all(-1)
+
+
+def _is_device(name: str) -> bool:
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
 
 
 def J_transform(xyz_out: Float[Tensor, "*b N 3"]) -> Float[Tensor, "*b N 3 6"]:

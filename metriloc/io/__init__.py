@@ -6,6 +6,7 @@ from metriloc.io.files import InputError, prepare_output_folder, read_json, read
 from metriloc.io.images import LoadedImage, read_image
 from metriloc.io.intrinsics import Intrinsics, camera_from_K, resolve_intrinsics
 from metriloc.io.intrinsics_file import IntrinsicsEntry, find_entry, parse_intrinsics
+from metriloc.io.photos import Photo, as_view
 from metriloc.io.poses import (
     listed_name,
     mapfree_pose_line,
@@ -31,6 +32,8 @@ __all__ = [
     # photos
     "ExifData",
     "LoadedImage",
+    "Photo",
+    "as_view",
     "crop_view",
     "focal_from_exif",
     "load_view",

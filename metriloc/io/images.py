@@ -8,6 +8,7 @@ always refer to the upright image.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -31,6 +32,7 @@ PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 READABLE = "JPEG, PNG, WebP, HEIC, TIFF, BMP or PPM"
 TWELVE_BITS = 4096
 _MAX_SAMPLE_VALUE = 281
+_HEAD_BYTES = 12
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 DECODING_ERRORS = (
     OSError,
@@ -76,84 +78,124 @@ def read_image(
     otherwise), and for HEIC without ``pillow_heif``.
     """
     path = require_file(path)
-    heif = _is_heif(path)
-    image = open_heif(path, max_megapixels) if heif else open_image(path, max_megapixels)
+    return _read(path, _head(path), path, max_megapixels, upright)
+
+
+def decode_image(data: bytes, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, name: str = "photo") -> LoadedImage:
+    """An encoded photo in memory, read as ``read_image`` reads a file, with the same limits.
+
+    - data: the bytes of a JPEG, PNG, ... file.
+    - name: what errors call it.
+    """
+    if not data:
+        raise InputError(f"'{name}' is empty")
+    return _read(io.BytesIO(data), data[:_HEAD_BYTES], name, max_megapixels, upright=True)
+
+
+def image_of_pillow(
+    image: Image.Image, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, name: str = "photo"
+) -> LoadedImage:
+    """An opened Pillow image, read as the file it came from would be, EXIF orientation included.
+
+    The image itself stays as it is. Raises InputError as ``read_image`` does.
+    """
+    check_size(name, image.size, max_megapixels)
+    return _loaded(image, name, turn=True)
+
+
+def _read(
+    source: Path | io.BytesIO, head: bytes, name: Path | str, max_megapixels: float, upright: bool
+) -> LoadedImage:
+    heif = _is_heif(head)
+    image = (open_heif if heif else open_image)(source, max_megapixels, name)
     with image:
-        stored = image.size
-        deep = _has_16_bits(image)
-        try:
-            image.load()
-            exif = read_exif(image)
-            rgb = _to_rgb(image, path, deep)
-        except InputError:
-            raise
-        except DECODING_ERRORS as error:
-            raise InputError(f"'{path}' is truncated or damaged: {_reason(error)}") from error
-    # libheif and Pillow's TIFF reader turn the picture themselves; Pillow then drops the tag, HEIF files may keep it
-    turn = upright and not heif
+        # libheif turns the picture itself; HEIF files may keep the tag
+        return _loaded(image, name, turn=upright and not heif)
+
+
+def _loaded(image: Image.Image, name: Path | str, turn: bool) -> LoadedImage:
+    stored = image.size
+    deep = _has_16_bits(image)
+    try:
+        image.load()
+        exif = read_exif(image)
+        rgb = _to_rgb(image, name, deep)
+    except InputError:
+        raise
+    except DECODING_ERRORS as error:
+        raise InputError(f"'{name}' is truncated or damaged: {_reason(error)}") from error
+    # Pillow's TIFF reader turns the picture itself and drops the tag
     return LoadedImage(_upright(rgb, exif.orientation) if turn else rgb, exif, stored)
 
 
 def upright_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
     """(width, height) of a photo as it is to be held, from its header. Raises InputError as ``read_image`` does."""
     path = require_file(path)
-    if _is_heif(path):
+    if _is_heif(_head(path)):
         return open_heif(path, max_megapixels).size
     with open_image(path, max_megapixels) as image:
         width, height = image.size
         return (height, width) if read_exif(image).orientation in (5, 6, 7, 8) else (width, height)
 
 
-def open_image(path: Path, max_megapixels: float) -> Image.Image:
-    """A lazily opened Pillow image of an accepted format whose header promises at most ``max_megapixels``."""
+def open_image(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:
+    """A lazily opened Pillow image of an accepted format whose header promises at most ``max_megapixels``.
+
+    name: what errors call it, by default the file.
+    """
     from PIL import Image
 
+    name = str(source) if name is None else name
     try:
         with warnings.catch_warnings():
             # the limit below says the same, as an error and with the file's name
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=PILLOW_FORMATS)
+            image = Image.open(source, formats=PILLOW_FORMATS)
     except Image.DecompressionBombError as error:
         found = re.search(r"(\d+) pixels", str(error))
         size = f"{int(found[1]) / 1e6:.0f} megapixels" if found else "too many pixels"
-        raise InputError(f"'{path}' has {size}; the limit is {max_megapixels:g}") from error
+        raise InputError(f"'{name}' has {size}; the limit is {max_megapixels:g}") from error
     except DECODING_ERRORS as error:
-        raise InputError(f"'{path}' is not an image that can be read ({READABLE})") from error
+        raise InputError(f"'{name}' is not an image that can be read ({READABLE})") from error
     try:
-        check_size(path, image.size, max_megapixels)
+        check_size(name, image.size, max_megapixels)
     except InputError:
         image.close()
         raise
     return image
 
 
-def open_heif(path: Path, max_megapixels: float) -> Image.Image:
+def open_heif(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:
     """The primary picture of a HEIC/HEIF file; InputError with the pip command when ``pillow_heif`` is missing."""
+    name = str(source) if name is None else name
     try:
         import pillow_heif
     except ImportError as error:
-        raise InputError(f"'{path}' is HEIC, which needs pillow_heif: pip install 'metriloc[heic]'") from error
+        raise InputError(f"'{name}' is HEIC, which needs pillow_heif: pip install 'metriloc[heic]'") from error
     try:
-        opened = pillow_heif.open_heif(path)
-        check_size(path, opened.size, max_megapixels)
+        opened = pillow_heif.open_heif(source)
+        check_size(name, opened.size, max_megapixels)
         image: Image.Image = opened.to_pillow()
     except InputError:
         raise
     except DECODING_ERRORS as error:
-        raise InputError(f"'{path}' is truncated or damaged: {_reason(error)}") from error
+        raise InputError(f"'{name}' is truncated or damaged: {_reason(error)}") from error
     return image
 
 
-def _is_heif(path: Path) -> bool:
+def _head(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            head = file.read(12)
+            return file.read(_HEAD_BYTES)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def _is_heif(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
 
 
-def check_size(path: Path, size: tuple[int, int], max_megapixels: float) -> None:
+def check_size(path: Path | str, size: tuple[int, int], max_megapixels: float) -> None:
     """Raise InputError when an image has no pixels or more than ``max_megapixels``."""
     width, height = size
     if width < 1 or height < 1:
@@ -183,7 +225,7 @@ def _stated_maximum(image: Image.Image) -> int | None:
     return largest if isinstance(largest, int) and 0 < largest < 65535 else None
 
 
-def _check_bits(path: Path, brightest: int) -> None:
+def _check_bits(path: Path | str, brightest: int) -> None:
     if 0 < brightest < TWELVE_BITS:
         raise InputError(
             f"'{path}' has 16 bits but no value above {brightest}, as from a 12-bit sensor, and would be nearly black: "
@@ -191,7 +233,7 @@ def _check_bits(path: Path, brightest: int) -> None:
         )
 
 
-def _grey_of_16_bits(wide: np.ndarray, path: Path, stated: int | None, deep: bool) -> np.ndarray:
+def _grey_of_16_bits(wide: np.ndarray, path: Path | str, stated: int | None, deep: bool) -> np.ndarray:
     brightest = int(wide.max(initial=0))
     if stated is not None:
         if brightest > stated:
@@ -202,7 +244,7 @@ def _grey_of_16_bits(wide: np.ndarray, path: Path, stated: int | None, deep: boo
     return ((wide + 128) // 257).astype(np.uint8)
 
 
-def _to_rgb(image: Image.Image, path: Path, deep: bool) -> np.ndarray:
+def _to_rgb(image: Image.Image, path: Path | str, deep: bool) -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # Pillow scales PGM to 16 bits

@@ -144,16 +144,8 @@ def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, unit: LengthUnit
 
     ``matrix`` 4x4, ``quaternion_wxyz``, ``translation``; unit: of the translation. Raises ValueError for a failed pose.
     """
-    q, t = _numbers(pose, f"{to_frame} from {from_frame}")
-    return {
-        "maps": f"X[{to_frame}] = R X[{from_frame}] + t",
-        "from_frame": from_frame,
-        "to_frame": to_frame,
-        "translation_unit": unit,
-        "matrix": _double(pose).matrix().tolist(),
-        "quaternion_wxyz": q,
-        "translation": t,
-    }
+    _numbers(pose, f"{to_frame} from {from_frame}")
+    return pose.to_dict(to_frame=to_frame, from_frame=from_frame, unit=unit)
 
 
 def pose_from_dict(entry: Mapping[str, Any]) -> Pose:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.geometry import Camera, ColmapCamera, Pose, sample_depth
@@ -57,8 +58,6 @@ def load_view(
         resize = _checked_size(resize)
     if max_side is not None and max_side < 1:
         raise InputError(f"max_side must be positive, got {max_side}")
-    if depth_scale is not None:
-        _check_depth_scale(depth_scale, depth)
     loaded = read_image(path, max_megapixels, upright=upright and undistort is None)
     image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
     if undistort is None:
@@ -70,25 +69,7 @@ def load_view(
     else:
         image, copied = undistorted_photo(image, undistort, camera)
         known = Intrinsics(copied, f"camera, as given, of an undistorted copy ({undistort.model})")
-    depth_map = None
-    if depth is not None:
-        scale = None if depth_scale is None else 1 / depth_scale
-        depth_map = read_depth(depth, scale=scale, max_megapixels=max_megapixels)
-        check_depth_covers(depth_map, loaded.size, depth)
-    if known.guessed:
-        warnings.warn(
-            f"{path}: the intrinsics are {known.source}; distances and angles are only as good as that, "
-            "so give K, an intrinsics.txt or the field of view",
-            stacklevel=2,
-        )
-    view = View(
-        image,
-        known.camera,
-        name=str(Path(path)),
-        intrinsics_source=known.source,
-        depth=depth_map,
-        focal_sigma=known.focal_sigma,
-    )
+    view = view_of_pixels(image, known, str(Path(path)), depth, depth_scale, max_megapixels)
     if resize is not None:
         return resize_view(view, resize)
     longest = max(view.size)
@@ -96,6 +77,41 @@ def load_view(
         width, height = (max(1, round(side * max_side / longest)) for side in view.size)
         return resize_view(view, (width, height), antialias=True)
     return view
+
+
+def view_of_pixels(
+    image: Float[Tensor, "3 H W"],
+    known: Intrinsics,
+    name: str,
+    depth: str | os.PathLike[str] | None = None,
+    depth_scale: float | None = None,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+) -> View:
+    """A View of pixels in 0..1 with their intrinsics, a ``UserWarning`` where these are a guess, and a depth map.
+
+    depth, depth_scale: as in ``load_view``.
+    """
+    if depth_scale is not None:
+        _check_depth_scale(depth_scale, depth)
+    depth_map = None
+    if depth is not None:
+        scale = None if depth_scale is None else 1 / depth_scale
+        depth_map = read_depth(depth, scale=scale, max_megapixels=max_megapixels)
+        check_depth_covers(depth_map, (image.shape[2], image.shape[1]), depth)
+    if known.guessed:
+        warnings.warn(
+            f"{name}: the intrinsics are {known.source}; distances and angles are only as good as that, "
+            "so give K, an intrinsics.txt or the field of view",
+            stacklevel=3,
+        )
+    return View(
+        image,
+        known.camera,
+        name=name,
+        intrinsics_source=known.source,
+        depth=depth_map,
+        focal_sigma=known.focal_sigma,
+    )
 
 
 def _check_depth_scale(depth_scale: float, depth: str | os.PathLike[str] | None) -> None:

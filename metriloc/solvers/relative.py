@@ -120,7 +120,7 @@ def pnp_from_depth(
 ) -> RelativeFit:
     """Metric pose by P3P LO-RANSAC on the points that ``depth0`` (metres, 0 where unknown) lifts from image 0."""
     _check_matches(uv0, uv1, depth0)
-    xyz = _lift(uv0, depth0, cameras[0])
+    xyz = _lifted(uv0, depth0, cameras[0])
     reason = _too_few((torch.isfinite(xyz).all(-1) & torch.isfinite(uv1).all(-1)).cpu().numpy(), uv0, uv1, 4)
     if reason is not None:
         return _failure(uv0, reason, metric=True)
@@ -145,7 +145,7 @@ def rigid_from_depths(
     with both depths; ``degenerate`` when the inliers lie on one line. poselib has no such solver: this is our own.
     """
     _check_matches(uv0, uv1, depth0, depth1)
-    xyz = [_lift(uv, depth, camera) for uv, depth, camera in zip((uv0, uv1), (depth0, depth1), cameras, strict=True)]
+    xyz = [_lifted(uv, depth, camera) for uv, depth, camera in zip((uv0, uv1), (depth0, depth1), cameras, strict=True)]
     usable = torch.isfinite(xyz[0]).all(-1) & torch.isfinite(xyz[1]).all(-1)
     reason = _too_few(usable.cpu().numpy(), uv0, uv1, 3)
     if reason is not None:
@@ -200,10 +200,10 @@ def _off_line(points: np.ndarray) -> float:
     return float(np.linalg.svd(points - points.mean(0), compute_uv=False)[1]) / len(points) ** 0.5
 
 
-def _lift(uv: Tensor, depth: Tensor, camera: Camera) -> Tensor:
-    ray, valid = camera.to(torch.float64).unproject(uv.double())
-    good = valid & torch.isfinite(depth) & (depth > 0)
-    return torch.where(good[:, None], ray * depth.double()[:, None], torch.full_like(ray, torch.nan))
+def _lifted(uv: Tensor, depth: Tensor, camera: Camera) -> Tensor:
+    """Points in float64, NaN without a positive depth."""
+    known = torch.isfinite(depth) & (depth > 0)
+    return camera.to(torch.float64).lift(uv.double(), depth.double().where(known, torch.nan))
 
 
 def _too_few(usable: np.ndarray, uv0: Tensor, uv1: Tensor, needed: int) -> Reason | None:

@@ -145,20 +145,20 @@ def _problem(
     camera0, camera1 = (camera.to(torch.float64) for camera in cameras)
     uv0, uv1 = (uv.double() for uv in uvs)
     depth0, depth1 = (depth.double() for depth in depths)
-    (ray0, valid0), (ray1, _) = camera0.unproject(uv0), camera1.unproject(uv1)
     has0, has1 = (torch.isfinite(depth) & (depth > 0) for depth in (depth0, depth1))
     # without a depth of its own a point starts where image 1 sees it
-    back = start.inverse().transform(ray1 * depth1[:, None])[:, 2]
+    back = start.inverse().transform(camera1.lift(uv1, depth1))[:, 2]
     first = torch.where(has0, depth0, back)
-    usable = valid0 & torch.isfinite(uv0).all(-1) & torch.isfinite(uv1).all(-1)
-    usable &= (has0 | has1) & torch.isfinite(first) & (first > MIN_DEPTH)
+    xyz0 = camera0.lift(uv0, first)
+    usable = torch.isfinite(xyz0).all(-1) & torch.isfinite(uv0).all(-1) & torch.isfinite(uv1).all(-1)
+    usable &= (has0 | has1) & (first > MIN_DEPTH)
     has0, has1 = has0[usable], has1[usable]
     logs = [
         torch.where(has, depth[usable].clamp(min=MIN_DEPTH).log(), torch.zeros_like(depth[usable]))
         for has, depth in ((has0, depth0), (has1, depth1))
     ]
     problem = _Problem((uv0[usable], uv1[usable]), (camera0, camera1), (logs[0], logs[1]), (has0, has1), config)
-    return problem, ray0[usable] * first[usable, None]
+    return problem, xyz0[usable]
 
 
 _State = tuple[Pose, Tensor]

@@ -104,7 +104,7 @@ def has_rival(
 
 def _same(a: Pose, b: Pose) -> bool:
     a, b = a.to(torch.float64), b.to(torch.float64)
-    if float((a @ b.inverse()).angle()) > _SAME_ROTATION:
+    if float(a.angle_to(b)) > _SAME_ROTATION:
         return False
     cosine = float((a.t * b.t).sum() / (a.t.norm() * b.t.norm()).clamp(min=1e-12))
     return math.acos(max(-1.0, min(1.0, cosine))) <= _SAME_DIRECTION

@@ -28,7 +28,8 @@ from metriloc.viz.markup import (
     software_note,
 )
 from metriloc.viz.scene import Scene, build_scene
-from metriloc.viz.words import details_of, has_pose, interval, metres, offsets, verdict, view_direction
+from metriloc.viz.words import details_of, has_pose, offsets, verdict, view_direction
+from metriloc.wording import interval, metres
 
 """Longest side of a picture in the report, pixels."""
 
@@ -124,7 +125,7 @@ def _key_numbers(entry: QueryReport) -> str:
         ("turned", f"{math.degrees(float(pose.angle())):.2f}° in all"),
     ]
     if details.metric:
-        rows.insert(0, ("distance", f"{float(pose.distance()):.3f} m{interval(estimate)}"))
+        rows.insert(0, ("distance", f"{float(pose.distance()):.3f} m{interval(estimate.distance_interval)}"))
     if details.metric and details.scale_source:
         rows.append(("scale", escaped(details.scale_source)))
         rows += [("note", escaped(message)) for message in details.messages]
@@ -144,9 +145,9 @@ def _key_numbers(entry: QueryReport) -> str:
 def _errors(estimated: Pose, true: Pose, metric: bool) -> list[tuple[str, str]]:
     """The differences to the true pose: rotation, camera position (metres) and direction of the baseline."""
     true = true.to(estimated.t)
-    rows = [("error: rotation", f"{math.degrees(float((estimated @ true.inverse()).angle())):.2f}°")]
+    rows = [("error: rotation", f"{math.degrees(float(estimated.angle_to(true))):.2f}°")]
     if metric:
-        apart = float((estimated.center() - true.center()).norm())
+        apart = float(estimated.center_distance(true))
         rows.append(("error: position", f"{metres(apart)} (true distance {float(true.distance()):.3f} m)"))
     a, b = estimated.center().double(), true.center().double()
     if float(a.norm()) > 0 and float(b.norm()) > 0:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from metriloc.geometry import Pose
-from metriloc.types import RELIABLE, Correspondences, PairDetails, PoseEstimate
+from metriloc.types import Correspondences, PairDetails, PoseEstimate
+from metriloc.wording import interval, metres
 
 FAILURES = {
     "too_few_matches": "too few matches. The photos may not show the same place, or overlap too little.",
@@ -46,7 +47,7 @@ def verdict(estimate: PoseEstimate) -> str:
     reasons = "; ".join(reasons_for_doubt(estimate))
     doubts = f" Doubtful: {reasons}." if reasons else ""
     if details.metric:
-        distance = f"{metres(float(estimate.pose.distance()))} away{interval(estimate)}"
+        distance = f"{metres(float(estimate.pose.distance()))} away{interval(estimate.distance_interval)}"
         return f"The second camera stood {distance}, turned {turned}, {confidence}.{doubts}"
     because = details.scale_source.strip().rstrip(".") or "nothing in the input gives a scale"
     return (
@@ -55,31 +56,9 @@ def verdict(estimate: PoseEstimate) -> str:
     )
 
 
-def interval(estimate: PoseEstimate) -> str:
-    """The interval of the distance in brackets, with a blank before it; nothing where there is none, or it is a point."""
-    if estimate.distance_interval is None:
-        return ""
-    low, high = (metres(end) for end in estimate.distance_interval)
-    return "" if low == high else f" (nine times in ten {low} to {high})"
-
-
 def reasons_for_doubt(estimate: PoseEstimate) -> list[str]:
     """Why an estimate is called doubtful, a phrase each; none for any other verdict."""
-    if estimate.verdict != "doubtful":
-        return []
-    reasons = list(estimate.doubts)
-    if float(estimate.confidence) < RELIABLE:
-        reasons.append("not enough speaks for this pose to rely on it")
-    if estimate.metres_are_doubtful:
-        reasons.append("its distance may be off by more than a quarter")
-    return reasons
-
-
-def metres(length: float) -> str:
-    """A length for reading: 3.2 cm, 1.42 m, 27.3 m."""
-    if length < 0.1:
-        return f"{100 * length:.1f} cm"
-    return f"{length:.2f} m" if length < 10 else f"{length:.1f} m"
+    return estimate.reasons_for_doubt
 
 
 def side(query_from_reference: Pose) -> str:

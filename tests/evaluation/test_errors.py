@@ -24,7 +24,6 @@ from metriloc.evaluation.errors import (
     scale_ratio,
     translation_error,
     vcre,
-    virtual_points,
 )
 from metriloc.evaluation.relative import RelativeErrors, relative_errors, relative_summary
 from metriloc.geometry import Pose, so3_exp
@@ -39,11 +38,6 @@ def poses(q: np.ndarray, t: np.ndarray) -> Pose:
 def random_pose(n: int, generator: torch.Generator) -> Pose:
     w, t = torch.randn(2, n, 3, dtype=torch.float64, generator=generator)
     return Pose(so3_exp(w), t)
-
-
-def test_virtual_points_equal_the_golden_ones_in_order(shared: Shared) -> None:
-    golden = np.load(shared("golden/bench/unit/vcre_grid.npy"))
-    np.testing.assert_allclose(virtual_points().numpy(), golden[:, :3], atol=1e-12)
 
 
 @pytest.mark.parametrize("file", ["golden/bench/unit/vcre_pairs.npz", "golden/mickey/metrics.npz"])

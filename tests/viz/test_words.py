@@ -11,7 +11,8 @@ import torch
 from metriloc.geometry import Pose, so3_exp
 from metriloc.types import Correspondences, PairDetails, PoseEstimate
 from metriloc.viz import verdict
-from metriloc.viz.words import FAILURES, metres, offsets, side, view_direction
+from metriloc.viz.words import FAILURES, offsets, side, view_direction
+from metriloc.wording import metres
 
 
 def looking(yaw_deg: float, center: tuple[float, float, float]) -> Pose:

@@ -207,7 +207,7 @@ def _query_poses(
             continue
         pose = look_at(center, target, rng.normal(0, scene.config.roll))
         baseline = float(np.linalg.norm(pose.center().double().numpy() - center0))
-        angle = float((pose @ pose0.inverse()).angle())
+        angle = float(pose.angle_to(pose0))
         if not (limits.baseline[0] <= baseline <= farthest and limits.rotation[0] <= angle <= limits.rotation[1]):
             continue
         share = float(_project(points, camera1, pose)[2].mean())

@@ -140,10 +140,10 @@ class MatchedPair:
         squared, in_front = sampson_errors(pose, self.uv0, self.uv1, self.cameras)
         inliers = in_front & (squared <= max_error**2)
         if depth0 is not None:
-            ray, valid = self.view0.camera.unproject(self.uv0)
-            seen, in_view = self.view1.camera.project(pose.transform(ray * depth0[:, None]))
+            xyz = self.view0.camera.lift(self.uv0, depth0)
+            seen, in_view = self.view1.camera.project(pose.transform(xyz))
             close = (seen - self.uv1).norm(dim=-1) <= 2 * max_error
-            inliers = inliers | (valid & in_view & close & (depth0 > 0))
+            inliers = inliers | (in_view & close & (depth0 > 0))
         return Fit(pose, inliers, None)
 
     def _polished(self, fit: Fit, depth0: Tensor, max_error: float) -> Fit:

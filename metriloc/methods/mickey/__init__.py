@@ -2,7 +2,7 @@
 
 Equation map (paper -> function):
 
-    Eq. (1)    metriloc.methods.mickey.solver.lift
+    Eq. (1)    metriloc.geometry.camera.Camera.lift
     Eq. (2)    metriloc.methods.mickey.matching.match_probabilities
     Eq. (2)    metriloc.methods.mickey.matching.scored_match_probabilities
     Eq. (3)    metriloc.methods.mickey.matching.dual_softmax

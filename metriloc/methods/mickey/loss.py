@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
+from metriloc.solvers.vcre import virtual_shift
 
 LossKind = Literal["vcre", "pose"]
 VcreForm = Literal["symmetric", "paper"]
@@ -64,16 +65,6 @@ class PoseLossConfig:
         return 90.0 if self.kind == "vcre" else 1.5
 
 
-def virtual_points(
-    dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
-) -> Float[Tensor, "V 3"]:
-    """The 7 x 4 x 7 virtual points of the VCRE in the camera frame, 0.3 m apart, 1.8 to 3.6 m in front (Eq. (7))."""
-    x = 0.3 * (torch.arange(7, dtype=dtype, device=device) - 3)
-    y = 0.3 * (torch.arange(4, dtype=dtype, device=device) - 1.5)
-    z = 1.8 + 0.3 * torch.arange(7, dtype=dtype, device=device)
-    return torch.cartesian_prod(x, y, z)
-
-
 def vcre_loss(
     estimated: Pose, true: Pose, camera0: Camera, camera1: Camera, config: PoseLossConfig | None = None
 ) -> Float[Tensor, "*b"]:
@@ -95,25 +86,15 @@ def vcre_loss(
 
 
 def reprojection_shift(motion: Pose, camera: Camera, clip_px: float | None) -> Float[Tensor, "*b"]:
-    """Mean distance, pixels, between the images of the virtual points before and after ``motion``: Eq. (7) one way.
-
-    Points that end up behind the camera are projected like all others, as published: the clipping bounds what they cost.
-    """
-    points = virtual_points(motion.dtype, motion.device)
-    moved = _pixels(motion.transform(points), camera, clip_px)
-    still = _pixels(points, camera, clip_px)
-    return ((moved - still).square().sum(-1) + _PIXEL_EPS).sqrt().mean(-1)
-
-
-def _pixels(xyz: Tensor, camera: Camera, clip_px: float | None) -> Tensor:
-    z = xyz[..., 2:]
-    z = torch.where(z.abs() < _MIN_ABS_DEPTH, torch.full_like(z, _MIN_ABS_DEPTH), z)
-    uv = xyz[..., :2] / z * camera.f[..., None, :] + camera.c[..., None, :]
-    return uv if clip_px is None else uv.clamp(0, clip_px)
+    """Mean distance, pixels, between the images of the virtual points before and after ``motion``: Eq. (7) one way."""
+    return virtual_shift(motion, camera, clip_px, smoothing=_PIXEL_EPS, min_abs_depth=_MIN_ABS_DEPTH)
 
 
 def rotation_error(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
-    """Angle between two rotations, radians; no gradient within 0.3 degrees of 0 and of half a turn, as published."""
+    """Angle between two rotations, radians; no gradient within 0.3 degrees of 0 and of half a turn.
+
+    As published, with the published derivative for each entry of ``R``; the error itself is ``Pose.angle_to``.
+    """
     trace = (estimated.R * true.R).sum((-1, -2))
     return torch.acos(((trace - 1) / 2).clamp(-_COSINE_LIMIT, _COSINE_LIMIT))
 

@@ -23,7 +23,7 @@ from metriloc.methods.mickey.alternatives import SCALE_SOURCE
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
 from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
-from metriloc.methods.mickey.solver import Solution, SolverConfig, lift, solve
+from metriloc.methods.mickey.solver import Solution, SolverConfig, solve
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.solvers.support import RIVAL
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
@@ -174,8 +174,8 @@ class MicKey:
         )
         device = matches.values.device
         cameras = features0.view.camera.to(device), features1.view.camera.to(device)
-        xyz0 = lift(first.uv[0], first.depth[0], cameras[0])
-        xyz1 = lift(second.uv[0], second.depth[0], cameras[1])
+        xyz0 = cameras[0].lift(first.uv[0], first.depth[0])
+        xyz1 = cameras[1].lift(second.uv[0], second.depth[0])
         timings["match"] = time.perf_counter() - start
         generator = torch.Generator(device).manual_seed(seed)
         solution = solve(matches, xyz0, xyz1, self.solver, generator)

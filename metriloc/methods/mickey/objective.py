@@ -24,7 +24,7 @@ from metriloc.methods.mickey.log_probability import log_match_probability
 from metriloc.methods.mickey.loss import PoseLossConfig, hypothesis_loss, rotation_error, translation_error
 from metriloc.methods.mickey.matching import scored_match_probabilities
 from metriloc.methods.mickey.network import Keypoints
-from metriloc.methods.mickey.solver import SolverConfig, lift, usable_matches
+from metriloc.methods.mickey.solver import SolverConfig, usable_matches
 from metriloc.solvers.consensus import draw_minimal_sets, draw_without_replacement
 
 ReinforceScale = Literal["sum", "mean"]
@@ -125,7 +125,7 @@ class PairFeatures:
         xyz = []
         for side, camera in ((first, cameras[0]), (second, cameras[1])):
             finite = torch.isfinite(side.depth) & torch.isfinite(side.uv).all(-1)
-            points = lift(side.uv.where(finite[..., None], 0.0), side.depth.where(finite, 0.0), camera)
+            points = camera.lift(side.uv.where(finite[..., None], 0.0), side.depth.where(finite, 0.0))
             xyz.append(points.where(finite[..., None], torch.nan))
         xyz0, xyz1 = xyz
         return cls(first, second, xyz0, xyz1, temperature, dustbin)

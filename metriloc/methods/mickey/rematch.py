@@ -21,7 +21,6 @@ from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
 from metriloc.methods.mickey.network import Keypoints
-from metriloc.methods.mickey.solver import lift
 from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.solvers.support import has_rival, support_statistics
@@ -157,7 +156,7 @@ def _essential_starts(uv: _Twice, depth: _Twice, cameras: tuple[Camera, Camera],
     if fit.pose is None:
         return []
     (uv0, uv1), (depth0, depth1) = ([side[fit.inliers] for side in both] for both in (uv, depth))
-    moved = lift(uv1, depth1, cameras[1]) - lift(uv0, depth0, cameras[0]) @ fit.pose.R.mT
+    moved = cameras[1].lift(uv1, depth1) - cameras[0].lift(uv0, depth0) @ fit.pose.R.mT
     starts = [Pose(fit.pose.R, moved.nanmedian(0).values)]
     scale = scale_from_depth(fit.pose, uv0, depth0, uv1, cameras, depth1)
     if scale is not None:
@@ -178,7 +177,7 @@ def _agreeing(
     Whether a point lies in front is asked of its predicted depth: the triangulated one of a far point is noise.
     """
     squared, _ = sampson_errors(pose, *uv, cameras)
-    xyz = pose.transform(lift(uv[0], depth[0], cameras[0]).to(pose.t))
+    xyz = pose.transform(cameras[0].lift(uv[0], depth[0]).to(pose.t))
     projected, inside = cameras[1].project(xyz.to(uv[0]))
     ratio = xyz[:, 2].clamp(min=1e-6).log() - depth[1].clamp(min=1e-6).log().to(xyz)
     shift = (projected - uv[1]).norm(dim=-1)

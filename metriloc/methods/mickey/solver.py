@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.bounds import require_within
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
 from metriloc.solvers.consensus import (
     draw_minimal_sets,
@@ -88,16 +88,6 @@ class Solution:
     hypothesis: WinningHypothesis | None = None
     counts: tuple[int, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
-
-
-def lift(uv: Float[Tensor, "*b N 2"], depth: Float[Tensor, "*b N"], camera: Camera) -> Float[Tensor, "*b N 3"]:
-    """Keypoints and depths -> points in the camera frame, paper Eq. (1); lens distortion is taken out.
-
-    The sign of the depth is kept. Where the distortion has no inverse the point is NaN.
-    """
-    ray, valid = camera.unproject(uv)
-    xyz = depth[..., None] * ray
-    return torch.where(valid[..., None], xyz, torch.full_like(xyz, torch.nan))
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from torch import Tensor
 from metriloc.geometry import Camera, Pose, sample_depth
 from metriloc.methods.mickey.log_probability import similarities
 from metriloc.methods.mickey.objective import PairFeatures
-from metriloc.methods.mickey.solver import lift
 
 _SAME_SURFACE = 0.05  # relative depth difference up to which a projected point counts as seen
 
@@ -76,7 +75,7 @@ def visibility(
     """
     own = [sample_depth(depths[0][b], uv[b], _size(cameras[0], b)) for b in range(len(uv))]
     depth, known = (torch.stack(parts) for parts in zip(*own, strict=True))
-    xyz = other_from_own.transform(lift(uv, depth, cameras[0]))
+    xyz = other_from_own.transform(cameras[0].lift(uv, depth))
     projected, inside = cameras[1].project(xyz)
     projected = projected.where(inside[..., None], 0.0)
     other = [sample_depth(depths[1][b], projected[b], _size(cameras[1], b)) for b in range(len(uv))]

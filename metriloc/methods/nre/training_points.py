@@ -50,12 +50,11 @@ def points_from_depth(pair: Pair, count: int, generator: torch.Generator, tolera
     # four candidates a point: most pairs share at least a quarter
     uv0 = torch.rand(4 * count, 2, generator=generator) * (torch.tensor(first.size) - 1)
     depth, known = sample_depth(first.depth, uv0, first.size)
-    rays, possible = first.camera.to(torch.float32).unproject(uv0)
-    xyz = pose.to(torch.float32).transform(rays * depth[:, None])
+    xyz = pose.to(torch.float32).transform(first.camera.to(torch.float32).lift(uv0, depth))
     uv1, seen = _inside(second, xyz)
     there, known1 = sample_depth(second.depth, torch.nan_to_num(uv1), second.size)
     agree = (there - xyz[:, 2]).abs() <= tolerance * xyz[:, 2]
-    kept = (known & possible & seen & known1 & agree).nonzero()[:count, 0]
+    kept = (known & seen & known1 & agree).nonzero()[:count, 0]
     return PointPair(first.image, second.image, uv0[kept], uv1[kept], f"{first.name} {second.name}")
 
 

@@ -7,7 +7,6 @@ sees. Points live in the reference camera's frame, poses are ``query_from_refere
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -132,11 +131,10 @@ def two_view_loss(
 
 def pose_errors(pose: Pose, truth: Pose, relative: bool = False) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """Angle (degrees) and length (metres, or fraction of the true distance) of ``pose truth^-1``."""
-    difference = pose @ truth.inverse()
-    distance = difference.distance()
+    distance = pose.center_distance(truth)
     if relative:
         distance = distance / truth.distance()
-    return difference.angle() * (180 / math.pi), distance
+    return torch.rad2deg(pose.angle_to(truth)), distance
 
 
 class TwoViewRefiner(nn.Module):

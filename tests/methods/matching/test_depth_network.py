@@ -124,5 +124,7 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     DepthNetwork(SMALL).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "network": {"side": 7}}))
-    with pytest.raises(InputError, match=r"wrong configuration of a depth network: DepthConfig\.side must be 64 to 2048"):
+    with pytest.raises(
+        InputError, match=r"wrong configuration of a depth network: DepthConfig\.side must be 64 to 2048"
+    ):
         DepthNetwork.from_pretrained(tmp_path)

@@ -21,8 +21,8 @@ from metriloc.methods.mickey.loss import (
     rotation_error,
     translation_error,
     vcre_loss,
-    virtual_points,
 )
+from metriloc.solvers.vcre import virtual_points
 
 RAW = PoseLossConfig(soft_clip=False, vcre_form="paper", clip_px=None)
 PERFECT = 8  # of the golden poses: its VCRE gradient is amplified rounding (README)

@@ -29,7 +29,7 @@ from metriloc.methods.mickey.objective import (
     objective,
     objective_given_draws,
 )
-from metriloc.methods.mickey.solver import SolverConfig, lift
+from metriloc.methods.mickey.solver import SolverConfig
 from metriloc.solvers.consensus import draw_without_replacement, residuals, soft_inliers
 from metriloc.solvers.procrustes import kabsch
 
@@ -79,7 +79,7 @@ class Golden:
         return Camera.from_K(self.data[name], (540, 720))
 
     def run(self, **change: object) -> Objective:
-        xyz = [lift(self.uv[i], self.depth[i], self.camera(f"K_color{i}")) for i in (0, 1)]
+        xyz = [self.camera(f"K_color{i}").lift(self.uv[i], self.depth[i]) for i in (0, 1)]
         pose = Pose.from_matrix(self.data["T_0to1"])
         truth = Truth(pose, self.camera("Kori_color0"), self.camera("Kori_color1"))
         config = replace(self.config, **change)  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def scene(
 
     pose = Pose(so3_exp(0.15 * randn(B, 3)), 0.3 * randn(B, 3))
     uv0, depth0 = rand(B, N, 2) * 500 + 20, 2 + 2 * rand(B, N)
-    xyz1 = pose.transform(lift(uv0, depth0, camera)) + 0.06 * randn(B, N, 3)
+    xyz1 = pose.transform(camera.lift(uv0, depth0)) + 0.06 * randn(B, N, 3)
     uv1 = xyz1[..., :2] / xyz1[..., 2:] * camera.f[:, None] + camera.c[:, None]
     desc0 = torch.nn.functional.normalize(randn(B, N, 16), dim=-1)
     desc1 = torch.nn.functional.normalize(desc0 + 0.2 * randn(B, N, 16), dim=-1)
@@ -198,8 +198,8 @@ def two_stage_gradients(
     for b in range(B):
         for q in range(Q):
             i, j = draws.index0[b, q], draws.index1[b, q]
-            X = lift(copies[0][b, i], copies[2][b, i], truth.camera0[b])
-            Y = lift(copies[1][b, j], copies[3][b, j], truth.camera1[b])
+            X = truth.camera0[b].lift(copies[0][b, i], copies[2][b, i])
+            Y = truth.camera1[b].lift(copies[1][b, j], copies[3][b, j])
             scores, losses = [], []
             for minimal in draws.minimal[b, q]:
                 current = torch.zeros(S, dtype=X.dtype)
@@ -252,7 +252,7 @@ def test_objective_gradcheck_of_the_direct_part(generator: torch.Generator) -> N
     uv1, depth1 = features.second.uv, features.second.depth
 
     def value(depth0: Tensor, uv0: Tensor) -> Tensor:
-        xyz = lift(uv0, depth0, truth.camera0), lift(uv1, depth1, truth.camera1).detach()
+        xyz = truth.camera0.lift(uv0, depth0), truth.camera1.lift(uv1, depth1).detach()
         return objective_given_draws(xyz, log_p, draws, truth, config).loss
 
     assert torch.autograd.gradcheck(

@@ -16,7 +16,6 @@ from metriloc.methods.mickey.solver import (
     Matches,
     SolverConfig,
     fit_minimal_sets,
-    lift,
     refine,
     solve,
     solve_given_samples,
@@ -35,7 +34,7 @@ def points(golden: dict[str, Tensor], b: int) -> tuple[Tensor, Tensor]:
     cameras = [Camera.from_K(golden[f"K_color{i}"][b], (1000, 1000)) for i in (0, 1)]
     uv = [golden[f"kps{i}"][b].mT for i in (0, 1)]
     depth = [golden[f"depth_kp{i}"][b, 0] for i in (0, 1)]
-    return lift(uv[0], depth[0], cameras[0]), lift(uv[1], depth[1], cameras[1])
+    return cameras[0].lift(uv[0], depth[0]), cameras[1].lift(uv[1], depth[1])
 
 
 def recorded(golden: dict[str, Tensor], b: int) -> tuple[Matches, Tensor]:
@@ -159,7 +158,7 @@ def test_one_nan_depth_costs_only_its_matches(golden: dict[str, Tensor]) -> None
     camera = Camera.from_K(golden["K_color0"][0], (1000, 1000))
     depth = golden["depth_kp0"][0, 0].clone()
     depth[[100, 200]] = torch.tensor([torch.nan, torch.inf])
-    xyz0 = lift(golden["kps0"][0].mT, depth, camera)
+    xyz0 = camera.lift(golden["kps0"][0].mT, depth)
     found = solve(scored(golden, 0), xyz0, points(golden, 0)[1], SolverConfig(), torch.Generator().manual_seed(0))
     assert found.pose is not None and float((found.pose.t - truth.t).norm()) < 0.1
     assert not {100, 200} & set(found.inlier0.tolist())
@@ -245,8 +244,8 @@ def test_lift_takes_the_distortion_out_and_keeps_the_sign() -> None:
     camera = Camera.from_colmap("OPENCV", 640, 480, [500, 510, 320, 240, -0.1, 0.01, 0.002, -0.003]).to(torch.float32)
     xyz = torch.tensor([[0.3, -0.2, 2.0], [-0.4, 0.1, 3.0]])
     uv, _ = camera.project(xyz)
-    assert (lift(uv, xyz[:, 2], camera) - xyz).abs().max() < 1e-4
-    assert (lift(uv, -xyz[:, 2], camera) + xyz).abs().max() < 1e-4
+    assert (camera.lift(uv, xyz[:, 2]) - xyz).abs().max() < 1e-4
+    assert (camera.lift(uv, -xyz[:, 2]) + xyz).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(

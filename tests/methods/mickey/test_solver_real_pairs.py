@@ -15,7 +15,7 @@ import torch
 
 from metriloc.geometry import rotation_angle
 from metriloc.methods.mickey.matching import MatchProbabilities
-from metriloc.methods.mickey.solver import SolverConfig, lift, solve
+from metriloc.methods.mickey.solver import SolverConfig, solve
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
@@ -42,8 +42,8 @@ def test_true_matches_and_true_depth_give_the_true_pose(
     rotations, distances = [], []
     for pair in pairs:
         some = slice(None, None, 1 + len(pair) // 200)  # a few hundred points say as much as ten thousand
-        xyz0 = lift(pair.uv0[some], pair.depth0[some], pair.camera0).float()
-        xyz1 = lift(pair.uv1[some], pair.depth1[some], pair.camera1).float()
+        xyz0 = pair.camera0.lift(pair.uv0[some], pair.depth0[some]).float()
+        xyz1 = pair.camera1.lift(pair.uv1[some], pair.depth1[some]).float()
         index = torch.arange(len(xyz0))
         assert len(index) >= 3, pair.name
         matches = MatchProbabilities(torch.eye(len(xyz0)), index, index)

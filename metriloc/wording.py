@@ -1,0 +1,79 @@
+"""Numbers for reading: lengths and intervals as every text of metriloc has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def metres(length: float) -> str:
+    """A length for reading: 3.2 cm, 1.42 m, 27.3 m."""
+    if length < 0.1:
+        return f"{100 * length:.1f} cm"
+    return f"{length:.2f} m" if length < 10 else f"{length:.1f} m"
+
+
+def interval(low_high: tuple[float, float] | None) -> str:
+    """The interval of a distance in brackets, a blank before it; nothing where there is none, or it is a point."""
+    if low_high is None:
+        return ""
+    low, high = (metres(end) for end in low_high)
+    return "" if low == high else f" (nine times in ten {low} to {high})"
+
+
+def finite_or_none(value: float) -> float | None:
+    """For JSON, in which NaN and infinity have no place."""
+    return value if math.isfinite(value) else None
+
+
+def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Times by stage for JSON, to the microsecond."""
+    return {stage: round(value, 6) for stage, value in seconds.items()}
+
+
+# -- what ``repr`` of an estimate says ----------------------------------------------------------------------------------
+def words_of_motion(
+    center: Sequence[float], turned: float, metric: bool, source: str, low_high: tuple[float, float] | None
+) -> list[str]:
+    """How far and how much turned (degrees), and where the metres come from, if that is known.
+
+    >>> words_of_motion([0.3, 0.0, 0.4], 12.0, True, "the depth map", (0.4, 0.6))
+    ['0.50 m away (nine times in ten 0.40 m to 0.60 m), turned 12°', 'metres from the depth map']
+    """
+    if not metric:
+        x, y, z = center
+        answer = f"towards x {x:.2f}, y {y:.2f}, z {z:.2f} (direction only), turned {turned:.0f}°"
+        return [answer, f"no metres: {source or 'nothing gives a scale'}"]
+    answer = f"{metres(math.hypot(*center))} away{interval(low_high)}, turned {turned:.0f}°"
+    return [answer, f"metres from {source}"] if source else [answer]
+
+
+def words_of_place(center: Sequence[float], points: int, photos: int) -> list[str]:
+    """Where in a map, and from what."""
+    x, y, z = center
+    where = f"camera at x {x:.3f}, y {y:.3f}, z {z:.3f} of the map"
+    return [where, f"from {points} points and {photos} photos of the map, in its units"]
+
+
+def words_of_batch(
+    found: Sequence[bool],
+    reasons: Sequence[str | None],
+    distances: Sequence[float],
+    confidence: Sequence[float],
+    sources: Sequence[str],
+) -> list[str]:
+    """How many of a batch have a pose, how far and how sure they are, and where their metres come from."""
+    failed = sorted({str(reason) for reason, ok in zip(reasons, found, strict=True) if not ok})
+    others = f" (else {', '.join(failed)})" if failed else ""
+    first = f"{len(found)} in all, {sum(found)} with a pose{others}"
+    if not any(found):
+        return [first]
+    lengths = [distance for distance, ok in zip(distances, found, strict=True) if ok]
+    said = sorted({source for source in sources if source})
+    last = [f"metres from {'; '.join(said)}"] if said else []
+    return [first, f"distance {_span(lengths)}, confidence {_span(confidence)}", *last]
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
