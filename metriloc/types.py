@@ -205,7 +205,8 @@ class PoseEstimate:
     empty. probability_of: what the confidence is the probability of, "" when no calibration makes it one.
     distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
     a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
-    at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well).
+    at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well);
+    ``reasons_for_doubt`` has these and the rest.
     """
 
     pose: Pose
@@ -246,6 +247,18 @@ class PoseEstimate:
             return "failed"
         sure = confidence >= RELIABLE and not self.doubts and not self.metres_are_doubtful
         return "reliable" if sure else "doubtful"
+
+    @property
+    def reasons_for_doubt(self) -> tuple[str, ...]:
+        """Why a single estimate is doubtful, a phrase each, as the command line says it; none for a sure one or a failure.
+
+        Of a pose that nothing was measured for (``uncalibrated``), only ``doubts``.
+        """
+        if self.verdict != "doubtful":
+            return self.doubts if self.verdict == "uncalibrated" else ()
+        few = () if float(self.confidence) >= RELIABLE else ("not enough speaks for this pose to rely on it",)
+        metres = ("its distance may be off by more than a quarter",) if self.metres_are_doubtful else ()
+        return (*self.doubts, *few, *metres)
 
     @property
     def metres_are_doubtful(self) -> bool:

@@ -38,7 +38,6 @@ from metriloc.viz import SoftwareFacts, encode_jpeg
 from metriloc.viz.alignment import alignment_files, alignment_video
 from metriloc.viz.localization import PICTURES, localization_pictures, localization_report, localization_verdict
 from metriloc.viz.localized import LocalizedQuery, pose_errors
-from metriloc.viz.words import reasons_for_doubt
 
 FORMAT = "metriloc-localize-1"
 _LISTS = ("pairs", "init", "truth", "intrinsics", "hloc_logs", "global_descriptors", "calibration")
@@ -164,7 +163,7 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "verdict": estimate.verdict,
         "confidence": float(estimate.confidence),
         "probability_of": estimate.probability_of,
-        "doubts": reasons_for_doubt(estimate),
+        "doubts": list(estimate.reasons_for_doubt),
         "references": list(details.references),
         "num_points": details.num_points,
         "stages": [_stage_entry(stage) for stage in details.stages],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from metriloc.geometry import Pose
-from metriloc.types import RELIABLE, Correspondences, PairDetails, PoseEstimate
+from metriloc.types import Correspondences, PairDetails, PoseEstimate
 
 FAILURES = {
     "too_few_matches": "too few matches. The photos may not show the same place, or overlap too little.",
@@ -43,7 +43,7 @@ def verdict(estimate: PoseEstimate) -> str:
     turned = f"{math.degrees(float(estimate.pose.angle())):.0f}°"
     confidence = f"confidence {float(estimate.confidence):.2f} ({estimate.verdict})"
     details = details_of(estimate)
-    reasons = "; ".join(reasons_for_doubt(estimate))
+    reasons = "; ".join(estimate.reasons_for_doubt)
     doubts = f" Doubtful: {reasons}." if reasons else ""
     if details.metric:
         distance = f"{metres(float(estimate.pose.distance()))} away{interval(estimate)}"
@@ -61,18 +61,6 @@ def interval(estimate: PoseEstimate) -> str:
         return ""
     low, high = (metres(end) for end in estimate.distance_interval)
     return "" if low == high else f" (nine times in ten {low} to {high})"
-
-
-def reasons_for_doubt(estimate: PoseEstimate) -> list[str]:
-    """Why an estimate is called doubtful, a phrase each; none for any other verdict."""
-    if estimate.verdict != "doubtful":
-        return []
-    reasons = list(estimate.doubts)
-    if float(estimate.confidence) < RELIABLE:
-        reasons.append("not enough speaks for this pose to rely on it")
-    if estimate.metres_are_doubtful:
-        reasons.append("its distance may be off by more than a quarter")
-    return reasons
 
 
 def metres(length: float) -> str:
