@@ -18,6 +18,7 @@ from metriloc.types import SfmMap, View
 MAX_SIGMA = 0.1
 """Relative; a focal length that is found less exactly (a wall seen from in front) is no better than a guess."""
 _SIGMAS = 3.0
+_CELLS = 0.75  # least inlier threshold
 
 
 def with_estimated_focal(
@@ -25,16 +26,21 @@ def with_estimated_focal(
 ) -> View:
     """The photo with the focal length that its matches with the map speak for; as it was where they are too few.
 
-    Its ``intrinsics_source`` then says so, and ``focal_sigma`` how exact it is.
+    So with principal point and distortion where the photo must have been cut off the center or is bent. Its
+    ``intrinsics_source`` then says so, and ``focal_sigma`` how exact the focal length is.
     """
     fit = _fit(query, scene, references, features, seed)
     if fit is None:
         return query
     focal, count = float(fit.camera.f.mean()), int(fit.inliers.sum())
+    source = f"estimated {focal:.0f} px +- {max(1.0, fit.sigma * focal):.0f} from {count} points of the map"
+    if fit.camera.model != query.camera.model:
+        (x, y), k1 = fit.camera.c.tolist(), float(fit.camera.distortion[0])
+        source += f", with the center at {x:.0f} {y:.0f} and k1 {k1:.3f}"
     return replace(
         query,
         camera=fit.camera.to(query.camera.dtype),
-        intrinsics_source=f"estimated {focal:.0f} px +- {max(1.0, fit.sigma * focal):.0f} from {count} points of the map",
+        intrinsics_source=source,
         focal_sigma=fit.sigma,
     )
 
@@ -61,7 +67,8 @@ def _fit(query: View, scene: SfmMap, references: Sequence[str], features: DenseE
     cell, mutual = nearest_cells(descriptors, dense)
     # rounding to cells of 8 pixels would be most of the error
     uv = dense.to_pixels(between_cells(descriptors[mutual], dense, cell[mutual]).double())
-    threshold = config.max_error_px * max(query.size) / 1024
+    # cells, not photos, are what matches are exact to
+    threshold = max(config.max_error_px * max(query.size) / 1024, _CELLS * max(dense.stride))
     fit = absolute_pose_and_focal(uv, scene.xyz[points[mutual]], query.camera, threshold, seed)
     return None if fit is None or fit.sigma > MAX_SIGMA else fit
 
