@@ -25,7 +25,9 @@ from metriloc.cli.localize_trace import Start, traced
 from metriloc.cli.terminal import complain, printable, unusable
 from metriloc.geometry import Pose
 from metriloc.io import InputError
+from metriloc.io.view import warn_if_guessed
 from metriloc.localize import (
+    ESTIMATED_FOCAL,
     bare,
     choose_localizer,
     looked_at_again,
@@ -158,10 +160,12 @@ class _Solver:
                 asked = LocalizedQuery(known, _NOTHING, scene, truth=photo.truth, notes=found.messages)
                 answer = self._estimated(asked, photo, found, turned_from_view)
                 estimate = with_doubt(answer.estimate, doubt)
-                estimate = looked_at_again(estimate, known, scene, found.names, self.seed)
+                estimate = looked_at_again(estimate, known, scene, found.names, self.seed, self.method)
                 return replace(answer, estimate=estimate)
 
             answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
+            if ESTIMATED_FOCAL not in answer.estimate.doubts:
+                warn_if_guessed(view)
             return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))
         except (ValueError, RuntimeError) as error:
             return _lost(photo, error)

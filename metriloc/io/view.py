@@ -39,6 +39,7 @@ def load_view(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     upright: bool = True,
     undistort: ColmapCamera | None = None,
+    warn_of_guess: bool = True,
 ) -> View:
     """Read a photo with what is known of its camera.
 
@@ -47,7 +48,8 @@ def load_view(
     by default 1000 for whole numbers and 1 for floating point. resize: (width, height), aspect not kept, bilinear as in
     MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept. upright: turn the photo
     as its EXIF orientation says; a camera of COLMAP's belongs to the pixels as they are stored (False). undistort: the
-    camera that took the stored pixels; the View is an undistorted copy, and ``camera`` that of the copy.
+    camera that took the stored pixels; the View is an undistorted copy, and ``camera`` that of the copy. warn_of_guess:
+    False where a map may tell the focal length yet; ``warn_if_guessed`` gives the warning later.
 
     Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
     """
@@ -75,12 +77,6 @@ def load_view(
         scale = None if depth_scale is None else 1 / depth_scale
         depth_map = read_depth(depth, scale=scale, max_megapixels=max_megapixels)
         check_depth_covers(depth_map, loaded.size, depth)
-    if known.guessed:
-        warnings.warn(
-            f"{path}: the intrinsics are {known.source}; distances and angles are only as good as that, "
-            "so give K, an intrinsics.txt or the field of view",
-            stacklevel=2,
-        )
     view = View(
         image,
         known.camera,
@@ -89,6 +85,8 @@ def load_view(
         depth=depth_map,
         focal_sigma=known.focal_sigma,
     )
+    if warn_of_guess:
+        warn_if_guessed(view, stacklevel=3)
     if resize is not None:
         return resize_view(view, resize)
     longest = max(view.size)
@@ -96,6 +94,16 @@ def load_view(
         width, height = (max(1, round(side * max_side / longest)) for side in view.size)
         return resize_view(view, (width, height), antialias=True)
     return view
+
+
+def warn_if_guessed(view: View, *, stacklevel: int = 2) -> None:
+    """A ``UserWarning`` where the focal length of a photo is only a guess."""
+    if view.focal_is_guessed:
+        warnings.warn(
+            f"{view.name}: the intrinsics are {view.intrinsics_source}; distances and angles are only as good as that, "
+            "so give K, an intrinsics.txt or the field of view",
+            stacklevel=stacklevel,
+        )
 
 
 def _check_depth_scale(depth_scale: float, depth: str | os.PathLike[str] | None) -> None:
