@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from metriloc.backbones.local import DenseExtractor
-from metriloc.calibrated import CalibratedLocalizer, calibrated_localizer
+from metriloc.calibrated import CalibratedLocalizer, bare, calibrated_localizer
 from metriloc.calibration import (
     Target,
 )
@@ -20,6 +20,7 @@ from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
+from metriloc.io.view import warn_if_guessed
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
@@ -73,7 +74,8 @@ def localize(
             raise InputError(f"images {str(images)!r} was given for a map that is read already: read it with them")
     else:
         scene = read_scene(scene, images)
-    query = as_view(query, K=K, fov=fov, name="query")
+    is_file = not isinstance(query, View)
+    query = as_view(query, K=K, fov=fov, name="query", warn_of_guess=False)
     if references is not None:
         check_references(scene, references)
     if isinstance(method, str):
@@ -86,24 +88,24 @@ def localize(
         start = None if init is None else view_from_query.to(init.dtype) @ init
         known, doubt = with_known_focal(view, scene, names or (), seed)
         found = with_doubt(chosen.localize(known, scene, names or (), start, seed=seed), doubt)
-        return looked_at_again(found, known, scene, names or (), seed)
+        return looked_at_again(found, known, scene, names or (), seed, chosen)
 
     estimate, quarters = by_quarter_turns(query, attempt, lambda found: found)
+    if is_file and ESTIMATED_FOCAL not in estimate.doubts:
+        warn_if_guessed(query, stacklevel=3)
     estimate = turned_back(estimate, quarters, query.size)
     return with_map_page(estimate, query, scene, chosen.name, chosen.weights_id, seed)
 
 
 def with_known_focal(view: View, scene: SfmMap, references: Sequence[str], seed: int = 0) -> tuple[View, str | None]:
     """The photo with the focal length that the map tells, where its own is only a guess and the map can tell; and what
-    makes a pose doubtful that rests on its focal length: that it was estimated, or that the map speaks against it."""
-    if view.focal_sigma == 0:
+    makes a pose doubtful that rests on it: that it was estimated."""
+    if not view.focal_is_guessed:
         return view, None
     try:
         features = _map_features()
     except (InputError, ImportError):
         return view, None
-    if not view.focal_is_guessed:
-        return view, focal_contradiction(view, scene, references, features, seed)
     known = with_estimated_focal(view, scene, references, features, seed)
     return known, None if known is view else ESTIMATED_FOCAL
 
@@ -114,14 +116,25 @@ def with_doubt(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:
 
 
 def looked_at_again(
-    estimate: PoseEstimate, view: View, scene: SfmMap, references: Sequence[str], seed: int = 0
+    estimate: PoseEstimate,
+    view: View,
+    scene: SfmMap,
+    references: Sequence[str],
+    seed: int = 0,
+    method: AbsolutePoseMethod | None = None,
 ) -> PoseEstimate:
-    """The estimate, doubtful where it is only just reliable and the mirrored photo fits nearly as well."""
-    if estimate.verdict != "reliable" or float(estimate.confidence) >= SURE:
+    """The estimate, doubtful where the map speaks against the focal length that it rests on (matching, the ``method``, has
+    looked at that itself), or where it is only just reliable and the mirrored photo fits nearly as well."""
+    if not bool(estimate.success):
         return estimate
     try:
         features = _map_features()
     except (InputError, ImportError):
+        return estimate
+    looked = method is not None and isinstance(bare(method), MatchingLocalizer)
+    if not looked and not view.focal_is_guessed and ESTIMATED_FOCAL not in estimate.doubts:
+        estimate = with_doubt(estimate, focal_contradiction(view, scene, references, features, seed))
+    if estimate.verdict != "reliable" or float(estimate.confidence) >= SURE:
         return estimate
     mirrored = looks_mirrored_in_map(view, scene, references, features, seed)
     return with_doubt(estimate, MIRRORED_IN_MAP if mirrored else None)

@@ -228,8 +228,9 @@ class PoseEstimate:
     empty. probability_of: what the confidence is the probability of, "" when no calibration makes it one.
     distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
     a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
-    at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well).
-    page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize`` put one here.
+    at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well);
+    ``reasons_for_doubt`` has these and the rest. page: draws a single estimate as HTML, for notebooks; ``relative_pose``
+    and ``localize`` put one here.
 
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
     >>> estimate.pose.center(), estimate.verdict, estimate.detail.scale_source  # doctest: +SKIP
@@ -275,6 +276,18 @@ class PoseEstimate:
         return "reliable" if sure else "doubtful"
 
     @property
+    def reasons_for_doubt(self) -> tuple[str, ...]:
+        """Why a single estimate is doubtful, a phrase each, as the command line says it; none for a sure one or a failure.
+
+        Of a pose that nothing was measured for (``uncalibrated``), only ``doubts``.
+        """
+        if self.verdict != "doubtful":
+            return self.doubts if self.verdict == "uncalibrated" else ()
+        few = () if float(self.confidence) >= RELIABLE else ("not enough speaks for this pose to rely on it",)
+        metres = ("its distance may be off by more than a quarter",) if self.metres_are_doubtful else ()
+        return (*self.doubts, *few, *metres)
+
+    @property
     def metres_are_doubtful(self) -> bool:
         """Whether a single estimate tells metres without an interval of at most ``RELIABLE_METRES`` behind them."""
         if not self.details or not self.details[0].metric:
@@ -283,18 +296,6 @@ class PoseEstimate:
             return True
         low, high = self.distance_interval
         return high - low > RELIABLE_METRES * (high + low)
-
-    @property
-    def reasons_for_doubt(self) -> list[str]:
-        """Why a single estimate is called doubtful, a phrase each; none for any other verdict."""
-        if self.verdict != "doubtful":
-            return []
-        reasons = list(self.doubts)
-        if float(self.confidence) < RELIABLE:
-            reasons.append("not enough speaks for this pose to rely on it")
-        if self.metres_are_doubtful:
-            reasons.append("its distance may be off by more than a quarter")
-        return reasons
 
     @property
     def reason(self) -> FailureReason | None:
@@ -325,7 +326,7 @@ class PoseEstimate:
             "reason": self.reason,
             "confidence": float(self.confidence),
             "verdict": self.verdict,
-            "doubts": self.reasons_for_doubt,
+            "doubts": list(self.reasons_for_doubt),
             "confidence_is_probability_of": self.probability_of or None,
         }
         entry.update({} if self.detail is None else self.detail.to_dict())

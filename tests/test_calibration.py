@@ -18,6 +18,7 @@ from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError
 from metriloc.io.packaged import own_data
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
+from metriloc.viz import verdict
 
 STATISTICS = ("inliers", "order")
 FITTED = Calibration(
@@ -95,6 +96,27 @@ def test_a_guessed_focal_length_is_never_reliable() -> None:
     assert found.verdict == "doubtful" and found.doubts == ("the focal length of 'a.jpg' is a guess",)
     assert found.distance_interval is not None and found.distance_interval[1] > 2.5
     assert FITTED.apply(estimate(), [view(), view(0.02)]).verdict == "reliable"
+
+
+def test_python_is_told_the_same_doubts_as_the_command_line() -> None:
+    """Doubtful metres alone left ``doubts`` empty, and only the command line said why."""
+    sure = dataclasses.replace(estimate(), confidence=torch.tensor(0.95), probability_of="rotation below 5 degrees")
+    vague = dataclasses.replace(sure, distance_interval=(0.5, 3.0))
+    assert vague.verdict == "doubtful"
+    assert vague.reasons_for_doubt == ("its distance may be off by more than a quarter",)
+    weak = dataclasses.replace(vague, confidence=torch.tensor(0.5), doubts=("a rival",))
+    assert weak.reasons_for_doubt == (
+        "a rival",
+        "not enough speaks for this pose to rely on it",
+        *vague.reasons_for_doubt,
+    )
+    assert all(reason in verdict(weak) for reason in weak.reasons_for_doubt)
+    assert dataclasses.replace(sure, distance_interval=(1.9, 2.1)).reasons_for_doubt == ()
+    # a pose that nothing was measured for may have doubts, too; they were told nowhere
+    unknown = dataclasses.replace(estimate(), doubts=("a rival",))
+    assert unknown.verdict == "uncalibrated" and unknown.reasons_for_doubt == ("a rival",)
+    assert "Doubtful: a rival" in verdict(unknown)
+    assert PoseEstimate.failure("degenerate").reasons_for_doubt == ()
 
 
 def test_little_parallax_widens_the_interval() -> None:

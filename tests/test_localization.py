@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import metriloc
 from metriloc.backbones.vgg import VGGConfig
@@ -15,6 +17,7 @@ from metriloc.calibrated import bare
 from metriloc.choose import LOCALIZERS, LocalizerChoice, choose_localizer
 from metriloc.geometry import Pose, sample_depth
 from metriloc.io import InputError, read_mapfree_poses
+from metriloc.io.maps import read_map
 from metriloc.io.weights import load_weights
 from metriloc.localization import read_scene, suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
@@ -58,6 +61,37 @@ def test_one_call(scene: SfmMap, nre: metriloc.NRE) -> None:
     )
     assert again.localization[0].stages[0].name == "init"
     assert float((again.pose.center() - truth.center()).norm()) < 0.02
+
+
+def test_only_a_guess_that_is_used_is_warned_of(scene: SfmMap, nre: metriloc.NRE, tmp_path: Path) -> None:
+    (tmp_path / "unknown.jpg").write_bytes((EXAMPLE / "query.jpg").read_bytes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metriloc.localize(tmp_path / "unknown.jpg", scene, references=["reference.jpg"], method=nre)
+    assert bool(found.success) and any("only estimated" in doubt for doubt in found.doubts)
+    Image.new("RGB", (640, 480), "gray").save(tmp_path / "blank.jpg")
+    with pytest.warns(UserWarning, match="blank.jpg: the intrinsics are a guess"):
+        metriloc.localize(tmp_path / "blank.jpg", scene, references=["reference.jpg"], method=nre)
+
+
+@pytest.mark.wheels
+@pytest.mark.parametrize("name", ["nre-xfeat", "pixloc", "xfeat-pnp"])
+def test_numbers_that_a_map_speaks_against_are_doubted(shared: Callable[[str], Path], name: str) -> None:
+    """K times 1.15 was 1.1 to 1.3 m off, and reliable with 0.997."""
+    place = shared("data/eval/places/fountain_p11")
+    whole = read_map(place / "sparse", place)
+    photo, index = place / "seq0/frame_00003.jpg", 3
+    method, without = choose_localizer(LocalizerChoice(name)), whole.without([index])
+    references = [whole.names[2], whole.names[4]]
+    camera = whole.cameras[index]
+    verdicts = []
+    for factor, shift in ((1.0, 0.0), (1.15, 0.0), (1.0, 120.0)):
+        K = [*(camera.f * factor).tolist(), *(camera.c + shift).tolist()]
+        found = metriloc.localize(metriloc.load_view(photo, K=K), without, references=references, method=method)
+        verdicts.append(found.verdict)
+        said = [doubt for doubt in found.reasons_for_doubt if "the map speaks for a" in doubt]
+        assert len(said) == (1 if bool(found.success) and (factor, shift) != (1.0, 0.0) else 0), (found.doubts, shift)
+    assert verdicts[0] == "reliable" and verdicts[1] == "doubtful" and verdicts[2] != "reliable"
 
 
 def test_references_are_looked_for(

@@ -26,6 +26,8 @@ FARTHEST_MEDIAN = 1000.0
 """A map of floating point metres whose median is beyond this is in millimetres."""
 FARTHEST_INDOORS = 12.0
 """A map of whole numbers that is taken for millimetres and has its median beyond this deserves a question."""
+PLAUSIBLE_MEDIANS = (0.001, 10_000.0)
+"""Metres; beyond them no camera sees a depth, whoever stated the scale."""
 ASPECT_TOLERANCE = 0.02
 _KINDS = "16-bit PNG or PGM, 32-bit float TIFF, or .npy"
 MAX_PGM_BYTES = 256 * 2**20
@@ -44,7 +46,8 @@ def read_depth(
     scale: metres a unit of the file; by default 0.001 for whole numbers and 1 for floating point. doubt: warn of whole
     numbers that are surprisingly far as millimetres (TUM's have 5000 a metre).
     Raises InputError for a file that is no depth map (8 bits, several channels, another format), is damaged or too
-    large, has no valid depth at all, or whose floating point values can only be millimetres.
+    large, has no valid depth at all, whose floating point values can only be millimetres, or whose median is below 1 mm
+    or above 10 km by the scale that is given.
     """
     path = require_file(path)
     if scale is not None and not 0 < scale < float("inf"):
@@ -61,6 +64,10 @@ def read_depth(
     if floating and scale is None and median > FARTHEST_MEDIAN:
         remedy = "if it is in millimetres, say scale=0.001 (--depth-scale 1000)"
         raise InputError(f"'{path}' has a median depth of {median:g} m: {remedy}")
+    if not PLAUSIBLE_MEDIANS[0] <= median <= PLAUSIBLE_MEDIANS[1]:
+        units = "" if scale is None else f" with {1 / scale:g} units a metre"
+        remedy = "say how many units of the file are a metre (--depth-scale, 1000 for millimetres)"
+        raise InputError(f"'{path}' has a median depth of {median:g} m{units}, which cannot be: {remedy}")
     if doubt and not floating and scale is None and median > FARTHEST_INDOORS:
         warnings.warn(
             f"'{path}' has a median depth of {median:.3g} m, read as millimetres: "

@@ -22,7 +22,7 @@ from metriloc.io.exif import ExifData
 from metriloc.io.files import InputError
 from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, check_size, decode_image, image_of_pillow
 from metriloc.io.intrinsics import resolve_intrinsics
-from metriloc.io.view import load_view, view_of_pixels
+from metriloc.io.view import load_view, view_of_pixels, warn_if_guessed
 from metriloc.types import View
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def as_view(
     depth: str | os.PathLike[str] | None = None,
     depth_scale: float | None = None,
     name: str = "photo",
+    warn_of_guess: bool = True,
 ) -> View:
     """A photo in any form, with what is known of its camera.
 
@@ -50,6 +51,7 @@ def as_view(
     - fov: horizontal field of view, degrees, instead of ``K``.
     - depth, depth_scale: file of a depth map and its units a metre, as in ``load_view``.
     - name: how a photo that is no file is called in reports and errors.
+    - warn_of_guess: whether to warn where the focal length is only a guess.
 
     Without ``K`` and ``fov`` the focal length is that of EXIF, or a guess with a ``UserWarning``. Raises InputError (a
     ``ValueError``), one sentence, for pixels of another shape, type or range, for NaN, for both ``K`` and ``fov``, and
@@ -62,11 +64,14 @@ def as_view(
     if isinstance(photo, View):
         return photo
     if isinstance(photo, (str, os.PathLike)):
-        return load_view(photo, K=K, fov_deg=fov, depth=depth, depth_scale=depth_scale)  # type: ignore[arg-type]
+        return load_view(photo, K=K, fov_deg=fov, depth=depth, depth_scale=depth_scale, warn_of_guess=warn_of_guess)  # type: ignore[arg-type]
     image, exif, path = _pixels(photo, name)
     size = (image.shape[2], image.shape[1])
     known = resolve_intrinsics(size, path=path, K=K, exif=exif, fov_deg=fov)  # type: ignore[arg-type]
-    return view_of_pixels(image, known, name if path is None else str(path), depth, depth_scale)
+    view = view_of_pixels(image, known, name if path is None else str(path), depth, depth_scale)
+    if warn_of_guess:
+        warn_if_guessed(view, stacklevel=3)
+    return view
 
 
 def check_shared_K(K: object, reference: View, query: View) -> None:

@@ -40,6 +40,7 @@ def load_view(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     upright: bool = True,
     undistort: ColmapCamera | None = None,
+    warn_of_guess: bool = True,
 ) -> View:
     """Read a photo with what is known of its camera.
 
@@ -48,7 +49,8 @@ def load_view(
     by default 1000 for whole numbers and 1 for floating point. resize: (width, height), aspect not kept, bilinear as in
     MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept. upright: turn the photo
     as its EXIF orientation says; a camera of COLMAP's belongs to the pixels as they are stored (False). undistort: the
-    camera that took the stored pixels; the View is an undistorted copy, and ``camera`` that of the copy.
+    camera that took the stored pixels; the View is an undistorted copy, and ``camera`` that of the copy. warn_of_guess:
+    False where a map may tell the focal length yet; ``warn_if_guessed`` gives the warning later.
 
     Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
     """
@@ -70,6 +72,8 @@ def load_view(
         image, copied = undistorted_photo(image, undistort, camera)
         known = Intrinsics(copied, f"camera, as given, of an undistorted copy ({undistort.model})")
     view = view_of_pixels(image, known, str(Path(path)), depth, depth_scale, max_megapixels)
+    if warn_of_guess:
+        warn_if_guessed(view, stacklevel=3)
     if resize is not None:
         return resize_view(view, resize)
     longest = max(view.size)
@@ -87,10 +91,7 @@ def view_of_pixels(
     depth_scale: float | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> View:
-    """A View of pixels in 0..1 with their intrinsics, a ``UserWarning`` where these are a guess, and a depth map.
-
-    depth, depth_scale: as in ``load_view``.
-    """
+    """A View of pixels in 0..1 with their intrinsics and a depth map. depth, depth_scale: as in ``load_view``."""
     if depth_scale is not None:
         _check_depth_scale(depth_scale, depth)
     depth_map = None
@@ -98,12 +99,6 @@ def view_of_pixels(
         scale = None if depth_scale is None else 1 / depth_scale
         depth_map = read_depth(depth, scale=scale, max_megapixels=max_megapixels)
         check_depth_covers(depth_map, (image.shape[2], image.shape[1]), depth)
-    if known.guessed:
-        warnings.warn(
-            f"{name}: the intrinsics are {known.source}; distances and angles are only as good as that, "
-            "so give K, an intrinsics.txt or the field of view",
-            stacklevel=3,
-        )
     return View(
         image,
         known.camera,
@@ -112,6 +107,16 @@ def view_of_pixels(
         depth=depth_map,
         focal_sigma=known.focal_sigma,
     )
+
+
+def warn_if_guessed(view: View, *, stacklevel: int = 2) -> None:
+    """A ``UserWarning`` where the focal length of a photo is only a guess."""
+    if view.focal_is_guessed:
+        warnings.warn(
+            f"{view.name}: the intrinsics are {view.intrinsics_source}; distances and angles are only as good as that, "
+            "so give K, an intrinsics.txt or the field of view",
+            stacklevel=stacklevel,
+        )
 
 
 def _check_depth_scale(depth_scale: float, depth: str | os.PathLike[str] | None) -> None:

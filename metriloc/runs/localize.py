@@ -8,7 +8,8 @@ from pathlib import Path
 
 from metriloc.calibrated import bare
 from metriloc.geometry import Pose
-from metriloc.localization import looked_at_again, suited, with_doubt, with_known_focal
+from metriloc.io.view import warn_if_guessed
+from metriloc.localization import ESTIMATED_FOCAL, looked_at_again, suited, with_doubt, with_known_focal
 from metriloc.methods.pixloc import PixLoc
 from metriloc.runs.folder import why_unusable
 from metriloc.runs.localize_files import LocalizeFolder
@@ -91,10 +92,12 @@ class QueryLocalizer:
                 asked = LocalizedQuery(known, _NOTHING, scene, truth=photo.truth, notes=found.messages)
                 answer = self._estimated(asked, photo, found, turned_from_view)
                 estimate = with_doubt(answer.estimate, doubt)
-                estimate = looked_at_again(estimate, known, scene, found.names, self.seed)
+                estimate = looked_at_again(estimate, known, scene, found.names, self.seed, self.method)
                 return replace(answer, estimate=estimate)
 
             answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
+            if ESTIMATED_FOCAL not in answer.estimate.doubts:
+                warn_if_guessed(view)
             return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))
         except (ValueError, RuntimeError) as error:
             return QueryOutcome.unreadable(photo, why_unusable(photo.path, error))

@@ -14,13 +14,13 @@ from typing import Any
 
 from metriloc.evaluation.submission import Naming, visloc_name
 from metriloc.geometry import Pose
-from metriloc.io import InputError, listed_name, pose_as_dict, pose_from_dict
+from metriloc.io import InputError, listed_name, pose_from_dict
 from metriloc.runs.queries import QueryPhoto
 from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
 from metriloc.version import __version__
 from metriloc.viz.localize_report import localization_verdict
 from metriloc.viz.localized import LocalizedQuery, pose_errors
-from metriloc.viz.words import reasons_for_doubt
+from metriloc.wording import finite_or_none
 
 FORMAT = "metriloc-localize-1"
 _LISTS = ("pairs", "init", "truth", "intrinsics", "hloc_logs", "global_descriptors", "calibration")
@@ -141,16 +141,9 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "query": photo.name,
         "photo": str(photo.path),
-        "success": bool(estimate.success),
-        "reason": estimate.reasons[0],
-        "verdict": estimate.verdict,
-        "confidence": float(estimate.confidence),
-        "probability_of": estimate.probability_of,
-        "doubts": reasons_for_doubt(estimate),
-        "references": list(details.references),
-        "num_points": details.num_points,
+        **estimate.to_dict(),
         "stages": [_stage_entry(stage) for stage in details.stages],
-        "statistics": {k: v if math.isfinite(v) else None for k, v in details.statistics.items()},
+        "statistics": {k: finite_or_none(v) for k, v in details.statistics.items()},
         "messages": list(localized.messages),
         "camera": {
             "size": camera.size.tolist(),
@@ -159,33 +152,23 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
             "distortion": camera.distortion.tolist(),
         },
         "intrinsics_source": view.intrinsics_source,
-        "timings_s": {stage: round(seconds, 6) for stage, seconds in details.timings.items()},
     }
-    if entry["success"]:
-        entry["cam_from_world"] = _pose_entry(estimate.pose)
-        entry["camera_center"] = estimate.pose.center().tolist()
-        if localized.truth is not None:
-            turned, apart = pose_errors(estimate.pose, localized.truth)
-            entry["from_truth"] = {"rotation_deg": turned, "center": apart}
+    if entry["success"] and localized.truth is not None:
+        turned, apart = pose_errors(estimate.pose, localized.truth)
+        entry["from_truth"] = {"rotation_deg": turned, "center": apart}
     return entry
 
 
 def _stage_entry(stage: Stage) -> dict[str, Any]:
     """NaN has no place in JSON."""
     pose = stage.cam_from_world
-    finite = bool(pose.is_finite())
+    told = pose.to_dict(to_frame="query camera", from_frame="map", unit="unit of the map") if pose.is_finite() else None
     return {
         "name": stage.name,
-        "cost": stage.cost if math.isfinite(stage.cost) else None,
-        "support": stage.support if math.isfinite(stage.support) else None,
-        "cam_from_world": pose_as_dict(pose, to_frame="query camera", from_frame="map", unit="unit of the map")
-        if finite
-        else None,
+        "cost": finite_or_none(stage.cost),
+        "support": finite_or_none(stage.support),
+        "cam_from_world": told,
     }
-
-
-def _pose_entry(pose: Pose) -> dict[str, Any]:
-    return pose_as_dict(pose, to_frame="query camera", from_frame="map", unit="unit of the map")
 
 
 def localize_summary(outcome: QueryOutcome) -> list[str]:

@@ -136,6 +136,7 @@ class QuerySource:
             max_side=self.options.max_side,
             upright=photo.upright,
             undistort=photo.original,
+            warn_of_guess=False,
         )
         source = view.intrinsics_source.replace("camera, as given", photo.camera_source or "camera, as given")
         return dataclasses.replace(view, name=photo.name, intrinsics_source=source)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,9 @@ import torch
 
 from metriloc.calibration import Calibration
 from metriloc.geometry import Camera, Pose
-from metriloc.io import pose_as_dict
 from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
-from metriloc.viz import reasons_for_doubt, verdict
+from metriloc.viz import verdict
 
 FORMAT = "metriloc-relpose-1"
 
@@ -105,37 +103,7 @@ class RelposeRun:
 
 
 def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
-    detail = estimate.details[0]
-    success = bool(estimate.success)
-    entry: dict[str, Any] = {
-        "query": str(path),
-        "success": success,
-        "reason": estimate.reasons[0],
-        "confidence": float(estimate.confidence),
-        "verdict": estimate.verdict,
-        "doubts": reasons_for_doubt(estimate),
-        "messages": list(detail.messages),
-        "confidence_is_probability_of": estimate.probability_of or None,
-        "score": detail.score,
-        "num_inliers": len(detail.inliers),
-        "metric": detail.metric,
-        "scale_source": detail.scale_source,
-        **_view_entry(view),
-        "timings_s": {stage: round(seconds, 6) for stage, seconds in detail.timings.items()},
-    }
-    if success:
-        entry["query_from_reference"] = pose_as_dict(
-            estimate.pose,
-            to_frame="query camera",
-            from_frame="reference camera",
-            unit="metre" if detail.metric else "unknown scale",
-        )
-        entry["camera_center_in_reference"] = estimate.pose.center().tolist()
-        entry["distance"] = float(estimate.pose.distance())
-        low_high = estimate.distance_interval
-        entry["distance_interval_90"] = None if low_high is None else list(low_high)
-        entry["rotation_angle_deg"] = math.degrees(float(estimate.pose.angle()))
-    return entry
+    return {"query": str(path), **estimate.to_dict(), **_view_entry(view)}
 
 
 def _confidence_entry(calibrations: Sequence[Calibration]) -> dict[str, Any]:

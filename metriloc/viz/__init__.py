@@ -10,7 +10,7 @@ from metriloc.viz.overlays import depth_overlay, depth_picture, score_overlay
 from metriloc.viz.pictures import encode_jpeg, encode_png, shrink
 from metriloc.viz.relpose_report import QueryReport, RelposeReport, relpose_report
 from metriloc.viz.scene import Frustum, Scene, build_scene, triangulate
-from metriloc.viz.words import reasons_for_doubt, verdict
+from metriloc.viz.words import verdict
 
 __all__ = [
     # pictures
@@ -27,7 +27,6 @@ __all__ = [
     "RelposeReport",
     "SoftwareFacts",
     "relpose_report",
-    "reasons_for_doubt",
     "verdict",
     # 3D view
     "Frustum",

@@ -35,7 +35,7 @@ from metriloc.viz.markup import (
     software_note,
 )
 from metriloc.viz.scene import Scene
-from metriloc.viz.words import FAILURES, has_pose, reasons_for_doubt
+from metriloc.viz.words import FAILURES, has_pose
 
 PICTURES = ("points", "evidence", "maps", "features", "confidences", "cost")
 """Names that ``localization_pictures`` may give."""
@@ -138,7 +138,7 @@ def localization_verdict(estimate: PoseEstimate) -> str:
     if not has_pose(estimate):
         return f"No pose found: {_FAILURES.get(estimate.reasons[0] or '', 'the method gave no reason.')}"
     x, y, z = estimate.pose.center().tolist()
-    doubts = "".join(f" Doubtful: {reason}." for reason in reasons_for_doubt(estimate))
+    doubts = "".join(f" Doubtful: {reason}." for reason in estimate.reasons_for_doubt)
     return (
         f"The camera stood at x {x:.3f}, y {y:.3f}, z {z:.3f} of the map, confidence {float(estimate.confidence):.2f} "
         f"({estimate.verdict}).{doubts}"

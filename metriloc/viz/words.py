@@ -44,7 +44,7 @@ def verdict(estimate: PoseEstimate) -> str:
     turned = f"{math.degrees(float(estimate.pose.angle())):.0f}°"
     confidence = f"confidence {float(estimate.confidence):.2f} ({estimate.verdict})"
     details = details_of(estimate)
-    reasons = "; ".join(reasons_for_doubt(estimate))
+    reasons = "; ".join(estimate.reasons_for_doubt)
     doubts = f" Doubtful: {reasons}." if reasons else ""
     if details.metric:
         distance = f"{metres(float(estimate.pose.distance()))} away{interval(estimate.distance_interval)}"
@@ -54,11 +54,6 @@ def verdict(estimate: PoseEstimate) -> str:
         f"The second camera stood {side(estimate.pose)} the first, turned {turned}, {confidence}. "
         f"Direction only: no metres because {because}.{doubts}"
     )
-
-
-def reasons_for_doubt(estimate: PoseEstimate) -> list[str]:
-    """Why an estimate is called doubtful, a phrase each; none for any other verdict."""
-    return estimate.reasons_for_doubt
 
 
 def side(query_from_reference: Pose) -> str:

@@ -74,6 +74,36 @@ def test_everything_of_one_query(model: Path, tmp_path: Path, capsys: pytest.Cap
     assert Image.open(out / "maps.jpg").size[0] > 900
 
 
+def test_a_guess_is_warned_of_where_it_is_what_was_used(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was warned of although the map had told the focal length."""
+    (tmp_path / "unknown.jpg").write_bytes((EXAMPLE / "query.jpg").read_bytes())
+    Image.new("RGB", (640, 480), "gray").save(tmp_path / "blank.jpg")
+    for name, guessed in (("unknown.jpg", False), ("blank.jpg", True)):
+        run(*known(model), tmp_path / name)
+        shown = capsys.readouterr()
+        assert ("warning" in shown.err and "a guess: 26 mm" in shown.err) == guessed
+        assert ("estimated" in shown.out) is not guessed
+
+
+@pytest.mark.parametrize("factor", [1.3, 0.8])
+@pytest.mark.parametrize("method", ["nre-xfeat", "xfeat-pnp"])
+def test_numbers_that_the_map_speaks_against_are_doubted(
+    model: Path, method: str, factor: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong --k was believed, and the pose far off called reliable."""
+    fx, fy, cx, cy = 560.0, 560.0, 319.5, 239.5
+    (tmp_path / "q.jpg").write_bytes((EXAMPLE / "query.jpg").read_bytes())
+    for scale in (1.0, factor):
+        options = ["--method", method, "--k", fx * scale, fy * scale, cx, cy, "--json"]
+        run(model, "--images", EXAMPLE, tmp_path / "q.jpg", "--references", "reference.jpg", *options)
+        (entry,) = json.loads(capsys.readouterr().out)["queries"]
+        against = [doubt for doubt in entry["doubts"] if "the map speaks for a focal length of" in doubt]
+        assert bool(against) == (scale != 1), entry
+        assert entry["verdict"] != "reliable" or scale == 1
+
+
 def test_json_with_first_poses_and_pairs(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pairs.txt").write_text("query.jpg lost.jpg\nquery.jpg reference.jpg\n")
     options = ["--pairs", tmp_path / "pairs.txt", "--init", EXAMPLE / "poses.txt", "--seed", 4, "--json"]

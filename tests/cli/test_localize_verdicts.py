@@ -66,7 +66,7 @@ def test_what_failed_is_no_answer_anywhere(model: Path, tmp_path: Path, capsys: 
     code, entry = localized(model, out, "--calibration", file)
     assert code == 1
     assert (entry["success"], entry["verdict"], entry["reason"]) == (False, "failed", "unsupported")
-    assert entry["confidence"] == 0 and "2% of the depth" in entry["probability_of"]
+    assert entry["confidence"] == 0 and "2% of the depth" in entry["confidence_is_probability_of"]
     assert "cam_from_world" not in entry and "camera_center" not in entry and "from_truth" not in entry
     assert entry["statistics"]["inlier_ratio"] > 0.3  # why can still be read
     assert (out / "poses.txt").read_text() == "" and (out / "poses.tum.txt").read_text() == ""
@@ -93,7 +93,7 @@ def test_verdicts_are_told_and_written(
 def test_none_and_other_setups_are_uncalibrated(model: Path, tmp_path: Path) -> None:
     for options in (("none",), (calibration(tmp_path, 5.0, "other settings"),)):
         code, entry = localized(model, tmp_path / "out", "--calibration", *options)
-        assert code == 0 and entry["verdict"] == "uncalibrated" and entry["probability_of"] == ""
+        assert code == 0 and entry["verdict"] == "uncalibrated" and entry["confidence_is_probability_of"] is None
 
 
 def test_a_calibration_of_other_weights_or_no_file_is_refused(

@@ -96,6 +96,31 @@ def test_a_stated_scale_is_believed(tmp_path: Path) -> None:
             read_depth(path, scale=bad)
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype", "units", "says"),
+    [
+        (5000, np.uint16, 0.001, "5e.06 m with 0.001 units a metre, which cannot be"),
+        (5000, np.uint16, 0.4, "12500 m with 0.4 units"),
+        (5000, np.uint16, 1e8, "5e-05 m with 1e.08 units"),
+        (3.0, np.float32, 1e4, "0.0003 m with 10000 units"),
+        (0.0004, np.float32, None, "0.0004 m, which cannot be"),
+    ],
+)
+def test_what_no_camera_sees_is_refused(
+    tmp_path: Path, value: float, dtype: type, units: float | None, says: str
+) -> None:
+    path = save(tmp_path, "d.npy", np.full((4, 4), value, dtype))
+    with pytest.raises(InputError, match=f"d.npy' has a median depth of {says}.*--depth-scale"):
+        read_depth(path, scale=None if units is None else 1 / units)
+
+
+def test_far_and_near_things_are_seen(tmp_path: Path) -> None:
+    """A mountain through a stated scale, and a chip under a macro lens."""
+    path = save(tmp_path, "d.npy", np.full((4, 4), 9000, np.uint16))
+    assert float(read_depth(path, scale=1.0)[0, 0]) == 9000
+    assert float(read_depth(path, scale=1e-6)[0, 0]) == pytest.approx(0.009)
+
+
 def test_whole_numbers_that_are_far_as_millimetres_are_doubted(tmp_path: Path) -> None:
     room = np.full((4, 4), 15_000, np.uint16)  # 3 m at TUM's 5000 a metre
     room[0] = 0

@@ -22,6 +22,7 @@ from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view, pixels_in
 from metriloc.io.settings import differing_settings
+from metriloc.methods.matching.stated_focal import contradiction, focal_of_matches
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.absolute_support import (
     ABSOLUTE_RIVAL,
@@ -64,6 +65,7 @@ class MatchingLocalizer:
     ) -> PoseEstimate:
         """``cam_from_world`` of the query, batch shape (). ``init`` is not needed and not used.
 
+        Doubtful where another pose explains the photo nearly as well, or the matches speak against its focal length.
         Fails with ``no_reference`` when no reference can be read, ``too_few_points`` below four points,
         ``too_few_matches`` below ``min_inliers``. Raises ValueError for a name that the map does not have.
         """
@@ -95,7 +97,12 @@ class MatchingLocalizer:
         details = replace(details, statistics=statistics)
         confidence = torch.tensor(inliers / (inliers + 50.0))
         alike = _similarities(found.pose, scene.xyz[points], descriptors, dense, query.camera)
-        doubts = (ABSOLUTE_RIVAL,) if has_other_pose(found.pose, alike, _NEARLY, seed) else ()
+        rival = ABSOLUTE_RIVAL if has_other_pose(found.pose, alike, _NEARLY, seed) else None
+        against = None
+        if not query.focal_is_guessed:
+            fit = focal_of_matches(query, descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]], seed)
+            against = contradiction(query, fit)
+        doubts = tuple(doubt for doubt in (rival, against) if doubt is not None)
         return PoseEstimate(found.pose, torch.tensor(True), confidence, (None,), localization=(details,), doubts=doubts)
 
 

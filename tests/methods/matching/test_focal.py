@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from metriloc.backbones.local import DenseMap
-from metriloc.methods.matching.focal import between_cells
+from metriloc.methods.matching.stated_focal import between_cells
 
 
 def test_a_peak_between_cells_is_found() -> None:
