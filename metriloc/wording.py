@@ -41,8 +41,7 @@ def words_of_motion(
     ['0.50 m away (nine times in ten 0.40 m to 0.60 m), turned 12°', 'metres from the depth map']
     """
     if not metric:
-        x, y, z = center
-        answer = f"towards x {x:.2f}, y {y:.2f}, z {z:.2f} (direction only), turned {turned:.0f}°"
+        answer = f"towards {_axes(center, 2)} (direction only), turned {turned:.0f}°"
         return [answer, f"no metres: {source or 'nothing gives a scale'}"]
     answer = f"{metres(math.hypot(*center))} away{interval(low_high)}, turned {turned:.0f}°"
     return [answer, f"metres from {source}"] if source else [answer]
@@ -50,8 +49,7 @@ def words_of_motion(
 
 def words_of_place(center: Sequence[float], points: int, photos: int) -> list[str]:
     """Where in a map, and from what."""
-    x, y, z = center
-    where = f"camera at x {x:.3f}, y {y:.3f}, z {z:.3f} of the map"
+    where = f"camera at {_axes(center, 3)} of the map"
     return [where, f"from {points} points and {photos} photos of the map, in its units"]
 
 
@@ -72,6 +70,13 @@ def words_of_batch(
     said = sorted({source for source in sources if source})
     last = [f"metres from {'; '.join(said)}"] if said else []
     return [first, f"distance {_span(lengths)}, confidence {_span(confidence)}", *last]
+
+
+def _axes(center: Sequence[float], digits: int) -> str:
+    # adding zero takes the sign from what rounds to -0
+    return ", ".join(
+        f"{axis} {round(value, digits) + 0.0:.{digits}f}" for axis, value in zip("xyz", center, strict=True)
+    )
 
 
 def _span(values: Sequence[float]) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.local import DenseMap
-from metriloc.calibrated import CalibratedLocalizer, bare
+from metriloc.calibrated import CalibratedLocalizer, bare, calibrated_localizer
 from metriloc.calibration import Calibration, Target, save_calibration
 from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.geometry import Camera, Pose

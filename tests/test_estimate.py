@@ -150,8 +150,7 @@ def test_dictionaries_are_what_the_command_line_writes() -> None:
     """As far as both know the same: the entry of ``metriloc relpose --json`` adds the photo and its camera."""
     from pathlib import Path
 
-    from metriloc.cli.outputs import QueryResult
-
+    from metriloc.runs.relpose_results import QueryResult
     from metriloc.types import View
 
     class Features:
