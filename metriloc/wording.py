@@ -41,7 +41,7 @@ def words_of_motion(
     ['0.50 m away (nine times in ten 0.40 m to 0.60 m), turned 12°', 'metres from the depth map']
     """
     if not metric:
-        x, y, z = center
+        x, y, z = (round(value, 2) + 0.0 for value in center)  # no -0.00
         answer = f"towards x {x:.2f}, y {y:.2f}, z {z:.2f} (direction only), turned {turned:.0f}°"
         return [answer, f"no metres: {source or 'nothing gives a scale'}"]
     answer = f"{metres(math.hypot(*center))} away{interval(low_high)}, turned {turned:.0f}°"
@@ -50,7 +50,7 @@ def words_of_motion(
 
 def words_of_place(center: Sequence[float], points: int, photos: int) -> list[str]:
     """Where in a map, and from what."""
-    x, y, z = center
+    x, y, z = (round(value, 3) + 0.0 for value in center)
     where = f"camera at x {x:.3f}, y {y:.3f}, z {z:.3f} of the map"
     return [where, f"from {points} points and {photos} photos of the map, in its units"]
 
