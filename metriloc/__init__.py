@@ -10,7 +10,7 @@ And where in a map: the pose of a photo among the points of a COLMAP model.
 """
 
 from metriloc.geometry import Camera, Pose
-from metriloc.io import InputError, load_view
+from metriloc.io import InputError, as_view, load_view
 from metriloc.io.maps import read_map
 from metriloc.localize import localize
 from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
@@ -47,6 +47,7 @@ __all__ = [
     "View",
     # photos and maps in
     "InputError",
+    "as_view",
     "load_view",
     "read_map",
     # methods
