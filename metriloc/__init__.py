@@ -19,7 +19,7 @@ from metriloc.version import __version__
 if TYPE_CHECKING:
     from metriloc.choose import load
     from metriloc.geometry import Camera, Pose
-    from metriloc.io import InputError, load_view
+    from metriloc.io import InputError, as_view, load_view
     from metriloc.io.maps import read_map
     from metriloc.localization import localize
     from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
@@ -46,6 +46,7 @@ _HOMES = {
     "relative_pose": "relpose",
     # photos and maps in
     "InputError": "io",
+    "as_view": "io",
     "load_view": "io",
     "read_map": "io.maps",
     # methods
@@ -87,6 +88,7 @@ __all__ = [
     "RelativePoseMethod",
     "SfmMap",
     "View",
+    "as_view",
     "load",
     "load_view",
     "localize",

@@ -332,21 +332,20 @@ class PoseEstimate:
         entry.update({} if self.detail is None else self.detail.to_dict())
         if not (entry["success"] and bool(self.pose.is_finite())):
             return entry
-        center = self.pose.detach().center().tolist()
+        found = self.pose.detach()
+        center = found.center().tolist()
         if self.localization:
-            pose = self.pose.to_dict(to_frame="query camera", from_frame="map", unit="unit of the map")
+            pose = found.to_dict(to_frame="query camera", from_frame="map", unit="unit of the map")
             return {**entry, "cam_from_world": pose, "camera_center": center}
         unit = "metre" if entry.get("metric", True) else "unknown scale"
         low_high = self.distance_interval
         return {
             **entry,
-            "query_from_reference": self.pose.to_dict(
-                to_frame="query camera", from_frame="reference camera", unit=unit
-            ),
+            "query_from_reference": found.to_dict(to_frame="query camera", from_frame="reference camera", unit=unit),
             "camera_center_in_reference": center,
-            "distance": float(self.pose.distance()),
+            "distance": float(found.distance()),
             "distance_interval_90": None if low_high is None else list(low_high),
-            "rotation_angle_deg": math.degrees(float(self.pose.angle())),
+            "rotation_angle_deg": math.degrees(float(found.angle())),
         }
 
     def __repr__(self) -> str:

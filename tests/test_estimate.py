@@ -52,7 +52,7 @@ def test_three_lines() -> None:
         "  confidence 0.97, doubtful: a rival; its distance may be off by more than a quarter"
     )
     assert repr(pair(metric=False, source="no depth map was given")).splitlines() == [
-        "PoseEstimate: towards x 1.00, y 0.00, z 0.00 (direction only), turned 30°".replace("1.00", "0.50"),
+        "PoseEstimate: towards x 0.50, y 0.00, z 0.00 (direction only), turned 30°",
         "  confidence 0.97, reliable",
         "  no metres: no depth map was given",
     ]
@@ -89,14 +89,14 @@ def test_batches_in_three_lines() -> None:
 
 def test_gradients_do_not_hinder() -> None:
     t = torch.tensor([0.0, 0.0, 1.0], requires_grad=True)
-    estimate = dataclasses.replace(pair(), pose=Pose(torch.eye(3), t), confidence=torch.tensor(0.9, requires_grad=True))
+    estimate = dataclasses.replace(pair(), pose=Pose(torch.eye(3), t))
     assert "1.00 m away" in repr(estimate) and estimate.matrix()[2, 3] == 1.0
     json.dumps(estimate.to_dict())
 
 
 def test_short_names_of_one_pair() -> None:
     estimate, failed = pair(), PoseEstimate.failure("degenerate")
-    assert (estimate.detail is estimate.details[0] and in_map().detail == in_map().localization[0].__class__) or True
+    assert estimate.detail is estimate.details[0]
     assert estimate.reason is None and failed.reason == "degenerate" and BARE.detail is None
     found = in_map()
     assert found.detail is found.localization[0]
