@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
+from os import PathLike
 from pathlib import Path
 from typing import cast, get_args
 
@@ -20,7 +21,9 @@ from metriloc.calibration import (
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
+from metriloc.io.arguments import require_kind, require_method, require_number, require_path
 from metriloc.io.local_features import load_extractor
+from metriloc.io.map_folders import photos_are_lost
 from metriloc.io.maps import read_map
 from metriloc.io.view import warn_if_guessed
 from metriloc.io.weights import resolve_weights
@@ -78,6 +81,12 @@ def localize(
     Returns ``cam_from_world``, batch shape (), with its stages in ``localization[0]``; ``success=False`` with a reason
     where the photo does not fix a pose. Raises InputError (a ValueError) for files and names that cannot be used.
     """
+    require_path("query", query, View)
+    require_path("scene", scene, SfmMap)
+    require_kind("images", images, (str, PathLike), "a folder")
+    require_kind("init", init, Pose, "a Pose")
+    require_method(method, "localize")
+    require_number("seed", seed, 0, whole=True)
     if isinstance(scene, SfmMap):
         if images is not None:
             raise InputError(f"images {str(images)!r} was given for a map that is read already: read it with them")
@@ -170,10 +179,14 @@ def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
 def read_scene(path: str | Path, images: str | Path | None = None) -> SfmMap:
     """A map from a folder with a COLMAP model, or from an npz file of the kind of NRE's sample (its photos lie beside it).
 
-    images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is neither.
+    images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is neither, and for a
+    map whose photos are nowhere.
     """
     if Path(path).suffix.lower() != ".npz":
-        return read_map(path, images)
+        scene = read_map(path, images)
+        if scene.folder is None and len(scene):
+            raise InputError(photos_are_lost(path, scene.names))
+        return scene
     if images is not None:
         raise InputError(f"'{path}' has its photos beside it: the folder of images '{images}' is not used")
     return read_nre_sample(path).source

@@ -11,6 +11,7 @@ import torch
 from metriloc.calibration import CALIBRATION_FILE, CalibratedMethod, load_calibration, packaged_calibrations
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError, load_view, turn_view
+from metriloc.io.arguments import require_method, require_number, require_path
 from metriloc.io.weights import resolve_weights
 from metriloc.methods.matching.depth import DepthSource, constant_depth, depth_of_file, depth_of_method
 from metriloc.methods.matching.matchers import MatcherName, best_matcher
@@ -51,10 +52,15 @@ def relative_pose(
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
     """
+    require_path("reference", reference, View)
+    require_path("query", query, View)
+    require_number("distance", distance)
+    require_number("seed", seed, 0, whole=True)
+    require_method(method, "relative_pose")
     if not isinstance(reference, View):
         reference = load_view(reference, depth=depth, depth_scale=depth_scale)
     elif depth is not None or depth_scale is not None:
-        given = f"depth {str(depth)!r}" if depth is not None else f"depth_scale {depth_scale:g}"
+        given = f"depth {str(depth)!r}" if depth is not None else f"depth_scale {depth_scale}"
         raise InputError(f"{given} was given for a reference that is a View already: load it with the View")
     if not isinstance(query, View):
         query = load_view(query)
