@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cache
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,9 @@ from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
+from metriloc.io.arguments import require_kind, require_method, require_number, require_path
 from metriloc.io.local_features import load_extractor
+from metriloc.io.map_folders import photos_are_lost
 from metriloc.io.maps import read_map
 from metriloc.io.view import warn_if_guessed
 from metriloc.methods.matching import MapRetrieval
@@ -56,12 +59,14 @@ def localize(
 ) -> PoseEstimate:
     """Where in a map the camera of a photo stood.
 
-    query: a file, or what else ``as_view`` takes: bytes, a Pillow image, an array, a tensor, a View. K, fov: its
-    intrinsics, as in ``as_view``. scene: a map, or what ``read_scene`` reads,
-    with ``images``. references: names of images of the map that show the same, the best first; by default they are
-    looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser or its name; by default
-    ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
-    confidence a probability. seed: same seed, same answer (on one machine, with as many threads).
+    - query: a file, or what else ``as_view`` takes: bytes, a Pillow image, an array, a tensor, a View.
+    - scene: a map, or what ``read_scene`` reads, with ``images``.
+    - K, fov: intrinsics of the query, as in ``as_view``.
+    - references: names of images of the map that show the same, the best first; by default they are looked for.
+    - init: a first guess of ``cam_from_world``.
+    - method: a loaded localizer or its name; by default ``NRE.from_features()``, on the best features that are here. Its
+      calibration, where one comes with metriloc, makes the confidence a probability.
+    - seed: same seed, same answer (on one machine, with as many threads).
 
     A focal length that is only a guess is estimated with the pose where the map has 30 points or more to say. A photo of
     which nothing is found is turned by quarters, in case that it lies on its side.
@@ -69,6 +74,11 @@ def localize(
     Returns ``cam_from_world``, batch shape (), with its stages in ``localization[0]``; ``success=False`` with a reason
     where the photo does not fix a pose. Raises InputError (a ValueError) for files and names that cannot be used.
     """
+    require_path("scene", scene, SfmMap)
+    require_kind("images", images, (str, PathLike), "a folder")
+    require_kind("init", init, Pose, "a Pose")
+    require_method(method, "localize")
+    require_number("seed", seed, 0, whole=True)
     if isinstance(scene, SfmMap):
         if images is not None:
             raise InputError(f"images {str(images)!r} was given for a map that is read already: read it with them")
@@ -161,10 +171,14 @@ def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
 def read_scene(path: str | Path, images: str | Path | None = None) -> SfmMap:
     """A map from a folder with a COLMAP model, or from an npz file of the kind of NRE's sample (its photos lie beside it).
 
-    images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is neither.
+    images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is neither, and for a
+    map whose photos are nowhere.
     """
     if Path(path).suffix.lower() != ".npz":
-        return read_map(path, images)
+        scene = read_map(path, images)
+        if scene.folder is None and len(scene):
+            raise InputError(photos_are_lost(path, scene.names))
+        return scene
     if images is not None:
         raise InputError(f"'{path}' has its photos beside it: the folder of images '{images}' is not used")
     return read_nre_sample(path).source

@@ -9,6 +9,7 @@ from typing import Any
 from metriloc.calibrated import bare
 from metriloc.choose import MethodChoice, MethodName, choose_method
 from metriloc.io import InputError, Photo, as_view, turn_view
+from metriloc.io.arguments import require_method, require_number
 from metriloc.io.photos import check_shared_K
 from metriloc.methods.matching.model import FeatureMatching, ImageFeatures
 from metriloc.turns import holds, turned_back
@@ -32,16 +33,21 @@ def relative_pose(
 ) -> PoseEstimate:
     """Where the camera of ``query`` stood relative to that of ``reference``.
 
-    reference, query: files, or what else ``as_view`` takes: bytes, Pillow images, arrays, tensors, Views. K, fov:
-    intrinsics of both photos, as in ``as_view``; a K is for photos of one size. method: a loaded ``MicKey`` or
-    another method, its name, or None for the default: the best matcher that is installed, with predicted depth where
-    nothing else gives the metres. depth: depth map of the reference (metres come from it); depth_scale: its units a
-    metre where they are not millimetres (5000 for TUM). distance: metres between the two cameras, if known. seed: same
-    seed, same answer (on one machine, with as many threads).
+    - reference, query: files, or what else ``as_view`` takes: bytes, Pillow images, arrays, tensors, Views.
+    - K, fov: intrinsics of both photos, as in ``as_view``; a K is for photos of one size.
+    - method: a loaded method, its name, or None for the default: the best matcher that is installed, with predicted
+      depth where nothing else gives the metres.
+    - depth: depth map of the reference (metres come from it); depth_scale: its units a metre where they are not
+      millimetres (5000 for TUM).
+    - distance: metres between the two cameras, if known.
+    - seed: same seed, same answer (on one machine, with as many threads).
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
     """
+    require_number("distance", distance)
+    require_number("seed", seed, 0, whole=True)
+    require_method(method, "relative_pose")
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)

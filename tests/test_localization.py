@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,6 +111,26 @@ def test_wrong_use(scene: SfmMap, nre: metriloc.NRE) -> None:
         metriloc.localize(EXAMPLE / "query.jpg", scene, images=EXAMPLE, references=["reference.jpg"])
     with pytest.raises(InputError, match="holds no COLMAP model"):
         metriloc.localize(EXAMPLE / "query.jpg", EXAMPLE, images=EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"query": None}, "query must be a path, bytes of an image file, .* got NoneType"),
+        ({"scene": 3}, "scene must be a path or a SfmMap, got 3"),
+        ({"images": 3}, "images must be a folder, got 3"),
+        ({"init": [1, 0, 0, 0]}, r"init must be a Pose, got \[1, 0, 0, 0\]"),
+        ({"method": 3}, "method must be a name or have localize, got 3"),
+        ({"seed": "1"}, "seed must be a whole number, got '1'"),
+        ({"seed": float("nan")}, "seed must be a finite whole number, got nan"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"references": "reference.jpg"}, "references must be a list of names"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(scene: SfmMap, arguments: dict[str, Any], words: str) -> None:
+    usual: dict[str, Any] = {"query": EXAMPLE / "query.jpg", "scene": scene}
+    with pytest.raises(InputError, match=words):
+        metriloc.localize(**{**usual, **arguments})
 
 
 @pytest.mark.parametrize(

@@ -256,3 +256,23 @@ def test_methods_are_taken_by_name() -> None:
     assert torch.equal(named.pose.matrix(), loaded.pose.matrix()) and named.verdict == loaded.verdict
     with pytest.raises(InputError, match="there is no method 'orb'"):
         metriloc.relative_pose(*photos, method="orb")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"reference": None}, "reference must be a path, bytes of an image file, .* got NoneType"),
+        ({"query": 3}, "query must be a path, bytes of an image file, .* got int"),
+        ({"method": 3}, "method must be a name or have relative_pose, got 3"),
+        ({"distance": "2"}, "distance must be a number, got '2'"),
+        ({"distance": float("nan")}, "distance must be a finite number, got nan"),
+        ({"distance": -2.0}, "-2"),
+        ({"depth_scale": "5000", "depth": EXAMPLE / "reference.depth.png"}, "depth_scale must be a number, got '5000'"),
+        ({"seed": 1.5}, "seed must be a finite whole number, got 1.5"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(arguments: dict[str, Any], words: str) -> None:
+    usual: dict[str, Any] = {"reference": EXAMPLE / "reference.jpg", "query": EXAMPLE / "query.jpg"}
+    with pytest.raises(InputError, match=words):
+        metriloc.relative_pose(**{**usual, **arguments})

@@ -130,12 +130,22 @@ def _loaded(image: Image.Image, name: Path | str, turn: bool) -> LoadedImage:
 
 def upright_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
     """(width, height) of a photo as it is to be held, from its header. Raises InputError as ``read_image`` does."""
+    size, turned = _header(path, max_megapixels)
+    return (size[1], size[0]) if turned else size
+
+
+def stored_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
+    """(width, height) of the pixels as they are stored, from the header. Raises InputError as ``read_image`` does."""
+    return _header(path, max_megapixels)[0]
+
+
+def _header(path: str | os.PathLike[str], max_megapixels: float) -> tuple[tuple[int, int], bool]:
+    """Size, and whether the photo is to be turned on its side."""
     path = require_file(path)
     if _is_heif(_head(path)):
-        return open_heif(path, max_megapixels).size
+        return open_heif(path, max_megapixels).size, False
     with open_image(path, max_megapixels) as image:
-        width, height = image.size
-        return (height, width) if read_exif(image).orientation in (5, 6, 7, 8) else (width, height)
+        return image.size, read_exif(image).orientation in (5, 6, 7, 8)
 
 
 def open_image(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:

@@ -57,9 +57,23 @@ def require_images(folder: Path, model: Path, names: Sequence[str]) -> None:
     raise InputError(f"'{folder}' holds none of the map's photos {first_names(names)}: {remedy}")
 
 
+def photos_are_lost(place: object, names: Sequence[str]) -> str:
+    """The sentence for a map whose photos are nowhere: where they were looked for, and what helps."""
+    named = f" ({first_names(names)})" if names else ""
+    return (
+        f"the photos of the map '{place}' are not at hand{named}: neither {', '.join(_PHOTOS)} beside it nor the folders "
+        "it is in hold one of them, so say in which they are (--images FOLDER, images=... in Python)"
+    )
+
+
 def holds_any(folder: Path, names: Sequence[str]) -> bool:
     """Whether a folder holds a file of one of these names."""
-    return any(_within(name) and (folder / name).is_file() for name in names)
+    return any(is_photo_in(folder, name) for name in names)
+
+
+def is_photo_in(folder: Path, name: str) -> bool:
+    """Whether a folder holds a file of this name, which does not lead out of it."""
+    return _within(name) and (folder / name).is_file()
 
 
 def photo_in(folder: Path, name: str) -> Path:

@@ -24,10 +24,14 @@ from metriloc.io.colmap_files import check_binary_model
 from metriloc.io.colmap_rules import NAMED, camera_fault
 from metriloc.io.colmap_text import check_text_model
 from metriloc.io.files import InputError
-from metriloc.io.map_folders import find_images, find_model, first_names, photo_in, require_images
+from metriloc.io.images import stored_size
+from metriloc.io.intrinsics import same_aspect
+from metriloc.io.map_folders import find_images, find_model, first_names, is_photo_in, photo_in, require_images
 from metriloc.io.undistortion import MISSING_PYCOLMAP, pinhole_copy, undistorted_pixels
 from metriloc.io.view import load_view
 from metriloc.types import SfmMap, View
+
+_ASKED = 9  # photos of a map whose size is looked at before all else
 
 
 def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> SfmMap:
@@ -38,17 +42,40 @@ def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | No
     without a pose are left out, and so are, with a ``UserWarning``, those of a camera that photos do not have
     (panoramas). Photos of cameras whose distortion is none of ours become undistorted copies (``SfmMap.originals``).
     Raises InputError for a folder that holds no model, a damaged one, numbers that cannot be,
-    with file and line (or entry), and a folder of images that holds none of the map; ImportError, with the pip command,
-    without pycolmap.
+    with file and line (or entry), and a folder of images that holds none of the map, or other photos of those names;
+    ImportError, with the pip command, without pycolmap.
     """
     model = find_model(folder)
     if images is not None and not Path(images).is_dir():
         raise InputError(f"'{images}' is not a folder of images")
     scene = map_from_reconstruction(read_reconstruction(model), str(model))
-    if images is None:
-        return dataclasses.replace(scene, folder=find_images(model, scene.names))
-    require_images(Path(images), model, scene.names)
-    return dataclasses.replace(scene, folder=Path(images))
+    if images is not None:
+        require_images(Path(images), model, scene.names)
+    photos = find_images(model, scene.names) if images is None else Path(images)
+    if photos is not None:
+        _require_its_photos(scene, photos)
+    return dataclasses.replace(scene, folder=photos)
+
+
+def _require_its_photos(scene: SfmMap, folder: Path) -> None:
+    """Raises InputError, naming the first, when most of some photos have another shape than their cameras: they are of
+    another map, or were cut. A single one costs itself alone."""
+    at_hand = [n for n, name in enumerate(scene.names) if is_photo_in(folder, name)]
+    asked = [at_hand[round(k)] for k in np.linspace(0, len(at_hand) - 1, min(_ASKED, len(at_hand)))]
+    wrong = []
+    for image in asked:
+        original = scene.originals.get(scene.names[image])
+        width, height = scene.cameras[image].size.tolist() if original is None else (original.width, original.height)
+        with suppress(InputError):  # one that cannot be read is told where it is needed
+            found = stored_size(folder / scene.names[image])
+            if not same_aspect((width, height), found):
+                wrong.append((scene.names[image], found, (width, height)))
+    if 2 * len(wrong) > len(asked):
+        name, found, (width, height) = wrong[0]
+        raise InputError(
+            f"'{folder}' holds other photos than the map's: '{folder / name}' has {found[0]}x{found[1]} pixels, its camera "
+            f"in the map {width:g}x{height:g} ({len(wrong)} of {len(asked)} looked at differ; --images names the folder)"
+        )
 
 
 def read_reconstruction(folder: Path) -> Any:
@@ -129,7 +156,10 @@ def load_map_view(scene: SfmMap, image: int) -> View:
     for what the map observed. Raises InputError when the photo is not at hand, cannot be read, or has another aspect.
     """
     if scene.folder is None:
-        raise InputError(f"the photos of the map are not at hand, so {scene.names[image]!r} cannot be looked at")
+        raise InputError(
+            f"the photos of the map are not at hand, so {scene.names[image]!r} cannot be looked at: "
+            "read the map with their folder (images=..., --images)"
+        )
     path = photo_in(scene.folder, scene.names[image])
     original = scene.originals.get(scene.names[image])
     try:

@@ -7,17 +7,20 @@ and the camera follows by the half-pixel rule ``c' = s (c + 0.5) - 0.5`` (spec m
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.geometry import Camera, ColmapCamera, Pose, sample_depth
+from metriloc.io.arguments import require_kind, require_number, require_path
 from metriloc.io.depth import check_depth_covers, read_depth
 from metriloc.io.files import InputError
 from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, read_image
@@ -54,12 +57,23 @@ def load_view(
 
     Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
     """
+    require_path("path", path)
+    for name, file in (("intrinsics", intrinsics), ("depth", depth)):
+        if file is not None:
+            require_path(name, file)
+    require_kind("camera", camera, Camera, "a Camera")
+    require_kind("undistort", undistort, ColmapCamera, "a ColmapCamera")
+    require_kind("upright", upright, bool, "True or False")
+    for name, number in (("fov_deg", fov_deg), ("depth_scale", depth_scale)):
+        require_number(name, number)
+    require_number("max_megapixels", max_megapixels, 0)
+    require_number("max_side", max_side, 1, whole=True)
     if resize is not None and max_side is not None:
-        raise InputError(f"resize {tuple(resize)} and max_side {max_side} contradict: give one")
+        raise InputError(f"resize {resize!r} and max_side {max_side} contradict: give one")
     if resize is not None:
         resize = _checked_size(resize)
-    if max_side is not None and max_side < 1:
-        raise InputError(f"max_side must be positive, got {max_side}")
+    if depth_scale is not None:
+        _check_depth_scale(depth_scale, depth)
     loaded = read_image(path, max_megapixels, upright=upright and undistort is None)
     image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
     if undistort is None:
@@ -225,6 +239,11 @@ def quarter_turn(quarters: int, dtype: torch.dtype = torch.float64) -> Pose:
 
 
 def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
-    if len(size) != 2 or any(side != int(side) or side < 1 for side in size):
-        raise InputError(f"a size is two positive whole numbers (width, height), got {tuple(size)}")
+    require_kind("a size", size, (Sequence, Tensor, np.ndarray), "two positive whole numbers (width, height)")
+    if len(size) != 2 or not all(_is_side(side) for side in size):
+        raise InputError(f"a size is two positive whole numbers (width, height), got {size!r}")
     return int(size[0]), int(size[1])
+
+
+def _is_side(side: object) -> bool:
+    return not isinstance(side, (str, bool)) and 1 <= side < math.inf and side == int(side)  # type: ignore[operator,call-overload]

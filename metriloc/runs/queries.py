@@ -179,7 +179,7 @@ def _in_map(whole: SfmMap, queries: Sequence[QueryPhoto], options: QueryOptions)
     for query in queries:
         image = places.get(query.path.resolve())
         if options.held_out and image is None:
-            raise InputError(f"--held-out: {str(query.path)!r} is no photo of the map")
+            raise InputError(_no_photo_of(whole, whole.folder, query.path))
         if options.held_out and image is not None:
             truth = whole.cam_from_world[image]
             query = dataclasses.replace(query, name=whole.names[image], truth=truth, image=image)
@@ -192,6 +192,13 @@ def _in_map(whole: SfmMap, queries: Sequence[QueryPhoto], options: QueryOptions)
             warnings.warn(f"{query.name} is a photo of the map; --held-out leaves it out", stacklevel=2)
         found.append(query)
     return found
+
+
+def _no_photo_of(whole: SfmMap, folder: Path, path: Path) -> str:
+    if str(path) in whole.names:
+        return f"--held-out: {str(path)!r} is a name in the map; give the file, '{folder / path}'"
+    example = f", such as '{folder / whole.names[0]}'" if whole.names else ""
+    return f"--held-out: {str(path)!r} is no photo of the map (these lie in '{folder}'{example})"
 
 
 def _with_poses(queries: Sequence[QueryPhoto], kind: str, file: Path) -> list[QueryPhoto]:

@@ -202,7 +202,8 @@ def test_the_default_is_the_best_that_is_here(monkeypatch: pytest.MonkeyPatch) -
         (["q", "--method", "xfeat-pnp", "--init", str(EXAMPLE / "poses.txt")], "starts from no pose"),
         (["/nowhere/q.jpg"], "/nowhere/q.jpg"),
         (["q", "--queries", "/nowhere/list.txt"], "/nowhere/list.txt"),
-        (["/nowhere/q.jpg", "--held-out"], "is no photo of the map"),
+        (["/nowhere/q.jpg", "--held-out"], "is no photo of the map (these lie in"),
+        (["query.jpg", "--held-out"], f"'query.jpg' is a name in the map; give the file, '{EXAMPLE / 'query.jpg'}'"),
         (["q", "q", "--held-out"], "are both 'query.jpg'"),
     ],
 )
@@ -231,9 +232,23 @@ def test_a_photo_of_another_place_is_doubted(
     assert "may show another place" in entry["messages"][0]
 
 
-def test_without_photos_references_must_be_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_photos_it_says_where_they_were_looked_for(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(model, EXAMPLE / "query.jpg", *FAST) == 2
-    assert "not at hand" in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert f"the photos of the map '{model}' are not at hand" in said and "'query.jpg', 'reference.jpg'" in said
+    assert "images_2" in said and "--images FOLDER" in said
+
+
+def test_other_photos_of_the_same_names_are_told_at_once(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every photo was tried in turn, with a note each, and the answer was that nothing is in the map."""
+    for name in ("query.jpg", "reference.jpg"):
+        Image.new("RGB", (480, 480)).save(tmp_path / name)
+    assert run(model, EXAMPLE / "query.jpg", "--images", tmp_path, *FAST) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert f"'{tmp_path}' holds other photos than the map's: '{tmp_path / 'query.jpg'}' has 480x480 pixels" in said
+    assert "its camera in the map 640x480" in said and "--images" in said
 
 
 def test_pixloc_draws_how_it_converged(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

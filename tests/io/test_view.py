@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,51 @@ def test_only_a_guess_warns(photo: Path) -> None:
         load_view(photo, camera=Camera.from_fov((64, 48), 1.0))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"fov_deg": "60"}, r"fov_deg must be a number, got '60' \(str\)"),
+        ({"fov_deg": True}, "fov_deg must be a number, got True"),
+        ({"fov_deg": float("nan")}, "fov_deg must be a finite number, got nan"),
+        ({"fov_deg": -5}, "between 0 and 180 degrees, got -5"),
+        ({"max_side": "640"}, "max_side must be a whole number, got '640'"),
+        ({"max_side": float("nan")}, "max_side must be a finite whole number, got nan"),
+        ({"max_side": 0.5}, "max_side must be a finite whole number, got 0.5"),
+        ({"max_side": -1}, "max_side must be at least 1, got -1"),
+        ({"resize": "640x480"}, "two positive whole numbers"),
+        ({"resize": ("6", "4")}, r"two positive whole numbers \(width, height\), got \('6', '4'\)"),
+        ({"resize": (float("nan"), 4)}, "two positive whole numbers"),
+        ({"resize": 5}, r"two positive whole numbers \(width, height\), got 5"),
+        ({"max_megapixels": "5"}, "max_megapixels must be a number, got '5'"),
+        ({"max_megapixels": float("nan")}, "max_megapixels must be a finite number"),
+        ({"max_megapixels": -1}, "max_megapixels must not be negative, got -1"),
+        ({"K": "abc"}, "K must be a 3x3 matrix or four numbers"),
+        ({"K": (-60.0, 62.0, 30.0, 22.0)}, "focal lengths -60 62 px are not plausible"),
+        ({"camera": (60.0, 62.0, 30.0, 22.0)}, r"camera must be a Camera, got \(60.0"),
+        ({"intrinsics": 5}, "intrinsics must be a path, got 5"),
+        ({"depth": 5}, "depth must be a path, got 5"),
+        ({"depth_scale": "5000"}, "depth_scale must be a number, got '5000'"),
+        ({"depth_scale": -1.0}, "depth scale must be a positive number"),
+        ({"upright": "no"}, "upright must be True or False, got 'no'"),
+        ({"undistort": "no"}, "undistort must be a ColmapCamera, got 'no'"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(photo: Path, arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load_view(photo, **arguments)
+
+
+@pytest.mark.parametrize("path", [None, 5, ["photo.png"]])
+def test_a_path_must_be_one(path: Any) -> None:
+    with pytest.raises(InputError, match="path must be a path, got"):
+        load_view(path)
+
+
+def test_numbers_may_be_those_of_numpy(photo: Path) -> None:
+    view = load_view(photo, fov_deg=np.float32(60), max_side=np.int64(32))  # type: ignore[arg-type]
+    assert view.size == (32, 24)
+
+
 def test_K_refers_to_the_upright_photo(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying, seen standing
@@ -158,7 +204,7 @@ def test_max_side_is_antialiased(tmp_path: Path) -> None:
         ({"resize": (10, 10), "max_side": 5}, r"resize \(10, 10\) and max_side 5 contradict"),
         ({"resize": (0, 10)}, r"two positive whole numbers \(width, height\), got \(0, 10\)"),
         ({"resize": (10.5, 10)}, "two positive whole numbers"),
-        ({"max_side": 0}, "max_side must be positive, got 0"),
+        ({"max_side": 0}, "max_side must be at least 1, got 0"),
         ({"max_megapixels": 0.001}, "64x48 = 0 megapixels; the limit is 0.001"),
         ({"K": (1, 2, 3)}, "3x3 matrix or four numbers"),
         ({"depth": "none.png"}, "'none.png' does not exist"),
@@ -185,7 +231,7 @@ def test_depth_scale(photo: Path, tmp_path: Path) -> None:
     view = load_view(photo, K=K, depth=file, depth_scale=5000)
     assert view.depth is not None and torch.allclose(view.depth, torch.full((24, 32), 1.5))
     for bad in (0.0, -5000.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="positive number of units a metre"):
+        with pytest.raises(InputError, match="positive number of units a metre|must be a finite number"):
             load_view(photo, K=K, depth=file, depth_scale=bad)
     with pytest.raises(InputError, match="5000 units a metre says nothing without a depth map"):
         load_view(photo, K=K, depth_scale=5000)

@@ -52,7 +52,10 @@ def focal_contradiction(
 
 
 def _fit(query: View, scene: SfmMap, references: Sequence[str], features: DenseExtractor, seed: int) -> FocalFit | None:
-    points, descriptors, _, used = describe_points(features, scene, references, LocalizingConfig())
+    # also in a map of one photo
+    tracks = int(scene.track_lengths().max()) if len(scene.point_index) else 1
+    config = LocalizingConfig(min_track=min(LocalizingConfig().min_track, tracks))
+    points, descriptors, _, used = describe_points(features, scene, references, config)
     if not used:
         return None
     dense = features.dense(query.image)

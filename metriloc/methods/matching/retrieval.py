@@ -116,7 +116,10 @@ class MapRetrieval:
         """Descriptors of the images of a map that observe points, by name, and what went wrong. Looks at the photos that
         are new or have changed; raises InputError when the map has no folder of photos."""
         if scene.folder is None:
-            raise InputError("the photos of the map are not at hand, so references cannot be looked for: name them")
+            raise InputError(
+                "the photos of the map are not at hand, so references cannot be looked for: read the map with their folder "
+                "(images=..., --images)"
+            )
         folder = scene.folder.resolve()
         if folder not in self._known:
             self._known[folder] = self._load(folder)

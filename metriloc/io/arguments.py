@@ -1,0 +1,50 @@
+"""Arguments of public functions: one of the wrong kind is named, with its value, before anything else happens."""
+
+from __future__ import annotations
+
+import math
+import os
+from numbers import Real
+
+from metriloc.io.files import InputError
+
+_SHOWN = 80
+
+
+def require_kind(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
+    """Raises InputError when a value, other than None, is not of one of these kinds; ``what`` says which, in words."""
+    if value is not None and not isinstance(value, kinds):
+        raise InputError(f"{name} must be {what}, got {_shown(value)}")
+
+
+def require_path(name: str, value: object, other: type | None = None) -> None:
+    """Raises InputError when a value is not a path; ``other``: a type that may stand for what is there."""
+    if isinstance(value, (str, os.PathLike)) or (other is not None and isinstance(value, other)):
+        return
+    raise InputError(f"{name} must be a path{'' if other is None else f' or a {other.__name__}'}, got {_shown(value)}")
+
+
+def require_method(value: object, verb: str) -> None:
+    """Raises InputError when a value, other than None, is neither a name nor has the method ``verb``."""
+    if value is not None and not isinstance(value, str) and not hasattr(value, verb):
+        raise InputError(f"method must be a name or have {verb}, got {_shown(value)}")
+
+
+def require_number(name: str, value: object, least: float = -math.inf, *, whole: bool = False) -> None:
+    """Raises InputError when a value, other than None, is not a finite number of at least ``least``."""
+    if value is None:
+        return
+    kind = "whole number" if whole else "number"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(f"{name} must be a {kind}, got {_shown(value)}")
+    number = float(value)
+    if not math.isfinite(number) or (whole and number != int(number)):
+        raise InputError(f"{name} must be a finite {kind}, got {number:g}")
+    if number < least:
+        rule = "not be negative" if least == 0 else f"be at least {least:g}"
+        raise InputError(f"{name} must {rule}, got {number:g}")
+
+
+def _shown(value: object) -> str:
+    text = f"{value!r}"
+    return f"{text[:_SHOWN]} ({type(value).__name__})"
