@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Pose
+from metriloc.io import InputError
 from metriloc.methods.matching.depth import DepthSource, depth_of_file
 from metriloc.methods.matching.matchers import Matcher, load_matcher
 from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
@@ -51,7 +52,7 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         if self.distance is not None and not 0 < self.distance < float("inf"):
-            raise ValueError(f"distance must be a positive number of metres, got {self.distance}")
+            raise InputError(f"distance must be a positive number of metres, got {self.distance}")
 
 
 @dataclass(frozen=True, eq=False)
