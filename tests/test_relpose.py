@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -266,7 +267,7 @@ def test_methods_are_taken_by_name() -> None:
         ({"method": 3}, "method must be a name or have relative_pose, got 3"),
         ({"distance": "2"}, "distance must be a number, got '2'"),
         ({"distance": float("nan")}, "distance must be a finite number, got nan"),
-        ({"distance": -2.0}, "-2"),
+        ({"distance": -2.0}, "distance must be a positive number of metres, got -2.0"),
         ({"depth_scale": "5000", "depth": EXAMPLE / "reference.depth.png"}, "depth_scale must be a number, got '5000'"),
         ({"seed": 1.5}, "seed must be a finite whole number, got 1.5"),
         ({"seed": -1}, "seed must not be negative, got -1"),

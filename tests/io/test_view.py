@@ -111,7 +111,7 @@ def test_only_a_guess_warns(photo: Path) -> None:
         ({"max_side": "640"}, "max_side must be a whole number, got '640'"),
         ({"max_side": float("nan")}, "max_side must be a finite whole number, got nan"),
         ({"max_side": 0.5}, "max_side must be a finite whole number, got 0.5"),
-        ({"max_side": -1}, "max_side must be at least 1, got -1"),
+        ({"max_side": -1}, "max_side must be positive, got -1"),
         ({"resize": "640x480"}, "two positive whole numbers"),
         ({"resize": ("6", "4")}, r"two positive whole numbers \(width, height\), got \('6', '4'\)"),
         ({"resize": (float("nan"), 4)}, "two positive whole numbers"),
