@@ -231,7 +231,7 @@ def test_depth_scale(photo: Path, tmp_path: Path) -> None:
     view = load_view(photo, K=K, depth=file, depth_scale=5000)
     assert view.depth is not None and torch.allclose(view.depth, torch.full((24, 32), 1.5))
     for bad in (0.0, -5000.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="positive number of units a metre|must be a finite number"):
+        with pytest.raises(InputError, match=r"positive number of units a metre|must be a finite number"):
             load_view(photo, K=K, depth=file, depth_scale=bad)
     with pytest.raises(InputError, match="5000 units a metre says nothing without a depth map"):
         load_view(photo, K=K, depth_scale=5000)
