@@ -41,7 +41,7 @@ def require_number(name: str, value: object, least: float = -math.inf, *, whole:
     if not math.isfinite(number) or (whole and number != int(number)):
         raise InputError(f"{name} must be a finite {kind}, got {number:g}")
     if number < least:
-        rule = {0: "not be negative", 1: "be positive"}.get(least, f"be at least {least:g}")
+        rule = {0.0: "not be negative", 1.0: "be positive"}.get(least, f"be at least {least:g}")
         raise InputError(f"{name} must {rule}, got {number:g}")
 
 

@@ -204,7 +204,7 @@ def test_max_side_is_antialiased(tmp_path: Path) -> None:
         ({"resize": (10, 10), "max_side": 5}, r"resize \(10, 10\) and max_side 5 contradict"),
         ({"resize": (0, 10)}, r"two positive whole numbers \(width, height\), got \(0, 10\)"),
         ({"resize": (10.5, 10)}, "two positive whole numbers"),
-        ({"max_side": 0}, "max_side must be at least 1, got 0"),
+        ({"max_side": 0}, "max_side must be positive, got 0"),
         ({"max_megapixels": 0.001}, "64x48 = 0 megapixels; the limit is 0.001"),
         ({"K": (1, 2, 3)}, "3x3 matrix or four numbers"),
         ({"depth": "none.png"}, "'none.png' does not exist"),
