@@ -166,7 +166,7 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
         source = choice.weights or MICKEY_WEIGHTS
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
-    source_of_depth, depth_name, depth_id = _depth_source(choice)
+    source_of_depth, depth_name, depth_id = depth_source(choice)
     config = MatchingConfig(distance=choice.distance, solver=choice.solver, depth_name=depth_name, depth_id=depth_id)
     matcher = "xfeat" if name == "matching" else name
     matching = FeatureMatching.from_pretrained(
@@ -175,8 +175,11 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
     return matching.to(choice.device), None
 
 
-def _depth_source(choice: MethodChoice) -> tuple[DepthSource, str, str]:
-    """The source, what results call it, and what calibrations call it."""
+def depth_source(choice: MethodChoice) -> tuple[DepthSource, str, str]:
+    """Where a choice has the metres of matching from, what results call it, and what calibrations call it.
+
+    Raises InputError for a name that is none, and for weights that are missing or predict no depth.
+    """
     kind, _, value = choice.depth.partition(":")
     if choice.depth in {own.name for own in BUNDLED} or Path(choice.depth).is_dir():
         kind, value = method_of(resolve_weights(choice.depth)) or "mickey", choice.depth

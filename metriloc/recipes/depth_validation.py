@@ -15,6 +15,7 @@ from metriloc.datasets.depth_photos import DepthPhoto
 from metriloc.geometry import Camera
 from metriloc.io import crop_view
 from metriloc.methods.matching import DepthNetwork, DepthTraining
+from metriloc.methods.matching.depth import DepthSource
 from metriloc.training import Picture, Validation
 from metriloc.types import View
 
@@ -45,10 +46,9 @@ def view_of(photo: DepthPhoto) -> View:
     return View(photo.image.float() / 255, Camera.from_K(K, (w, h)), depth=photo.depth)
 
 
-def photo_errors(network: DepthNetwork, view: View) -> PhotoErrors:
+def photo_errors(source: DepthSource, view: View) -> PhotoErrors:
     """Compare where the truth is known."""
-    depth, _ = network.predict(view)
-    truth = view.depth
+    depth, truth = _predicted(source, view), view.depth
     if truth is None:
         raise ValueError(f"{view.name!r} has no depth")
     full = F.interpolate(depth.log()[None, None], truth.shape, mode="bilinear", align_corners=False)[0, 0].exp()
@@ -61,15 +61,15 @@ def photo_errors(network: DepthNetwork, view: View) -> PhotoErrors:
     )
 
 
-def crop_drift(network: DepthNetwork, view: View) -> float:
+def crop_drift(source: DepthSource, view: View) -> float:
     """Largest factor by which crops of one photo come out nearer or farther than the whole, at the same places."""
-    whole, _ = network.predict(view)
+    whole = _predicted(source, view)
     width, height = view.size
     worst = 0.0
     for share in CROPS:
         w, h = round(width * share), round(height * share)
         left, top = (width - w) // 2, (height - h) // 2
-        part, _ = network.predict(crop_view(View(view.image, view.camera), (left, top), (w, h)))
+        part = _predicted(source, crop_view(View(view.image, view.camera), (left, top), (w, h)))
         ys = ((torch.arange(part.shape[0]) + 0.5) / part.shape[0] * h + top) / height * whole.shape[0]
         xs = ((torch.arange(part.shape[1]) + 0.5) / part.shape[1] * w + left) / width * whole.shape[1]
         same = whole[ys.long().clamp(max=whole.shape[0] - 1)][:, xs.long().clamp(max=whole.shape[1] - 1)]
@@ -86,26 +86,38 @@ class DepthValidation:
     def __call__(self, method: nn.Module) -> Validation:
         if not isinstance(method, DepthTraining):
             raise TypeError(f"this validates depth networks, got {type(method).__name__}")
-        network, metrics = method.network, {}
+        source, metrics = cells_of(method.network), {}
         pictures = []
         for name, photos in self.data.sets.items():
-            found = [photo_errors(network, view_of(photo)) for photo in photos]
+            found = [photo_errors(source, view_of(photo)) for photo in photos]
             short = name.split("/")[-1]
             metrics[f"{short}_scale"] = float(np.mean([abs(e.log_scale) for e in found]))
             metrics[f"{short}_bias"] = float(np.mean([e.log_scale for e in found]))
             if not photos[0].weak:
                 metrics[f"{short}_abs_rel"] = float(np.mean([e.abs_rel for e in found]))
                 metrics[f"{short}_within"] = float(np.mean([e.within for e in found]))
-            drift = [crop_drift(network, view_of(photo)) for photo in photos[::8]]
+            drift = [crop_drift(source, view_of(photo)) for photo in photos[::8]]
             metrics[f"{short}_drift"] = float(np.mean(drift))
-            pictures.append(Picture(short, _picture(network, view_of(photos[0]))))
+            pictures.append(Picture(short, _picture(source, view_of(photos[0]))))
         rooms = metrics.get("nyuv2_abs_rel", 0.0)
         metrics["score"] = float(np.mean([v for k, v in metrics.items() if k.endswith("_scale")])) + 0.5 * rooms
         return Validation(metrics, tuple(pictures))
 
 
-def _picture(network: DepthNetwork, view: View) -> np.ndarray:
-    depth, _ = network.predict(view)
+def cells_of(network: DepthNetwork) -> DepthSource:
+    """What a network predicts, a value a cell."""
+    return lambda view: network.predict(view)[0]
+
+
+def _predicted(source: DepthSource, view: View) -> torch.Tensor:
+    depth = source(View(view.image, view.camera, name=view.name))
+    if depth is None:
+        raise ValueError(f"no depth of {view.name!r} is predicted")
+    return depth
+
+
+def _picture(source: DepthSource, view: View) -> np.ndarray:
+    depth = _predicted(source, view)
     full = F.interpolate(depth[None, None], view.image.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
     near = full.min() / full.clamp(min=1e-6)
     joined = torch.cat([view.image, near.expand(3, -1, -1)], -1)

@@ -68,15 +68,20 @@ class DepthMethod:
 @dataclass(frozen=True)
 class DepthBatches:
     """Photos of all sets, each drawn by its share. synthetic: folder of rendered scenes, "" for none; scenes: how many.
-    clean: only sets whose licence allows any use."""
+    clean: only sets whose licence allows any use. side: width of a 4:3 photo of a batch, in multiples of 128 pixels."""
 
     clean: bool = False
     batch_size: int = 16
+    side: int = 256
     synthetic: str = ""
     scenes: int = 300
     seed: int = 0
     augment: DepthAugment = DepthAugment()  # noqa: RUF009 - frozen
     photometric: Photometric = field(default_factory=lambda: Photometric(noise=0.03, blur=1.2, grey=0.15))
+
+    def __post_init__(self) -> None:
+        if self.side < 128 or self.side % 128:
+            raise ValueError(f"DepthBatches.side must be a multiple of 128 pixels, got {self.side}")
 
     def __call__(self, data: Path | None) -> MixedPhotos:
         if data is None:
@@ -111,7 +116,8 @@ class MixedPhotos:
         if self.how.batch_size % parts or not 0 <= part < parts:
             raise ValueError(f"a batch of {self.how.batch_size} cannot be cut into {parts} parts (part {part})")
         size = self.how.batch_size // parts
-        shape = _SHAPES[step % len(_SHAPES)]
+        width, height = _SHAPES[step % len(_SHAPES)]
+        shape = width * self.how.side // LANDSCAPE[0], height * self.how.side // LANDSCAPE[0]
         samples = [self._sample(step, place, shape) for place in range(part * size, (part + 1) * size)]
         images, targets, weak = zip(*samples, strict=True)
         return DepthBatch(torch.stack(images), torch.stack(targets), torch.tensor(weak))
