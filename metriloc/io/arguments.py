@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from numbers import Real
+from typing import Literal
 
 from metriloc.io.files import InputError
 
@@ -30,8 +31,8 @@ def require_method(value: object, verb: str) -> None:
         raise InputError(f"method must be a name or have {verb}, got {_shown(value)}")
 
 
-def require_number(name: str, value: object, least: float = -math.inf, *, whole: bool = False) -> None:
-    """Raises InputError when a value, other than None, is not a finite number of at least ``least``."""
+def require_number(name: str, value: object, least: Literal[0, 1] | None = None, *, whole: bool = False) -> None:
+    """Raises InputError when a value, other than None, is not a finite number, or is below ``least``."""
     if value is None:
         return
     kind = "whole number" if whole else "number"
@@ -40,9 +41,8 @@ def require_number(name: str, value: object, least: float = -math.inf, *, whole:
     number = float(value)
     if not math.isfinite(number) or (whole and number != int(number)):
         raise InputError(f"{name} must be a finite {kind}, got {number:g}")
-    if number < least:
-        rule = {0.0: "not be negative", 1.0: "be positive"}.get(least, f"be at least {least:g}")
-        raise InputError(f"{name} must {rule}, got {number:g}")
+    if least is not None and number < least:
+        raise InputError(f"{name} must {'not be negative' if least == 0 else 'be positive'}, got {number:g}")
 
 
 def _shown(value: object) -> str:
