@@ -68,12 +68,13 @@ def localize(
 ) -> PoseEstimate:
     """Where in a map the camera of a photo stood.
 
-    query: a file, or what else ``as_view`` takes: bytes, a Pillow image, an array, a tensor, a View. K, fov: its
-    intrinsics, as in ``as_view``. scene: a map, or what ``read_scene`` reads,
-    with ``images``. references: names of images of the map that show the same, the best first; by default they are
-    looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``. method: a loaded localiser or its name; by default
-    ``NRE.from_features()``, on the best features that are here. Its calibration, where one comes with metriloc, makes the
-    confidence a probability. seed: same seed, same answer (on one machine, with as many threads).
+    query: a file, or what else ``as_view`` takes: bytes, a Pillow image, an array, a tensor, a
+    View. K, fov: its intrinsics, as in ``as_view``. scene: a map, or what ``read_scene`` reads,
+    with ``images``. references: names of images of the map that show the same, the best first; by
+    default they are looked for (``MapRetrieval``). init: a first guess of ``cam_from_world``.
+    method: a loaded localiser or its name; by default ``NRE.from_features()``, on the best
+    features that are here. Its calibration, where one comes with metriloc, makes the confidence a
+    probability. seed: same seed, same answer (on one machine, with as many threads).
 
     A focal length that is only a guess is estimated with the pose where the map has 30 points or more to say. A photo of
     which nothing is found is turned by quarters, in case that it lies on its side.

@@ -47,11 +47,12 @@ def relative_pose(
 ) -> PoseEstimate:
     """Where the camera of ``query`` stood relative to that of ``reference``.
 
-    reference, query: files, or what else ``as_view`` takes: bytes, Pillow images, arrays, tensors, Views. K, fov:
-    intrinsics of both photos, as in ``as_view``; a K is for photos of one size. method: a loaded ``MicKey`` or
-    another method, its name, or None for the default: the best matcher that is installed, with predicted depth where
-    nothing else gives the metres. depth: depth map of the reference (metres come from it); depth_scale: its units a
-    metre where they are not millimetres (5000 for TUM). distance: metres between the two cameras, if known. seed: same
+    reference, query: files, or what else ``as_view`` takes: bytes, Pillow images, arrays, tensors,
+    Views. K, fov: intrinsics of both photos, as in ``as_view``; a K is for photos of one size.
+    method: a loaded ``MicKey`` or another method, its name, or None for the default: the best
+    matcher that is installed, with predicted depth where nothing else gives the metres. depth:
+    depth map of the reference (metres come from it); depth_scale: its units a metre where they are
+    not millimetres (5000 for TUM). distance: metres between the two cameras, if known. seed: same
     seed, same answer (on one machine, with as many threads).
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with

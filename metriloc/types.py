@@ -222,14 +222,16 @@ RELIABLE_METRES = 0.25
 class PoseEstimate:
     """What every method returns, also on failure.
 
-    pose: ``query_from_reference`` for relative methods, ``cam_from_world`` for absolute ones; NaN where it failed.
-    success: whether ``pose`` may be used. confidence: 0..1, 0 on failure. reasons: one entry an element (batch axes
-    flattened), None on success. details (relative methods) and localization (absolute ones): one entry an element, or
-    empty. probability_of: what the confidence is the probability of, "" when no calibration makes it one.
-    distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
-    a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
-    at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well).
-    page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize`` put one here.
+    pose: ``query_from_reference`` for relative methods, ``cam_from_world`` for absolute ones; NaN
+    where it failed. success: whether ``pose`` may be used. confidence: 0..1, 0 on failure.
+    reasons: one entry an element (batch axes flattened), None on success. details (relative
+    methods) and localization (absolute ones): one entry an element, or empty. probability_of: what
+    the confidence is the probability of, "" when no calibration makes it one. distance_interval
+    (relative methods, batch shape ()): metres between which the distance of the two cameras lies
+    with a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes
+    a single estimate doubtful at best, whatever its confidence (a guessed focal length, a second
+    pose that explains the photos nearly as well). page: draws a single estimate as HTML, for
+    notebooks; ``relative_pose`` and ``localize`` put one here.
 
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
     >>> estimate.pose.center(), estimate.verdict, estimate.detail.scale_source  # doctest: +SKIP
@@ -304,7 +306,8 @@ class PoseEstimate:
 
     @property
     def detail(self) -> PairDetails | LocalizationDetails | None:
-        """How a single estimate came about: of a pair or of a localization, None where a method tells nothing."""
+        """How a single estimate came about: of a pair or of a localization, None where a method
+        tells nothing."""
         self._require_single("a detail")
         details: tuple[PairDetails | LocalizationDetails, ...] = (*self.details, *self.localization)
         return details[0] if details else None
@@ -314,7 +317,8 @@ class PoseEstimate:
         return self.pose.detach().to("cpu", torch.float64).matrix().numpy()
 
     def to_dict(self) -> dict[str, Any]:
-        """A single estimate as numbers and words for JSON: its entry of ``metriloc relpose --json``, without photos.
+        """A single estimate as numbers and words for JSON: its entry of ``metriloc relpose
+        --json``, without photos.
 
         A failed one has no pose in it. Raises ValueError for a batch.
         """

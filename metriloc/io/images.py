@@ -138,7 +138,8 @@ def upright_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_M
 
 
 def open_image(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:
-    """A lazily opened Pillow image of an accepted format whose header promises at most ``max_megapixels``.
+    """A lazily opened Pillow image of an accepted format whose header promises at most
+    ``max_megapixels``.
 
     name: what errors call it, by default the file.
     """

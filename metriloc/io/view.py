@@ -87,7 +87,8 @@ def view_of_pixels(
     depth_scale: float | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> View:
-    """A View of pixels in 0..1 with their intrinsics, a ``UserWarning`` where these are a guess, and a depth map.
+    """A View of pixels in 0..1 with their intrinsics, a ``UserWarning`` where these are a guess,
+    and a depth map.
 
     depth, depth_scale: as in ``load_view``.
     """
