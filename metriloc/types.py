@@ -305,7 +305,8 @@ class PoseEstimate:
 
     @property
     def detail(self) -> PairDetails | LocalizationDetails | None:
-        """How a single estimate came about: of a pair or of a localization, None where a method tells nothing."""
+        """How a single estimate came about: of a pair or of a localization, None where a method
+        tells nothing."""
         self._require_single("a detail")
         if self.details:
             return self.details[0]
@@ -316,7 +317,8 @@ class PoseEstimate:
         return self.pose.detach().to("cpu", torch.float64).matrix().numpy()
 
     def to_dict(self) -> dict[str, Any]:
-        """A single estimate as numbers and words for JSON: its entry of ``metriloc relpose --json``, without photos.
+        """A single estimate as numbers and words for JSON: its entry of ``metriloc relpose
+        --json``, without photos.
 
         A failed one has no pose in it. Raises ValueError for a batch.
         """

@@ -14,7 +14,8 @@ def metres(length: float) -> str:
 
 
 def interval(low_high: tuple[float, float] | None) -> str:
-    """The interval of a distance in brackets, a blank before it; nothing where there is none, or it is a point."""
+    """The interval of a distance in brackets, a blank before it; nothing where there is none, or
+    it is a point."""
     if low_high is None:
         return ""
     low, high = (metres(end) for end in low_high)
@@ -60,7 +61,8 @@ def words_of_batch(
     confidence: Sequence[float],
     sources: Sequence[str],
 ) -> list[str]:
-    """How many of a batch have a pose, how far and how sure they are, and where their metres come from."""
+    """How many of a batch have a pose, how far and how sure they are, and where their metres come
+    from."""
     failed = sorted({str(reason) for reason, ok in zip(reasons, found, strict=True) if not ok})
     others = f" (else {', '.join(failed)})" if failed else ""
     first = f"{len(found)} in all, {sum(found)} with a pose{others}"

@@ -1,4 +1,5 @@
-"""What an estimate says of itself: three lines, a dictionary for JSON, a matrix, short names for one pair."""
+"""What an estimate says of itself: three lines, a dictionary for JSON, a matrix, short names for
+one pair."""
 
 from __future__ import annotations
 
@@ -147,7 +148,8 @@ def test_dictionaries_of_failures_have_no_pose_and_no_nan(score: float) -> None:
 
 
 def test_dictionaries_are_what_the_command_line_writes() -> None:
-    """As far as both know the same: the entry of ``metriloc relpose --json`` adds the photo and its camera."""
+    """As far as both know the same: the entry of ``metriloc relpose --json`` adds the photo and
+    its camera."""
     from pathlib import Path
 
     from metriloc.runs.relpose_results import QueryResult

@@ -24,7 +24,8 @@ def rotation_error_deg(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
 
 
 def center_error(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
-    """Distance of the camera centers ``-R^T t``, metres: the translation error of Map-free and visual localisation."""
+    """Distance of the camera centers ``-R^T t``, metres: the translation error of Map-free and
+    visual localisation."""
     return estimated.to(torch.float64).center_distance(true.to(torch.float64))
 
 
@@ -71,9 +72,10 @@ def quaternion_error_deg(
 def vcre(estimated: Pose, true: Pose, K: Float[Tensor, "*b 3 3"], size: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b"]:
     """Virtual correspondence reprojection error, pixels: where the pose error moves points seen by the query camera.
 
-    Mean distance between ``clip(pi(v))`` and ``clip(pi(T' T^-1 v))`` over the ``virtual_points``, T the true and T' the
-    estimated ``query_from_reference``. Both are clipped to [0, W] x [0, H], and points behind the camera are projected
-    all the same, as the benchmark defines it. size: (w, h) of the image that K belongs to.
+    Mean distance between ``clip(pi(v))`` and ``clip(pi(T' T^-1 v))`` over the ``virtual_points``,
+    T the true and T' the estimated ``query_from_reference``. Both are clipped to [0, W] x [0, H],
+    and points behind the camera are projected all the same, as the benchmark defines it. size: (w,
+    h) of the image that K belongs to.
     """
     size = size.double()
     camera = Camera.from_K(K.double(), size)

@@ -29,9 +29,9 @@ Real = float
 class Camera:
     """A batch of cameras of one distortion model.
 
-    size: (width, height) pixels; f, c: focal lengths and principal point, pixels; distortion: no parameters
-    (``pinhole``), k1 k2 p1 p2 k3 (``radtan``) or k1..k4 (``fisheye``). Behaves as a tensor does in ``to``, ``cuda``,
-    ``float``, indexing and ``torch.stack``.
+    size: (width, height) pixels; f, c: focal lengths and principal point, pixels; distortion: no
+    parameters (``pinhole``), k1 k2 p1 p2 k3 (``radtan``) or k1..k4 (``fisheye``). Behaves as a
+    tensor does in ``to``, ``cuda``, ``float``, indexing and ``torch.stack``.
 
     >>> camera = Camera.from_colmap({"model": "PINHOLE", "width": 640, "height": 480, "params": [500, 500, 320, 240]})
     >>> uv, seen = camera.project(torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64))
@@ -86,10 +86,13 @@ class Camera:
         height: int | None = None,
         params: Sequence[Real] | None = None,
     ) -> Camera:
-        """One camera from COLMAP's name, size and parameters (float64); moves the pixel center from 0.5 to 0.
+        """One camera from COLMAP's name, size and parameters, float64.
 
-        - model: COLMAP's name, with the size and parameters after it; or alone, a dictionary with the entries
-          ``model``, ``width``, ``height`` and ``params``, or an object with such fields (a camera of pycolmap).
+        Moves the center of the first pixel from 0.5 to 0.
+
+        - model: COLMAP's name, with the size and parameters after it; or alone, a dictionary with
+          the entries ``model``, ``width``, ``height`` and ``params``, or an object with such
+          fields (a camera of pycolmap).
 
         Raises ValueError for models other than pinhole, radtan and fisheye ones, such as FULL_OPENCV with a rational
         part (k4, k5, k6); a map has undistorted copies of their photos (``read_map``).
@@ -116,7 +119,7 @@ class Camera:
 
     @classmethod
     def stack(cls, cameras: Sequence[Camera], dim: int = 0) -> Camera:
-        """Cameras of one batch shape and model -> a new batch axis; ``torch.stack(cameras)`` does the same."""
+        """Cameras of one batch shape and model -> a new batch axis, as ``torch.stack``."""
         dim = batch_axis(dim, cameras[0].shape)
         models = {camera.model for camera in cameras}
         if len(models) != 1:
@@ -263,12 +266,15 @@ class Camera:
         return torch.cat([m, torch.ones_like(m[..., :1])], -1), valid
 
     def lift(self, uv: Float[Tensor, "*b N 2"], depth: Float[Tensor, "*b N"]) -> Float[Tensor, "*b N 3"]:
-        """Pixels and depths -> points in the camera frame, MicKey Eq. (1); lens distortion is taken out.
+        """Pixels and depths -> points in the camera frame.
+
+        MicKey Eq. (1); lens distortion is taken out.
 
         - uv: pixels.
         - depth: along z, metres; its sign is kept, and where it is NaN the point is, too.
 
-        A point is NaN where the distortion has no inverse; neither pixel nor depth has a gradient there.
+        A point is NaN where the distortion has no inverse; neither pixel nor depth has a gradient
+        there.
 
         >>> Camera.from_fov((640, 480), 1.0).lift(torch.tensor([[319.5, 239.5]]), torch.tensor([2.0]))
         tensor([[0., 0., 2.]])

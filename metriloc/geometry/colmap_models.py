@@ -30,7 +30,8 @@ _COLMAP: dict[str, tuple[Model, tuple[int, int, int, int], tuple[int | None, ...
 
 @dataclass(frozen=True)
 class ColmapCamera:
-    """A camera in COLMAP's words. params: in the order of the model, the first pixel's centre at (0.5, 0.5)."""
+    """A camera in COLMAP's words. params: in the order of the model, the first pixel's centre at
+    (0.5, 0.5)."""
 
     model: str
     width: int
@@ -54,9 +55,11 @@ def colmap_fields(camera: Any) -> tuple[str, int, int, Sequence[float]]:
 def colmap_parameters(
     name: str, params: Sequence[float]
 ) -> tuple[Model, Float[Tensor, "2"], Float[Tensor, "2"], Float[Tensor, " D"] | None]:
-    """Our model, focal lengths, principal point (first pixel's center at 0) and distortion, float64.
+    """Our model, focal lengths, principal point (first pixel's center at 0) and distortion,
+    float64.
 
-    Raises ValueError for a model that is not ours, another number of parameters, and a rational FULL_OPENCV.
+    Raises ValueError for a model that is not ours, another number of parameters, and a rational
+    FULL_OPENCV.
     """
     if name not in _COLMAP:
         raise ValueError(f"COLMAP camera model {name!r} is not supported: one of {', '.join(_COLMAP)}")

@@ -1,6 +1,8 @@
-"""How others write camera poses: one table of axes and direction, and the matrix of axes that follows.
+"""How others write camera poses: one table of axes and direction, and the matrix of axes that
+follows.
 
-Told for readers in ``docs/conventions.md``. ``Pose.to("opengl")`` and ``Pose.from_convention`` apply it.
+Told for readers in ``docs/conventions.md``. ``Pose.to("opengl")`` and ``Pose.from_convention``
+apply it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class Convention:
     """How one program or file writes a camera pose.
 
     - axes: where x, y and z of a camera point, for who looks through it.
-    - camera_to_world: whether the pose maps points of the camera to the world, and so holds the camera's place.
+    - camera_to_world: whether the pose maps points of the camera to the world, and so holds the
+      camera's place.
     - note: what it is called there.
     """
 
@@ -37,7 +40,8 @@ class Convention:
     note: str
 
     def matrix(self) -> Float[Tensor, "3 3"]:
-        """``x_theirs = matrix @ x_opencv``, float64: a rotation, or a mirror where the axes are left-handed."""
+        """``x_theirs = matrix @ x_opencv``, float64: a rotation, or a mirror where the axes are
+        left-handed."""
         return torch.tensor([_IN_OPENCV[direction] for direction in self.axes], dtype=torch.float64)
 
     @property

@@ -20,8 +20,9 @@ from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix
 class Pose:
     """A batch of rigid motions ``b_from_a``: rotation ``R`` and translation ``t`` in metres.
 
-    ``c_from_b @ b_from_a`` is ``c_from_a``, ``b_from_a * xyz_a`` is ``xyz_b``. ``R`` is taken as it is: nothing is
-    normalized. Behaves as a tensor does in ``to``, ``cuda``, ``float``, indexing and ``torch.stack``.
+    ``c_from_b @ b_from_a`` is ``c_from_a``, ``b_from_a * xyz_a`` is ``xyz_b``. ``R`` is taken as
+    it is: nothing is normalized. Behaves as a tensor does in ``to``, ``cuda``, ``float``, indexing
+    and ``torch.stack``.
 
     >>> b_from_a = Pose.from_aa(torch.zeros(3), torch.tensor([0.0, 0.0, 2.0]))
     >>> b_from_a * torch.tensor([[1.0, 0.0, 3.0]])
@@ -53,12 +54,14 @@ class Pose:
 
     @classmethod
     def from_aa(cls, w: Float[Tensor, "*b 3"] | np.ndarray, t: Float[Tensor, "*b 3"] | np.ndarray) -> Pose:
-        """From rotation vectors (axis times angle in radians) and translations, tensors or numpy arrays."""
+        """From rotation vectors, radians, and translations; tensors or numpy arrays."""
         return cls(so3_exp(torch.as_tensor(w)), torch.as_tensor(t))
 
     @classmethod
     def from_convention(cls, pose: Pose, name: str, *, keep_world: bool = False) -> Pose:
-        """A camera pose as another program writes it -> ``cam_from_world`` here: the inverse of ``to(name)``.
+        """A camera pose as another program writes it -> ``cam_from_world``.
+
+        The inverse of ``to(name, keep_world=...)``.
 
         >>> Pose.from_convention(Pose.from_matrix(transform), "arkit")  # doctest: +SKIP
         """
@@ -87,7 +90,7 @@ class Pose:
 
     @classmethod
     def stack(cls, poses: Sequence[Pose], dim: int = 0) -> Pose:
-        """Poses of one batch shape -> a new batch axis at ``dim``; ``torch.stack(poses)`` does the same."""
+        """Poses of one batch shape -> a new batch axis at ``dim``, as ``torch.stack``."""
         dim = batch_axis(dim, poses[0].shape)
         return cls(torch.stack([p.R for p in poses], dim), torch.stack([p.t for p in poses], dim))
 
@@ -115,16 +118,17 @@ class Pose:
         return self.t.device
 
     def to(self, *args: Any, keep_world: bool = False, **kwargs: Any) -> Pose:
-        """As ``Tensor.to``; or a ``cam_from_world`` as another convention writes it, by its name.
+        """As ``Tensor.to``; or as another convention writes it, by its name.
 
-        - args: device and dtype; or one name of ``CONVENTIONS`` (``"opengl"``, ``"arkit"``, ``"unity"``, ``"ros"``,
-          ``"colmap"``, ``"nerfstudio"``, ``"opencv"``), alone.
-        - keep_world: with a name, whether the world keeps its axes, as that of a map must. By default it takes those
-          of the convention too, as the world of a relative pose does: it is the reference camera.
+        - args: device and dtype; or one name of ``CONVENTIONS`` (``"opengl"``, ``"arkit"``,
+          ``"unity"``, ``"ros"``, ``"colmap"``, ``"nerfstudio"``, ``"opencv"``), alone.
+        - keep_world: with a name, whether the world keeps its axes, as that of a map must. By
+          default it takes those of the convention too, as the world of a relative pose does: it is
+          the reference camera.
 
-        What comes back holds the numbers of that convention, camera to world where it has them so; it is for that
-        program, not for this library. Raises ValueError for an unknown name, and for ``keep_world`` with left-handed
-        axes: then no rotation leads from the one to the other.
+        What comes back holds the numbers of that convention, camera to world where it has them so;
+        it is for that program, not for this library. Raises ValueError for an unknown name, and
+        for ``keep_world`` with left-handed axes: then no rotation leads from the one to the other.
 
         >>> Pose.from_aa(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])).to("opengl").t
         tensor([ 1., -2., -3.])
@@ -216,7 +220,11 @@ class Pose:
         return torch.cat([top, last], -2)
 
     def to_dict(self, *, to_frame: str, from_frame: str, unit: str = "metre") -> dict[str, Any]:
-        """One pose as plain numbers and words for JSON, naming its frames and the unit of its translation."""
+        """One pose as plain numbers and words for JSON.
+
+        - to_frame, from_frame: what the two frames are called.
+        - unit: of the translation.
+        """
         pose = self.detach().to("cpu", torch.float64)
         return {
             "maps": f"X[{to_frame}] = R X[{from_frame}] + t",

@@ -149,7 +149,8 @@ def _header(path: str | os.PathLike[str], max_megapixels: float) -> tuple[tuple[
 
 
 def open_image(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:
-    """A lazily opened Pillow image of an accepted format whose header promises at most ``max_megapixels``.
+    """A lazily opened Pillow image of an accepted format whose header promises at most
+    ``max_megapixels``.
 
     name: what errors call it, by default the file.
     """

@@ -1,7 +1,8 @@
-"""Whatever a photo comes as -> a ``View``: file, encoded bytes, Pillow image, numpy array, torch tensor.
+"""Whatever a photo comes as -> a ``View``: file, encoded bytes, Pillow image, numpy array, torch
+tensor.
 
-Pixels are checked as strictly as files are: what a method would misread without a word is refused in one sentence that
-names shape, type or value.
+Pixels are checked as strictly as files are: what a method would misread without a word is refused
+in one sentence that names shape, type or value.
 """
 
 from __future__ import annotations
@@ -44,18 +45,19 @@ def as_view(
 ) -> View:
     """A photo in any form, with what is known of its camera.
 
-    - photo: a path; the bytes of a JPEG, PNG, ... file; a Pillow image (upright by its EXIF orientation, as a file is);
-      a numpy array [H, W, 3] or a torch tensor [3, H, W], RGB, uint8 or floating point in 0..1; or a ``View``, which
-      comes back as it is. Pixels are copied, to the CPU and without gradient.
+    - photo: a path; the bytes of a JPEG, PNG, ... file; a Pillow image (upright by its EXIF
+      orientation, as a file is); a numpy array [H, W, 3] or a torch tensor [3, H, W], RGB, uint8
+      or floating point in 0..1; or a ``View``, which comes back as it is. Pixels are copied, to
+      the CPU and without gradient.
     - K: 3x3, or fx, fy, cx, cy; pixels of this upright photo, first pixel's center at (0, 0).
     - fov: horizontal field of view, degrees, instead of ``K``.
     - depth, depth_scale: file of a depth map and its units a metre, as in ``load_view``.
     - name: how a photo that is no file is called in reports and errors.
     - warn_of_guess: whether to warn where the focal length is only a guess.
 
-    Without ``K`` and ``fov`` the focal length is that of EXIF, or a guess with a ``UserWarning``. Raises InputError (a
-    ``ValueError``), one sentence, for pixels of another shape, type or range, for NaN, for both ``K`` and ``fov``, and
-    for either beside a ``View``, which has its camera.
+    Without ``K`` and ``fov`` the focal length is that of EXIF, or a guess with a ``UserWarning``.
+    Raises InputError (a ``ValueError``), one sentence, for pixels of another shape, type or range,
+    for NaN, for both ``K`` and ``fov``, and for either beside a ``View``, which has its camera.
 
     >>> as_view(np.zeros((480, 640, 3), np.uint8), fov=60).camera.f
     tensor([554.2563, 554.2563])

@@ -1,7 +1,8 @@
-"""Virtual correspondence reprojection error (VCRE): how far a pose error moves points in front of a camera, in pixels.
+"""Virtual correspondence reprojection error (VCRE): how far a pose error moves points in front of
+a camera, in pixels.
 
-The Map-free benchmark's measure and MicKey's training loss, paper Eq. (7), are the same mean over the same points; they
-differ in where they clip and in how they meet depth zero.
+The Map-free benchmark's measure and MicKey's training loss, paper Eq. (7), are the same mean over
+the same points; they differ in where they clip and in how they meet depth zero.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ def virtual_points(
 ) -> Float[Tensor, "196 3"]:
     """The benchmark's points in front of a camera, metres: 1.8 x 0.9 x 1.8 between the outermost.
 
-    7 x 4 x 7 of spacing 0.3, 1.8 to 3.6 m ahead; y slowest, z fastest (which matters for the last bits of a mean only).
+    7 x 4 x 7 of spacing 0.3, 1.8 to 3.6 m ahead; y slowest, z fastest (which matters for the last
+    bits of a mean only).
 
     >>> virtual_points().shape
     torch.Size([196, 3])
@@ -36,16 +38,21 @@ def virtual_shift(
     smoothing: float = 0.0,
     min_abs_depth: float = 0.0,
 ) -> Float[Tensor, "*b"]:
-    """Mean distance between the images of the virtual points before and after ``motion``, pixels.
+    """How far ``motion`` moves the virtual points in the image, pixels.
 
-    - motion: of the camera frame, what is wrong with a pose; batch shapes broadcast with the camera's.
+    The mean of their distances before and after, MicKey Eq. (7) one way.
+
+    - motion: of the camera frame, what is wrong with a pose; batch shapes broadcast with the
+      camera's.
     - camera: sets the pixels, by its pinhole part.
-    - clip: both coordinates of a projection are clipped to 0..clip: one number, or (width, height) of each camera;
-      None for no clipping.
+    - clip: both coordinates of a projection are clipped to 0..clip: one number, or (width, height)
+      of each camera; None for no clipping.
     - smoothing: squared pixels added inside the root, for a smooth loss at zero.
-    - min_abs_depth: metres; a depth nearer to zero is replaced by it. With 0 a point at depth zero may give NaN.
+    - min_abs_depth: metres; a depth nearer to zero is replaced by it. With 0 a point at depth zero
+      may give NaN.
 
-    Points behind the camera are projected like all others, as published: the clipping bounds what they cost.
+    Points behind the camera are projected like all others, as published: the clipping bounds what
+    they cost.
 
     >>> camera = Camera.from_fov((640, 480), 1.0)
     >>> virtual_shift(Pose.identity(), camera, clip=720.0)

@@ -57,7 +57,8 @@ class LocalizedQuery:
 
 
 def pose_errors(pose: Pose, other: Pose) -> tuple[float, float]:
-    """(degrees between two orientations, distance of the two camera centers in units of the map)."""
+    """(degrees between two orientations, distance of the two camera centers in units of the
+    map)."""
     a, b = pose.to("cpu", torch.float64), other.to("cpu", torch.float64)
     return math.degrees(float(a.angle_to(b))), float(a.center_distance(b))
 

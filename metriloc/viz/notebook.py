@@ -1,6 +1,8 @@
-"""What a notebook shows of an answer: the report of ``metriloc relpose`` or ``localize``, drawn when it is looked at.
+"""What a notebook shows of an answer: the report of ``metriloc relpose`` or ``localize``, drawn
+when it is looked at.
 
-An estimate that waits to be drawn holds its photos as small JPEGs, so that a list of thousands costs little memory.
+An estimate that waits to be drawn holds its photos as small JPEGs, so that a list of thousands
+costs little memory.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ PAGE_HEIGHT = 720
 
 @dataclass(frozen=True, eq=False)
 class SmallPhoto:
-    """A photo reduced by a whole ``factor`` until its longer side has at most 1,000 pixels or so, as a JPEG."""
+    """A photo reduced by a whole ``factor`` until its longer side has at most 1,000 pixels or so,
+    as a JPEG."""
 
     jpeg: bytes
     camera: Camera
@@ -58,7 +61,8 @@ class SmallPhoto:
 def with_page(
     estimate: PoseEstimate, reference: View, query: View, method: str = "", weights: str = "", seed: int = 0
 ) -> PoseEstimate:
-    """The estimate of a pair, which shows photos, matches and the 3D view where a notebook displays it."""
+    """The estimate of a pair, which shows photos, matches and the 3D view where a notebook
+    displays it."""
     facts = SoftwareFacts(__version__, method, weights, seed)
     return replace(estimate, page=partial(_pair_page, SmallPhoto.of(reference), SmallPhoto.of(query), facts))
 
@@ -66,7 +70,8 @@ def with_page(
 def with_map_page(
     estimate: PoseEstimate, query: View, scene: SfmMap, method: str = "", weights: str = "", seed: int = 0
 ) -> PoseEstimate:
-    """The estimate of a photo in a map, which shows both where a notebook displays it; it keeps hold of the map."""
+    """The estimate of a photo in a map, which shows both where a notebook displays it; it keeps
+    hold of the map."""
     facts = SoftwareFacts(__version__, method, weights, seed)
     return replace(estimate, page=partial(_map_page, SmallPhoto.of(query), scene, facts))
 
@@ -96,7 +101,8 @@ def _map_page(query: SmallPhoto, scene: SfmMap, facts: SoftwareFacts, estimate: 
 
 
 def _framed(page: str) -> str:
-    """A whole page inside of another: its style stays its own, and nothing but its viewer may run."""
+    """A whole page inside of another: its style stays its own, and nothing but its viewer may
+    run."""
     return (
         f'<iframe srcdoc="{escaped_page(page)}" sandbox="allow-scripts" '
         f'style="width:100%;height:{PAGE_HEIGHT}px;border:0" title="pose estimate"></iframe>'

@@ -26,7 +26,8 @@ POINT_FROM_B = {"right": -1.0, "up": 1.0, "forward": 7.0}
 
 
 def numbers(point: dict[str, float], name: str) -> np.ndarray:
-    """Right, up and forward in the axes that the convention's own documentation has, as formulas."""
+    """Right, up and forward in the axes that the convention's own documentation has, as
+    formulas."""
     right, up, forward = point["right"], point["up"], point["forward"]
     return np.array(
         {
@@ -76,7 +77,8 @@ def test_where_the_camera_stands_and_looks() -> None:
 
 
 def test_opengl_is_the_view_matrix_of_look_at() -> None:
-    """Built as gluLookAt's manual page says, from eye, target and up in a world with y up and -z ahead."""
+    """Built as gluLookAt's manual page says, from eye, target and up in a world with y up and -z
+    ahead."""
     eye, forward, up = np.array([3.0, 1.0, -5.0]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
     side = np.cross(forward, up)
     expected = np.stack([side, np.cross(side, forward), -forward])
@@ -85,7 +87,8 @@ def test_opengl_is_the_view_matrix_of_look_at() -> None:
 
 
 def test_a_map_keeps_its_world() -> None:
-    """nerfstudio's transform_matrix of a COLMAP image: the inverse, its second and third column negated."""
+    """nerfstudio's transform_matrix of a COLMAP image: the inverse, its second and third column
+    negated."""
     w, t = torch.randn(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     cam_from_world = Pose(so3_exp(w), t)
     expected = np.linalg.inv(cam_from_world.matrix().numpy())

@@ -1,4 +1,5 @@
-"""The one rotation error, the one position error and the one lift: values by a naive twin, gradients where it is hard."""
+"""The one rotation error, the one position error and the one lift: values by a naive twin,
+gradients where it is hard."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def test_errors_equal_a_naive_twin() -> None:
 
 @pytest.mark.parametrize("angle", [0.0, 1e-3, 1.0, 3.1])
 def test_gradients_of_the_errors(angle: float) -> None:
-    """At equal poses, too, where neither is smooth: the gradient of both is 0 there, as the symmetric difference is."""
+    """At equal poses, too, where neither is smooth: the gradient of both is 0 there, as the
+    symmetric difference is."""
     w = (angle * AXIS).clone().requires_grad_()
     t = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     other = Pose.identity(dtype=torch.float64)

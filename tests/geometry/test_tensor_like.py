@@ -19,7 +19,8 @@ def random_pose(*batch: int, seed: int = 0) -> Pose:
 
 
 def test_the_example_of_pixlocs_readme() -> None:
-    """Poses from R and t, moved and applied; a chain; two COLMAP cameras in a batch, projection and Jacobian."""
+    """Poses from R and t, moved and applied; a chain; two COLMAP cameras in a batch, projection
+    and Jacobian."""
     generator = torch.Generator().manual_seed(0)
     R = so3_exp(0.1 * torch.randn(2, 3, generator=generator))
     t = torch.randn(2, 3, generator=generator) * 0.1

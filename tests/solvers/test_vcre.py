@@ -1,4 +1,5 @@
-"""The one VCRE: golden points, a naive twin in both of its uses, clipping, depth zero, gradients."""
+"""The one VCRE: golden points, a naive twin in both of its uses, clipping, depth zero,
+gradients."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def test_batches_broadcast_and_the_type_stays() -> None:
 
 
 def test_depth_zero() -> None:
-    """A point that lands in the camera's center is NaN for the benchmark, and costs at most the clip in training."""
+    """A point that lands in the camera's center is NaN for the benchmark, and costs at most the
+    clip in training."""
     # the point (0, -0.45, 1.8) moves into the center
     pose = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.0, 0.45, -1.8], dtype=torch.float64))
     assert math.isnan(float(virtual_shift(pose, camera(), 720.0)))

@@ -1,4 +1,5 @@
-"""The page that a notebook shows: photos, matches and the 3D view, drawn late, from small copies, in a frame."""
+"""The page that a notebook shows: photos, matches and the 3D view, drawn late, from small copies,
+in a frame."""
 
 from __future__ import annotations
 

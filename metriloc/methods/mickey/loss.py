@@ -86,14 +86,17 @@ def vcre_loss(
 
 
 def reprojection_shift(motion: Pose, camera: Camera, clip_px: float | None) -> Float[Tensor, "*b"]:
-    """Mean distance, pixels, between the images of the virtual points before and after ``motion``: Eq. (7) one way."""
+    """Mean distance, pixels, between the images of the virtual points before and after ``motion``:
+    Eq. (7) one way."""
     return virtual_shift(motion, camera, clip_px, smoothing=_PIXEL_EPS, min_abs_depth=_MIN_ABS_DEPTH)
 
 
 def rotation_error(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
-    """Angle between two rotations, radians; no gradient within 0.3 degrees of 0 and of half a turn.
+    """Angle between two rotations, radians; no gradient within 0.3 degrees of 0 and of half a
+    turn.
 
-    As published, with the published derivative for each entry of ``R``; the error itself is ``Pose.angle_to``.
+    As published, with the published derivative for each entry of ``R``; the error itself is
+    ``Pose.angle_to``.
     """
     trace = (estimated.R * true.R).sum((-1, -2))
     return torch.acos(((trace - 1) / 2).clamp(-_COSINE_LIMIT, _COSINE_LIMIT))
