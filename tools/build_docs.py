@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 ROOT = Path(__file__).resolve().parents[1]
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 _MARKER = re.compile(r"^<!-- (equations|api|examples)(?:: ([\w./]+))? -->$", re.MULTILINE)
-_EQUATION = re.compile(r"^\s*((?:Eq\.|Sec\.) \S+)\s+(metriloc(?:\.\w+)+)\s*(.*)$", re.MULTILINE)
+_EQUATION = re.compile(r"^ *((?:Eq\.|Sec\.) \S+) +(metriloc(?:\.\w+)+) *(.*)$", re.MULTILINE)
 
 
 def equation_rows(method: str) -> list[tuple[str, str, str]]:
