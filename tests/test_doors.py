@@ -33,6 +33,7 @@ def learned(view: View) -> View:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "depth"),
     [
@@ -76,6 +77,7 @@ def small_map() -> SfmMap:
     return SfmMap(("reference.jpg",), (camera,), one, xyz, torch.zeros_like(index), index, uv[known], EXAMPLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nre-xfeat", "xfeat-pnp", "pixloc"])
 def test_localize_with_gradients(kind: str, small_map: SfmMap) -> None:
     method = choose_localizer(LocalizerChoice(kind))

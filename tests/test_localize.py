@@ -50,6 +50,7 @@ def test_one_call(scene: SfmMap, nre: metriloc.NRE) -> None:
     assert float((again.pose.center() - truth.center()).norm()) < 0.02
 
 
+@pytest.mark.slow
 def test_references_are_looked_for(
     scene: SfmMap, nre: metriloc.NRE, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_too_few_matches_and_other_cameras_are_left_alone() -> None:
     assert absolute_pose_and_focal(uv * torch.nan, xyz, GUESS) is None
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("method", ["xfeat-pnp", "nre-xfeat"])
 def test_photos_without_intrinsics_are_localized(shared: Callable[[str], Path], method: str, tmp_path: Path) -> None:
@@ -88,6 +89,7 @@ def test_photos_without_intrinsics_are_localized(shared: Callable[[str], Path], 
         assert estimate.verdict != "reliable" and any("only estimated" in doubt for doubt in estimate.doubts)
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 def test_a_focal_length_that_the_map_speaks_against_is_doubted(shared: Callable[[str], Path]) -> None:
     """720 px in place of 647 (EXIF of another lens) were 1.2 m off and called reliable."""
