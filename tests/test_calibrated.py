@@ -168,6 +168,7 @@ def painted_wall(folder: Path, tiles: int) -> tuple[SfmMap, View, Pose]:
     return scene, View(photos[1][1], camera), truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nre", "pnp"])
 def test_tiles_are_doubtful_and_a_wall_without_is_not(kind: str, tmp_path: Path) -> None:
     if kind == "nre":

@@ -51,6 +51,7 @@ def solve(shared: Callable[[str], Path]) -> Solve:
     return run
 
 
+@pytest.mark.slow
 def test_photos_of_other_places_have_no_pose(method: CalibratedMethod, solve: Solve) -> None:
     for query in ("blank.jpg", "other_place.jpg"):
         found = solve(method, query)
@@ -58,11 +59,13 @@ def test_photos_of_other_places_have_no_pose(method: CalibratedMethod, solve: So
         assert found.reasons[0] in ("unsupported", "too_few_matches", "degenerate")
 
 
+@pytest.mark.slow
 def test_a_mirrored_facade_and_moved_tiles_are_never_reliable(method: CalibratedMethod, solve: Solve) -> None:
     assert solve(method, "mirror.jpg").verdict in ("doubtful", "failed")
     assert solve(method, "tiles_shift.jpg", "tiles.jpg").verdict in ("doubtful", "failed")
 
 
+@pytest.mark.slow
 def test_a_turn_is_found_and_no_way_is_claimed(method: CalibratedMethod, solve: Solve) -> None:
     found = solve(method, "rot8.jpg")
     if bool(found.success):
@@ -78,6 +81,7 @@ def test_the_same_photo_twice_stands_at_one_place(solve: Solve) -> None:
     assert found.distance_interval is not None and found.distance_interval[1] < 0.3
 
 
+@pytest.mark.slow
 def test_a_plane(method: CalibratedMethod, solve: Solve, shared: Callable[[str], Path]) -> None:
     found = solve(method, "plane.jpg")
     rows = np.loadtxt(shared("cases/09_geometry/plane_truth.txt"))

@@ -32,6 +32,7 @@ def learned(view: View) -> View:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "depth"),
     [
@@ -75,6 +76,7 @@ def small_map() -> SfmMap:
     return SfmMap(("reference.jpg",), (camera,), one, xyz, torch.zeros_like(index), index, uv[known], EXAMPLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nre-xfeat", "xfeat-pnp", "pixloc"])
 def test_localize_with_gradients(kind: str, small_map: SfmMap) -> None:
     method = choose_localizer(LocalizerChoice(kind))

@@ -88,6 +88,7 @@ def test_lifting_and_projecting_meets_the_same_colours(renderer: ModuleType) -> 
     assert float(shuffled.median()) > 3 * float(difference.median())
 
 
+@pytest.mark.slow
 def test_the_committed_files_come_from_the_renderer(renderer: ModuleType, tmp_path: Path) -> None:
     renderer.write_example(tmp_path / "a", scale=0.125)
     renderer.write_example(tmp_path / "b", scale=0.125)

@@ -16,9 +16,9 @@ import metriloc
 from metriloc.backbones.vgg import VGGConfig
 from metriloc.calibrated import bare
 from metriloc.choose import LOCALIZERS, LocalizerChoice, choose_localizer
-from metriloc.geometry import Pose, sample_depth
+from metriloc.geometry import Pose
 from metriloc.io import InputError, read_mapfree_poses
-from metriloc.io.maps import read_map
+from metriloc.io.maps import map_from_view, read_map
 from metriloc.io.weights import load_weights
 from metriloc.localization import read_scene, suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
@@ -32,16 +32,7 @@ EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 def scene() -> SfmMap:
     """A map of one photo: its pixels with depth are the points."""
     photo = metriloc.load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
-    assert photo.depth is not None
-    camera = photo.camera.to(torch.float64)
-    v, u = torch.meshgrid(torch.arange(6.0, 480, 12), torch.arange(6.0, 640, 12), indexing="ij")
-    uv = torch.stack([u, v], -1).reshape(-1, 2).double()
-    depth, known = sample_depth(photo.depth.double(), uv, photo.size)
-    uv = uv[known]
-    xyz = camera.unproject(uv)[0] * depth[known, None]
-    one = Pose.identity((1,), dtype=torch.float64)
-    index = torch.arange(len(uv))
-    return SfmMap(("reference.jpg",), (camera,), one, xyz, torch.zeros_like(index), index, uv, EXAMPLE)
+    return map_from_view(photo, spacing=12)
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,7 @@ def _near(scene: SfmMap, index: int) -> tuple[torch.Tensor, torch.Tensor]:
     return pose.R, pose.t + torch.tensor([0.1, 0.0, 0.0]).to(pose.t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_photos_of_another_size(method: str, place: Path, tmp_path: Path) -> None:
     half = changed(place, tmp_path / "half", lambda i: (i.resize((i.width // 2, i.height // 2), Image.LANCZOS), None))
@@ -85,6 +86,7 @@ def test_photos_of_another_size(method: str, place: Path, tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", [3, 6, 8, 2])
 def test_photos_with_an_orientation(orientation: int, place: Path, tmp_path: Path) -> None:
     """COLMAP reads the pixels as they are stored, so a tag beside the same pixels changes nothing at all."""

@@ -28,6 +28,7 @@ def command_after(marker: str) -> str:
     return block.group(1)
 
 
+@pytest.mark.slow
 def test_demo_command_ends_in_metres(capsys: pytest.CaptureFixture[str]) -> None:
     install, demo = command_after("demo").split(" && ")
     assert install == 'pip install ".[features,viz]"'
@@ -49,6 +50,7 @@ def test_test_command_is_what_ci_runs() -> None:
     assert command_after("tests") == 'pip install -e ".[test]" && python -m pytest'
 
 
+@pytest.mark.slow
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("reference.jpg", "query.jpg", "reference.depth.png", "intrinsics.txt"):
         shutil.copy(EXAMPLE / name, tmp_path)
@@ -61,6 +63,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert space["estimate"].success  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_relpose_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = re.search(r"^metriloc relpose reference.jpg query1.*$", README, re.M)
     assert line is not None

@@ -116,6 +116,7 @@ def test_what_auto_stands_for(choice: MethodChoice, name: str, bundled: Path) ->
     assert found and all(c.weights_id == method.weights_id for c in found)
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize(
     ("choice", "setup"),

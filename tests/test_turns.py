@@ -74,6 +74,7 @@ def test_a_photo_that_is_found_at_once_is_not_turned() -> None:
     assert found is sure and quarters == 0 and turned_back(found, 0, view.size) is sure
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 def test_a_pair_with_one_photo_on_its_side(shared: Callable[[str], Path]) -> None:
     folder = shared("cases/09_geometry")

@@ -69,6 +69,7 @@ def test_each_process_of_a_machine_has_its_own_gpu() -> None:
     assert device_of("cuda:1", {"LOCAL_RANK": "3"}) == "cuda:1"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {
@@ -93,6 +94,7 @@ def test_the_submission_has_the_confidence_of_the_estimates(finished: Path) -> N
     assert all(0 < confidence <= 1 for confidence in found.values())
 
 
+@pytest.mark.slow
 def test_photos_can_be_resized_as_published(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("eval", "xfeat", "mapfree", "--data", dataset, "--out", tmp_path / "m", "--draws", "5", "--no-html")
     assert run(*words, "--resize", "540", "720") == 0
@@ -229,6 +231,7 @@ def test_queries_of_a_real_map(shared: Shared, tmp_path: Path) -> None:
     assert len((out / "poses.txt").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_torchrun_gives_the_records_of_one_process(dataset: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "two"
     command = [

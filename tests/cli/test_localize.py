@@ -50,6 +50,7 @@ def known(model: Path) -> tuple[object, ...]:
     return (model, "--images", EXAMPLE, *FAST)
 
 
+@pytest.mark.slow
 def test_everything_of_one_query(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert run(*known(model), EXAMPLE / "query.jpg", "--held-out", "--out", out) == 0
@@ -118,6 +119,7 @@ def test_json_with_first_poses_and_pairs(model: Path, tmp_path: Path, capsys: py
     assert entry["stages"][0]["cost"] is None  # of a given pose nothing is known; NaN has no place in JSON
 
 
+@pytest.mark.slow
 def test_many_queries_a_list_and_going_on(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.jpg", "b.jpg"):
         shutil.copy(EXAMPLE / "query.jpg", tmp_path / name)
@@ -150,6 +152,7 @@ def test_many_queries_a_list_and_going_on(model: Path, tmp_path: Path, capsys: p
     assert capsys.readouterr().out.count("kept from the earlier run") == 1
 
 
+@pytest.mark.slow
 def test_no_pose_is_told_and_has_its_own_exit_code(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,6 +225,7 @@ def test_a_map_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "not a usable .npz file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_photo_of_another_place_is_doubted(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], generator: torch.Generator
 ) -> None:
@@ -251,6 +255,7 @@ def test_other_photos_of_the_same_names_are_told_at_once(
     assert "its camera in the map 640x480" in said and "--images" in said
 
 
+@pytest.mark.slow
 def test_pixloc_draws_how_it_converged(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Random weights: it runs, and knows nothing; whatever it finds is drawn and written."""
     torch.manual_seed(0)
@@ -273,6 +278,7 @@ def test_pixloc_draws_how_it_converged(model: Path, tmp_path: Path, capsys: pyte
     assert "data:image/gif" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize(("features", "bound"), [("xfeat", (0.5, 0.05)), ("xfeat+aliked", (0.2, 0.02))])
 def test_sample_of_the_paper(
@@ -298,6 +304,7 @@ def test_reference_poses_of_the_model_are_those_of_the_example(model: Path) -> N
 
 
 # -- one bad photo among many -----------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_one_bad_photo_does_not_cost_the_others(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

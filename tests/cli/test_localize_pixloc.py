@@ -162,6 +162,7 @@ def test_photos_that_are_too_small(size: tuple[int, int], solve: Solve, tmp_path
     assert (code, entry["success"]) == (1, False) and entry["reason"] and entry["messages"]
 
 
+@pytest.mark.slow
 def test_files_of_an_alignment(
     solve: Solve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def localized(model: Path, out: Path, *options: object) -> tuple[int, dict[str, 
     return code, entry
 
 
+@pytest.mark.slow
 def test_what_failed_is_no_answer_anywhere(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = calibration(tmp_path, -5.0, setup_of_nre_xfeat(model))
     out = tmp_path / "out"
@@ -90,6 +91,7 @@ def test_verdicts_are_told_and_written(
     assert verdict in page and "the probability of rotation below 2 degrees" in page
 
 
+@pytest.mark.slow
 def test_none_and_other_setups_are_uncalibrated(model: Path, tmp_path: Path) -> None:
     for options in (("none",), (calibration(tmp_path, 5.0, "other settings"),)):
         code, entry = localized(model, tmp_path / "out", "--calibration", *options)
@@ -107,6 +109,7 @@ def test_a_calibration_of_other_weights_or_no_file_is_refused(
     assert "/nowhere/c.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["nre-xfeat", "pixloc", "xfeat-pnp"])
 def test_what_comes_with_metriloc_tells_right_from_wrong(
     model: Path, tmp_path: Path, method: str, generator: torch.Generator

@@ -35,6 +35,7 @@ def errors(entry: dict, folder: Path) -> tuple[float, float]:
     return turned, math.degrees(math.acos(min(1.0, cosine)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["s00000", "s00012"])
 def test_solvable_scannet_pairs(scene: str, shared: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = shared(f"data/eval/scannet_pairs/val/{scene}")
@@ -44,6 +45,7 @@ def test_solvable_scannet_pairs(scene: str, shared: Callable[[str], Path], capsy
     assert rotation < 5 and direction < 10
 
 
+@pytest.mark.slow
 def test_matches_that_allow_two_poses_are_not_relied_on(
     shared: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

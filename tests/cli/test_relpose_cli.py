@@ -87,6 +87,7 @@ def test_output_folder_of_one_query(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "out" / "matches.jpg").size[0] > 600
 
 
+@pytest.mark.slow
 def test_many_queries_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.jpg", "b.jpg"):
         shutil.copy(QUERY, tmp_path / name)
@@ -123,6 +124,7 @@ def camera_of(name: str) -> list[str]:
     raise AssertionError(name)
 
 
+@pytest.mark.slow
 def test_without_scale_the_result_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(REFERENCE, QUERY, "--json", "--method", "matching") == 0
     (query,) = json.loads(capsys.readouterr().out)["queries"]
@@ -133,6 +135,7 @@ def test_without_scale_the_result_says_so(capsys: pytest.CaptureFixture[str]) ->
     assert query["metric"] is True and query["distance"] == pytest.approx(2.5, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_mickey_with_random_weights_is_honest(
     mickey_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +150,7 @@ def test_mickey_with_random_weights_is_honest(
     assert (tmp_path / "out" / "query.depth.jpg").is_file()
 
 
+@pytest.mark.slow
 def test_same_seed_same_answer_everywhere(mickey_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = MicKey.from_pretrained(mickey_folder)
     view0, view1 = metriloc.load_view(REFERENCE), metriloc.load_view(QUERY)
@@ -183,6 +187,7 @@ def jpeg(**options: Any) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "arguments", "expected"),
     [
@@ -224,6 +229,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_depth_in_other_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
 
@@ -249,6 +255,7 @@ def test_output_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "file").read_text() == "in the way"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "I;16", "P"])
 def test_unusual_images_run(mode: str, tmp_path: Path) -> None:
     photo = Image.open(QUERY)
@@ -280,6 +287,7 @@ def judged_by(folder: Path) -> list[object]:
     return ["--method", "matching", "--depth", DEPTH, "--calibration", folder / "c.json", "--out", folder / "out"]
 
 
+@pytest.mark.slow
 def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -315,6 +323,7 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
     assert json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]["verdict"] == "reliable"
 
 
+@pytest.mark.slow
 def test_what_is_probably_wrong_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights_id = metriloc.FeatureMatching.from_pretrained().weights_id
     setup = "solver auto, depth map"
@@ -332,6 +341,7 @@ def test_what_is_probably_wrong_is_no_answer(tmp_path: Path, capsys: pytest.Capt
     assert "stood" not in html and "<canvas" not in html
 
 
+@pytest.mark.slow
 def test_one_k_for_photos_of_two_sizes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = tmp_path / "small.jpg"
     photo = Image.open(QUERY)
@@ -350,6 +360,7 @@ def test_one_k_for_photos_of_two_sizes_is_refused(tmp_path: Path, capsys: pytest
     assert "says nothing without --k" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_said_of_the_camera_wins_and_both_photos_tell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,6 +379,7 @@ def test_what_is_said_of_the_camera_wins_and_both_photos_tell(
     assert "field of view" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_guessed_focal_length_is_a_doubt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (REFERENCE, QUERY):
         shutil.copy(path, tmp_path / path.name)
@@ -386,6 +398,7 @@ def small(photo: Path, target: Path) -> None:
         image.resize((320, 320 * image.height // image.width)).save(target, "JPEG")
 
 
+@pytest.mark.slow
 def test_photos_with_odd_names_keep_their_poses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,6 +419,7 @@ def test_photos_with_odd_names_keep_their_poses(
     assert len(list(out.glob("*/report.html"))) == len(names)
 
 
+@pytest.mark.slow
 def test_one_bad_photo_does_not_cost_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,6 +437,7 @@ def test_one_bad_photo_does_not_cost_the_others(
     assert "Traceback" not in "".join(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at", "error"),
     [

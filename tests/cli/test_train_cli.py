@@ -104,6 +104,7 @@ def test_divergence_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_ends_as_if_never_stopped(tmp_path: Path) -> None:
     steps = [*QUICK, "training.steps=400", "training.workers=1", "method.dropout=0.2", "training.log_every=1"]
     arguments = [*COMMAND, "toy", "--out", str(tmp_path / "parts"), "--set", *steps]
@@ -135,6 +136,7 @@ def test_ctrl_c_saves_and_resume_ends_as_if_never_stopped(tmp_path: Path) -> Non
     assert lines[0] == lines[1]
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it_and_its_ctrl_c_saves_once(tmp_path: Path) -> None:
     steps = [*QUICK, "training.steps=100000", "training.log_every=1"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]

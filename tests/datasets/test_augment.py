@@ -116,6 +116,7 @@ def test_the_oracle_itself(model: str) -> None:
         check(Pair(wrong.view0, wrong.view1, tilted @ wrong.cam1_from_cam0))  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["pinhole", "radtan", "fisheye"])
 @pytest.mark.parametrize("depth_size", [None, (80, 60)])
 def test_mirror_swap_turn_zoom(model: str, depth_size: tuple[int, int] | None) -> None:

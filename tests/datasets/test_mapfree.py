@@ -336,6 +336,7 @@ LINE = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(poses=st.lists(LINE, max_size=5), intrinsics=st.lists(LINE, max_size=5))
 def test_any_text_gives_a_scene_or_one_sentence(tmp_path: Path, poses: list[str], intrinsics: list[str]) -> None:
@@ -351,6 +352,7 @@ def test_any_text_gives_a_scene_or_one_sentence(tmp_path: Path, poses: list[str]
         assert str(error) and "\n" not in str(error)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_give_overlaps_or_one_sentence(tmp_path: Path, data: st.DataObject) -> None:

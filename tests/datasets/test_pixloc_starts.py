@@ -53,6 +53,7 @@ def test_ends_of_the_way() -> None:
     torch.testing.assert_close(partway(TRUTH, 0.0).matrix(), torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disturbed", [0.0, 1.0])
 def test_starts_keep_to_the_error(points: torch.Tensor, disturbed: float, generator: torch.Generator) -> None:
     how = Start("error", error=(5.0, 30.0), disturbed=disturbed)

@@ -240,6 +240,7 @@ def test_a_malformed_submission_scores_whole_or_not_at_all(
     assert official.total == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(_LINE, max_size=6), st.sampled_from(["poses.txt", "intrinsics.txt"]), st.booleans())
 def test_malformed_ground_truth_scores_whole_or_not_at_all(

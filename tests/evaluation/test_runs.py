@@ -132,6 +132,7 @@ def test_worker_from_environment() -> None:
         Worker(4, 4)
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_wait_for_each_other(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text(
@@ -154,6 +155,7 @@ def test_two_processes_of_torchrun_wait_for_each_other(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run").glob("records-*-of-2.jsonl"))) == 2
 
 
+@pytest.mark.slow
 def test_two_ray_workers_agree_with_one_process(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     # Ray's workers import by name: give them what they need by value
@@ -201,6 +203,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.fixed_dictionaries(

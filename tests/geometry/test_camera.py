@@ -164,6 +164,7 @@ def test_validity_with_k3_and_fisheye() -> None:
         assert not bool(inside.all()) and abs(int(inside.sum()) - first_fall) <= 2
 
 
+@pytest.mark.slow
 @given(
     st.floats(-0.35, 0.35), st.floats(-0.05, 0.1), st.floats(-0.01, 0.01), st.floats(-0.01, 0.01), st.integers(0, 99)
 )

@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError
 from metriloc.io.colmap_files import check_binary_model
-from metriloc.io.maps import load_map_view, map_from_reconstruction, read_map
-from metriloc.types import SfmMap
+from metriloc.io.maps import load_map_view, map_from_reconstruction, map_from_view, read_map
+from metriloc.types import SfmMap, View
 
 Shared = Callable[[str], Path]
 
@@ -362,3 +362,30 @@ def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"a.png", b"\xff\xfe.pn"))
     with pytest.raises(InputError, match="the name of image 1 is not UTF-8"):
         read_map(tmp_path / "binary")
+
+
+def test_a_map_of_one_photo_with_depth() -> None:
+    depth = torch.full((24, 32), 2.0)
+    depth[:, 16:] = 0  # unknown in the right half
+    camera = Camera.from_K(torch.tensor([[100.0, 0, 31.5], [0, 100, 23.5], [0, 0, 1]]), (64, 48))
+    world = Pose(so3_exp(torch.tensor([0.1, -0.3, 0.2], dtype=torch.float64)), torch.tensor([1.0, 2, 3]).double())
+    view = View(torch.zeros(3, 48, 64), camera, world, name="folder/photo.jpg", depth=depth)
+    scene = map_from_view(view, spacing=8)
+    assert scene.names == ("photo.jpg",) and scene.folder == Path("folder")
+    assert len(scene.xyz) == len(scene.uv) == 4 * 6  # half of 8 x 6
+    in_camera = scene.cam_from_world[0].transform(scene.xyz)
+    torch.testing.assert_close(in_camera[:, 2], torch.full((24,), 2.0).double())
+    uv, seen = scene.cameras[0].project(in_camera)
+    assert bool(seen.all())
+    torch.testing.assert_close(uv, scene.uv)
+    assert view.cam_from_world is world
+
+
+def test_no_map_of_a_photo_without_depth() -> None:
+    camera = Camera.from_K(torch.eye(3), (8, 6))
+    with pytest.raises(InputError, match="depth=FILE"):
+        map_from_view(View(torch.zeros(3, 6, 8), camera, name="a.jpg"))
+    with pytest.raises(InputError, match=r"'a\.jpg' is known at none"):
+        map_from_view(View(torch.zeros(3, 6, 8), camera, name="a.jpg", depth=torch.zeros(6, 8)))
+    with pytest.raises(ValueError, match="at least 1 pixel"):
+        map_from_view(View(torch.zeros(3, 6, 8), camera, name="a.jpg", depth=torch.ones(6, 8)), spacing=0)

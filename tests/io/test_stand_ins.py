@@ -30,6 +30,7 @@ def test_numpy_of_a_checkpoint_stays_inert(tmp_path: Path) -> None:
     assert set(torch.serialization.get_safe_globals()) == before
 
 
+@pytest.mark.slow
 def test_plain_values_of_knots_and_towers() -> None:
     knot: list[Any] = [1]
     knot.append(knot)

@@ -34,6 +34,7 @@ def make_scene(folder: Path) -> None:
         Image.fromarray(np.full((30, 40), 2000, dtype=np.uint16)).save(folder / f"{name}.depth.png")
 
 
+@pytest.mark.slow
 def test_a_run_from_an_empty_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     make_scene(data / "real" / "wall")

@@ -107,6 +107,7 @@ def test_too_few_matches_are_left_alone() -> None:
     assert absolute_pose_and_focal(uv * torch.nan, xyz, GUESS) is None
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("method", ["xfeat-pnp", "nre-xfeat"])
 def test_photos_without_intrinsics_are_localized(shared: Callable[[str], Path], method: str, tmp_path: Path) -> None:
@@ -128,6 +129,7 @@ def test_photos_without_intrinsics_are_localized(shared: Callable[[str], Path], 
         assert estimate.verdict != "reliable" and any("only estimated" in doubt for doubt in estimate.doubts)
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("number", [3, 9])
 @pytest.mark.parametrize("change", ["half", "cut"])

@@ -47,6 +47,7 @@ def chi_square_ok(observed: Counter[tuple[int, ...]], law: dict[tuple[int, ...],
 WEIGHTS = [0.5, 0.05, 0.2, 0.1, 0.15]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heavy", [5, 4, 3], ids=["all heavy", "one light", "two light"])
 @pytest.mark.parametrize("horizon", [None, 1e-3], ids=["usual horizon", "horizon extended"])
 def test_ordered_draws_follow_the_sequential_law(

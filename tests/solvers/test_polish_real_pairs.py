@@ -41,6 +41,7 @@ def errors(pose, truth) -> tuple[float, float]:
     return float(degrees), float((pose.center() - truth.center()).norm())
 
 
+@pytest.mark.slow
 def test_true_matches_and_depth_give_the_true_metric_pose(pairs):
     """Within 0.5 degrees and 2 cm on every pair, baselines up to 20 m; by every solver that uses depth."""
     assert len(pairs) > 100
@@ -81,6 +82,7 @@ def test_detected_keypoints_agree_with_the_true_pose(pairs, place, degrees):
     assert torch.tensor(found).median() < degrees, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixels", [1.0, 3.0])
 def test_the_polish_lowers_the_error_of_noisy_depth(pairs, pixels):
     """Depth noise 5 % an image and 15 % a point, a fifth of the matches wrong: medians fall in every place."""

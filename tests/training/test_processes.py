@@ -114,6 +114,7 @@ def train_lines(out: Path) -> list[dict[str, Any]]:
     return [x for x in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if x["kind"] == "train"]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_double_batch_and_stop_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

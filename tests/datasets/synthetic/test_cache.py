@@ -15,6 +15,7 @@ from metriloc.io import InputError
 CONFIG = SyntheticConfig(sizes=((48, 32),), texture_size=16, limits=PairLimits(attempts=200))
 
 
+@pytest.mark.slow
 def test_what_is_read_is_what_is_rendered(tmp_path: Path) -> None:
     cached, rendered = (
         CachedSyntheticPairs(tmp_path, 2, 2, CONFIG, first_seed=3),

@@ -71,6 +71,7 @@ def seen_in(view: View, world: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 # -- repeatable -------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_pair_and_another_seed_another(scene: SyntheticScene) -> None:
     again = make_scene(1, scene.config)
     first, second, other = (
@@ -87,6 +88,7 @@ def test_another_seed_builds_another_scene() -> None:
     assert len(one.mesh.quads) != len(two.mesh.quads)
 
 
+@pytest.mark.slow
 def test_items_of_the_data_set_do_not_depend_on_the_order() -> None:
     forwards, backwards = (
         SyntheticPairs(2, 2, config("room", texture_size=16), first_seed=3, keep=2) for _ in range(2)
@@ -185,6 +187,7 @@ def test_pairs_keep_to_their_limits(room: SyntheticScene, limits: PairLimits, ge
         assert limits.rotation[0] - 1e-3 <= float(relative.angle()) <= limits.rotation[1] + 1e-3
 
 
+@pytest.mark.slow
 def test_distant_places_get_wide_pairs_if_wanted(generator: torch.Generator) -> None:
     place = make_scene(3, config("square", outdoor_scale=(2.0, 2.5)))
     found: dict[float, list[tuple[float, float]]] = {0.0: [], 0.9: []}
@@ -247,6 +250,7 @@ SIZES = {  # name: (smallest, largest) of width, depth, height; metres
 }
 
 
+@pytest.mark.slow
 def test_things_have_real_sizes() -> None:
     found: dict[str, int] = {}
     for seed in range(14):
@@ -290,6 +294,7 @@ def test_a_door_has_its_height_in_the_picture(room: SyntheticScene) -> None:
 
 
 # -- varied -----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_scenes_cameras_and_light_vary() -> None:
     kinds, means, spreads = set(), [], []
     for seed in range(6):
@@ -330,6 +335,7 @@ def test_exposure_changes_the_picture_and_not_the_geometry(room: SyntheticScene,
 
 
 # -- the user's own photos --------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_photos_of_a_folder_become_textures(tmp_path: Path) -> None:
     gradient = np.zeros((40, 60, 3), dtype=np.uint8)
     gradient[..., 1] = 255  # no texture of ours is pure green

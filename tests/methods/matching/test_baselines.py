@@ -39,6 +39,7 @@ def degrees(a: Pose, b: Pose) -> float:
     return math.degrees(float(rotation_angle(a.R.double() @ b.R.double().mT)))
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("name", [name for name in MATCHERS if name != "loftr"])
 def test_every_matcher_solves_the_example(name: str, views: tuple[View, View, Pose]) -> None:
@@ -53,6 +54,7 @@ def test_every_matcher_solves_the_example(name: str, views: tuple[View, View, Po
     assert {"inliers", "inlier_ratio", "coverage", "parallax_deg", "order"} == set(estimate.details[0].statistics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["essential", "pnp", "auto"])
 def test_solvers(solver: str, views: tuple[View, View, Pose]) -> None:
     method = FeatureMatching.from_pretrained(config=MatchingConfig(solver=solver))  # type: ignore[arg-type]
@@ -62,6 +64,7 @@ def test_solvers(solver: str, views: tuple[View, View, Pose]) -> None:
     assert estimate.details[0].metric
 
 
+@pytest.mark.slow
 def test_rigid_solver_needs_depth_of_both_photos(views: tuple[View, View, Pose]) -> None:
     method = FeatureMatching.from_pretrained(config=MatchingConfig(solver="rigid"))
     with pytest.raises(ValueError, match=r"'rigid' needs a depth map of .*query"):
@@ -75,6 +78,7 @@ def test_rigid_solver_needs_depth_of_both_photos(views: tuple[View, View, Pose])
     assert float(itself.pose.distance()) < 0.01 and degrees(itself.pose, Pose.identity(())) < 0.2
 
 
+@pytest.mark.slow
 def test_constant_depth_gives_metres_of_that_order(views: tuple[View, View, Pose]) -> None:
     depth = views[0].depth
     assert depth is not None

@@ -47,6 +47,7 @@ def with_view(features: ImageFeatures, **changes: object) -> ImageFeatures:
     return dataclasses.replace(features, view=dataclasses.replace(features.view, **changes))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_depth_gives_metres(
     method: FeatureMatching, features: tuple[ImageFeatures, ImageFeatures], truth: Pose
 ) -> None:
@@ -57,6 +58,7 @@ def test_depth_gives_metres(
         assert estimate.details[0].metric and float(estimate.confidence) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.25, 0.5, 2.0])
 def test_depth_map_of_any_resolution(
     method: FeatureMatching, features: tuple[ImageFeatures, ImageFeatures], truth: Pose, factor: float
@@ -69,6 +71,7 @@ def test_depth_map_of_any_resolution(
     assert rotation < 1 and distance < 0.06
 
 
+@pytest.mark.slow
 def test_bad_depth_does_not_bend_the_rotation(
     method: FeatureMatching, features: tuple[ImageFeatures, ImageFeatures], truth: Pose
 ) -> None:
@@ -107,6 +110,7 @@ def test_a_photo_with_itself_without_depth_is_degenerate(
     assert torch.isnan(estimate.pose.R).all()
 
 
+@pytest.mark.slow
 def test_a_photo_with_itself_with_depth_has_not_moved(
     method: FeatureMatching, features: tuple[ImageFeatures, ImageFeatures]
 ) -> None:
@@ -122,6 +126,7 @@ def test_blank_photo(method: FeatureMatching, features: tuple[ImageFeatures, Ima
     assert estimate.reasons == ("too_few_matches",) and float(estimate.confidence) == 0
 
 
+@pytest.mark.slow
 def test_same_seed_same_answer(method: FeatureMatching, features: tuple[ImageFeatures, ImageFeatures]) -> None:
     first = method.relative_pose(*features, seed=4)
     again = method.relative_pose(features[0].view, features[1].view, seed=4)
@@ -139,6 +144,7 @@ def test_wrong_distance_raises() -> None:
         MatchingConfig(distance=-2.0)
 
 
+@pytest.mark.slow
 def test_depth_map_that_knows_nothing_is_said(
     method: FeatureMatching, features: tuple[ImageFeatures, ImageFeatures], truth: Pose
 ) -> None:

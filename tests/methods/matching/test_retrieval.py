@@ -154,6 +154,7 @@ def test_mutual_matches_against_loops(generator: torch.Generator) -> None:
     assert mutual_matches(a[:0], b) == mutual_matches(a, b[:0]) == 0
 
 
+@pytest.mark.slow
 def test_real_photos(shared: Callable[[str], Path], tmp_path: Path) -> None:
     """The neighbours along the row of photos come first."""
     place = shared("data/eval/places/fountain_p11")

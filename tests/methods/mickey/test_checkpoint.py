@@ -148,6 +148,7 @@ def test_given_backbone_weights_win(tiny: dict[str, Tensor]) -> None:
     assert (from_official(tiny, backbone)["backbone.cls_token"] == 1).all()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_named(stored: dict[str, Tensor], dinov2: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match=r"holds no backbone.*dinov2_vitl14_pretrain\.pth"):
         from_official(stored)

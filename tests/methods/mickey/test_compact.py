@@ -170,6 +170,7 @@ def test_originals_of_one_size(generator: torch.Generator) -> None:
     assert batch.camera0.size.tolist() == [[64, 48]] * 2
 
 
+@pytest.mark.slow
 def test_supervision_learns_depth_and_matches(generator: torch.Generator) -> None:
     """A few dozen steps on two pairs: the depth error halves, and so do offsets and matches improve."""
     torch.manual_seed(1)

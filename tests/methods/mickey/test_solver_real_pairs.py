@@ -30,6 +30,7 @@ def tracks() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loader", "count", "options"),
     [("load_pairs", 229, {"all_points": True, "min_points": 10}), ("load_scannet_pairs", 8, {})],

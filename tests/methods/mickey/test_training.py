@@ -147,6 +147,7 @@ def overfit(training: MicKeyTraining, pairs: list[Pair], steps: int, check_every
 # -- overfitting ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_overfits_three_pairs_with_a_warm_up() -> None:
     pairs = room_pairs(3)
     training = MicKeyTraining(small_network(), SMALL, supervision=SupervisionConfig(alone=90, until=110))
@@ -156,6 +157,7 @@ def test_overfits_three_pairs_with_a_warm_up() -> None:
     assert max(errors) < 10, errors
 
 
+@pytest.mark.slow
 def test_poses_alone_teach_in_a_few_steps() -> None:
     """Draws decide which way a single run takes, so four of them must learn on the whole, not each as far as another."""
     pairs = room_pairs(2, with_depth=False)

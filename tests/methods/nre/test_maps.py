@@ -249,6 +249,7 @@ def test_reprojection_error_special_case_keeps_the_ranking():
     assert torch.equal((again.gain.flatten(1).argmax(-1)), windows.gain.flatten(1).argmax(-1))
 
 
+@pytest.mark.slow
 def test_importing_leaves_autograd_on():
     """U18: upstream switches gradients off for the whole process."""
     code = "import torch, metriloc.methods.nre.refine; assert torch.is_grad_enabled()"

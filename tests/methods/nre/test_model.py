@@ -51,6 +51,7 @@ def test_sample_file_is_what_the_spec_says(sample: NreSample) -> None:
     assert back.target.cam_from_world is not None
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize(
     ("features", "seeds", "bar"),

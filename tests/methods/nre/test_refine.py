@@ -115,6 +115,7 @@ class Published:
         return pose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["f_gnc_irls_a", "f_gnc_irls_b"])
 def test_golden_published_loop_and_ours(golden, camera_of, name):
     """U4, U5: the published loop needs 100 steps as only its damping can end it; ours ends itself, at the same place."""

@@ -246,6 +246,7 @@ def test_wrong_settings_raise(options):
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_two_hundred_steps_on_synthetic_pairs_halve_the_loss(generator):
     scene = make_scene(3, SyntheticConfig(sizes=((160, 112),), weights=(1.0, 0.0, 0.0)))
     pairs = [points_from_depth(sample_pair(scene, generator), 150, generator) for _ in range(6)]

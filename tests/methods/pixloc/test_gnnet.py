@@ -49,6 +49,7 @@ def test_golden_terms(name: str, config: GNNetConfig, load: Any) -> None:
         torch.testing.assert_close(leaf.grad, golden[f"{name}/d_{key}"], **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [True, False])
 def test_golden_model(normalize: bool, load: Any, encoded: Any) -> None:
     golden = load("gnnet_full")

@@ -94,6 +94,7 @@ def test_golden_saturation(batch: TwoViewBatch, load: Any, data: Any) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_golden_forward(
     mode: str, batch: TwoViewBatch, golden: Any, data: Any, encoded: Any, monkeypatch: pytest.MonkeyPatch
@@ -136,6 +137,7 @@ def make_batch(generator: torch.Generator, size: int = 64) -> TwoViewBatch:
     return TwoViewBatch(views[0], views[1], camera, camera, xyz, truth, Pose.identity((2,)))
 
 
+@pytest.mark.slow
 def test_training_step_can_overfit(generator: torch.Generator) -> None:
     torch.manual_seed(0)
     batch = make_batch(generator)
