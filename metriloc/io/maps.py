@@ -52,10 +52,10 @@ def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | No
     scene = map_from_reconstruction(read_reconstruction(model), str(model))
     if images is not None:
         require_images(Path(images), model, scene.names)
-    folder = find_images(model, scene.names) if images is None else Path(images)
-    if folder is not None:
-        _require_its_photos(scene, folder)
-    return dataclasses.replace(scene, folder=folder)
+    photos = find_images(model, scene.names) if images is None else Path(images)
+    if photos is not None:
+        _require_its_photos(scene, photos)
+    return dataclasses.replace(scene, folder=photos)
 
 
 def _require_its_photos(scene: SfmMap, folder: Path) -> None:
