@@ -169,6 +169,7 @@ def test_the_python_of_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pyte
 def test_files_for_hosts_and_tools_are_well_formed() -> None:
     for path in [ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml", *(ROOT / ".github").rglob("*.yml")]:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), path
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == metriloc.__version__
+    version = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert any(step.get("run") == "bash .ci/run" for step in workflow["jobs"]["check"]["steps"])
