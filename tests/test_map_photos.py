@@ -100,7 +100,13 @@ def test_photos_with_an_orientation(orientation: int, place: Path, tmp_path: Pat
 
 
 def test_another_aspect_is_refused_by_name(place: Path, tmp_path: Path) -> None:
-    scene = changed(place, tmp_path / "cut", lambda i: (i.crop((0, 0, i.width // 2, i.height)), None))
+    def cut(image: Image.Image) -> tuple[Image.Image, None]:
+        return image.crop((0, 0, image.width // 2, image.height)), None
+
+    with pytest.raises(InputError, match="holds other photos than the map's"):
+        changed(place, tmp_path / "all", cut)
+    scene = changed(place, tmp_path / "one", lambda image: (image, None))
+    cut(Image.open(place / REFERENCES[0]))[0].save(tmp_path / "one" / REFERENCES[0])
     with pytest.raises(InputError, match=rf"{Path(REFERENCES[0]).name}.*intrinsics are for"):
         load_map_view(scene, scene.index(REFERENCES[0]))
 

@@ -1,0 +1,53 @@
+"""Every method by its name: what ``metriloc.load`` gives, and what it says of a name that is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import metriloc
+from metriloc.calibrated import CalibratedLocalizer, CalibratedMethod, calibrations_of
+from metriloc.choose import LOCALIZERS, METHODS
+from metriloc.evaluation.identity import IdentityPose
+from metriloc.io import InputError
+from metriloc.methods.matching import DepthConfig, DepthNetwork
+
+
+def test_a_method_by_its_name_with_its_calibration() -> None:
+    method = metriloc.load("mickey")
+    assert isinstance(method, CalibratedMethod) and isinstance(method.method, metriloc.MicKey)
+    assert calibrations_of(method) and calibrations_of(method.method) == ()
+    assert isinstance(metriloc.load("mickey", calibration="none"), metriloc.MicKey)
+    assert isinstance(metriloc.load("identity"), IdentityPose)
+    localizer = metriloc.load("pixloc")
+    assert isinstance(localizer, CalibratedLocalizer) and isinstance(localizer.method, metriloc.PixLoc)
+
+
+def test_a_wrong_name_is_one_sentence_with_the_list() -> None:
+    with pytest.raises(InputError, match="there is no method 'orb'") as caught:
+        metriloc.load("orb")
+    assert all(name in str(caught.value) for name in (*METHODS, *LOCALIZERS)) and "\n" not in str(caught.value)
+
+
+def test_options_of_other_methods_are_refused() -> None:
+    with pytest.raises(InputError, match="depth 'metriloc-small' is for methods of two photos"):
+        metriloc.load("pixloc", depth="metriloc-small")
+    with pytest.raises(InputError, match="there is no device 'warp'"):
+        metriloc.load("mickey", device="warp")
+
+
+@pytest.mark.wheels
+def test_depth_by_the_name_of_its_weights(tmp_path: Path) -> None:
+    DepthNetwork(DepthConfig(side=64, width=8)).save_pretrained(tmp_path)
+    for depth, told in (
+        (str(tmp_path), "depth of depth-"),
+        ("metriloc-small", "depth of mickey-"),
+        ("none", "depth map"),
+    ):
+        method = metriloc.load("xfeat", depth=depth, calibration="none")
+        assert isinstance(method, metriloc.FeatureMatching) and method.config.depth_id.startswith(told)
+    with pytest.raises(InputError, match="weights that predict depth"):
+        metriloc.load("xfeat", depth="tape-measure")
+    with pytest.raises(InputError, match=r"holds weights of 'pixloc', not of 'mickey'|must be"):
+        metriloc.load("xfeat", depth="pixloc-small")
