@@ -21,7 +21,7 @@ import torch
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, load_benchmark
-from metriloc.evaluation.calibration import CalibratedMethod
+from metriloc.calibration import CalibratedMethod
 from metriloc.evaluation.errors import center_error, vcre
 from metriloc.evaluation.records import Record, parse_record
 from metriloc.evaluation.scoring import PairScores, score_pairs
