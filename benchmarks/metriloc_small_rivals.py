@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from metriloc.backbones.local import LocalFeatures
-from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, load_benchmark
 from metriloc.calibration import CalibratedMethod
+from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, load_benchmark
 from metriloc.evaluation.errors import center_error, vcre
 from metriloc.evaluation.records import Record, parse_record
 from metriloc.evaluation.scoring import PairScores, score_pairs

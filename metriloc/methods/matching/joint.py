@@ -24,6 +24,7 @@ from metriloc.solvers.two_view import sampson_errors, scale_from_depth, translat
 ONLY_TURNED = "the photos show no parallax: the cameras turned on the spot, as far as the matches can tell"
 _SENSOR = 0.1  # depths whose scale errs by less are good enough to start from
 _ROUNDS = 2
+_ALL = 1e9
 _WIDER = 2.0  # times the inlier threshold: matches the fit looks at
 _MAX_MATCHES = 800
 _STEPS = (0.5, 1.0, 2.0, 4.0)  # times the inlier threshold, over which support is summed
@@ -49,6 +50,9 @@ def fit_with_depths(
     error = config.depth_error or depth_error_of(config.depth_name)
     depths = _known(pair, 0), _known(pair, 1)
     candidates: list[Candidate] = []
+    if not found.t_observable:
+        # without parallax free points would follow the noise and pretend to a way: hold them where the depths put them
+        error = replace(error, votes=_ALL)
     for start in _starts(pair, found, essential, depths, error, config, seed):
         candidates += _refined(pair, start, depths, error, config)
     if not candidates:
@@ -77,15 +81,13 @@ def _starts(
 ) -> list[Pose]:
     """Poses in metres of the depths to start from."""
     starts: list[Pose] = []
-    if essential.pose is not None:
+    if essential.pose is not None and found.t_observable:
         i = essential.inliers
-        scale = scale_from_depth(
-            essential.pose, pair.uv0[i], depths[0][i], pair.uv1[i], pair.cameras, depths[1][i]
-        )
+        scale = scale_from_depth(essential.pose, pair.uv0[i], depths[0][i], pair.uv1[i], pair.cameras, depths[1][i])
         if scale is not None:
             starts.append(Pose(essential.pose.R, essential.pose.t * scale.scale))
-        if not found.t_observable:
-            starts.append(Pose(essential.pose.R, torch.zeros_like(essential.pose.t)))
+    elif essential.pose is not None:
+        starts.append(Pose(essential.pose.R, torch.zeros_like(essential.pose.t)))
     trusted = error.scale <= _SENSOR or not starts or not found.t_observable
     if config.solver == "auto" and trusted and pair.view0.depth is not None:
         lifted = pnp_from_depth(pair.uv0, depths[0], pair.uv1, pair.cameras, 2 * config.max_error_px, seed)
@@ -110,7 +112,8 @@ def _refined(
     if fit is None:
         return []
     name = config.depth_name
-    return [_candidate(pair, candidate, depths[0], fit, name, error, config) for candidate in (start, pose)]
+    poses = [candidate for candidate in (start, pose) if float(candidate.distance()) > 0 or candidate is pose]
+    return [_candidate(pair, candidate, depths[0], fit, name, error, config) for candidate in poses]
 
 
 def _candidate(
