@@ -45,7 +45,7 @@ def fit_with_depths(
     """The pose that explains the matches best, and what the depths say of its length.
 
     found, essential: the five-point pose and the same judged. None where the depths know nothing at the matches. Where
-    the cameras only turned, the pose has next to no translation, and ``messages`` say so.
+    the cameras only turned, the pose has next to no translation, and ``doubts`` say so.
     """
     error = config.depth_error or depth_error_of(config.depth_name)
     depths = _known(pair, 0), _known(pair, 1)
@@ -62,7 +62,7 @@ def fit_with_depths(
     i = fit.inliers
     still = int(i.sum()) > 0 and not translation_observable(best.pose, pair.uv0[i], pair.uv1[i], pair.cameras)
     told = f"the {config.depth_name} of the photos"
-    return replace(fit, metric=True, scale_source=told, messages=(ONLY_TURNED,) if still else ()), best.sources
+    return replace(fit, metric=True, scale_source=told, doubts=(ONLY_TURNED,) if still else ()), best.sources
 
 
 def _known(pair: MatchedPair, k: int) -> Tensor:

@@ -47,7 +47,7 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
         missing = f"the {config.depth_name} of the reference knows no depth at the matched points"
         if metric is not None:
             fit, sources = metric[0], list(metric[1])
-            observable = ONLY_TURNED not in fit.messages
+            observable = ONLY_TURNED not in fit.doubts
     if fit.pose is None:
         return fit
     if not observable and not fit.metric:
@@ -72,7 +72,7 @@ def _measured(fit: Fit, pose: Pose, sources: Sequence[ScaleSource]) -> Fit:
         scale_source=found.sentence,
         scale_sigma=float("nan") if alone else found.sigma,
         sources=found.sources,
-        doubts=found.doubts,
+        doubts=(*fit.doubts, *found.doubts),
     )
 
 
