@@ -141,6 +141,7 @@ def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
         "num_inliers": len(detail.inliers),
         "metric": detail.metric,
         "scale_source": detail.scale_source,
+        "metres_sources": [dataclasses.asdict(source) for source in detail.metres_sources],
         **_view_entry(view),
         "timings_s": {stage: round(seconds, 6) for stage, seconds in detail.timings.items()},
     }

@@ -7,6 +7,7 @@ without any the result says ``metric=False`` and why.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -51,7 +52,8 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
     if fit.pose is None:
         return fit
     if not observable and not fit.metric:
-        return dataclasses.replace(fit, reason="degenerate", messages=(ONLY_TURNED,))
+        degrees = math.degrees(float(fit.pose.angle()))
+        return dataclasses.replace(fit, reason="degenerate", messages=(f"{ONLY_TURNED}, by {degrees:.1f} degrees",))
     if config.distance is not None and observable:
         sources.append(distance_source(config.distance))
     if sources:
