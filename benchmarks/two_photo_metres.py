@@ -93,7 +93,8 @@ def solved(kind: str, cache: MatchCache, root: Path, pairs: Sequence[tuple[str, 
     _, method = matching(MATCHER)
     chosen_depth = "none" if kind == "none" else "mickey"
     inner = choose_method(MethodChoice(MATCHER, depth=chosen_depth, calibration="none"))
-    method = replace_parts(inner, StoredMatcher(cache, f"val/{MATCHER}", MATCHER, method.weights_id))
+    inner.matcher = StoredMatcher(cache, f"val/{MATCHER}", MATCHER, method.weights_id)  # type: ignore[attr-defined]
+    method = inner  # type: ignore[assignment]
     method.depth_source = Depths(kind, root, pairs)
     if kind == "right":
         as_map = choose_method(MethodChoice(MATCHER, depth="file", calibration="none"))
@@ -103,12 +104,6 @@ def solved(kind: str, cache: MatchCache, root: Path, pairs: Sequence[tuple[str, 
         views = [frame.load(depth=False) for frame in (task.pair.frame0, task.pair.frame1)]
         found.append(method.relative_pose(*views, seed=seed_of(task.key, 0)))
     return found
-
-
-def replace_parts(method, matcher):  # type: ignore[no-untyped-def]
-    """The method with another matcher."""
-    method.matcher = matcher
-    return method
 
 
 def row_of(title: str, estimates: Sequence[PoseEstimate], tasks: Sequence[PairTask]) -> list[str]:
