@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -139,6 +139,17 @@ class WinningHypothesis:
     refits: int
 
 
+@dataclass(frozen=True)
+class MetresSource:
+    """What one source of metres says. metres: the distance of the cameras by this source alone; sigma: standard deviation
+    of its logarithm; share: of this source in the answer, 0..1."""
+
+    name: str
+    metres: float
+    sigma: float
+    share: float
+
+
 @dataclass(frozen=True, eq=False)
 class PairDetails:
     """How one relative pose came about.
@@ -148,6 +159,7 @@ class PairDetails:
     distance that comes from this source alone, NaN when it is not known. setup: what made the pose besides the weights
     (solver, source of depth), as calibrations name it. timings: seconds by stage. statistics: numbers that only grow with
     what speaks for the pose, by name; what confidence calibration may read. messages: what is to be known of the way.
+    metres_sources: what each source says of the distance, where the metres have sources that can be named.
     """
 
     score: float
@@ -160,6 +172,7 @@ class PairDetails:
     timings: Mapping[str, float] = field(default_factory=dict)
     statistics: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
+    metres_sources: tuple[MetresSource, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Its part of ``PoseEstimate.to_dict``."""
@@ -169,6 +182,7 @@ class PairDetails:
             "num_inliers": len(self.inliers),
             "metric": self.metric,
             "scale_source": self.scale_source,
+            "metres_sources": [asdict(source) for source in self.metres_sources],
             "timings_s": rounded(self.timings),
         }
 

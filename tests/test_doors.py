@@ -12,7 +12,7 @@ import metriloc
 from metriloc.choose import LocalizerChoice, MethodChoice, choose_localizer, choose_method
 from metriloc.geometry import Camera, Pose, sample_depth
 from metriloc.io import load_view
-from metriloc.methods.matching.solver import MatchedPair, SolvingConfig
+from metriloc.methods.matching.solver import MatchedPair, SolvingConfig, fit_pair
 from metriloc.solvers.pinhole import collinear
 from metriloc.types import SfmMap, View
 
@@ -106,8 +106,8 @@ def test_the_rigid_solver_with_few_inliers_fails_in_words(inliers: int) -> None:
     for count in (3, 4, 8, 30):
         uv0, uv1 = (torch.rand(count, 2, generator=generator) * torch.tensor([60.0, 44.0]) for _ in range(2))
         uv1[:inliers] = uv0[:inliers]
-        config = SolvingConfig("rigid", depth_error=1e-4)
-        fit = MatchedPair(uv0, uv1, torch.ones(count), *views).fit(config, seed=0)
+        config = SolvingConfig("rigid", rigid_error=1e-4)
+        fit = fit_pair(MatchedPair(uv0, uv1, torch.ones(count), *views), config, seed=0)
         assert fit.pose is None and fit.reason == "degenerate"
 
 

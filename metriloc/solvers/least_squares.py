@@ -1,4 +1,4 @@
-"""One damped step of Gauss-Newton or Levenberg-Marquardt, batched, with failures marked and not raised.
+"""Damped steps of Gauss-Newton or Levenberg-Marquardt, batched, with failures marked and not raised; and a loop of them.
 
 The step every iterative solver of the library takes: the polish of relative poses, and PixLoc's alignment in training
 and inference (hence differentiable).
@@ -6,13 +6,19 @@ and inference (hence differentiable).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 _MIN_DAMPING = 1e-6
+_START_LOOP_DAMPING, _MIN_LOOP_DAMPING, _MAX_LOOP_DAMPING = 1e-4, 1e-9, 1e6
+_CONVERGED = 1e-7  # relative decrease of the cost
+
+State = TypeVar("State")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,33 @@ def damped_step(
     g = torch.where(solved[..., None], g, torch.zeros_like(g))
     delta = -torch.cholesky_solve(g[..., None], factor).squeeze(-1)
     return Step(delta, solved if mask is None else solved | ~mask)
+
+
+def minimise(
+    state: State,
+    cost_of: Callable[[State], float],
+    step: Callable[[State, float], State | None],
+    iterations: int,
+) -> tuple[State, float, float]:
+    """Levenberg-Marquardt: the best state, the cost at the start and at the end, which is never larger.
+
+    step: (state, damping) -> where to go from there, None where the damped system has no solution.
+    """
+    before = cost = cost_of(state)
+    damping = _START_LOOP_DAMPING
+    for _ in range(iterations):
+        candidate = step(state, damping)
+        new_cost = cost_of(candidate) if candidate is not None else float("inf")
+        if candidate is not None and new_cost < cost:
+            converged = cost - new_cost < _CONVERGED * cost
+            state, cost, damping = candidate, new_cost, max(damping / 10, _MIN_LOOP_DAMPING)
+            if converged:
+                break
+        else:
+            damping *= 10
+            if damping > _MAX_LOOP_DAMPING:
+                break
+    return state, before, cost
 
 
 def _factorise(H: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,12 +17,10 @@ from torch import Tensor
 
 from metriloc.bounds import require_within
 from metriloc.geometry import MIN_DEPTH, Camera, J_transform, Pose
-from metriloc.solvers.least_squares import damped_step
+from metriloc.solvers.least_squares import damped_step, minimise
 from metriloc.solvers.robust import scaled_barron
 
 _MIN_MATCHES = 4
-_START_DAMPING, _MIN_DAMPING, _MAX_DAMPING = 1e-4, 1e-9, 1e6
-_CONVERGED = 1e-7  # relative decrease of the cost
 _BEHIND = 1e6  # squared residual, in sigmas, of a point behind a camera: it must never pay to go there
 _SINGULAR = 1e-10  # smallest eigenvalue of the system scaled to unit diagonal: collinear points give 1e-16
 
@@ -166,22 +164,12 @@ _State = tuple[Pose, Tensor]
 
 def _minimise(problem: _Problem, pose: Pose, xyz0: Tensor, iterations: int) -> tuple[_State, float, float]:
     """Levenberg-Marquardt: the best state, the cost at the start and at the end."""
-    state = pose, xyz0
-    before = cost = _cost(problem, *state)
-    damping = _START_DAMPING
-    for _ in range(iterations):
-        candidate = _step(problem, *state, damping)
-        new_cost = _cost(problem, *candidate) if candidate is not None else float("inf")
-        if candidate is not None and new_cost < cost:
-            converged = cost - new_cost < _CONVERGED * cost
-            state, cost, damping = candidate, new_cost, max(damping / 10, _MIN_DAMPING)
-            if converged:
-                break
-        else:
-            damping *= 10
-            if damping > _MAX_DAMPING:
-                break
-    return state, before, cost
+    return minimise(
+        (pose, xyz0),
+        lambda state: _cost(problem, *state),
+        lambda state, damping: _step(problem, *state, damping),
+        iterations,
+    )
 
 
 def _cost(problem: _Problem, pose: Pose, xyz0: Tensor) -> float:
@@ -190,29 +178,40 @@ def _cost(problem: _Problem, pose: Pose, xyz0: Tensor) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _System:
-    """The 6x6 normal equations ``H``, ``g`` of the pose once the points are eliminated, and what finds those again:
-    ``to_points = -V^-1 [W^T, g_x]`` of each match."""
+class Eliminated:
+    """The normal equations ``H``, ``g`` of what all matches share once the points are eliminated, and what finds those
+    again: ``to_points = -V^-1 [W^T, g_x]`` of each match."""
 
-    H: Float[Tensor, "6 6"]
-    g: Float[Tensor, " 6"]
-    to_points: Float[Tensor, "N 3 7"]
+    H: Float[Tensor, "P P"]
+    g: Float[Tensor, " P"]
+    to_points: Float[Tensor, "N 3 P1"]
 
 
-def _system(problem: _Problem, pose: Pose, xyz0: Tensor, damping: float) -> _System:
-    residual, xyz1 = problem.residuals(pose, xyz0)
-    _, weight = problem.robust(residual, xyz0, xyz1)
-    J_pose, J_point = problem.jacobians(pose, xyz0, xyz1)
-    weighted = weight[..., None] * J_pose
+def eliminate_points(
+    residual: Float[Tensor, "N r"],
+    weight: Float[Tensor, "N r"],
+    J: Float[Tensor, "N r P"],
+    J_point: Float[Tensor, "N r 3"],
+    damping: float,
+) -> Eliminated:
+    """Schur complement of weighted least squares with P shared parameters (``J``) and a free point a match."""
+    shared = J.shape[-1]
+    weighted = weight[..., None] * J
     V = (weight[..., None] * J_point).mT @ J_point
     diagonal = V.diagonal(dim1=-2, dim2=-1)
     V = V + torch.diag_embed(damping * diagonal + 1e-12 * diagonal.sum(-1, keepdim=True) + 1e-12)
     W = weighted.mT @ J_point
     g_point = (J_point.mT @ (weight * residual)[..., None]).squeeze(-1)
     to_points = -torch.linalg.solve_ex(V, torch.cat([W.mT, g_point[..., None]], -1))[0]
-    H = torch.einsum("nri,nrj->ij", weighted, J_pose) + (W @ to_points[..., :6]).sum(0)
-    g = torch.einsum("nri,nr->i", weighted, residual) + (W @ to_points[..., 6:]).sum(0).squeeze(-1)
-    return _System(H, g, to_points)
+    H = torch.einsum("nri,nrj->ij", weighted, J) + (W @ to_points[..., :shared]).sum(0)
+    g = torch.einsum("nri,nr->i", weighted, residual) + (W @ to_points[..., shared:]).sum(0).squeeze(-1)
+    return Eliminated(H, g, to_points)
+
+
+def _system(problem: _Problem, pose: Pose, xyz0: Tensor, damping: float) -> Eliminated:
+    residual, xyz1 = problem.residuals(pose, xyz0)
+    _, weight = problem.robust(residual, xyz0, xyz1)
+    return eliminate_points(residual, weight, *problem.jacobians(pose, xyz0, xyz1), damping)
 
 
 def _step(problem: _Problem, pose: Pose, xyz0: Tensor, damping: float) -> _State | None:

@@ -301,7 +301,7 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
         weights_id,
         99,
         "nothing",
-        "solver auto, depth map",
+        "solver auto (joint fit), depth map",
         metres=Metres(0.9, 1.1),
     )
     save_calibration(tmp_path / "c.json", doubter)
@@ -326,7 +326,7 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
 @pytest.mark.slow
 def test_what_is_probably_wrong_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights_id = metriloc.FeatureMatching.from_pretrained().weights_id
-    setup = "solver auto, depth map"
+    setup = "solver auto (joint fit), depth map"
     never = Calibration("logistic", Target(), ("inliers",), (-9.0, 0.0), "matching", weights_id, 99, "nothing", setup)
     save_calibration(tmp_path / "c.json", never)
     options = judged_by(tmp_path)

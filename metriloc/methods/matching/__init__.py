@@ -3,7 +3,8 @@
 | file | what |
 |---|---|
 | ``matchers`` | matchers by name, and their weights |
-| ``model``, ``solver`` | two photos: matches, fit, metres (``FeatureMatching``) |
+| ``model``, ``pair``, ``solver`` | two photos: matches, fit, metres (``FeatureMatching``) |
+| ``joint``, ``metres`` | one fit with the depths of both photos; what each source says of the metres |
 | ``mirrored``, ``repeated`` | what makes a fit doubtful |
 | ``depth`` | where metres come from; ``depth_network``, ``depth_training``: a network that predicts depth |
 | ``retrieval`` | which photos of a map show what a query shows (``MapRetrieval``) |

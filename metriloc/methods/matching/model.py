@@ -23,7 +23,8 @@ from metriloc.methods.matching.depth import DepthSource, depth_of_file
 from metriloc.methods.matching.matchers import Matcher, load_matcher
 from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
 from metriloc.methods.matching.repeated import repeats_itself
-from metriloc.methods.matching.solver import MatchedPair, Solver, SolvingConfig
+from metriloc.methods.matching.solver import MatchedPair, Solver, SolvingConfig, fit_pair, setup_of
+from metriloc.solvers.joint import DepthError
 from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.support import RIVAL
 from metriloc.types import Correspondences, PoseEstimate, View
@@ -40,7 +41,8 @@ class MatchingConfig:
 
     max_error_px: inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows with the
     photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. solver: see ``Solver``.
-    depth_name: what the result calls the depths of the depth source; depth_id: what calibrations call it.
+    depth_name: what the result calls the depths of the depth source; depth_id: what calibrations call it; depth_error:
+    how they err, None for what is known of depths of that name.
     """
 
     max_error_px: float = 1.5
@@ -49,6 +51,7 @@ class MatchingConfig:
     solver: Solver = "auto"
     depth_name: str = "depth map"
     depth_id: str = "depth map"
+    depth_error: DepthError | None = None
 
     def __post_init__(self) -> None:
         if self.distance is not None and not 0 < self.distance < float("inf"):
@@ -137,16 +140,11 @@ class FeatureMatching:
         """``query_from_reference``, batch shape (); in metres where a depth map or a distance allows it.
 
         Fails with ``too_few_matches`` below ``min_inliers`` matches or inliers, and with ``degenerate`` when the matches
-        fix no pose. Raises ValueError when both a depth map and a distance claim to give the metres, and when the
-        solver needs a depth map that is not there.
+        fix no pose. Metres that contradict each other are a doubt. Raises ValueError when the solver needs a depth map
+        that is not there.
         """
         features0 = reference if isinstance(reference, ImageFeatures) else self.extract(reference)
         features1 = query if isinstance(query, ImageFeatures) else self.extract(query)
-        if features0.view.depth is not None and self.config.distance is not None:
-            raise ValueError(
-                f"the distance {self.config.distance} m and the depth map of {features0.view.name!r} both give the scale: "
-                "leave one out"
-            )
         return match_and_solve(self.matcher, features0, features1, self.config, seed)
 
     def agreeing(self, features0: ImageFeatures, features1: ImageFeatures, seed: int = 0) -> int:
@@ -168,22 +166,26 @@ def match_and_solve(
     pair = MatchedPair(matches.uv0, matches.uv1, matches.score, features0.view, features1.view)
     matched = time.perf_counter()
     timings["match"] = matched - start
-    setup = f"solver {config.solver}, {config.depth_id if features0.view.depth is not None else 'no depth'}"
+    setup = setup_of(pair, config.solver, config.depth_id)
     if len(pair.uv0) < config.min_inliers:
         return PoseEstimate.failure("too_few_matches", pair.details(None, timings, setup))
     scale = max(*features0.view.size, *features1.view.size) / 640
-    solving = SolvingConfig(config.solver, config.max_error_px * scale, config.distance, depth_name=config.depth_name)
-    fit = pair.fit(solving, seed)
+    max_error_px, error = config.max_error_px * scale, config.depth_error
+    solving = SolvingConfig(
+        config.solver, max_error_px, config.distance, depth_name=config.depth_name, depth_error=error
+    )
+    fit = fit_pair(pair, solving, seed)
     timings["solve"] = time.perf_counter() - matched
     if fit.pose is None or fit.reason is not None:
-        return PoseEstimate.failure(fit.reason or "degenerate", pair.details(None, timings, setup))
+        failed = dataclasses.replace(pair.details(None, timings, setup), messages=fit.messages)
+        return PoseEstimate.failure(fit.reason or "degenerate", failed)
     details = pair.details(fit, timings, setup)
     if len(details.inliers) < config.min_inliers:
         return PoseEstimate.failure("too_few_matches", details)
     confidence = confidence_of(len(details.inliers))
     doubts = pair.doubts(fit, solving.max_error_px, seed)
-    if not doubts:
-        doubts = _doubts_of(matcher, (features0, features1), (fit.pose, details.inliers), solving.max_error_px, seed)
+    if RIVAL not in doubts:
+        doubts += _doubts_of(matcher, (features0, features1), (fit.pose, details.inliers), solving.max_error_px, seed)
     return PoseEstimate(fit.pose, torch.tensor(True), torch.tensor(confidence), (None,), (details,), doubts=doubts)
 
 

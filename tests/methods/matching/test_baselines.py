@@ -89,7 +89,7 @@ def test_constant_depth_gives_metres_of_that_order(views: tuple[View, View, Pose
     estimate = method.relative_pose(views[0], views[1])
     ratio = float(estimate.pose.distance() / views[2].distance())
     assert estimate.details[0].metric and 0.6 < ratio < 1.6
-    assert estimate.details[0].scale_source == "the constant depth of the reference"
+    assert estimate.details[0].scale_source == "the constant depth of both photos"
     with pytest.raises(ValueError, match="got 0"):
         constant_depth(0)
 

@@ -154,7 +154,17 @@ def test_depth_map_that_knows_nothing_is_said(
     assert "depth map" in estimate.details[0].scale_source and errors(estimate, truth)[0] < 1
 
 
-def test_depth_and_distance_contradict(features: tuple[ImageFeatures, ImageFeatures], method: FeatureMatching) -> None:
-    both = FeatureMatching(method.matcher, MatchingConfig(distance=1.0))
-    with pytest.raises(ValueError, match="leave one out"):
-        both.relative_pose(*features)
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_a_distance_wins_over_depths_and_may_contradict_them(
+    features: tuple[ImageFeatures, ImageFeatures], method: FeatureMatching, truth: Pose, factor: float
+) -> None:
+    metres = factor * float(truth.distance())
+    both = FeatureMatching(method.matcher, MatchingConfig(distance=metres))
+    estimate = both.relative_pose(*features)
+    detail = estimate.details[0]
+    assert float(estimate.pose.distance()) == pytest.approx(metres, rel=1e-5)
+    assert detail.scale_sigma == 0 and "distance" in detail.scale_source
+    depth, distance = detail.metres_sources
+    assert (depth.share, distance.share) == (0, 1)
+    assert depth.metres == pytest.approx(float(truth.distance()), rel=0.06)
+    assert any("contradict" in doubt for doubt in estimate.doubts) == (factor == 2)
