@@ -1,12 +1,13 @@
 """Fit the confidences and intervals that come with metriloc, on real, rendered and unrelated pairs.
 
     python tools/calibrate_confidence.py mickey --out metriloc/data/calibration
-    python tools/calibrate_confidence.py xfeat --depth none mickey map --out metriloc/data/calibration
-    python tools/calibrate_confidence.py aliked+lightglue --depth none mickey map --every 2 --out ...
+    python tools/calibrate_confidence.py xfeat --depth none metriloc-depth map --out metriloc/data/calibration
+    python tools/calibrate_confidence.py aliked+lightglue --depth none metriloc-depth map --every 2 --out ...
 
 A pose is right with a rotation within 5 and a direction within 10 degrees; unrelated pairs are never right. One file is
-written for each source of depth (none, predicted by metriloc-small, the map of a sensor), because a calibration fits one
-setup; photos are matched once for all. Printed is what a calibration fitted on the other places says of each place.
+written for each source of depth (none, predicted by metriloc-depth, the map of a sensor), because a calibration fits one
+setup; the interval of predicted metres also holds the photos that the network did not learn from. Photos are matched
+once for all. Printed is what a calibration fitted on the other places says of each place.
 ``--records FOLDER`` keeps what the method said, so that fitting again takes no time. ``--data`` is
 ``../shared/data/train``; nothing of ``eval`` is read.
 """
@@ -27,12 +28,14 @@ from training_pairs import KnownPair, training_pairs
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.calibration import Calibration, Target, save_calibration
-from metriloc.choose import MethodChoice, choose_method
+from metriloc.choose import MethodChoice, choose_method, depth_source
 from metriloc.evaluation.calibration import FitSource, expected_calibration_error, fit_calibration, fit_metres
 from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of
 from metriloc.methods.matching.matchers import Matcher
 from metriloc.methods.matching.model import FeatureMatching
+from metriloc.recipes.depth_validation import photo_errors, view_of
+from metriloc.recipes.metric_depth import held_out_photos
 from metriloc.types import FAILED, RELIABLE, RelativePoseMethod, View
 
 TARGET = Target(rotation_deg=5.0, direction_deg=10.0, near_m=0.05)
@@ -68,17 +71,41 @@ def fitted_on(found: list[Judged], source: FitSource) -> Calibration:
     return fit_calibration([j.record for j in found], right, source, target=TARGET, statistics=STATISTICS)
 
 
-def with_metres(calibration: Calibration, found: list[Judged]) -> Calibration:
+@dataclass(frozen=True)
+class HeldOutDepth:
+    """What a depth network errs by on photos that it did not learn from, while it learned from the pairs' places.
+
+    places: the set of each photo; log_ratio: logarithm of true over predicted depth.
+    """
+
+    places: tuple[str, ...] = ()
+    log_ratio: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, depth: str, data: Path) -> HeldOutDepth:
+        """Of a depth source by name; nothing of one that is no network of the recipe ``metric_depth``."""
+        if depth in ("none", "map", "mickey", "metriloc-small"):
+            return cls()
+        source, _, _ = depth_source(MethodChoice("matching", depth=depth))
+        photos = [(name, view_of(photo)) for name, several in held_out_photos(data).items() for photo in several]
+        errors = tuple(-photo_errors(source, view).log_scale for _, view in photos)
+        return cls(tuple(f"{name}, held out" for name, _ in photos), errors)
+
+
+def with_metres(calibration: Calibration, found: list[Judged], more: HeldOutDepth = HeldOutDepth()) -> Calibration:
     """The same with the interval of its metres, when it has any."""
     good = [j for j in found if j.right and j.record.metric and j.record.pose is not None and j.true_m > 0.05]
     if len(good) < 30:
         return calibration
     ratio = np.log([j.true_m / float(j.record.pose.distance()) for j in good])  # type: ignore[union-attr]
     parallax = np.array([j.record.statistics["parallax_deg"] for j in good])
-    return replace(calibration, metres=fit_metres(ratio, parallax, [j.place for j in good]))
+    # a photo by itself has no parallax that could be too small
+    parallax = np.append(parallax, np.full(len(more.places), 90.0))
+    ratio = np.append(ratio, more.log_ratio)
+    return replace(calibration, metres=fit_metres(ratio, parallax, [*(j.place for j in good), *more.places]))
 
 
-def report(found: list[Judged], source: FitSource) -> None:
+def report(found: list[Judged], source: FitSource, more: HeldOutDepth) -> None:
     """What a calibration fitted without a place says of it."""
     print(
         f"{'place':12} {'pairs':>6} {'poses':>6} {'right':>6} {'ECE':>6}   reliable (right)  doubtful  failed  metres inside"
@@ -86,7 +113,7 @@ def report(found: list[Judged], source: FitSource) -> None:
     for place in dict.fromkeys(j.place for j in found):
         here = [j for j in found if j.place == place and j.record.success]
         others = [j for j in found if j.place != place or place == "unrelated"]
-        calibration = with_metres(fitted_on(others, source), others)
+        calibration = with_metres(fitted_on(others, source), others, more)
         p = np.array([calibration.probability(j.record.confidence, j.record.statistics) for j in here])
         right = np.array([j.right for j in here], bool)
         sure = p >= RELIABLE
@@ -163,7 +190,7 @@ def main() -> None:
     parser.add_argument("method", help="as metriloc relpose --method calls it")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
-    parser.add_argument("--depth", nargs="+", default=["none"], choices=["none", "mickey", "map"])
+    parser.add_argument("--depth", nargs="+", default=["none"], help="none, map, or names of weights")
     parser.add_argument("--every", type=int, default=1, help="solve only each so-manieth pair")
     parser.add_argument("--records", type=Path, help="folder that keeps what the method said")
     arguments = parser.parse_args()
@@ -181,8 +208,9 @@ def main() -> None:
         (setup,) = {j.record.setup for j in said if j.record.success}
         source = FitSource(name, identity, "nyuv2, kitchen, fr1_rpy, kitti, rendered, unrelated", setup)
         print(f"\n{arguments.method} {identity}, {setup}")
-        report(said, source)
-        calibration = with_metres(fitted_on(said, source), said)
+        more = HeldOutDepth.of(depth, arguments.data)
+        report(said, source, more)
+        calibration = with_metres(fitted_on(said, source), said, more)
         print(dict(zip(calibration.statistics, calibration.parameters[1:], strict=True)), calibration.metres)
         file = arguments.out / ("metriloc-small.json" if name == "mickey" else f"{arguments.method}.{depth}.json")
         save_calibration(file, calibration)

@@ -146,6 +146,11 @@ def training_photos(data: Path, name: str) -> list[DepthPhoto]:
     return photos[: len(photos) - held_out]
 
 
+def held_out_photos(data: Path) -> dict[str, list[DepthPhoto]]:
+    """The photos of each set that neither recipe trains on, as far as the sets are there."""
+    return {name: _read(data, name)[-count:] for name, count in _HELD_OUT.items() if (data / name).is_dir()}
+
+
 def _read(data: Path, name: str) -> list[DepthPhoto]:
     if name == "facades":
         return read_facades(data / name)
@@ -159,11 +164,7 @@ class HeldOutPhotos:
     def __call__(self, data: Path | None) -> Validator:
         if data is None:
             raise InputError("metric_depth needs --data DIR")
-        sets = {}
-        for name, count in _HELD_OUT.items():
-            if (data / name).is_dir():
-                sets[name] = _read(data, name)[-count:]
-        return DepthValidation(HeldOut(sets))
+        return DepthValidation(HeldOut(held_out_photos(data)))
 
 
 def metric_depth() -> Run:

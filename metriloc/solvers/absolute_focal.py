@@ -83,8 +83,8 @@ def absolute_pose_and_focal(
         import pycolmap
     except ImportError:
         return None
-    camera, xyz = camera.to(torch.float64), xyz.double()
-    points, defined, _ = pinhole_points(uv.double(), camera)
+    camera, xyz = camera.detach().to(torch.float64), xyz.detach().double()
+    points, defined, _ = pinhole_points(uv.detach().double(), camera)
     uv, usable = torch.from_numpy(points), torch.from_numpy(defined) & torch.isfinite(xyz).all(-1)
     if int(usable.sum()) < MIN_INLIERS:
         return None
