@@ -17,6 +17,7 @@ from torch import Tensor
 _MIN_DAMPING = 1e-6
 _START_LOOP_DAMPING, _MIN_LOOP_DAMPING, _MAX_LOOP_DAMPING = 1e-4, 1e-9, 1e6
 _CONVERGED = 1e-7  # relative decrease of the cost
+_SINGULAR = 1e-10  # smallest eigenvalue of a system scaled to unit diagonal
 
 State = TypeVar("State")
 
@@ -96,3 +97,15 @@ def _factorise(H: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
         usable = usable & solved
         factor, _ = torch.linalg.cholesky_ex(torch.where(usable[..., None, None], H, eye))
     return factor, usable
+
+
+def is_regular(H: Float[Tensor, "n n"]) -> bool:
+    """Whether normal equations fix all parameters: scaled to unit diagonal, they are safely away from singular.
+
+    Collinear points, for one, leave a rotation free: their smallest eigenvalue is 1e-16.
+    """
+    diagonal = H.diagonal()
+    if not bool(torch.isfinite(H).all()) or not bool((diagonal > 0).all()):
+        return False
+    scale = diagonal.rsqrt()
+    return bool(torch.linalg.eigvalsh(scale[:, None] * H * scale)[0] > _SINGULAR)

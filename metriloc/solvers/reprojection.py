@@ -17,12 +17,11 @@ from torch import Tensor
 
 from metriloc.bounds import require_within
 from metriloc.geometry import MIN_DEPTH, Camera, J_transform, Pose
-from metriloc.solvers.least_squares import damped_step, minimise
+from metriloc.solvers.least_squares import damped_step, is_regular, minimise
 from metriloc.solvers.robust import scaled_barron
 
 _MIN_MATCHES = 4
 _BEHIND = 1e6  # squared residual, in sigmas, of a point behind a camera: it must never pay to go there
-_SINGULAR = 1e-10  # smallest eigenvalue of the system scaled to unit diagonal: collinear points give 1e-16
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,4 @@ def _step(problem: _Problem, pose: Pose, xyz0: Tensor, damping: float) -> _State
 
 def _observable(problem: _Problem, pose: Pose, xyz0: Tensor) -> bool:
     """Whether the matches fix all six parameters."""
-    H = _system(problem, pose, xyz0, 0.0).H
-    scale = H.diagonal().clamp(min=1e-30).rsqrt()
-    normalised = scale[:, None] * H * scale
-    return bool(torch.isfinite(normalised).all()) and float(torch.linalg.eigvalsh(normalised)[0]) > _SINGULAR
+    return is_regular(_system(problem, pose, xyz0, 0.0).H)

@@ -26,6 +26,7 @@ from metriloc.io.download import cache_folder
 from metriloc.io.files import InputError, prepare_output_folder, write_atomically
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import load_map_view
+from metriloc.solvers.assignment import mutual_nearest
 from metriloc.types import SfmMap, View
 
 _FORMAT = "1"
@@ -192,14 +193,9 @@ class MapRetrieval:
         write_atomically(file, save(tensors, {"entries": json.dumps(entries)}))
 
 
-def mutual_matches(a: Float[Tensor, "n C"], b: Float[Tensor, "m C"], min_cosine: float = -1.0) -> int:
-    """How many rows of two sets of unit vectors are each other's nearest, with at least that cosine."""
-    if len(a) == 0 or len(b) == 0:
-        return 0
-    cosine = a @ b.mT
-    best, choice = cosine.max(1)
-    back = cosine.argmax(0)[choice]
-    return int(((back == torch.arange(len(a), device=a.device)) & (best >= min_cosine)).sum())
+def mutual_matches(a: Float[Tensor, "n C"], b: Float[Tensor, "m C"], min_cosine: float = -2.0) -> int:
+    """How many rows of two sets of unit vectors are each other's nearest, above that cosine."""
+    return len(mutual_nearest(a @ b.mT, min_cosine))
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -21,6 +21,7 @@ from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
 from metriloc.methods.mickey.network import Keypoints
+from metriloc.solvers.assignment import mutual_nearest
 from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.solvers.support import has_rival, support_statistics
@@ -72,14 +73,8 @@ class Rematched:
 
 def mutual_matches(matches: MatchProbabilities) -> tuple[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, " M"]]:
     """Keypoints that are each other's most probable partner, the most probable first, and their probabilities."""
-    values = matches.values
-    if 0 in values.shape:
-        return matches.index0[:0], matches.index1[:0], values.new_zeros(0)
-    column = values.argmax(1)
-    row = torch.arange(len(column), device=values.device)
-    keep = (values.argmax(0)[column] == row) & (values[row, column] > 0)
-    row, column = row[keep], column[keep]
-    found = values[row, column]
+    row, column = mutual_nearest(matches.values).unbind(-1)
+    found = matches.values[row, column]
     order = found.argsort(descending=True, stable=True)
     return matches.index0[row[order]], matches.index1[column[order]], found[order]
 

@@ -21,12 +21,11 @@ from metriloc.bounds import require_all_within, require_within
 from metriloc.geometry import Camera, J_transform, Pose
 from metriloc.methods.nre.initialise import MIN_POINTS, check_inputs
 from metriloc.methods.nre.maps import GainMaps, blocks, pose_gain, window_gain_maps
-from metriloc.solvers.least_squares import damped_step
+from metriloc.solvers.least_squares import damped_step, is_regular
 from metriloc.types import FailureReason
 
 _EARLY_REACH = 2.5  # the same for the sigmas that only lead to the last one: 4 % of the mass for a third of the cells
 _REACH = 4.0  # deviations after which the Gaussian is 0: changes the cost by less than 1e-4 of itself
-_SINGULAR = 1e-10  # smallest eigenvalue of the system scaled to unit diagonal: collinear points give 1e-16
 _MIN_DAMPING = 1e-4
 _LEAST_STIFFNESS = 0.1
 _PAPER = 100.0  # times the damping: how much of the paper's stiffness is put back, at most all
@@ -281,20 +280,11 @@ def _conclude(maps: GainMaps, xyz: Tensor, camera: Camera, state: _State, steps:
         reason = "too_few_points"
     elif not float(state.cost[best]) < 0:
         reason = "diverged"
-    elif not fixes_the_pose(state.H[best]):
+    elif not is_regular(state.H[best]):
         reason = "degenerate"
     return Refinement(
         reason, pose, float(state.cost[best]), best, state.pose, state.cost, gain, state.H[best], tuple(steps)
     )
-
-
-def fixes_the_pose(H: Float[Tensor, "6 6"]) -> bool:
-    """Whether a normal matrix, scaled to unit diagonal, is safely regular: collinear points leave a rotation free."""
-    diagonal = H.diagonal()
-    if not bool(torch.isfinite(H).all()) or not bool((diagonal > 0).all()):
-        return False
-    scale = diagonal.rsqrt()
-    return bool(torch.linalg.eigvalsh(scale[:, None] * H * scale)[0] > _SINGULAR)
 
 
 def _failure(reason: FailureReason, poses: Pose, num_points: int) -> Refinement:
