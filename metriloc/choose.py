@@ -166,8 +166,8 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
         source = choice.weights or MICKEY_WEIGHTS
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
-    source_of_depth, depth_name, depth_id = depth_source(choice)
-    config = MatchingConfig(distance=choice.distance, solver=choice.solver, depth_name=depth_name, depth_id=depth_id)
+    source_of_depth, called = depth_source(choice)
+    config = MatchingConfig(distance=choice.distance, solver=choice.solver, **called)
     matcher = "xfeat" if name == "matching" else name
     matching = FeatureMatching.from_pretrained(
         choice.weights, matcher=matcher, config=config, depth_source=source_of_depth
@@ -175,8 +175,8 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
     return matching.to(choice.device), None
 
 
-def depth_source(choice: MethodChoice) -> tuple[DepthSource, str, str]:
-    """Where a choice has the metres of matching from, what results call it, and what calibrations call it.
+def depth_source(choice: MethodChoice) -> tuple[DepthSource, dict[str, Any]]:
+    """Where matching has its metres from, and what results, calibrations and captions call it (of ``MatchingConfig``).
 
     Raises InputError for a name that is none, and for weights that are missing or predict no depth.
     """
@@ -184,22 +184,32 @@ def depth_source(choice: MethodChoice) -> tuple[DepthSource, str, str]:
     if choice.depth in {own.name for own in BUNDLED} or Path(choice.depth).is_dir():
         kind, value = method_of(resolve_weights(choice.depth)) or "mickey", choice.depth
     if kind == "file" and not value:
-        return depth_of_file, "depth map", "depth map"
+        return depth_of_file, {}
     if kind == "none" and not value:
-        return lambda view: None, "depth map", "depth map"
+        return lambda view: None, {}
     if kind == "constant":
         try:
-            return constant_depth(float(value)), "constant depth", "constant depth"
+            called = {"depth_name": "constant depth", "depth_id": "constant depth", "depth_origin": f"set to {value} m"}
+            return constant_depth(float(value)), called
         except ValueError as error:
             raise InputError(f"--depth-source {choice.depth}: {error}") from error
     if kind == "mickey":
         model = MicKey.from_pretrained(value or MICKEY_WEIGHTS, precision=choice.precision, device=choice.device)
-        return depth_of_method(model), "predicted depth", f"depth of {model.weights_id}"
+        return depth_of_method(model), _predicted_by(value or MICKEY_WEIGHTS, model.weights_id)
     if kind == DEPTH_METHOD:
         network = DepthNetwork.from_pretrained(value or DEPTH_WEIGHTS, device=choice.device)
-        return depth_of_network(network), "predicted depth", f"depth of {network.weights_id}"
+        return depth_of_network(network), _predicted_by(value or DEPTH_WEIGHTS, network.weights_id)
     wanted = "file, none, constant:METRES, mickey:WEIGHTS, or weights that predict depth such as metriloc-depth"
     raise InputError(f"--depth-source must be {wanted}, got {choice.depth!r}")
+
+
+def _predicted_by(source: str, weights_id: str) -> dict[str, Any]:
+    name = Path(source).name or weights_id
+    return {
+        "depth_name": "predicted depth",
+        "depth_id": f"depth of {weights_id}",
+        "depth_origin": f"predicted by {name}",
+    }
 
 
 def require_device(name: str) -> None:

@@ -446,6 +446,11 @@ class PhotoFeatures(Protocol):
         """Predicted depth in metres, or None when the method predicts none."""
         ...
 
+    @property
+    def depth_origin(self) -> str:
+        """Where the depth that is used of the photo comes from, as captions say it: ``given``, ``predicted by NAME``."""
+        ...
+
 
 class RelativePoseMethod(Protocol):
     """Two photos in, the pose of the second camera relative to the first out.

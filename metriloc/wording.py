@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 
 
 def metres(length: float) -> str:
@@ -25,6 +27,38 @@ def interval(low_high: tuple[float, float] | None) -> str:
 def finite_or_none(value: float) -> float | None:
     """For JSON, in which NaN and infinity have no place."""
     return value if math.isfinite(value) else None
+
+
+def short_names(paths: Iterable[object]) -> dict[str, str]:
+    """Path -> its file name, or where others have the same name the shortest tail that is its own.
+
+    >>> short_names(["/data/a/1.jpg", "/data/b/1.jpg", "/data/b/2.jpg"])
+    {'/data/a/1.jpg': 'a/1.jpg', '/data/b/1.jpg': 'b/1.jpg', '/data/b/2.jpg': '2.jpg'}
+    """
+    given = list(dict.fromkeys(str(path) for path in paths))
+    left = {path: PurePath(path).parts for path in given}
+    found: dict[str, str] = {}
+    length = 1
+    while left:
+        tails = {path: parts[-length:] for path, parts in left.items()}
+        counts = Counter(tails.values())
+        settled = {path for path, tail in tails.items() if counts[tail] == 1 or length >= len(left[path])}
+        found.update({path: str(PurePath(*tails[path])) for path in settled})
+        left = {path: parts for path, parts in left.items() if path not in settled}
+        length += 1
+    return {path: found[path] for path in given}
+
+
+def without_folders(sentence: str, paths: Iterable[object]) -> str:
+    """The sentence without the folders of the paths that it names, for a reader who gave those paths.
+
+    >>> without_folders("/data/a/intrinsics.txt:2 (1.jpg)", ["/data/a/1.jpg"])
+    'intrinsics.txt:2 (1.jpg)'
+    """
+    folders = {str(PurePath(str(path)).parent) for path in paths} - {".", "/"}
+    for folder in sorted(folders, key=len, reverse=True):
+        sentence = sentence.replace(f"{folder}/", "")
+    return sentence
 
 
 def rounded(seconds: Mapping[str, float]) -> dict[str, float]:

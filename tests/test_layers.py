@@ -20,6 +20,7 @@ LEVELS = {
     "solvers": 1,
     "backbones": 1,
     "io": 2,
+    "page": 3,
     "methods/mickey": 3,
     "methods/pixloc": 3,
     "methods/nre": 3,

@@ -230,7 +230,8 @@ def test_demo_shows_the_model_and_one_flag_the_matching(
     assert f"method: mickey, weights {load_weights(bundled, 'mickey').weights_id}" in shown
     assert "true camera position" in shown
     assert (tmp_path / "out" / "query.depth.jpg").is_file()  # the model's own depth, no depth map was read
-    assert "Depth map given" not in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Depth given" not in page and f"Depth predicted by {load_weights(bundled, 'mickey').weights_id}" in page
     assert run("demo", "--method", "matching") == 0
     shown = capsys.readouterr().out
     assert "method: matching, weights xfeat-" in shown and "depth map" in shown

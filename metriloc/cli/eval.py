@@ -58,7 +58,7 @@ class RunOptions:
     draws: int = 1000
     """Bootstrap draws for the intervals."""
     html: bool = True
-    """Write report.html (needs matplotlib)."""
+    """Write report.html."""
 
 
 def evaluate(

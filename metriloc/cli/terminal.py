@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
@@ -36,9 +38,51 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
+COLUMNS = 80
+"""What is printed for people fits in so many columns, but for names that are longer."""
+
+
+def fitted(line: str) -> list[str]:
+    """A line in lines of at most ``COLUMNS``, broken between words; what follows is indented by two more."""
+    line = printable(line)
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    return textwrap.wrap(
+        line,
+        COLUMNS,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
+    ) or [""]
+
+
 def show(lines: Iterable[str]) -> None:
-    """Lines on standard output, each of them one line whatever it holds."""
-    print("\n".join(printable(line) for line in lines))
+    """Lines on standard output, free of what could steer a terminal, those that are too long in several."""
+    print("\n".join(part for line in lines for part in fitted(line)))
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Cells under one another, names at the left and numbers at the right, within ``COLUMNS``: long names are broken."""
+    if not rows:
+        return []
+    cells = [[printable(cell) for cell in row] for row in rows]
+    # numbers are never broken; their heads and the names are
+    widths = [max(len(row[k]) for row in cells[1:] or cells) for k in range(len(cells[0]))]
+    heads = [max([len(word) for word in cell.split()] or [0]) for cell in cells[0]]
+    widths = [max(pair) for pair in zip(widths, heads, strict=True)]
+    widths[0] = max(12, min(max(len(row[0]) for row in cells), COLUMNS - sum(w + 2 for w in widths[1:])))
+    lines = []
+    for number, row in enumerate(cells):
+        parts = [textwrap.wrap(cell, max(width, 1)) or [""] for cell, width in zip(row, widths, strict=True)]
+        for part in itertools.zip_longest(*parts, fillvalue=""):
+            first, *others = (
+                text.rjust(w) if k else text.ljust(w) for k, (text, w) in enumerate(zip(part, widths, strict=True))
+            )
+            lines.append("  ".join([first, *others]).rstrip())
+        if number == 0:
+            lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return lines
 
 
 def complain(command: str, error: object) -> None:

@@ -33,6 +33,11 @@ class UnseenPhoto:
         """No depth is known."""
         return None
 
+    @property
+    def depth_origin(self) -> str:
+        """Of a depth map that came with the photo."""
+        return "given"
+
 
 class IdentityPose:
     """Always the identity pose, with a constant confidence."""

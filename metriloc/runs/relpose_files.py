@@ -30,6 +30,8 @@ from metriloc.viz import (
     score_overlay,
 )
 
+_SCORES = "From the least score (violet) to the 99th percentile and above (yellow); the photo shows through."
+
 
 class RelposeFolder(RunFolder):
     """Where ``metriloc relpose`` writes."""
@@ -92,10 +94,13 @@ def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: Photo
     for role, features in (("reference", reference), ("query", query)):
         view, predicted = features.view, features.depth_map()
         scores = score_overlay(view.image, features.score_map(), features.cell)
-        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", scores)
+        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", scores, _SCORES)
         if predicted is not None:
-            overlay = depth_overlay(predicted, features.cell, view.size)
-            pictures[f"{role}.depth"] = Picture(f"Predicted depth, {role}", overlay)
+            depth = depth_overlay(predicted, features.cell, view.size)
         elif view.depth is not None:
-            pictures[f"{role}.depth"] = Picture(f"Depth map given, {role}", depth_picture(view.depth))
+            depth = depth_picture(view.depth)
+        else:
+            continue
+        note = "Near is bright, black is unknown."
+        pictures[f"{role}.depth"] = Picture(f"Depth {features.depth_origin}, {role}", depth, note)
     return pictures

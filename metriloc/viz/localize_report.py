@@ -5,16 +5,13 @@ Same page, style and safety as the report of ``metriloc relpose``: nothing is lo
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from string import Template
 
 from metriloc.geometry import Pose
-from metriloc.io.pages import policy_tag
 from metriloc.methods.nre.model import StageMaps
+from metriloc.page import data_uri, escaped, figure, meter, rows_table, scrolled
 from metriloc.types import PoseEstimate, Stage
 from metriloc.viz.curves import course_picture
 from metriloc.viz.features import confidence_picture, feature_picture
@@ -22,23 +19,16 @@ from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
 from metriloc.viz.loss_maps import evidence_picture, point_pictures
 from metriloc.viz.map_scene import map_scene
 from metriloc.viz.marks import marked_photo, marks_of
-from metriloc.viz.markup import (
-    Picture,
-    SoftwareFacts,
-    confidence_bar,
-    data_uri,
-    embedded_json,
-    escaped,
-    figure,
-    intrinsics_note,
-    rows_table,
-    software_note,
-)
-from metriloc.viz.scene import Scene
+from metriloc.viz.markup import Picture, SoftwareFacts, intrinsics_note, picture_figure, report_page, viewer
 from metriloc.viz.words import FAILURES, has_pose
 
 PICTURES = ("points", "evidence", "maps", "features", "confidences", "cost")
 """Names that ``localization_pictures`` may give."""
+_VIEW = "3D view of the cameras and the points of the map"
+_VIEW_NOTE = (
+    "The query, the photos of the map it was compared with, and the points they see, in the frame of the first "
+    "reference camera; metres if the map is in metres. Green dots: the way of an alignment."
+)
 _FAILURES = {
     **FAILURES,
     "too_few_points": "too few points of the map are in view, of the references or from where the search began.",
@@ -90,20 +80,6 @@ def _coarse_and_fine(entry: LocalizedQuery) -> tuple[StageMaps | None, StageMaps
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
-def _viewer(scene: Scene) -> str:
-    images = [data_uri(f.thumbnail, 75) if f.thumbnail is not None else None for f in scene.frusta]
-    return (
-        '<figure class="viewer"><div class="stage">'
-        '<canvas tabindex="0" role="img" aria-label="3D view of the cameras and the points of the map"></canvas>'
-        '<button type="button">Reset view</button></div>'
-        f'<script type="application/json">{embedded_json(scene.to_json(images))}</script>'
-        "<figcaption>The query, the photos of the map it was compared with, and the points they see, in the frame of "
-        "the first reference camera; metres if the map is in metres. Green dots: the way of an alignment. Drag to "
-        "turn; pinch, or click and use the wheel, to zoom.<noscript> The 3D view needs JavaScript.</noscript>"
-        "</figcaption></figure>"
-    )
-
-
 def localization_report(
     entry: LocalizedQuery,
     map_name: str,
@@ -114,19 +90,11 @@ def localization_report(
     """The whole HTML document of one query. animation: a GIF. Raises ValueError for an estimate that is not a single one."""
     if entry.estimate.pose.shape != ():
         raise ValueError(f"a report takes single estimates, got batch shape {tuple(entry.estimate.pose.shape)}")
-    folder = resources.files("metriloc.viz")
-    script = folder.joinpath("viewer.js").read_text(encoding="utf-8")
     scene = entry.scene
-    return Template(folder.joinpath("template.html").read_text(encoding="utf-8")).substitute(
-        title=escaped(f"{Path(entry.query.name).name} in {map_name}"),
-        reference=escaped(f"the map {map_name}, {_count(len(scene), 'photo')}, {_count(len(scene.xyz), 'point')}"),
-        overview="",
-        queries=_section(entry, pictures, animation),
-        software=software_note(software),
-        warnings="".join(f'<p class="warning">{escaped(m)}</p>' for m in (*entry.messages, *software.warnings)),
-        script=script,
-        policy=policy_tag(script),
-    )
+    title = f"{Path(entry.query.name).name} in {map_name}"
+    reference = f"the map {map_name}, {_count(len(scene), 'photo')}, {_count(len(scene.xyz), 'point')}"
+    section = _section(entry, pictures, animation)
+    return report_page(title, reference, [section], software, (*entry.messages, *software.warnings))
 
 
 def _count(number: int, what: str) -> str:
@@ -156,15 +124,14 @@ def _section(entry: LocalizedQuery, pictures: Sequence[Picture], animation: byte
         _stage_table(entry),
     ]
     space = map_scene(entry)
-    parts.append(_viewer(space) if space is not None else "")
-    parts += [figure(picture) for picture in pictures]
+    parts.append(viewer(space, _VIEW, _VIEW_NOTE) if space is not None else "")
+    parts += [picture_figure(picture) for picture in pictures]
     if animation is not None:
-        address = "data:image/gif;base64," + base64.b64encode(animation).decode("ascii")
-        words = "<b>Alignment.</b> The points of the map on their way, step by step."
-        parts.append(f'<figure><img src="{address}" alt="Alignment"><figcaption>{words}</figcaption></figure>')
+        words = "The points of the map on their way, step by step."
+        parts.append(figure(data_uri(animation, "gif"), "Alignment", words))
     if has_pose(estimate):
         parts.append(_pose_numbers(estimate.pose))
-    parts.append(_intrinsics_of(entry))
+    parts.append(intrinsics_note(query=entry.query))
     if details.timings:
         rows = [(stage, f"{1000 * seconds:.0f} ms") for stage, seconds in details.timings.items()]
         rows.append(("total", f"{1000 * sum(details.timings.values()):.0f} ms"))
@@ -176,7 +143,7 @@ def _key_numbers(entry: LocalizedQuery) -> list[tuple[str, str]]:
     details = entry.details
     about = entry.estimate.probability_of
     meaning = f"the probability of {about}" if about else "no calibration says what it means"
-    bar = confidence_bar(float(entry.estimate.confidence))
+    bar = meter(float(entry.estimate.confidence))
     rows = [("confidence", f"{bar} {entry.estimate.verdict}<br>{escaped(meaning)}")]
     if has_pose(entry.estimate) and entry.truth is not None:
         turned, apart = pose_errors(entry.estimate.pose, entry.truth)
@@ -201,7 +168,7 @@ def _stage_table(entry: LocalizedQuery) -> str:
         cells = ["" if math.isnan(stage.cost) else f"{stage.support:.3f}", _number(stage.cost), _apart(stage, final)]
         cells += [_apart(stage, entry.truth)] if entry.truth is not None else []
         rows.append(f'<tr><td class="name">{escaped(stage.name)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>')
-    return f'<h3>Stages</h3><table class="overview">{head}{"".join(rows)}</table>'
+    return "<h3>Stages</h3>" + scrolled(f'<table class="overview">{head}{"".join(rows)}</table>')
 
 
 def _number(value: float) -> str:
@@ -224,10 +191,3 @@ def _pose_numbers(pose: Pose) -> str:
         f"(x right, y down, z forward).</p><pre>{matrix}</pre>"
         f"<p>Quaternion w x y z, and translation:</p><pre>{quaternion}\n{translation}</pre>"
     )
-
-
-def _intrinsics_of(entry: LocalizedQuery) -> str:
-    # the table of the other report has a row for each of two photos
-    text = intrinsics_note(entry.query, entry.query)
-    first, last = text.index('<tr><th scope="row">reference'), text.index('<tr><th scope="row">query')
-    return text[:first] + text[last:]

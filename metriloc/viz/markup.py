@@ -1,17 +1,16 @@
-"""Pieces of HTML that the reports share: escaped text, tables, pictures as data, and small print."""
+"""Pieces of HTML that the reports of poses share: pictures, the 3D view, intrinsics and small print."""
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import math
-import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib import resources
 
+from metriloc.page import data_uri, document, embedded_json, escaped, figure, rows_table
 from metriloc.types import View
 from metriloc.viz.pictures import Rgb, encode_jpeg, shrink
+from metriloc.viz.scene import Scene
 
 PICTURE_SIDE = 1000
 
@@ -37,50 +36,45 @@ class SoftwareFacts:
     warnings: tuple[str, ...] = ()
 
 
-def escaped(value: object) -> str:
-    """Escaped for HTML text and quoted attributes; what cannot be shown or written as UTF-8 becomes visible."""
-    shown = "".join(
-        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode()
-        for c in str(value)
-    )
-    return html.escape(shown, quote=True)
+def picture_uri(rgb: Rgb, quality: int = 82) -> str:
+    """A picture as the address of itself, a JPEG."""
+    return data_uri(encode_jpeg(rgb, quality), "jpeg")
 
 
-def embedded_json(value: Any) -> str:
-    """JSON that is safe inside <script>: ASCII only, no <, > or &; ValueError for NaN and infinity."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def data_uri(rgb: Rgb, quality: int = 82) -> str:
-    """A picture as the address of itself."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(rgb, quality)).decode("ascii")
-
-
-def rows_table(rows: list[tuple[str, str]]) -> str:
-    """A two-column table; the second column is HTML already."""
-    return "<table>" + "".join(f'<tr><th scope="row">{escaped(k)}</th><td>{v}</td></tr>' for k, v in rows) + "</table>"
-
-
-def confidence_bar(value: float) -> str:
-    """0..1 as a bar and a number."""
-    return f'<meter min="0" max="1" value="{value:.3f}"></meter> {value:.2f}'
-
-
-def figure(picture: Picture) -> str:
+def picture_figure(picture: Picture) -> str:
     """A picture with its caption, made smaller than ``PICTURE_SIDE``."""
     rgb = shrink(picture.rgb, PICTURE_SIDE)
-    note = f" {escaped(picture.note)}" if picture.note else ""
+    return figure(picture_uri(rgb), picture.title, picture.note, size=(rgb.shape[1], rgb.shape[0]))
+
+
+def viewer(scene: Scene, label: str, caption: str) -> str:
+    """The 3D view. label: what it shows, for who cannot see it; caption: HTML that tells how it is used."""
+    images = [picture_uri(f.thumbnail, 75) if f.thumbnail is not None else None for f in scene.frusta]
     return (
-        f'<figure><img src="{data_uri(rgb)}" width="{rgb.shape[1]}" height="{rgb.shape[0]}" '
-        f'alt="{escaped(picture.title)}"><figcaption><b>{escaped(picture.title)}.</b>{note}</figcaption></figure>'
+        '<figure class="viewer"><div class="stage">'
+        f'<canvas tabindex="0" role="img" aria-label="{escaped(label)}"></canvas>'
+        '<button type="button">Reset view</button></div>'
+        f'<script type="application/json">{embedded_json(scene.to_json(images))}</script>'
+        f"<figcaption>{caption} Drag to turn; pinch, or click and use the wheel, to zoom."
+        "<noscript> The 3D view needs JavaScript.</noscript></figcaption></figure>"
     )
 
 
-def intrinsics_note(reference: View, query: View) -> str:
-    """The cameras of both photos, and where their intrinsics came from."""
+def report_page(
+    title: str, reference: str, sections: Sequence[str], facts: SoftwareFacts, warnings: Sequence[str]
+) -> str:
+    """The page of a report. title, reference, warnings: text, escaped here; sections: HTML already."""
+    shown = "".join(f'<p class="warning">{escaped(warning)}</p>' for warning in warnings)
+    header = f'<h1>{escaped(title)}</h1>\n<p class="soft">Reference: <bdi>{escaped(reference)}</bdi></p>\n{shown}'
+    footer = f"<footer>\n<h3>How this was made</h3>\n{software_note(facts)}\n</footer>"
+    script = resources.files("metriloc.viz").joinpath("viewer.js").read_text(encoding="utf-8")
+    return document(title, "\n".join([f"<header>\n{header}\n</header>", *sections, footer]), script=script)
+
+
+def intrinsics_note(**views: View) -> str:
+    """The cameras of photos by their role, and where their intrinsics came from."""
     rows = []
-    for role, view in (("reference", reference), ("query", query)):
+    for role, view in views.items():
         camera = view.camera
         f, c, size = ([float(v) for v in values] for values in (camera.f, camera.c, camera.size))
         field = f", {math.degrees(2 * math.atan(size[0] / 2 / f[0])):.0f}° wide" if camera.model != "fisheye" else ""

@@ -15,17 +15,23 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, colour_map, font
+from metriloc.viz.color_bars import color_bar, paint_scores
+from metriloc.viz.pictures import Rgb, colour_map
 
 NO_DEPTH = 0.001
 """Depth below this (metres), NaN and infinity mean "unknown" and are drawn black (spec concept 11)."""
+_PHOTO = 0.35
+"""Share of the photo in a picture of scores."""
 
 
-def score_overlay(image: Float[Tensor, "3 H W"], score: Float[Tensor, "h w"], cell: tuple[float, float]) -> Rgb:
-    """The photo in grey with its keypoint scores in green, over the region the scores belong to.
+def score_overlay(
+    image: Float[Tensor, "3 H W"], score: Float[Tensor, "h w"], cell: tuple[float, float], bar: bool = True
+) -> Rgb:
+    """The photo in grey under its keypoint scores: violet is low, yellow is high, over the region they belong to.
 
-    ``255 tanh(2 s)`` of the scores scaled to 0..1, added at weight 0.6 (spec concept 11); scores that are not finite
-    show no green. Returns a picture of the size of the photo. Raises ValueError when map and photo do not fit.
+    The colors run over the map's own range (``score_range``), which the bar at the right gives in numbers; where
+    scores are not finite, and outside of their region, the photo is bare. Without the bar the picture has the size
+    of the photo. Raises ValueError when map and photo do not fit.
     """
     _require_map(score, "score", cell)
     if image.ndim != 3 or image.shape[0] != 3:
@@ -38,13 +44,28 @@ def score_overlay(image: Float[Tensor, "3 H W"], score: Float[Tensor, "h w"], ce
         )
     values = score.detach().float().cpu()
     finite = torch.isfinite(values)
-    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (torch.zeros(()), torch.zeros(()))
-    heat = torch.where(finite, (values - low) / (high - low + 1e-16), 0.0)
-    heat = 255 * torch.tanh(_enlarge(heat, cell) / 0.5)
-    grey = 255 * _luminance(image.detach().float().cpu())
-    picture = grey.expand(3, -1, -1).clone()
-    picture[1, :height, :width] += 0.6 * heat
-    return picture.clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    low, high = score_range(values[finite])
+    span = max(high - low, 1e-30)
+    share = _enlarge(torch.where(finite, ((values - low) / span).clamp(0, 1), 0.0), cell).numpy()
+    colored = _enlarge(finite.float(), cell, "nearest-exact").numpy()[..., None] > 0
+    grey = (255 * _luminance(image.detach().float().cpu()))[0].numpy()
+    picture = np.repeat(grey[..., None], 3, 2)
+    region = picture[:height, :width]
+    region[:] = np.where(colored, _PHOTO * region + (1 - _PHOTO) * paint_scores(share), region)
+    shown = np.round(picture.clip(0, 255)).astype(np.uint8)
+    if not bar:
+        return shown
+    column = color_bar(len(shown), high, low, lambda v: paint_scores((v - low) / span), nothing="no scores")
+    return np.concatenate([shown, column], 1)
+
+
+def score_range(known: Float[Tensor, " n"]) -> tuple[float, float]:
+    """The range the colors of scores run over: from the least to the 99th percentile, or to the largest where nearly
+    all are equal; NaN without any. A few peaks would leave all else in one color."""
+    if known.numel() == 0:
+        return math.nan, math.nan
+    low, high = float(known.min()), float(np.percentile(known.numpy(), 99))
+    return low, (high if high > low else float(known.max()))
 
 
 def depth_overlay(
@@ -72,7 +93,7 @@ def depth_overlay(
         if size[0] < picture.shape[1] or size[1] < picture.shape[0]:
             raise ValueError(f"the photo's size {size} is smaller than the map's {picture.shape[1::-1]} pixels")
         picture = np.pad(picture, ((0, size[1] - picture.shape[0]), (0, size[0] - picture.shape[1]), (0, 0)))
-    return np.concatenate([picture, _colour_bar(picture.shape[0], low, high)], 1) if bar else picture
+    return np.concatenate([picture, _depth_bar(picture.shape[0], low, high)], 1) if bar else picture
 
 
 def depth_picture(depth: Float[Tensor, "H W"], percentiles: tuple[float, float] = (2.0, 85.0), bar: bool = True) -> Rgb:
@@ -124,27 +145,8 @@ def _paint_depth(depth: Float[np.ndarray, "H W"], low: float, high: float) -> Rg
     return np.where((depth >= NO_DEPTH)[..., None], colours, np.uint8(0)).astype(np.uint8)
 
 
-def _colour_bar(height: int, low: float, high: float) -> Rgb:
-    """A column with the colours of ``low`` (top, near) to ``high`` metres (bottom, far) and their numbers."""
-    from PIL import Image, ImageDraw
-
-    font_size = int(np.clip(height / 24, 10, 28))
-    width, strip, margin = 6 * font_size, font_size, min(font_size, height // 4)
-    bar = np.full((height, width, 3), BACKGROUND, np.uint8)
-    if math.isnan(low):
-        picture = Image.fromarray(bar)
-        ImageDraw.Draw(picture).text((font_size, height / 2), "no depth", fill=TEXT, font=font(font_size), anchor="lm")
-        return np.asarray(picture)
-    ramp = np.linspace(low, high, max(height - 2 * margin, 1))
-    bar[margin : margin + len(ramp), font_size // 2 : font_size // 2 + strip] = _paint_depth(
-        np.maximum(ramp, NO_DEPTH)[:, None], low, high
+def _depth_bar(height: int, low: float, high: float) -> Rgb:
+    """From ``low`` (top, near) to ``high`` metres (bottom, far)."""
+    return color_bar(
+        height, low, high, lambda v: _paint_depth(np.maximum(v, NO_DEPTH), low, high), unit=" m", nothing="no depth"
     )
-    picture = Image.fromarray(bar)
-    draw = ImageDraw.Draw(picture)
-    ticks = int(np.clip(len(ramp) // (3 * font_size) + 1, 2, 7))
-    wanted = 1 - math.floor(math.log10(max((high - low) / (ticks - 1), 1e-3)))
-    decimals = max(0, min(wanted, 4 - len(str(int(high)))))
-    for position in np.linspace(0, len(ramp) - 1, ticks):
-        text = f"{ramp[round(position)]:.{decimals}f} m"
-        draw.text((font_size * 1.9, margin + position), text, fill=TEXT, font=font(font_size), anchor="lm")
-    return np.asarray(picture)

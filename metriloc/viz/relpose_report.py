@@ -9,29 +9,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib import resources
-from string import Template
 
 from metriloc.geometry import Pose
-from metriloc.io.pages import policy_tag
+from metriloc.page import escaped, meter, rows_table, scrolled
 from metriloc.types import PairDetails, PoseEstimate, View
 from metriloc.viz.markup import (
     Picture,
     SoftwareFacts,
-    confidence_bar,
-    data_uri,
-    embedded_json,
-    escaped,
-    figure,
     intrinsics_note,
-    rows_table,
-    software_note,
+    picture_figure,
+    report_page,
+    viewer,
 )
 from metriloc.viz.scene import Scene, build_scene
 from metriloc.viz.words import details_of, has_pose, offsets, verdict, view_direction
 from metriloc.wording import interval, metres
-
-"""Longest side of a picture in the report, pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +52,10 @@ def relpose_report(report: RelposeReport) -> str:
         if entry.estimate.pose.shape != ():
             shape = tuple(entry.estimate.pose.shape)
             raise ValueError(f"a report takes single estimates, got batch shape {shape} for {entry.query.name!r}")
-    folder = resources.files("metriloc.viz")
-    script = folder.joinpath("viewer.js").read_text(encoding="utf-8")
     sections = [_query_section(i, entry, report.reference) for i, entry in enumerate(report.queries, 1)]
-    return Template(folder.joinpath("template.html").read_text(encoding="utf-8")).substitute(
-        title=escaped(report.title),
-        reference=escaped(report.reference.name),
-        overview=_overview(report.queries) if len(report.queries) > 1 else "",
-        queries="\n".join(sections),
-        software=software_note(report.software),
-        warnings="".join(f'<p class="warning">Warning: {escaped(w)}</p>' for w in report.software.warnings),
-        script=script,
-        policy=policy_tag(script),
-    )
+    overview = _overview(report.queries) if len(report.queries) > 1 else ""
+    warnings = [f"Warning: {warning}" for warning in report.software.warnings]
+    return report_page(report.title, report.reference.name, [overview, *sections], report.software, warnings)
 
 
 def _state(entry: QueryReport) -> str:
@@ -95,7 +78,7 @@ def _overview(queries: tuple[QueryReport, ...]) -> str:
         numbers = "".join(f"<td>{cell}</td>" for cell in cells)
         rows.append(f'<tr class="{_state(entry)}"><td class="name">{name}</td>{numbers}</tr>')
     head = "<tr><th>query</th><th>distance</th><th>turned</th><th>confidence</th></tr>"
-    return f'<table class="overview">{head}{"".join(rows)}</table>'
+    return scrolled(f'<table class="overview">{head}{"".join(rows)}</table>')
 
 
 def _query_section(index: int, entry: QueryReport, reference: View) -> str:
@@ -107,11 +90,11 @@ def _query_section(index: int, entry: QueryReport, reference: View) -> str:
     if has_pose(estimate):
         parts.append(_key_numbers(entry))
         scene = build_scene(estimate, reference, entry.query, entry.true_query_from_reference)
-        parts.append(_viewer(scene) if scene is not None else "")
-    parts += [figure(picture) for picture in entry.pictures]
+        parts.append(_view_of(scene) if scene is not None else "")
+    parts += [picture_figure(picture) for picture in entry.pictures]
     if has_pose(estimate):
         parts.append(_pose_numbers(estimate))
-    parts.append(intrinsics_note(reference, entry.query))
+    parts.append(intrinsics_note(reference=reference, query=entry.query))
     parts.append(_timings(details_of(estimate)))
     return "\n".join(parts) + "\n</section>"
 
@@ -135,7 +118,7 @@ def _key_numbers(entry: QueryReport) -> str:
         if estimate.probability_of
         else "no calibration says what it means"
     )
-    bar = confidence_bar(float(estimate.confidence))
+    bar = meter(float(estimate.confidence))
     rows.append(("confidence", f"{bar} {estimate.verdict}<br>{escaped(meaning)}"))
     if entry.true_query_from_reference is not None:
         rows += _errors(pose, entry.true_query_from_reference, details.metric)
@@ -156,17 +139,9 @@ def _errors(estimated: Pose, true: Pose, metric: bool) -> list[tuple[str, str]]:
     return rows
 
 
-def _viewer(scene: Scene) -> str:
-    images = [data_uri(f.thumbnail, 75) if f.thumbnail is not None else None for f in scene.frusta]
+def _view_of(scene: Scene) -> str:
     length = metres(scene.baseline) if scene.metric else "1 (no metres)"
-    return (
-        '<figure class="viewer"><div class="stage">'
-        f'<canvas tabindex="0" role="img" aria-label="3D view of both cameras, baseline {length}"></canvas>'
-        '<button type="button">Reset view</button></div>'
-        f'<script type="application/json">{embedded_json(scene.to_json(images))}</script>'
-        "<figcaption>Both cameras and the inlier points. Drag to turn; pinch, or click and use the wheel, to zoom."
-        "<noscript> The 3D view needs JavaScript.</noscript></figcaption></figure>"
-    )
+    return viewer(scene, f"3D view of both cameras, baseline {length}", "Both cameras and the inlier points.")
 
 
 def _pose_numbers(estimate: PoseEstimate) -> str:

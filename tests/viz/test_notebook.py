@@ -66,7 +66,7 @@ def test_a_pair_is_shown_with_matches_and_3d() -> None:
     view0, view1 = photo(2400, 1200, "first<x>.jpg"), photo(800, 600, 'second".jpg')
     estimate = with_page(estimate_of(view0, view1), view0, view1, "aliked", "abc", 7)
     page = inside(estimate)
-    assert page.startswith("<!DOCTYPE html>") and "<title>first&lt;x&gt;.jpg and second&quot;.jpg</title>" in page
+    assert page.startswith("<!doctype html>") and "<title>first&lt;x&gt;.jpg and second&quot;.jpg</title>" in page
     assert "3 inlier" not in page and "Inlier matches" in page and "a ruler &lt;b&gt;" in page and "aliked" in page
     (scene,) = (json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', page))
     # the points that the small photos place are those of the large ones

@@ -20,6 +20,8 @@ from metriloc.viz import (
     score_overlay,
     shrink,
 )
+from metriloc.viz.color_bars import decimals_of
+from metriloc.viz.overlays import _PHOTO, score_range
 
 
 def correspondences(uv0: list, uv1: list, probability: list | None = None) -> Correspondences:
@@ -30,23 +32,59 @@ def correspondences(uv0: list, uv1: list, probability: list | None = None) -> Co
 
 def test_score_overlay_covers_the_crop_only() -> None:
     image = torch.full((3, 33, 47), 0.5)
-    picture = score_overlay(image, torch.rand(2, 3, generator=torch.Generator().manual_seed(0)), (14, 14))
+    score = torch.rand(2, 3, generator=torch.Generator().manual_seed(0))
+    picture = score_overlay(image, score, (14, 14), bar=False)
     assert picture.shape == (33, 47, 3) and picture.dtype == np.uint8
     assert (picture[28:] == 128).all() and (picture[:, 42:] == 128).all()
-    assert (picture[..., [0, 2]] == 128).all() and (picture[:28, :42, 1] > 128).any()
+    assert (picture[:28, :42] != 128).any(-1).all()
+    barred = score_overlay(image, score, (14, 14))
+    assert (barred[:, :47] == picture).all() and barred.shape[1] > 47 + 40, "the bar stands beside the photo"
 
 
-def test_score_overlay_follows_the_formula_in_the_cell_centres() -> None:
+@pytest.mark.parametrize("low, span", [(0.0, 1.0), (0.9, 0.05), (-7.0, 1e-4), (0.0, 1e-9), (1e4, 5e3)])
+def test_colors_of_scores_are_fitted_to_the_range_of_the_map(low: float, span: float) -> None:
+    """A narrow range far from zero was one plain green field."""
+    share = torch.linspace(0, 1, 64).reshape(8, 8).double()
+    picture = score_overlay(torch.zeros(3, 40, 40), low + span * share, (5, 5), bar=False)
+    centers = picture[2::5, 2::5].reshape(-1, 3).astype(int)
+    assert len({tuple(color) for color in centers}) > 40
+    brightness = centers @ np.array([0.299, 0.587, 0.114])
+    assert brightness[-1] - brightness[0] > 100 and (np.diff(brightness) > -2).all()
+
+
+def test_a_few_peaks_do_not_leave_all_else_in_one_color() -> None:
+    score = torch.linspace(0, 0.01, 400).reshape(20, 20)
+    score[3, 3] = 1.0
+    assert score_range(score.flatten())[1] < 0.011
+    alone = torch.zeros(20, 20)
+    alone[3, 3] = 1.0
+    assert score_range(alone.flatten()) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "low, high, ticks, decimals",
+    [(0, 1, 5, 2), (0.90, 0.95, 5, 3), (2.0, 9.0, 7, 1), (0, 1500, 5, 0), (3.0, 3.0, 2, 3)],
+)
+def test_numbers_of_a_bar_tell_its_ticks_apart(low: float, high: float, ticks: int, decimals: int) -> None:
+    assert decimals_of(low, high, ticks) == decimals
+    words = {f"{v:.{decimals}f}" for v in np.linspace(low, high, ticks)}
+    assert len(words) == (ticks if high > low else 1)
+
+
+def test_a_bar_has_the_colors_of_the_picture() -> None:
     score = torch.tensor([[0.0, 0.25, 1.0]])
-    picture = score_overlay(torch.zeros(3, 5, 15), score, (5, 5))
-    expected = [0.6 * 255 * np.tanh(s / 0.5) for s in (0.0, 0.25, 1.0)]
-    assert picture[2, [2, 7, 12], 1].astype(float) == pytest.approx(expected, abs=0.51)
+    picture = score_overlay(torch.zeros(3, 100, 300), score, (100, 100))
+    bar = picture[:, 300:].reshape(-1, 3).astype(float)
+    for x in (50, 150, 250):
+        color = picture[50, x] / (1 - _PHOTO)
+        assert np.abs(bar - color).max(1).min() < 6
 
 
 @pytest.mark.parametrize("value", [0.3, float("nan"), float("inf")])
-def test_score_overlay_of_a_constant_or_broken_map_is_the_grey_photo(value: float) -> None:
-    picture = score_overlay(torch.full((3, 10, 10), 0.2), torch.full((2, 2), value), (5, 5))
-    assert (picture == 51).all()
+def test_a_constant_map_has_one_color_and_a_broken_one_leaves_the_photo(value: float) -> None:
+    picture = score_overlay(torch.full((3, 10, 10), 0.2), torch.full((2, 2), value), (5, 5), bar=False)
+    assert (picture == picture[0, 0]).all() and (picture == 51).all() == (value != 0.3)
+    assert score_overlay(torch.full((3, 40, 40), 0.2), torch.full((2, 2), value), (20, 20)).shape[1] > 80
 
 
 def test_score_overlay_rejects_a_map_larger_than_the_photo() -> None:
@@ -193,8 +231,8 @@ def test_cells_of_a_reduced_photo_cover_all_of_it() -> None:
     """360 pixels of 21 cells and 270 of 16: cells of 17.14 x 16.875 pixels."""
     score = torch.zeros(16, 21)
     score[15, 20] = 1.0
-    picture = score_overlay(torch.zeros(3, 270, 360), score, (360 / 21, 270 / 16))
+    picture = score_overlay(torch.zeros(3, 270, 360), score, (360 / 21, 270 / 16), bar=False)
     assert picture.shape == (270, 360, 3)
-    assert picture[262, 351, 1] > 100 and picture[:240, :, 1].max() == 0
+    assert picture[262, 351, 1] > 100 and picture[:240, :, 1].max() < 10
     depth = depth_overlay(torch.full((16, 21), 2.0), (360 / 21, 270 / 16), (360, 270), bar=False)
     assert (depth.reshape(-1, 3).max(1) > 0).all()

@@ -111,7 +111,7 @@ def test_hostile_names_stay_text() -> None:
 
 
 def test_json_cannot_leave_its_script() -> None:
-    from metriloc.viz.markup import embedded_json
+    from metriloc.page import embedded_json
 
     text = embedded_json({"label": HOSTILE})
     assert not re.search(r"[<>&\u2028]|[^\x00-\x7f]", text)

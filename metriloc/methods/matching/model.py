@@ -42,7 +42,7 @@ class MatchingConfig:
     max_error_px: inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows with the
     photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. solver: see ``Solver``.
     depth_name: what the result calls the depths of the depth source; depth_id: what calibrations call it; depth_error:
-    how they err, None for what is known of depths of that name.
+    how they err, None for what is known of depths of that name; depth_origin: what captions say of it.
     """
 
     max_error_px: float = 1.5
@@ -52,6 +52,7 @@ class MatchingConfig:
     depth_name: str = "depth map"
     depth_id: str = "depth map"
     depth_error: DepthError | None = None
+    depth_origin: str = "predicted"
 
     def __post_init__(self) -> None:
         if self.distance is not None and not 0 < self.distance < float("inf"):
@@ -60,11 +61,12 @@ class MatchingConfig:
 
 @dataclass(frozen=True, eq=False)
 class ImageFeatures:
-    """Local features of one photo and the seconds they took."""
+    """Local features of one photo, the seconds they took, and where the depth of the photo comes from."""
 
     view: View
     local: LocalFeatures
     seconds: float
+    depth_origin: str = "given"
 
     @property
     def cell(self) -> tuple[float, float]:
@@ -129,10 +131,10 @@ class FeatureMatching:
         start = time.perf_counter()
         view = view.detach()
         local = self.matcher.extract(view)
-        depth = self.depth_source(view)
+        depth, origin = self.depth_source(view), "given"
         if depth is not view.depth:
-            view = dataclasses.replace(view, depth=depth)
-        return ImageFeatures(view, local, time.perf_counter() - start)
+            view, origin = dataclasses.replace(view, depth=depth), self.config.depth_origin
+        return ImageFeatures(view, local, time.perf_counter() - start, origin)
 
     def relative_pose(
         self, reference: View | ImageFeatures, query: View | ImageFeatures, *, seed: int = 0

@@ -35,12 +35,13 @@ DEFAULT_WEIGHTS = "metriloc-small"
 @dataclass(frozen=True, eq=False)
 class MicKeyFeatures:
     """What MicKey keeps of one photo: its keypoints, one a cell, the cell's size (width, height) in pixels of the photo,
-    and the seconds they took."""
+    the seconds they took, and the name of the weights."""
 
     view: View
     keypoints: Keypoints
     cell: tuple[float, float]
     seconds: float
+    weights_id: str = "mickey-unsaved"
 
     def score_map(self) -> Float[Tensor, "h w"]:
         """Keypoint probabilities on the grid."""
@@ -49,6 +50,11 @@ class MicKeyFeatures:
     def depth_map(self) -> Float[Tensor, "h w"]:
         """Predicted depth on the grid, metres; may be zero or negative where the network knows nothing."""
         return self.keypoints.depth[0].reshape(self.keypoints.grid)
+
+    @property
+    def depth_origin(self) -> str:
+        """The weights that predict it."""
+        return f"predicted by {self.weights_id}"
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class MicKey:
         found = self.network.detect(view.image[None].to(device), Camera.stack([view.camera]).to(device))
         stride, working = self.network.stride, self.network.working_size(view.image[None])
         cell = stride * view.size[0] / working[0], stride * view.size[1] / working[1]
-        return MicKeyFeatures(view, found, cell, time.perf_counter() - start)
+        return MicKeyFeatures(view, found, cell, time.perf_counter() - start, self.weights_id)
 
     def relative_pose(
         self, reference: View | MicKeyFeatures, query: View | MicKeyFeatures, *, seed: int = 0
