@@ -131,7 +131,7 @@ def _loaded(image: Image.Image, name: Path | str, turn: bool) -> LoadedImage:
 def upright_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
     """(width, height) of a photo as it is to be held, from its header. Raises InputError as ``read_image`` does."""
     path = require_file(path)
-    if _is_heif(_head(path)):
+    if is_heif(path):
         return open_heif(path, max_megapixels).size
     with open_image(path, max_megapixels) as image:
         width, height = image.size
@@ -189,6 +189,11 @@ def _head(path: Path) -> bytes:
             return file.read(_HEAD_BYTES)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def is_heif(path: Path) -> bool:
+    """Whether a file begins as HEIC and HEIF files do."""
+    return _is_heif(_head(path))
 
 
 def _is_heif(head: bytes) -> bool:
