@@ -70,14 +70,14 @@ def _sift(job: Mapping[str, Any], tell: _Tell) -> dict[str, Any]:
     for done, entry in enumerate(job["photos"], 1):
         tell(at=entry["photo"], done=done - 1, total=len(job["photos"]))
         try:
-            _sift_of_one(extractor, entry, job["longest_side"])
+            _sift_of_one(extractor, entry, job["longest_side"], job["max_features"])
         except InputError as error:
             messages.append(str(error))
     tell(done=len(job["photos"]), total=len(job["photos"]))
     return {"messages": messages}
 
 
-def _sift_of_one(extractor: Any, entry: Mapping[str, str], longest_side: int) -> None:
+def _sift_of_one(extractor: Any, entry: Mapping[str, str], longest_side: int, most: int) -> None:
     import pycolmap
     from PIL import Image
     from safetensors.numpy import save
@@ -95,7 +95,7 @@ def _sift_of_one(extractor: Any, entry: Mapping[str, str], longest_side: int) ->
     values = np.asarray(descriptors.data, dtype=np.float32).reshape(len(keypoints), -1)
     uv = places[:, :2] * (size / np.array(gray.size)) - 0.5
     largest = _sizes(places)
-    order = np.argsort(-largest, kind="stable")
+    order = np.argsort(-largest, kind="stable")[:most]
     unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     tensors = {
         "uv": uv[order].astype(np.float32),
@@ -129,7 +129,10 @@ def _map(job: Mapping[str, Any], tell: _Tell) -> dict[str, Any]:
 
 
 def _fill_database(path: Path, job: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Cameras, images, keypoints (pixel centers at 0.5) and matches; returns the pairs of names that have matches."""
+    """Cameras, images, keypoints (pixel centers at 0.5) and matches; returns the pairs of names that have matches.
+
+    Images are called by their numbers: lists of pairs end names at blanks.
+    """
     import pycolmap
     from safetensors.numpy import load_file
 
@@ -144,7 +147,7 @@ def _fill_database(path: Path, job: Mapping[str, Any]) -> list[tuple[str, str]]:
                 rig.add_ref_sensor(pycolmap.sensor_t(pycolmap.SensorType.CAMERA, number))
                 database.write_rig(rig, use_rig_id=True)
             for number, image in enumerate(job["images"], 1):
-                own = pycolmap.Image(name=image["name"], camera_id=image["camera"] + 1, image_id=number)
+                own = pycolmap.Image(name=str(number), camera_id=image["camera"] + 1, image_id=number)
                 database.write_image(own, use_image_id=True)
                 frame = pycolmap.Frame(frame_id=number, rig_id=image["camera"] + 1)
                 frame.add_data_id(own.data_id)
@@ -152,7 +155,7 @@ def _fill_database(path: Path, job: Mapping[str, Any]) -> list[tuple[str, str]]:
                 database.write_keypoints(number, arrays[f"keypoints {number - 1}"])
             for i, j in job["pairs"]:
                 database.write_matches(i + 1, j + 1, arrays[f"matches {i} {j}"].astype(np.uint32))
-                pairs.append((job["images"][i]["name"], job["images"][j]["name"]))
+                pairs.append((str(i + 1), str(j + 1)))
     finally:
         database.close()
     return pairs
@@ -192,6 +195,7 @@ def _incremental(database: Path, job: Mapping[str, Any], tell: _Tell) -> dict[st
     options.min_num_matches = job["min_inliers"]
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = 0
     options.num_threads = job["threads"] or -1
+    options.extract_colors = False
     options.constant_cameras = {number + 1 for number in job["constant"]}
     total = len(job["images"])
     seen = {"count": 0}
@@ -210,6 +214,9 @@ def _incremental(database: Path, job: Mapping[str, Any], tell: _Tell) -> dict[st
     for number, model in models.items():
         folder = out / str(number)
         folder.mkdir(exist_ok=True)
+        for image in model.images.values():
+            image.name = job["images"][image.image_id - 1]["name"]
+        model.extract_colors_for_all_images(job["photos"])
         model.write_binary(str(folder))
         told.append(
             {
