@@ -199,6 +199,18 @@ def _depth_source(choice: MethodChoice) -> tuple[DepthSource, str, str]:
     raise InputError(f"--depth-source must be {wanted}, got {choice.depth!r}")
 
 
+def depth_source(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
+    """A source of depth by the name of its weights, such as ``metriloc-small``, and what results call it.
+
+    Raises InputError for a name that predicts no depth, and for weights that are missing.
+    """
+    require_device(device)
+    source, what, identity = _depth_source(MethodChoice(depth=name, device=device))
+    if what != "predicted depth":
+        raise InputError(f"depth {name!r} predicts none: give weights that do, such as {MICKEY_WEIGHTS}")
+    return source, identity
+
+
 def require_device(name: str) -> None:
     """Raises InputError when this machine has no such device."""
     try:

@@ -30,8 +30,9 @@ class ScaleFacts:
 @dataclass(frozen=True)
 class MapFacts:
     """photos: the folder that names are relative to. given, registered: how many photos. others: names of photos in
-    models of their own, which share nothing with this one. left_out: one sentence each. settings: of ``MapConfig``.
-    scale: None where nothing told metres."""
+    models of their own, which share nothing with this one; alone: in none. left_out: one sentence for each photo that could
+    not be used; notes: and for each source of metres that said nothing. settings: of ``MapConfig``. scale: None where
+    nothing told metres. error_px: mean reprojection error."""
 
     photos: str
     given: int
@@ -40,6 +41,7 @@ class MapFacts:
     others: tuple[tuple[str, ...], ...] = ()
     alone: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     scale: ScaleFacts | None = None
     scale_options: Mapping[str, Any] = field(default_factory=dict)
@@ -84,6 +86,7 @@ def _facts(content: Mapping[str, Any]) -> MapFacts:
         others=tuple(tuple(str(n) for n in names) for names in content["others"]),
         alone=tuple(str(n) for n in content["alone"]),
         left_out=tuple(str(n) for n in content["left_out"]),
+        notes=tuple(str(n) for n in content["notes"]),
         settings=dict(content["settings"]),
         scale=None if scale is None else _scale(scale),
         scale_options=dict(content["scale_options"]),

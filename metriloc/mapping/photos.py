@@ -25,7 +25,7 @@ from metriloc.types import GUESSED_FOCAL
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".heic", ".heif", ".mpo")
 )
-_QUARTERS = {1: 0, 3: 2, 6: 1, 8: 3}
+QUARTERS = {1: 0, 3: 2, 6: 1, 8: 3}
 """By EXIF orientation: how often the upright photo is turned against the clock to be as it is stored."""
 
 
@@ -106,10 +106,10 @@ def read_photos(
 def _photo(name: str, path: Path, intrinsics: Path | None, fov_deg: float | None) -> MapPhoto:
     header = read_header(path)
     exif = header.exif
-    if exif.orientation not in _QUARTERS:
+    if exif.orientation not in QUARTERS:
         raise InputError(f"'{path}' is stored mirrored (EXIF orientation {exif.orientation}): save it as it looks")
     known = resolve_intrinsics(header.upright_size, path=path, intrinsics=intrinsics, exif=exif, fov_deg=fov_deg)
-    camera = colmap_camera(known, header.size, _QUARTERS[exif.orientation])
+    camera = colmap_camera(known, header.size, QUARTERS[exif.orientation])
     given = known.focal_sigma == 0
     return MapPhoto(
         name=name,

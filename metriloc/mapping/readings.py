@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metriloc.geometry import sample_depth
 from metriloc.io.files import InputError
+from metriloc.mapping.names import find_name, require_name
 from metriloc.solvers.similarity import Similarity, robust_similarity
 from metriloc.types import SfmMap
 
@@ -44,9 +45,7 @@ def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigm
     """
     if not (math.isfinite(metres) and metres > 0):
         raise InputError(f"the distance of {first!r} and {second!r} must be a positive number of metres, got {metres:g}")
-    for name in (first, second):
-        if name not in scene.names:
-            raise InputError(f"the map has no photo {name!r}, so a distance to it says nothing")
+    first, second = require_name(scene.names, first), require_name(scene.names, second)
     a, b = scene.cam_from_world[scene.index(first)], scene.cam_from_world[scene.index(second)]
     length = float(a.center_distance(b))
     noise = math.hypot(_center_sigma(scene, first), _center_sigma(scene, second))
@@ -89,12 +88,13 @@ class Positions:
 def position_reading(scene: SfmMap, positions: Positions) -> tuple[Reading, Similarity | None]:
     """Scale from positions of three cameras or more, and the similarity ``positions_from_map`` where they fix one: not in
     one line. Raises InputError where the map has too few of them, or they contradict it."""
-    own = [n for n, name in enumerate(positions.names) if name in scene.names]
+    names = [find_name(scene.names, name) for name in positions.names]
+    own = [n for n, name in enumerate(names) if name is not None]
     if len(own) < 3:
         raise InputError(
             f"the {positions.what} name {len(own)} photos of the map; three and more that are not in one line tell its scale"
         )
-    centers = scene.cam_from_world.center()[[scene.index(positions.names[n]) for n in own]]
+    centers = scene.cam_from_world.center()[[scene.index(str(names[n])) for n in own]]
     xyz, sigma = positions.xyz[own].double(), positions.sigma[own].double()
     found = robust_similarity(centers, xyz, sigma)
     if found is None:
@@ -157,12 +157,9 @@ def depth_reading(
     middle = float(values.quantile(0.5))
     scatter = 1.4826 * float((values - middle).abs().quantile(0.5))
     sigma = math.hypot(bias, scatter / math.sqrt(len(values)), _MAP_SIGMA)
-    said = f"{what} of {len(values)} photos, which scatter by {100 * scatter:.2g} % and may err by {100 * bias:.2g} % alike"
+    said = f"{what} of {len(values)} photos, which scatter by {_percent(scatter)} and may err by {_percent(bias)} alike"
     return Reading(what, middle, sigma, kin=kin, correlation=0.9 if kin else 0.0, said=said)
 
 
-def known_centers(poses: Mapping[str, Tensor], sigma: float) -> Positions:
-    """Positions of centers by name, all equally exact."""
-    names: Sequence[str] = tuple(poses)
-    xyz = torch.stack([poses[name] for name in names]) if names else torch.zeros(0, 3)
-    return Positions(tuple(names), xyz.double(), torch.full((len(names),), sigma, dtype=torch.float64))
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
