@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from metriloc.methods.nre.model import NRE
     from metriloc.methods.pixloc import PixLoc
     from metriloc.relpose import relative_pose
+    from metriloc.runs.map_build import build_map
     from metriloc.types import (
         AbsolutePoseMethod,
         Correspondences,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     # one call
+    "build_map": "runs.map_build",
     "load": "choose",
     "localize": "localization",
     "relative_pose": "relpose",
@@ -89,6 +91,7 @@ __all__ = [
     "SfmMap",
     "View",
     "as_view",
+    "build_map",
     "load",
     "load_view",
     "localize",

@@ -212,6 +212,18 @@ def _predicted_by(source: str, weights_id: str) -> dict[str, Any]:
     }
 
 
+def predicted_depth(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
+    """A source of depth by the name of its weights, such as ``metriloc-depth``, and what results call it.
+
+    Raises InputError for a name that predicts no depth, and for weights that are missing.
+    """
+    require_device(device)
+    source, called = depth_source(MethodChoice(depth=name, device=device))
+    if called.get("depth_name") != "predicted depth":
+        raise InputError(f"depth {name!r} predicts none: give weights that do, such as {DEPTH_WEIGHTS}")
+    return source, called["depth_id"]
+
+
 def require_device(name: str) -> None:
     """Raises InputError when this machine has no such device."""
     try:

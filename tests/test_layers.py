@@ -29,6 +29,7 @@ LEVELS = {
     "datasets": 3,
     "calibration": 4,
     "turns": 4,
+    "mapping": 4,
     "training": 4,
     "calibrated": 5,
     "evaluation": 5,

@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("metriloc.cli.demo", "demo", "the bundled example: two photos, the pose found and the true one"),
     "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
     "localize": Command("metriloc.cli.localize", "localize", "where in a map the camera of a photo stood"),
+    "map build": Command("metriloc.cli.map_build", "map_build", "a map from a folder of photos; resumable"),
     "localize-benchmark": Command(
         "metriloc.cli.localize_benchmark", "localize_benchmark", "PixLoc on a localisation benchmark, as published"
     ),

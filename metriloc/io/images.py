@@ -142,7 +142,7 @@ def stored_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MA
 def _header(path: str | os.PathLike[str], max_megapixels: float) -> tuple[tuple[int, int], bool]:
     """Size, and whether the photo is to be turned on its side."""
     path = require_file(path)
-    if _is_heif(_head(path)):
+    if is_heif(path):
         return open_heif(path, max_megapixels).size, False
     with open_image(path, max_megapixels) as image:
         return image.size, read_exif(image).orientation in (5, 6, 7, 8)
@@ -200,6 +200,11 @@ def _head(path: Path) -> bytes:
             return file.read(_HEAD_BYTES)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def is_heif(path: Path) -> bool:
+    """Whether a file begins as HEIC and HEIF files do."""
+    return _is_heif(_head(path))
 
 
 def _is_heif(head: bytes) -> bool:

@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from metriloc.io.files import InputError
+from metriloc.io.files import InputError, read_json
 
+FACTS_FILE = "map.json"
+"""Beside a model that metriloc made; it says where the photos are."""
 _FILES = ("cameras", "images", "points3D")
 _PHOTOS = ("images", "images_2", "images_4", "images_8")
 _NAMED = 3
@@ -43,8 +45,19 @@ def is_model(folder: Path) -> bool:
 
 
 def find_images(model: Path, names: Sequence[str]) -> Path | None:
-    """The folder that holds photos of a model: ``images``, a smaller copy of it, or the folder above; None for nowhere."""
-    return next((place for place in _places(model) if holds_any(place, names)), None)
+    """The folder that holds photos of a model: ``images``, a smaller copy of it, the folder above, or the one that
+    ``map.json`` beside the model names; None for nowhere."""
+    places = (*_places(model), *_stated(model))
+    return next((place for place in places if holds_any(place, names)), None)
+
+
+def _stated(model: Path) -> list[Path]:
+    """Where ``map.json`` says that the photos are: seen from the model, in case that both have moved, and in full."""
+    try:
+        photos = read_json(model / FACTS_FILE)["photos"]
+        return [(model.resolve() / str(photos["relative"])).resolve(), Path(str(photos["absolute"]))]
+    except (InputError, KeyError, TypeError, ValueError, OSError):
+        return []
 
 
 def require_images(folder: Path, model: Path, names: Sequence[str]) -> None:

@@ -1,0 +1,111 @@
+"""Starts the process that runs COLMAP's code, hears how far it is, and says in one sentence how it ended.
+
+Compiled code can end a process without a word. Here it ends one that holds nothing: what was finished is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from metriloc.io.files import InputError
+from metriloc.io.undistortion import MISSING_PYCOLMAP
+
+_TAIL = 300
+_PARENT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class NativeJob:
+    """kind: of ``native.JOBS``. content: what it takes, as plain numbers and words."""
+
+    kind: str
+    content: Mapping[str, Any]
+
+
+def require_pycolmap() -> None:
+    """Raises ImportError, with the pip command, where COLMAP is not here; it is not loaded into this process."""
+    from importlib.util import find_spec
+
+    if find_spec("pycolmap") is None:
+        raise ImportError(MISSING_PYCOLMAP)
+
+
+def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Run a job in a process of its own, which ends when this one does.
+
+    Returns the job's answer. Raises InputError with one sentence when it refuses its input, fails, or crashes, and
+    ImportError without pycolmap. Interrupting this process (Ctrl+C) stops the other one.
+    """
+    require_pycolmap()
+    command = [sys.executable, "-c", _starter(), job.kind]
+    with tempfile.TemporaryFile("w+b") as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        try:
+            last, answer = _heard(process, job, progress)
+            code = process.wait()
+        finally:
+            # our end of its standard input closes with us, which ends it as well
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+        if code == 0 and answer is not None:
+            if "error" in answer:
+                raise InputError(answer["error"])
+            return answer
+        raise InputError(_how_it_ended(job, code, last, _tail(log)))
+
+
+def _starter() -> str:
+    return f"import sys; sys.path.insert(0, {str(_PARENT)!r}); from metriloc.mapping.native import main; main()"
+
+
+def _heard(
+    process: subprocess.Popen[bytes], job: NativeJob, progress: Callable[[int, int], None] | None
+) -> tuple[str, dict[str, Any] | None]:
+    """What it was at last, and its answer."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(job.content).encode() + b"\n")
+        process.stdin.flush()  # and stays open: its end means ours
+    except BrokenPipeError:
+        pass
+    last, answer = "", None
+    for line in process.stdout:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue  # the library speaks there too
+        if "answer" in said:
+            answer = said["answer"]
+        last = said.get("at", last)
+        if progress is not None and "done" in said:
+            progress(said["done"], said["total"])
+    return last, answer
+
+
+def _how_it_ended(job: NativeJob, code: int, last: str, tail: str) -> str:
+    try:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    except ValueError:
+        how = f"ended with code {code}"
+    at = f" at {last}" if last else ""
+    said = f": {tail}" if tail else ""
+    return f"COLMAP ({job.kind}) {how}{at}; what was finished is kept, so the same command goes on from there{said}"
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(0, 2)
+    log.seek(max(0, log.tell() - 4 * _TAIL))
+    lines = log.read().decode("utf-8", "replace").split("\n")
+    return " ".join(" ".join(lines).split())[-_TAIL:]

@@ -1,0 +1,105 @@
+"""``map.json`` beside a model: where the photos of a map are, how it was made, and how long its unit is."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metriloc.io.files import InputError, read_json
+from metriloc.io.map_folders import FACTS_FILE, find_model
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ScaleFacts:
+    """Of a map in metres. sigma: relative standard deviation of all its lengths. sources: what told it, each with ``name``,
+    ``sigma``, ``share`` and ``said`` (one phrase). contradictions: pairs of names. frame: what the axes are."""
+
+    sigma: float
+    sources: tuple[Mapping[str, Any], ...] = ()
+    contradictions: tuple[tuple[str, str], ...] = ()
+    frame: str = "arbitrary"
+
+
+@dataclass(frozen=True)
+class MapFacts:
+    """photos: the folder that names are relative to. given, registered: how many photos. others: names of photos in
+    models of their own, which share nothing with this one; alone: in none. left_out: one sentence for each photo that could
+    not be used; notes: and for each source of metres that said nothing. settings: of ``MapConfig``. scale: None where
+    nothing told metres. error_px: mean reprojection error."""
+
+    photos: str
+    given: int
+    registered: int
+    error_px: float
+    others: tuple[tuple[str, ...], ...] = ()
+    alone: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scale: ScaleFacts | None = None
+    scale_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """What lengths of the map are in."""
+        return "unit of the map" if self.scale is None else "metre"
+
+
+def facts_text(facts: MapFacts, model: Path) -> str:
+    """What ``map.json`` of a model holds; the photos are named from there, and by their full path."""
+    content = asdict(facts)
+    folder = Path(facts.photos).resolve()
+    content["photos"] = {"relative": os.path.relpath(folder, model.resolve()), "absolute": str(folder)}
+    return json.dumps({"format": FORMAT, **content}, indent=1)
+
+
+def read_facts(folder: str | Path) -> MapFacts | None:
+    """Of the map in a folder; None for a COLMAP model that was not made here. Raises InputError for one that is damaged."""
+    file = find_model(folder) / FACTS_FILE
+    if not file.is_file():
+        return None
+    content = read_json(file)
+    try:
+        if content["format"] != FORMAT:
+            raise InputError(f"'{file}' has format {content['format']!r}, which this version does not know")
+        return _facts(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"'{file}' is damaged: {type(error).__name__} {error}") from error
+
+
+def _facts(content: Mapping[str, Any]) -> MapFacts:
+    scale = content["scale"]
+    return MapFacts(
+        photos=str(content["photos"]["absolute"]),
+        given=int(content["given"]),
+        registered=int(content["registered"]),
+        error_px=float(content["error_px"]),
+        others=tuple(tuple(str(n) for n in names) for names in content["others"]),
+        alone=tuple(str(n) for n in content["alone"]),
+        left_out=tuple(str(n) for n in content["left_out"]),
+        notes=tuple(str(n) for n in content["notes"]),
+        settings=dict(content["settings"]),
+        scale=None if scale is None else _scale(scale),
+        scale_options=dict(content["scale_options"]),
+    )
+
+
+def _scale(content: Mapping[str, Any]) -> ScaleFacts:
+    sigma = float(content["sigma"])
+    if not (math.isfinite(sigma) and sigma >= 0):
+        raise ValueError(f"sigma {sigma}")
+    return ScaleFacts(
+        sigma,
+        tuple(dict(source) for source in content["sources"]),
+        tuple((str(a), str(b)) for a, b in content["contradictions"]),
+        str(content["frame"]),
+    )

@@ -1,0 +1,144 @@
+"""A folder of photos in, a folder with a map out, which can be interrupted at any moment and goes on from there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from metriloc.choose import predicted_depth, require_device
+from metriloc.io.files import InputError, prepare_output_folder, write_atomically
+from metriloc.io.map_folders import FACTS_FILE
+from metriloc.io.maps import map_from_reconstruction, read_reconstruction
+from metriloc.mapping.build import Bar, Models, Workplace, build_models, install
+from metriloc.mapping.child import require_pycolmap
+from metriloc.mapping.config import MapConfig
+from metriloc.mapping.facts import MapFacts, facts_text
+from metriloc.mapping.names import require_name
+from metriloc.mapping.photos import read_photos
+from metriloc.mapping.scale import scale_model
+from metriloc.mapping.sources import PredictedDepth, ScaleOptions, find_scale
+
+
+def no_bar(what: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
+    """In place of a progress bar: nobody looks."""
+    return nullcontext(None)
+
+
+def build_map(
+    photos: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    config: MapConfig | None = None,
+    scale: ScaleOptions | None = None,
+    depth: str | None = None,
+    intrinsics: str | os.PathLike[str] | None = None,
+    fov: float | None = None,
+    device: str = "cpu",
+    bar: Bar = no_bar,
+) -> MapFacts:
+    """A map from a folder of photos: ``out/sparse``, which ``localize(photo, out)`` opens.
+
+    - photos: the folder; those below it count as well.
+    - out: the folder of the map; what an earlier run that was interrupted finished there is taken as it is.
+    - config: features, pairs and more.
+    - scale: what is known of metres; GPS positions in EXIF are found without being asked for.
+    - depth: weights that predict depth, such as ``metriloc-small``: a scale, if a rough one.
+    - intrinsics, fov: of the photos, as in ``load_view``; by default a list beside them, EXIF, or a guess, which are
+      refined.
+    - bar: makes a progress bar of a name.
+
+    Returns what ``map.json`` says: how many photos are in the map, its scale and the scale's standard deviation. Raises
+    InputError (a ValueError), one sentence, where no map comes of it: fewer than two photos, none that show the same, a
+    folder that cannot be written, a distance to a photo that is not in the map. ImportError without pycolmap.
+
+    >>> facts = metriloc.build_map("photos", "map")
+    >>> metriloc.localize("query.jpg", "map")
+    """
+    require_pycolmap()
+    require_device(device)
+    folder, target = Path(photos), Path(out)
+    config, options = config or MapConfig(), scale or ScaleOptions()
+    predicted = None if depth is None else PredictedDepth(*predicted_depth(depth, device))
+    with bar("photos") as progress:
+        found, left_out = read_photos(
+            folder, intrinsics=None if intrinsics is None else Path(intrinsics), fov_deg=fov, progress=progress
+        )
+    if len(found) < 2:
+        why = f" ({left_out[0]})" if left_out else ""
+        raise InputError(f"a map needs two photos that show the same, and '{folder}' has {len(found)} usable{why}")
+    for given in (name for first, second, _ in options.distances for name in (first, second)):
+        require_name([photo.name for photo in found], given)  # before the work, not after it
+    prepare_output_folder(target)
+    models = build_models(found, folder, Workplace.prepare(target), config, device=device, bar=bar)
+    facts = MapFacts(
+        photos=str(folder),
+        given=len(found) + len(left_out),
+        registered=len(models.names),
+        error_px=float(models.entries[0]["error_px"]),
+        others=models.others,
+        alone=models.alone,
+        left_out=(*left_out, *models.messages),
+        settings=asdict(config),
+        scale_options=options.as_dict() | {"depth": depth},
+    )
+    return install_map(models, facts, target, options, predicted, bar)
+
+
+def install_map(
+    models: Models,
+    facts: MapFacts,
+    target: Path,
+    options: ScaleOptions,
+    predicted: PredictedDepth | None,
+    bar: Bar = no_bar,
+) -> MapFacts:
+    """The largest model, in metres where something tells them, with ``map.json`` beside it, as ``target/sparse``."""
+    model = read_reconstruction(models.largest)
+    scene = map_from_reconstruction(model, str(models.largest), Path(facts.photos))
+    found, notes = find_scale(scene, options, predicted, bar)
+    facts = replace(facts, notes=tuple(notes))
+    if found is not None:
+        scale_model(model, found, scene.cam_from_world.center().mean(0))
+        facts = replace(facts, scale=found.facts)
+
+    def fill(folder: Path) -> None:
+        model.write_binary(str(folder))
+        write_atomically(folder / FACTS_FILE, facts_text(facts, target / "sparse"))
+
+    install(fill, target / "sparse")
+    return facts
+
+
+def summary(facts: MapFacts, target: str | os.PathLike[str]) -> list[str]:
+    """What a person wants to know of a new map, a line each."""
+    lines = [
+        f"{target}: {facts.registered} of {facts.given} photos, mean reprojection error {facts.error_px:.2f} px",
+        scale_line(facts),
+    ]
+    if facts.scale is not None:
+        lines += [f"  {source['said']} ({100 * source['share']:.0f} % of it)" for source in facts.scale.sources]
+        lines += [f"  {a} and {b} contradict each other" for a, b in facts.scale.contradictions]
+    lines += [f"  {note}" for note in facts.notes]
+    for names in facts.others:
+        lines.append(f"{len(names)} photos show another place, or nothing in common: {_some(names)}")
+    if facts.alone:
+        lines.append(f"{len(facts.alone)} photos could not be placed: {_some(facts.alone)}")
+    return lines + list(facts.left_out)
+
+
+def scale_line(facts: MapFacts) -> str:
+    """One sentence about the unit of a map."""
+    if facts.scale is None:
+        return "lengths are in units of the map: nothing told metres (--distance A B METRES tells them)"
+    return f"lengths are in metres, within {100 * facts.scale.sigma:.2g} % (one standard deviation)"
+
+
+def _some(names: tuple[str, ...], count: int = 5) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+__all__ = ["MapFacts", "build_map", "install_map", "no_bar", "scale_line", "summary"]
