@@ -34,7 +34,7 @@ def test_demo_command_ends_in_metres(capsys: pytest.CaptureFixture[str]) -> None
     assert install == 'pip install ".[features,viz]"'
     assert demo.split() == ["metriloc", "demo"]
     assert run(demo.split()[1:]) == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     error = re.search(r"error: ([\d.]+) degrees in rotation, ([\d.]+) cm", shown)
     assert error is not None
     assert "metriloc-small" in README and "predicted depth" in shown

@@ -226,7 +226,7 @@ def test_demo_shows_the_model_and_one_flag_the_matching(
     bundled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("demo", "--out", tmp_path / "out") in (0, 1)
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert f"method: mickey, weights {load_weights(bundled, 'mickey').weights_id}" in shown
     assert "true camera position" in shown
     assert (tmp_path / "out" / "query.depth.jpg").is_file()  # the model's own depth, no depth map was read

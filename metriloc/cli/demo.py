@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from importlib import resources
 from pathlib import Path
 
 from metriloc.calibrated import calibrations_of
 from metriloc.choose import MethodChoice, MethodName, choose_method
 from metriloc.cli.terminal import show
-from metriloc.io import load_view, read_mapfree_poses
+from metriloc.io import load_view, read_true_poses
 from metriloc.runs.relpose_files import RelposeFolder
-from metriloc.runs.relpose_results import QueryResult, RelposeRun, relpose_summary
+from metriloc.runs.relpose_results import QueryResult, RelposeRun, position_in_words, relpose_summary
 
 
 def demo(out: Path | None = None, method: MethodName = "auto", weights: str | None = None, seed: int = 0) -> int:
@@ -30,28 +29,24 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
         reference = load_view(folder / "reference.jpg", depth=folder / "reference.depth.png" if uses_depth else None)
         query_path = folder / "query.jpg"
         query = load_view(query_path)
-        true = read_mapfree_poses(folder / "poses.txt")["query.jpg"]
+        truth = read_true_poses(folder / "poses.txt", folder / "reference.jpg", [query_path])[str(query_path)]
         features0, features1 = chosen.extract(reference), chosen.extract(query)
         run = RelposeRun(
-            reference, chosen.name, chosen.weights_id, {"seed": seed}, calibrations=calibrations_of(chosen)
+            reference,
+            chosen.name,
+            chosen.weights_id,
+            {"seed": seed},
+            calibrations=calibrations_of(chosen),
+            truths={str(query_path): truth},
         )
         estimate = chosen.relative_pose(features0, features1, seed=seed)
-        result = QueryResult.computed(query_path, estimate, features1)
+        result = QueryResult.computed(query_path, estimate, features1, truth)
         run.results.append(result)
-        print(f"method: {chosen.name}, weights {chosen.weights_id}")
-        show(relpose_summary(result))
-        if true is not None:
-            x, y, z = true.center().tolist()
-            print(
-                f"  true camera position:                        (m): x {x:+.3f},         y {y:+.3f},        z {z:+.3f}"
-            )
-        if true is not None and result.success:
-            error = math.degrees(float(result.pose.double().angle_to(true.double())))
-            distance = float(result.pose.double().center_distance(true.double()))
-            print(f"  error: {error:.2f} degrees in rotation, {100 * distance:.1f} cm in position")
+        show([f"method: {chosen.name}, weights {chosen.weights_id}", *relpose_summary(result)])
+        show([f"  true camera position (m): {position_in_words(truth)}"])
         if out is not None:
             output = RelposeFolder.prepare(out, single=True)
-            output.write_query(run, 0, result, features0, truth=true)
+            output.write_query(run, 0, result, features0)
             output.write_run(run)
             print(f"report: {output.path / 'report.html'}")
     return 0 if result.success else 1

@@ -16,7 +16,7 @@ import tyro
 
 from metriloc.choose import LOCALIZERS, LocalizerChoice, MethodChoice, MethodName, choose_localizer, choose_method
 from metriloc.cli.options import MethodSettings
-from metriloc.cli.terminal import EXIT_NO_POSE, progress_bar
+from metriloc.cli.terminal import EXIT_NO_POSE, progress_bar, show, text_table
 from metriloc.evaluation.absolute import score_absolute
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
@@ -32,14 +32,13 @@ from metriloc.evaluation.records import Record, read_run
 from metriloc.evaluation.report import (
     Report,
     absolute_report,
-    markdown_table,
     metrics_table,
     number,
     pair_report,
     write_report,
 )
 from metriloc.evaluation.runner import collect, process_group, run, worker_from_environment
-from metriloc.evaluation.scoring import score_pairs
+from metriloc.evaluation.scoring import score_pairs, vcre_note
 from metriloc.evaluation.submission import scene_text, write_submission, write_visloc
 from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
 from metriloc.io import InputError, prepare_output_folder
@@ -115,8 +114,8 @@ def evaluate(
     description = {**read_run(out), "data": str(part.data)}
     report, figures = _report(chosen, records, description, runs, out)
     files = write_report(out, report, render_page(report, figures) if runs.html else None)
-    print(markdown_table(metrics_table(report.metrics)))
-    print("written: " + ", ".join(str(file) for file in files))
+    show([*text_table(metrics_table(report.metrics)), *vcre_note(report.metrics)])
+    show([f"written to {out}: {', '.join(file.name for file in files)}"])
     unreadable = [record for record in records if record.reason is not None and "'" in record.reason]
     for record in unreadable[:5]:
         print(f"warning: {record.key}: {record.reason}", file=sys.stderr)

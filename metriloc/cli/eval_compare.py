@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from metriloc.cli.terminal import show, text_table
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
     BenchmarkOptions,
@@ -14,12 +15,9 @@ from metriloc.evaluation.benchmarks import (
 )
 from metriloc.evaluation.page import comparison_page
 from metriloc.evaluation.records import read_run
-from metriloc.evaluation.report import (
-    comparison_table,
-    markdown_table,
-)
+from metriloc.evaluation.report import comparison_table
 from metriloc.evaluation.runner import collect
-from metriloc.evaluation.scoring import PairScores, score_pairs
+from metriloc.evaluation.scoring import PairScores, score_pairs, vcre_note
 from metriloc.evaluation.statistics import compare, wins
 from metriloc.io import write_atomically
 
@@ -45,14 +43,16 @@ def evaluate_compare(
     chosen = load_pairs(benchmark, part)
     scores = [score_pairs(chosen.tasks, collect(chosen.tasks, folder)) for folder in (a, b)]
     names = [f"{label}: {read_run(folder)['method']}" for label, folder in (("A", a), ("B", b))]
-    table = comparison_table(compare(scores[0], scores[1], count=draws), *names)
+    compared = compare(scores[0], scores[1], count=draws)
     sentences = [
         _wins(what, field, scores, names) for what, field in (("rotation", "rotation_deg"), ("position", "center_m"))
     ]
-    print(markdown_table(table))
-    print("\n".join(sentences))
+    show([*text_table(comparison_table(compared, "A", "B")), *names, *sentences, *vcre_note(compared)])
     if out is not None:
-        write_atomically(out, comparison_page(f"{names[0]} against {names[1]}", sentences, table))
+        title = f"{names[0]} against {names[1]}"
+        write_atomically(
+            out, comparison_page(title, [*sentences, *vcre_note(compared)], comparison_table(compared, *names))
+        )
     return 0
 
 

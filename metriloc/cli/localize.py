@@ -21,6 +21,7 @@ from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
 from metriloc.runs.queries import QueryOptions, QuerySource
 from metriloc.runs.references import ReferenceFinder, ReferenceOptions
+from metriloc.wording import short_names
 
 
 def localize(
@@ -63,11 +64,13 @@ def localize(
     pictures = folder is not None and (output.html or output.video)
     localizer = QueryLocalizer(chosen, finder, source, how.seed, pictures, loaded)
 
+    names = {**short_names(source.scene.names), **short_names(photo.name for photo in source.queries)}
+
     def told(outcome: QueryOutcome) -> None:
         if outcome.unusable:
             complain("localize", outcome.entry["error"])
         if not output.json:
-            show(localize_summary(outcome))
+            show(localize_summary(outcome, names))
 
     queries = numbered("query", source.queries)
     run_localize(run, localizer, queries, folder=folder, resume=output.resume, told=told)

@@ -13,11 +13,12 @@ from metriloc.calibrated import calibrations_of
 from metriloc.choose import MethodName, choose_method
 from metriloc.cli.options import MethodSettings, PhotoOptions
 from metriloc.cli.terminal import complain, counted, exit_code, printable, show
-from metriloc.io import InputError
+from metriloc.io import InputError, read_true_poses
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, relpose_summary
 from metriloc.types import View
+from metriloc.wording import short_names, without_folders
 
 
 def relpose(
@@ -26,6 +27,7 @@ def relpose(
     photos: Annotated[PhotoOptions, tyro.conf.arg(name="photo")] = PhotoOptions(),
     method: MethodName = "auto",
     how: Annotated[MethodSettings, tyro.conf.arg(name="settings")] = MethodSettings(),
+    truth: Path | None = None,
     out: Path | None = None,
     resume: bool = False,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -39,6 +41,8 @@ def relpose(
         method: auto is the best matcher that is here (ALIKED or XFeat, with LightGlue), metres from a depth map or a
             distance, else predicted by metriloc-small; with --weights it is MicKey.
         how: How the pose is found.
+        truth: The true query_from_reference, to be drawn and compared with: lines 'photo qw qx qy qz tx ty tz' as of
+            Map-free, or for one query the 4 x 4 numbers of its matrix.
         out: Folder for pose.json, TUM and Map-free lines, pictures and an HTML report.
         resume: Keep the queries that an earlier run with the same photos and settings left in --out.
         json_: Print the result as JSON on standard output.
@@ -48,15 +52,19 @@ def relpose(
     choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
     chosen = choose_method(choice)
     view0 = photos.load(reference)
-    single = len(query) == 1
+    single, names = len(query) == 1, short_names([reference, *query])
     # a bad photo must be found before anything is written
     loaded = {query[0]: photos.load(query[0], reference=reference)} if single else {}
     settings: dict[str, Any] = {**dataclasses.asdict(photos), "method": method, **dataclasses.asdict(how)}
-    run = RelposeRun(view0, chosen.name, chosen.weights_id, settings, calibrations=calibrations_of(chosen))
+    truths = read_true_poses(truth, reference, query) if truth is not None else {}
+    run = RelposeRun(
+        view0, chosen.name, chosen.weights_id, settings, calibrations=calibrations_of(chosen), truths=truths
+    )
     folder = RelposeFolder.prepare(out, single=single) if out is not None else None
 
     if not json_:
-        print(f"{printable(reference)}: the reference; intrinsics: {view0.intrinsics_source}")
+        source = without_folders(view0.intrinsics_source, [reference, *query])
+        show([f"{names[str(reference)]}: the reference; intrinsics: {source}"])
 
     def load(path: Path) -> View:
         return loaded.get(path) or photos.load(path, reference=Path(view0.name))
@@ -65,7 +73,7 @@ def relpose(
         if result.unusable:
             complain("relpose", result.entry["error"])
         if not json_:
-            show(relpose_summary(result))
+            show(relpose_summary(result, names[result.path]))
 
     run_relpose(run, chosen, counted("queries", query), load, folder=folder, resume=resume, told=told)
     if json_:

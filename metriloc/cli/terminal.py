@@ -74,12 +74,10 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths[0] = max(12, min(max(len(row[0]) for row in cells), COLUMNS - sum(w + 2 for w in widths[1:])))
     lines = []
     for number, row in enumerate(cells):
-        parts = [textwrap.wrap(cell, max(width, 1)) or [""] for cell, width in zip(row, widths, strict=True)]
+        parts = [textwrap.wrap(c, w, break_on_hyphens=False) or [""] for c, w in zip(row, widths, strict=True)]
         for part in itertools.zip_longest(*parts, fillvalue=""):
-            first, *others = (
-                text.rjust(w) if k else text.ljust(w) for k, (text, w) in enumerate(zip(part, widths, strict=True))
-            )
-            lines.append("  ".join([first, *others]).rstrip())
+            padded = [text.rjust(w) for text, w in zip(part[1:], widths[1:], strict=True)]
+            lines.append("  ".join([part[0].ljust(widths[0]), *padded]).rstrip())
         if number == 0:
             lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
     return lines

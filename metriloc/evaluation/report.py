@@ -23,7 +23,7 @@ from metriloc.evaluation.calibration import Reliability, reliability
 from metriloc.evaluation.curves import PrecisionCurve, abstention_curve, precision_curve
 from metriloc.evaluation.mapfree import MapfreeScore
 from metriloc.evaluation.records import Record
-from metriloc.evaluation.scoring import VCRE_FRACTION, PairScores, per_scene, scannet_summary, within
+from metriloc.evaluation.scoring import VCRE_FRACTION, VCRE_MEANING, PairScores, per_scene, scannet_summary, within
 from metriloc.evaluation.statistics import Comparison, Interval, intervals
 from metriloc.io import write_atomically
 
@@ -79,7 +79,7 @@ def pair_report(
     target = _target(scores)
     right = within(target, scores)
     found = scores.estimated
-    notes = [f"A pose counts as right in the curves when: {target}."]
+    notes = [VCRE_MEANING, f"A pose counts as right in the curves when: {target}."]
     lost = [record for record in records if record.reason is not None]
     if lost:
         reasons = sorted({str(record.reason) for record in lost})

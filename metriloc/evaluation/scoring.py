@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,11 @@ from metriloc.evaluation.tasks import PairTask
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 
+VCRE_MEANING = (
+    "VCRE: how far apart virtual points before the query camera fall in its photo under the true and the estimated pose, "
+    "averaged; in pixels, or in % of the photo's diagonal where that stands beside it."
+)
+"""What a reader of a table with VCRE is told."""
 VCRE_FRACTION = 0.1
 """A pose is good enough for AR when the VCRE is below this fraction of the image diagonal (MicKey paper)."""
 
@@ -116,6 +121,11 @@ def within(target: Target, scores: PairScores) -> Bool[ndarray, " n"]:
 
 
 # -- the numbers of a table -------------------------------------------------------------------------------------------
+def vcre_note(names: Iterable[str]) -> list[str]:
+    """What VCRE is, for a table of metrics in which it stands; nothing for another."""
+    return [VCRE_MEANING] if any("VCRE" in name or "Reprojection" in name for name in names) else []
+
+
 def vcre_precision(scores: PairScores) -> float:
     """Share of all pairs with a VCRE below 10 % of the diagonal."""
     return float(np.mean(scores.vcre_fraction < VCRE_FRACTION))

@@ -20,7 +20,7 @@ from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
 from metriloc.version import __version__
 from metriloc.viz.localize_report import localization_verdict
 from metriloc.viz.localized import LocalizedQuery, pose_errors
-from metriloc.wording import finite_or_none
+from metriloc.wording import finite_or_none, without_folders
 
 FORMAT = "metriloc-localize-1"
 _LISTS = ("pairs", "init", "truth", "intrinsics", "hloc_logs", "global_descriptors", "calibration")
@@ -171,19 +171,22 @@ def _stage_entry(stage: Stage) -> dict[str, Any]:
     }
 
 
-def localize_summary(outcome: QueryOutcome) -> list[str]:
-    """The answer for a person, line by line."""
+def localize_summary(outcome: QueryOutcome, names: Mapping[str, str] | None = None) -> list[str]:
+    """The answer for a person, line by line. names: short ones for queries and photos of the map."""
+    names = names or {}
+    called = names.get(outcome.name, outcome.name)
     if outcome.unusable:
-        return [f"{outcome.name}: not used"]
+        return [f"{called}: not used"]
     if outcome.localized is None:
-        return [f"{outcome.name}: kept from the earlier run"]
+        return [f"{called}: kept from the earlier run"]
     localized, details = outcome.localized, outcome.localized.details
-    lines = [f"{outcome.name}: {localization_verdict(localized.estimate)}"]
+    lines = [f"{called}: {localization_verdict(localized.estimate)}"]
     if outcome.success:
         pose = localized.estimate.pose
         q, t = (" ".join(f"{v:.6f}" for v in values.tolist()) for values in (pose.quaternion(), pose.t))
-        lines.append(f"  cam_from_world: q wxyz {q}, t {t}")
-    lines.append(f"  references: {', '.join(details.references) or 'none'}; {details.num_points} points")
+        lines += [f"  cam_from_world: q wxyz {q},", f"                  t {t}"]
+    references = ", ".join(names.get(name, name) for name in details.references)
+    lines.append(f"  references: {references or 'none'}; {details.num_points} points")
     words = [f"{stage.name} {stage.support:.2f}" for stage in details.stages if math.isfinite(stage.cost)]
     if words:
         lines.append(f"  support by stage: {', '.join(words)}")
@@ -191,5 +194,6 @@ def localize_summary(outcome: QueryOutcome) -> list[str]:
         error = outcome.entry["from_truth"]
         lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} (units of the map)")
     lines += [f"  note: {message}" for message in localized.messages]
-    lines.append(f"  intrinsics of the query: {localized.query.intrinsics_source}")
+    source = without_folders(localized.query.intrinsics_source, [outcome.entry["photo"]])
+    lines.append(f"  intrinsics of the query: {source}")
     return lines

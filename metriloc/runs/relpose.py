@@ -35,7 +35,7 @@ def run_relpose(
         for index, path in enumerate(queries):
             result = folder.saved(index, path, run) if folder is not None and resume else None
             if result is None:
-                result = _solved(method, features0, path, load, run.seed)
+                result = _solved(method, features0, path, load, run)
                 if folder is not None and result.features is not None:
                     result = _written(folder, run, index, result, features0)
             run.results.append(result)
@@ -46,13 +46,13 @@ def run_relpose(
 
 
 def _solved(
-    method: RelativePoseMethod, features0: PhotoFeatures, path: Path, load: Callable[[Path], View], seed: int
+    method: RelativePoseMethod, features0: PhotoFeatures, path: Path, load: Callable[[Path], View], run: RelposeRun
 ) -> QueryResult:
     """One bad photo among many must not cost the others their poses."""
     try:
         features1 = method.extract(load(path))
-        estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
-        return QueryResult.computed(path, estimate, features1)
+        estimate = relative_pose_by_turns(method, features0, features1, seed=run.seed)
+        return QueryResult.computed(path, estimate, features1, run.truths.get(str(path)))
     except (ValueError, RuntimeError) as error:
         return QueryResult.unreadable(path, why_unusable(path, error))
 

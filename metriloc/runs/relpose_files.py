@@ -11,7 +11,6 @@ import datetime
 import json
 from pathlib import Path
 
-from metriloc.geometry import Pose
 from metriloc.io import listed_name, prepare_output_folder, submission_line, tum_line, write_atomically
 from metriloc.runs.folder import RunFolder, saved_entry
 from metriloc.runs.relpose_results import QueryResult, RelposeRun
@@ -22,11 +21,14 @@ from metriloc.viz import (
     QueryReport,
     RelposeReport,
     SoftwareFacts,
+    build_scene,
     depth_overlay,
     depth_picture,
     encode_jpeg,
+    encode_png,
     match_picture,
     relpose_report,
+    scene_picture,
     score_overlay,
 )
 
@@ -41,17 +43,20 @@ class RelposeFolder(RunFolder):
         entry = saved_entry(self.query_folder(index, query), query, lambda: run.fingerprint(query))
         return None if entry is None else QueryResult(str(query), entry)
 
-    def write_query(
-        self, run: RelposeRun, index: int, result: QueryResult, reference: PhotoFeatures, truth: Pose | None = None
-    ) -> None:
+    def write_query(self, run: RelposeRun, index: int, result: QueryResult, reference: PhotoFeatures) -> None:
         """Pictures, report and, last, pose.json of a query that was computed just now."""
         if result.estimate is None or result.features is None:
             return
         folder = self.query_folder(index, Path(result.path))
         prepare_output_folder(folder)
+        truth = run.truths.get(result.path)
         pictures = draw_pictures(result.estimate, reference, result.features)
         for name, picture in pictures.items():
             write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
+        scene = build_scene(result.estimate, run.reference, result.features.view, truth)
+        (folder / "scene.png").unlink(missing_ok=True)  # of an earlier run, which may have had a pose
+        if scene is not None:
+            write_atomically(folder / "scene.png", encode_png(scene_picture(scene)))
         today = datetime.date.today().isoformat()
         report = RelposeReport(
             title=f"{Path(run.reference.name).name} and {Path(result.path).name}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from metriloc.geometry import Camera, Pose
 from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
 from metriloc.viz import verdict
+from metriloc.wording import without_folders
 
 FORMAT = "metriloc-relpose-1"
 
@@ -31,9 +33,11 @@ class QueryResult:
     features: PhotoFeatures | None = None
 
     @classmethod
-    def computed(cls, path: Path, estimate: PoseEstimate, features: PhotoFeatures) -> QueryResult:
-        """What a method said of one query."""
-        return cls(str(path), _entry(path, features.view, estimate), estimate, features)
+    def computed(
+        cls, path: Path, estimate: PoseEstimate, features: PhotoFeatures, truth: Pose | None = None
+    ) -> QueryResult:
+        """What a method said of one query. truth: the true query_from_reference, if it is known."""
+        return cls(str(path), _entry(path, features.view, estimate, truth), estimate, features)
 
     @classmethod
     def unreadable(cls, path: Path, error: str) -> QueryResult:
@@ -58,7 +62,8 @@ class QueryResult:
 
 @dataclass(eq=False)
 class RelposeRun:
-    """One reference, one method, many queries. calibrations: of the method's confidence, as far as it has any."""
+    """One reference, one method, many queries. calibrations: of the method's confidence, as far as it has any; truths:
+    the true query_from_reference by the query's path, as far as they are known."""
 
     reference: View
     method: str
@@ -66,6 +71,7 @@ class RelposeRun:
     settings: Mapping[str, Any]
     results: list[QueryResult] = field(default_factory=list)
     calibrations: Sequence[Calibration] = ()
+    truths: Mapping[str, Pose] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -97,13 +103,20 @@ class RelposeRun:
     def fingerprint(self, query: Path) -> str:
         """Equal exactly when the same photos would be treated in the same way again."""
         digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
+        if str(query) in self.truths:
+            digest.update(str(self.truths[str(query)].matrix().tolist()).encode())
         for path in (Path(self.reference.name), query):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
 
-def _entry(path: Path, view: View, estimate: PoseEstimate) -> dict[str, Any]:
-    return {"query": str(path), **estimate.to_dict(), **_view_entry(view)}
+def _entry(path: Path, view: View, estimate: PoseEstimate, truth: Pose | None) -> dict[str, Any]:
+    entry = {"query": str(path), **estimate.to_dict(), **_view_entry(view)}
+    if truth is not None and entry["success"]:
+        pose = estimate.pose.to("cpu", torch.float64)
+        apart = float(pose.center_distance(truth)) if entry["metric"] else None
+        entry["from_truth"] = {"rotation_deg": math.degrees(float(pose.angle_to(truth))), "center_m": apart}
+    return entry
 
 
 def _confidence_entry(calibrations: Sequence[Calibration]) -> dict[str, Any]:
@@ -134,29 +147,44 @@ def _camera_entry(camera: Camera) -> dict[str, Any]:
     }
 
 
-def relpose_summary(result: QueryResult) -> list[str]:
-    """The answer for a person, line by line: a verdict and the numbers behind it."""
+def relpose_summary(result: QueryResult, name: str | None = None) -> list[str]:
+    """The answer for a person, line by line: a verdict and the numbers behind it. name: a short one for the query."""
+    name = name or Path(result.path).name
     if result.unusable:
-        return [f"{result.path}: not used"]
+        return [f"{name}: not used"]
     if result.estimate is None or result.features is None:
-        return [f"{result.path}: kept from the earlier run"]
-    lines = [f"{result.path}: {verdict(result.estimate)}"]
+        return [f"{name}: kept from the earlier run"]
+    lines = [f"{name}: {verdict(result.estimate)}"]
     if result.success:
         pose, detail = result.estimate.pose, result.estimate.details[0]
-        x, y, z = pose.center().tolist()
-        unit = "m" if detail.metric else "baseline = 1"
         w, qx, qy, qz = pose.quaternion().tolist()
         tx, ty, tz = pose.t.tolist()
+        where = "camera position (m)" if detail.metric else "camera direction"
         lines += [
-            f"  camera position in the reference frame ({unit}): x {x:+.3f} (right), y {y:+.3f} (down), "
-            f"z {z:+.3f} (forward)",
-            f"  query_from_reference: q wxyz {w:.6f} {qx:.6f} {qy:.6f} {qz:.6f}, t {tx:.6f} {ty:.6f} {tz:.6f}",
+            f"  {where}: {position_in_words(pose)}",
+            f"  query_from_reference: q wxyz {w:.6f} {qx:.6f} {qy:.6f} {qz:.6f},",
+            f"                        t {tx:.6f} {ty:.6f} {tz:.6f}",
             f"  inliers: {len(detail.inliers)}; scale: {detail.scale_source}",
         ]
         meaning = result.entry["confidence_is_probability_of"]
         if meaning is not None:
             levels = f"reliable from {RELIABLE}, failed below {FAILED}"
             lines.append(f"  confidence: the probability of {meaning}; {levels}")
+        if "from_truth" in result.entry:
+            lines.append(f"  {_error_in_words(result.entry['from_truth'])}")
         lines += [f"  note: {message}" for message in detail.messages]
-    lines.append(f"  intrinsics of the query: {result.features.view.intrinsics_source}")
+    source = without_folders(result.features.view.intrinsics_source, [result.path])
+    lines.append(f"  intrinsics of the query: {source}")
     return lines
+
+
+def position_in_words(query_from_reference: Pose) -> str:
+    """Where the query camera stood, along the axes of the reference camera."""
+    x, y, z = query_from_reference.center().tolist()
+    return f"x {x:+.3f} (right), y {y:+.3f} (down), z {z:+.3f} (forward)"
+
+
+def _error_in_words(error: Mapping[str, float | None]) -> str:
+    apart = error["center_m"]
+    position = f", {100 * apart:.1f} cm in position" if apart is not None else " (no metres)"
+    return f"error: {error['rotation_deg']:.2f} degrees in rotation{position}"

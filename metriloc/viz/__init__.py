@@ -10,6 +10,7 @@ from metriloc.viz.overlays import depth_overlay, depth_picture, score_overlay
 from metriloc.viz.pictures import encode_jpeg, encode_png, shrink
 from metriloc.viz.relpose_report import QueryReport, RelposeReport, relpose_report
 from metriloc.viz.scene import Frustum, Scene, build_scene, triangulate
+from metriloc.viz.scene_picture import scene_picture
 from metriloc.viz.words import verdict
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "Frustum",
     "Scene",
     "build_scene",
+    "scene_picture",
     "triangulate",
 ]

@@ -74,6 +74,7 @@ def test_output_folder_of_one_query(tmp_path: Path) -> None:
     assert names >= {"pose.json", "report.html", "poses.tum.txt", "poses.mapfree.txt", "matches.jpg"}
     assert names >= {"reference.score.jpg", "query.score.jpg", "reference.depth.jpg"}
     assert not [name for name in names if name.endswith(".tmp")]
+    assert Image.open(tmp_path / "out" / "scene.png").size == (960, 720)
     query = json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]
     entry = query["query_from_reference"]
     line = (tmp_path / "out" / "poses.mapfree.txt").read_text().split()
@@ -307,7 +308,9 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
     save_calibration(tmp_path / "c.json", doubter)
     options = judged_by(tmp_path)
     assert run(REFERENCE, QUERY, *options) == 0  # there is a pose; how far to trust it is the verdict's business
-    shown = capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80 and str(EXAMPLE) not in printed
+    shown = " ".join(printed.split())
     assert "confidence 0.50 (doubtful)" in shown and "not enough speaks for this pose" in shown
     assert "the probability of rotation below 5 degrees; reliable from 0.9, failed below 0.2" in shown
     content = json.loads((tmp_path / "out" / "pose.json").read_text())

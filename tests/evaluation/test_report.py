@@ -86,6 +86,7 @@ def test_pair_report_holds_all_and_escapes_what_comes_from_outside(tmp_path: Pat
     assert "<xfeat>" not in page and "&lt;b&gt;" in page and "<script" not in page
     assert page == render_page(report, figures)
     text = as_markdown(report)
+    assert "VCRE: how far apart virtual points" in text and "VCRE: how far apart virtual points" in page
     assert "x\\|y" in text and "too_few_matches" in text and "no metres" in text and "scene 1" in text
     data = json.loads(as_json(report))
     assert set(report.metrics) == set(data["metrics"]) and "calibration" in data

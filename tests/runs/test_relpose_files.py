@@ -21,7 +21,7 @@ class Nothing:
     name, weights_id = "nothing", "nothing-1"
 
     def extract(self, view: View) -> LocalFeatures:
-        return LocalFeatures(torch.tensor([[4.0, 4.0], [20.0, 12.0]]), torch.tensor([0.2, 0.7]), torch.zeros(2, 4))
+        return LocalFeatures(torch.tensor([[4.0, 4.0], [20.0, 12.0]]), torch.zeros(2, 4), torch.tensor([0.2, 0.7]))
 
 
 def estimate() -> PoseEstimate:

@@ -12,6 +12,7 @@ import torch
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
 from metriloc.viz import build_scene, triangulate
+from metriloc.viz.scene_picture import _COLORS, _Eye, position_colors, scene_picture
 
 DOUBLE = torch.float64
 TRUE = Pose(so3_exp(torch.tensor([0.05, -0.3, 0.02], dtype=DOUBLE)), torch.tensor([1.2, 0.1, 0.3], dtype=DOUBLE))
@@ -162,3 +163,49 @@ def test_triangulate_parallel_rays_are_nan_and_wrong_shapes_raise() -> None:
     assert triangulate(forward, forward, pose).isnan().all()
     with pytest.raises(ValueError, match="rays must both have shape"):
         triangulate(forward, torch.zeros(2, 3), pose)
+
+
+# -- the still picture ------------------------------------------------------------------------------------------------
+def near(picture: np.ndarray, color: tuple[int, int, int]) -> int:
+    return int((np.abs(picture.astype(int) - np.array(color)).max(-1) < 40).sum())
+
+
+def test_the_picture_shows_both_cameras_the_points_and_the_true_one_in_green() -> None:
+    _, estimate, reference, query = world(count=300)
+    grey = dataclasses.replace(query, image=torch.full_like(query.image, 0.5))
+    scene = build_scene(estimate, grey, grey)
+    apart = build_scene(estimate, grey, grey, Pose(TRUE.R, TRUE.t * 1.6))
+    assert scene is not None and apart is not None
+    plain, with_truth = scene_picture(scene, (480, 360)), scene_picture(apart, (480, 360))
+    assert plain.shape == (360, 480, 3) and plain.dtype == np.uint8
+    assert (plain == scene_picture(scene, (480, 360))).all(), "the same scene, the same picture"
+    for role in ("reference", "query"):
+        assert near(plain, _COLORS[role]) > 60, role
+    assert near(with_truth, _COLORS["truth"]) > near(plain, _COLORS["truth"]) + 60
+
+
+def test_points_are_drawn_where_the_eye_sees_them_in_the_color_of_their_position() -> None:
+    _, estimate, reference, query = world(count=300)
+    scene = build_scene(estimate, reference, query)
+    assert scene is not None
+    size = (480, 360)
+    few = dataclasses.replace(
+        scene, points=scene.points[:1] * 0 + np.array([[0.0, 0.0, 6.0]]), colours=scene.colours[:1]
+    )
+    x, y = (_Eye.on(few, size).screen(few.points)[0]).round().astype(int)
+    color = position_colors(few.points)[0].astype(int)
+    assert np.abs(scene_picture(few, size)[y - 1 : y + 2, x - 1 : x + 2].astype(int) - color).max(-1).min() < 60
+
+
+def test_position_colors_are_the_cube_of_red_green_and_blue() -> None:
+    corners = np.array([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 2.0) for z in (4.0, 9.0)])
+    assert (position_colors(corners) == np.where(corners == corners.max(0), 255, 70)).all()
+    assert position_colors(np.zeros((0, 3))).shape == (0, 3)
+
+
+def test_a_scene_without_points_or_baseline_is_still_a_picture() -> None:
+    _, estimate, reference, query = world(count=4)
+    still = dataclasses.replace(estimate, pose=Pose(TRUE.R, TRUE.t * 0), details=())
+    scene = build_scene(still, reference, query)
+    assert scene is not None and len(scene.points) == 0
+    assert scene_picture(scene, (240, 180)).shape == (180, 240, 3)

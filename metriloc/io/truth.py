@@ -1,0 +1,56 @@
+"""The true relative pose of photos from a file that somebody wrote by hand or took from a dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from metriloc.geometry import Pose
+from metriloc.io.files import InputError, parse_numbers, read_text, without_comment
+from metriloc.io.poses import parse_mapfree_poses
+
+_LINES = "lines 'photo qw qx qy qz tx ty tz'"
+
+
+def read_true_poses(path: str | os.PathLike[str], reference: Path, queries: Sequence[Path]) -> dict[str, Pose]:
+    """The true ``query_from_reference`` of queries, by their paths as given; float64.
+
+    The file holds Map-free lines, world to camera (where it does not name the reference, that is the world), whose
+    photos are found by their path, a tail of it or the file name; or the 4 x 4 numbers of the matrix of the one query.
+    Raises InputError for a file of another form, a matrix that is no motion, a matrix for several queries, and a file
+    that names none of the queries.
+    """
+    text = read_text(path)
+    rows = [fields for line in text.split("\n") if (fields := without_comment(line).split())]
+    if [len(row) for row in rows] == [4, 4, 4, 4]:
+        if len(queries) != 1:
+            raise InputError(f"'{path}' holds one matrix for {len(queries)} queries: give {_LINES}")
+        return {str(queries[0]): _motion([parse_numbers(row, str(path)) for row in rows], str(path))}
+    if not rows or any(len(row) != 8 for row in rows):
+        raise InputError(f"'{path}' holds no true poses: it must have {_LINES}, or 4 x 4 numbers")
+    listed = parse_mapfree_poses(text, str(path))
+    world = _found(listed, reference) or Pose.identity(dtype=torch.float64)
+    found = {str(query): pose @ world.inverse() for query in queries if (pose := _found(listed, query)) is not None}
+    if not found:
+        names = ", ".join(list(listed)[:3])
+        raise InputError(f"'{path}' has a true pose of no query: it names {names}, not the photos that were given")
+    return found
+
+
+def _found(listed: Mapping[str, Pose | None], photo: Path) -> Pose | None:
+    """The pose under the photo's path, or the longest tail of it."""
+    tails = ["/".join(photo.parts[k:]) for k in range(len(photo.parts))]
+    return next((pose for name in (str(photo), *tails) if (pose := listed.get(name)) is not None), None)
+
+
+def _motion(rows: list[list[float]], path: str) -> Pose:
+    matrix = torch.tensor(rows, dtype=torch.float64)
+    R = matrix[:3, :3]
+    off = float((R @ R.mT - torch.eye(3, dtype=torch.float64)).abs().max())
+    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    if off > 1e-3 or float(torch.linalg.det(R)) < 0 or not torch.equal(matrix[3], last):
+        raise InputError(f"'{path}' holds no motion: a rotation beside a translation, and a last row 0 0 0 1")
+    return Pose.from_matrix(matrix)

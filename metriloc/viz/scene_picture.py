@@ -1,0 +1,202 @@
+"""The 3D view of a report as a still picture: both cameras with their photos, the points, and the true camera in green.
+
+Drawn with Pillow alone, from where the viewer of the report looks first: behind both cameras, a little above.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, font
+from metriloc.viz.scene import Frustum, Scene
+
+_SUPERSAMPLING = 2
+_COLORS = {"reference": (110, 168, 255), "query": (255, 138, 76), "truth": (76, 195, 138)}
+_GRID = (72, 76, 84)
+_PITCH = 0.45
+
+
+def scene_picture(scene: Scene, size: tuple[int, int] = (960, 720)) -> Rgb:
+    """A scene seen from behind its cameras; points have the colors of their position (``position_colors``).
+
+    - scene: of ``build_scene``; a frustum of the role ``truth`` is dashed and green.
+    - size: width and height of the picture in pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    eye = _Eye.on(scene, (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING))
+    canvas = Image.new("RGB", eye.size, BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    step = _draw_grid(draw, eye)
+    # the painter's algorithm: what is far first
+    order = sorted(scene.frusta, key=lambda f: -float(eye.look(f.center + 0.5 * eye.frustum * f.corners.mean(0))[2]))
+    points, colors = scene.points, position_colors(scene.points)
+    depth, high = eye.look(points)[:, 2], math.inf
+    for frustum in order:
+        far = float(eye.look(frustum.center + 0.5 * eye.frustum * frustum.corners.mean(0))[2])
+        _draw_points(draw, eye, points, colors, (depth >= far) & (depth < high))
+        _draw_frustum(canvas, draw, eye, frustum)
+        high = far
+    _draw_points(draw, eye, points, colors, depth < high)
+    _draw_baseline(draw, eye, scene)
+    picture = canvas.reduce(_SUPERSAMPLING)
+    _write_names(picture, eye, scene, step)
+    return np.asarray(picture)
+
+
+def position_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"]:
+    """Red, green and blue by x, y and z: each runs over the middle 96 % of the points, from dim to bright."""
+    if not len(points):
+        return np.zeros((0, 3), np.uint8)
+    low, high = np.percentile(points, (2, 98), axis=0)
+    share = np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1)
+    return np.round(70 + 185 * share).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class _Eye:
+    """Where the picture is taken from. axes: right, up and back as rows, in the frame of the scene (y down); frustum:
+    how deep frusta are drawn; ground: the y of the grid; size: of the canvas."""
+
+    target: np.ndarray
+    axes: np.ndarray
+    distance: float
+    extent: float
+    frustum: float
+    ground: float
+    size: tuple[int, int]
+
+    @classmethod
+    def on(cls, scene: Scene, size: tuple[int, int]) -> _Eye:
+        """The eye that has cameras and points in sight, on the side from which the baseline looks longer."""
+        centers = np.stack([f.center for f in scene.frusta])
+        between = centers[:2].mean(0)
+        middle = np.median(scene.points, 0) if len(scene.points) else between
+        target = (between + middle) / 2
+        away = np.linalg.norm(np.concatenate([scene.points, centers]) - target, axis=1)
+        extent = max(float(np.quantile(away, 0.9)), float(np.linalg.norm(centers - target, axis=1).max()), 1e-6)
+        frustum = min(max(0.18 * extent, 0.25 * scene.baseline), 0.35 * extent)
+        ends = np.concatenate([f.center + frustum * f.corners for f in scene.frusta])
+        lowest = float(np.quantile(scene.points[:, 1], 0.97)) if len(scene.points) else -math.inf
+        forward = sum(f.corners.mean(0) / np.linalg.norm(f.corners.mean(0)) for f in scene.frusta[:2])
+        yaw = math.atan2(float(forward[0]), float(forward[2]))
+        baseline = centers[1] - centers[0]
+        axes = max((_axes(yaw + side) for side in (0.4, -0.4)), key=lambda a: abs(float(a[0] @ baseline)))
+        ground = max(lowest, float(ends[:, 1].max()))
+        return cls(target, axes, 2.1 * extent, extent, frustum, ground, size)
+
+    def look(self, points: np.ndarray) -> np.ndarray:
+        """Points as right, up and distance before the eye."""
+        seen = (points - self.target) @ self.axes.T
+        return np.stack([seen[..., 0], seen[..., 1], self.distance - seen[..., 2]], -1)
+
+    def screen(self, points: np.ndarray) -> np.ndarray:
+        """Pixels of the canvas; NaN for what is behind the eye."""
+        seen = self.look(points)
+        width, height = self.size
+        scale = 1.03 * min(height, 1.1 * width) / np.where(seen[..., 2] > 0.02 * self.distance, seen[..., 2], np.nan)
+        return np.stack([width / 2 + seen[..., 0] * scale, height / 2 - seen[..., 1] * scale], -1)
+
+
+def _axes(yaw: float) -> np.ndarray:
+    """Right, up and back of an eye that looks along ``yaw`` (0 is along z) and down by the pitch; y is down."""
+    forward = np.array([math.sin(yaw) * math.cos(_PITCH), math.sin(_PITCH), math.cos(yaw) * math.cos(_PITCH)])
+    right = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
+    return np.stack([right, np.cross(right, forward), -forward])
+
+
+def _line(draw: Any, eye: _Eye, a: np.ndarray, b: np.ndarray, color: tuple[int, int, int], width: float = 1.0) -> None:
+    ends = eye.screen(np.stack([a, b]))
+    if np.isfinite(ends).all() and np.abs(ends).max() < 1e5:
+        draw.line([float(v) for v in ends.ravel()], fill=color, width=max(1, round(width * _SUPERSAMPLING)))
+
+
+def _draw_grid(draw: Any, eye: _Eye) -> float:
+    """Lines on the ground that fade out at the rim; returns the side of a square."""
+    step = 10.0 ** round(math.log10(eye.distance / 9))
+    cells = min(30, max(5, math.ceil(1.5 * eye.extent / step)))
+    x0, z0 = np.round(eye.target[[0, 2]] / step)
+    for i in range(-cells, cells + 1):
+        for j in range(-cells, cells):
+            share = max(0.0, 1 - math.hypot(i, j + 0.5) ** 2 / cells**2)
+            color = tuple(round(b + share * (g - b)) for b, g in zip(BACKGROUND, _GRID, strict=True))
+            for at in (lambda k, i=i: (x0 + i, z0 + k), lambda k, i=i: (x0 + k, z0 + i)):
+                a, b = (np.array([x * step, eye.ground, z * step]) for x, z in (at(j), at(j + 1)))
+                if share > 0:
+                    _line(draw, eye, a, b, color)  # type: ignore[arg-type]
+    return step
+
+
+def _draw_points(draw: Any, eye: _Eye, points: np.ndarray, colors: np.ndarray, chosen: np.ndarray) -> None:
+    radius = _SUPERSAMPLING * float(np.clip(50 / math.sqrt(len(points) + 1), 1.5, 3.5))
+    places, depth = eye.screen(points), eye.look(points)[:, 2]
+    for k in np.flatnonzero(chosen)[np.argsort(-depth[chosen])]:
+        x, y = places[k]
+        if math.isfinite(x) and abs(x) < 1e5 and abs(y) < 1e5:
+            r = radius * min(2.0, max(0.7, eye.distance / depth[k]))
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=tuple(int(c) for c in colors[k]))
+
+
+def _draw_frustum(canvas: Any, draw: Any, eye: _Eye, frustum: Frustum) -> None:
+    from PIL import Image
+
+    corners = frustum.center + eye.frustum * frustum.corners
+    places = eye.screen(corners)
+    if frustum.thumbnail is not None and np.isfinite(places).all():
+        photo = Image.fromarray(frustum.thumbnail)
+        low = np.clip(np.floor(places.min(0)), 0, eye.size).astype(int)
+        high = np.clip(np.ceil(places.max(0)), 0, eye.size).astype(int)
+        if (high > low).all():
+            size = (int(high[0] - low[0]), int(high[1] - low[1]))
+            warp = _perspective(places - low, photo.size)
+            options = Image.Transform.PERSPECTIVE, warp, Image.Resampling.BICUBIC
+            mask = Image.new("L", photo.size, 235).transform(size, *options)
+            canvas.paste(photo.transform(size, *options), (int(low[0]), int(low[1])), mask)
+    color = _COLORS[frustum.role]
+    for k in range(4):
+        for a, b in ((corners[k], corners[(k + 1) % 4]), (frustum.center, corners[k])):
+            pieces = np.linspace(0, 1, 16) if frustum.role == "truth" else np.array([0.0, 1.0])
+            for s, t in pieces.reshape(-1, 2):
+                _line(draw, eye, a + s * (b - a), a + t * (b - a), color, 2.5)
+
+
+def _perspective(places: Float[np.ndarray, "4 2"], size: tuple[int, int]) -> list[float]:
+    """Pillow's eight numbers that take pixels of the canvas to those of a photo with these corners."""
+    width, height = size
+    rows, values = [], []
+    for (x, y), (u, v) in zip(places, ((0, 0), (width, 0), (width, height), (0, height)), strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+        values += [u, v]
+    return [float(v) for v in np.linalg.lstsq(np.array(rows, float), np.array(values, float), rcond=None)[0]]
+
+
+def _draw_baseline(draw: Any, eye: _Eye, scene: Scene) -> None:
+    _line(draw, eye, scene.frusta[0].center, scene.frusta[1].center, TEXT, 2)
+
+
+def _write_names(picture: Any, eye: _Eye, scene: Scene, step: float) -> None:
+    """Names of the cameras, the length of the baseline and the side of the grid, with a dark rim to be legible."""
+    from PIL import ImageDraw
+
+    draw, size = ImageDraw.Draw(picture), max(11, round(picture.height / 40))
+
+    def write(at: np.ndarray, text: str, color: tuple[int, int, int], lower: float) -> None:
+        place = eye.screen(at) / _SUPERSAMPLING
+        if np.isfinite(place).all():
+            where = (float(place[0]), float(place[1]) + lower * size)
+            draw.text(where, text, color, font(size), anchor="mm", stroke_width=3, stroke_fill=BACKGROUND)
+
+    a, b = scene.frusta[0].center, scene.frusta[1].center
+    length = f"{scene.baseline:.3g} m" if scene.metric else "baseline = 1 (no metres)"
+    write((a + b) / 2, length, TEXT, 3.6)
+    for frustum in scene.frusta:
+        write(frustum.center, frustum.label, _COLORS[frustum.role], 2.4 if frustum.role == "truth" else 1.2)
+    words = (
+        f"grid {step:g} {'m' if scene.metric else 'x baseline'}; points colored by position (x red, y green, z blue)"
+    )
+    draw.text((10, picture.height - 1.2 * size), words, TEXT, font(max(10, size - 4)), anchor="lm")
