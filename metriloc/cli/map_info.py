@@ -1,0 +1,119 @@
+"""``metriloc map info`` and ``map check``: what a map holds, and what is weak in it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metriloc.cli.terminal import EXIT_NO_POSE, show
+from metriloc.io.maps import read_map
+from metriloc.mapping.check import MapCheck, check_map, median_depth
+from metriloc.mapping.facts import MapFacts, read_facts
+from metriloc.runs.map_build import scale_line
+from metriloc.types import SfmMap
+
+_SHOWN = 10
+
+
+def map_info(
+    scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> int:
+    """What a map holds: photos, points, cameras, where its metres are from.
+
+    Args:
+        scene: Folder of a map, also of a COLMAP model that was made elsewhere.
+        json_output: Print it as JSON.
+    """
+    content, facts = read_map(scene), read_facts(scene)
+    told: dict[str, Any] = {
+        "photos": len(content),
+        "points": len(content.xyz),
+        "observations": len(content.point_index),
+        "track_length": float(content.track_lengths().double().mean()) if len(content.xyz) else 0.0,
+        "cameras": _cameras(content),
+        "folder_of_photos": None if content.folder is None else str(content.folder),
+        "unit": None if facts is None else facts.unit,
+        "extent": _extent(content),
+        "median_depth": median_depth(content),
+    }
+    if json_output:
+        print(json.dumps({**told, "made": None if facts is None else asdict(facts)}, indent=2))
+        return 0
+    show(_info_lines(told, facts))
+    return 0
+
+
+def _cameras(scene: SfmMap) -> list[str]:
+    found = Counter(
+        f"{int(camera.size[0])}x{int(camera.size[1])}, {camera.model}, f {float(camera.f.mean()):.1f} px"
+        for camera in scene.cameras
+    )
+    return [f"{camera} ({count} photos)" for camera, count in found.most_common()]
+
+
+def _extent(scene: SfmMap) -> float:
+    centers = scene.cam_from_world.center()
+    return float((centers.amax(0) - centers.amin(0)).norm()) if len(scene) else 0.0
+
+
+def _info_lines(told: dict[str, Any], facts: MapFacts | None) -> list[str]:
+    given = "" if facts is None else f" of {facts.given}"
+    unit = "m" if facts is not None and facts.scale is not None else "units"
+    lines = [
+        f"photos        {told['photos']}{given}",
+        f"points        {told['points']}, each seen by {told['track_length']:.1f} photos on the mean",
+        f"extent        cameras within {told['extent']:.3g} {unit}, things at {told['median_depth']:.3g} {unit}",
+        *(f"camera        {camera}" for camera in told["cameras"]),
+        f"photos lie in {told['folder_of_photos'] or 'no folder that is found: give --images'}",
+    ]
+    if facts is None:
+        return [*lines, "scale         as whoever made the map says: metriloc did not"]
+    lines.append(f"error         {facts.error_px:.2f} px (mean, of reprojection)")
+    lines.append(f"scale         {scale_line(facts)}")
+    for source in () if facts.scale is None else facts.scale.sources:
+        lines.append(f"              {source['said']} ({100 * source['share']:.0f} % of it)")
+    if facts.scale is not None and facts.scale.frame != "arbitrary":
+        lines.append(f"axes          {facts.scale.frame}")
+    return lines
+
+
+def map_check(
+    scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> int:
+    """What is weak in a map: photos that hang on little, photos taken twice, a scale that is not known.
+
+    Args:
+        scene: Folder of a map.
+        json_output: Print it as JSON, with every photo.
+    """
+    facts = read_facts(scene)
+    found = check_map(read_map(scene))
+    if json_output:
+        scale = None if facts is None or facts.scale is None else asdict(facts.scale)
+        print(json.dumps({**asdict(found), "scale": scale}, indent=2))
+    else:
+        show(check_lines(found, facts))
+    sound = not found.weak and len(found.parts) <= 1
+    return 0 if sound else EXIT_NO_POSE
+
+
+def check_lines(found: MapCheck, facts: MapFacts | None) -> list[str]:
+    """One line for each finding."""
+    lines = [f"{photo.name} {photo.weak}" for photo in found.weak]
+    for part in found.parts[1:]:
+        lines.append(f"{', '.join(part[:_SHOWN])} share{'s' if len(part) == 1 else ''} hardly anything with the rest")
+    lines += [f"{a} and {b} were taken from one place: one of them adds nothing" for a, b in found.duplicates]
+    if facts is not None:
+        lines.append(scale_line(facts))
+        if facts.scale is not None:
+            lines += [f"{a} and {b} contradict each other about the scale" for a, b in facts.scale.contradictions]
+    ties = sorted(photo.ties for photo in found.photos)
+    middle = ties[len(ties) // 2] if ties else 0
+    return [*lines, f"{len(found.photos)} photos, {len(found.weak)} weakly tied; half have {middle} ties or more"]
