@@ -37,7 +37,7 @@ from metriloc.methods.pixloc.model import PixLoc
 from metriloc.types import AbsolutePoseMethod, RelativePoseMethod
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
-"""auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres,
+"""auto: the best matcher that is here, with the depth that metriloc-depth predicts where nothing better gives the metres,
 unless the other settings call for MicKey; mickey: MicKey, the bundled metriloc-small unless other weights are given;
 matching, which is xfeat; the matchers of ``metriloc.methods.matching.matchers``; and identity, the rival that never moves."""
 METHODS: tuple[MethodName, ...] = ("auto", "mickey", "matching", *get_args(MatcherName), "identity")
@@ -145,7 +145,7 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     matcher = best_matcher()
     if matcher is None:  # for MicKey alone, metres that are given would be lost: matching says what to install
         return replace(choice, name="matching" if gives_metres or choice.solver != "auto" else "mickey")
-    return replace(choice, name=matcher, depth=choice.depth if gives_metres else "mickey")
+    return replace(choice, name=matcher, depth=choice.depth if gives_metres else DEPTH_WEIGHTS)
 
 
 def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
