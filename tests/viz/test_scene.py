@@ -171,7 +171,7 @@ def near(picture: np.ndarray, color: tuple[int, int, int]) -> int:
 
 
 def test_the_picture_shows_both_cameras_the_points_and_the_true_one_in_green() -> None:
-    _, estimate, reference, query = world(count=300)
+    _, estimate, _, query = world(count=300)
     grey = dataclasses.replace(query, image=torch.full_like(query.image, 0.5))
     scene = build_scene(estimate, grey, grey)
     apart = build_scene(estimate, grey, grey, Pose(TRUE.R, TRUE.t * 1.6))
