@@ -210,9 +210,9 @@ def markdown_table(table: Table) -> str:
 
 
 def number(value: float) -> str:
-    """Four digits; an em dash for what is not defined."""
-    if math.isnan(value):
-        return "—"
+    """Four digits; an em dash for what is not defined, and ``inf`` for what has no bound."""
+    if not math.isfinite(value):
+        return "—" if math.isnan(value) else f"{value:g}"
     if value == round(value) and abs(value) < 1e6:
         return f"{value:g}"
     return f"{value:.4g}"

@@ -17,7 +17,7 @@ from metriloc.viz.scene import Frustum, Scene
 
 _SUPERSAMPLING = 2
 _COLORS = {"reference": (110, 168, 255), "query": (255, 138, 76), "truth": (76, 195, 138)}
-_GRID = (72, 76, 84)
+_GRID = (88, 93, 102)
 _PITCH = 0.45
 
 
@@ -34,7 +34,10 @@ def scene_picture(scene: Scene, size: tuple[int, int] = (960, 720)) -> Rgb:
     draw = ImageDraw.Draw(canvas)
     step = _draw_grid(draw, eye)
     # the painter's algorithm: what is far first
-    order = sorted(scene.frusta, key=lambda f: -float(eye.look(f.center + 0.5 * eye.frustum * f.corners.mean(0))[2]))
+    order = sorted(
+        (f for f in scene.frusta if f.role != "truth"),
+        key=lambda f: -float(eye.look(f.center + 0.5 * eye.frustum * f.corners.mean(0))[2]),
+    )
     points, colors = scene.points, position_colors(scene.points)
     depth, high = eye.look(points)[:, 2], math.inf
     for frustum in order:
@@ -43,6 +46,8 @@ def scene_picture(scene: Scene, size: tuple[int, int] = (960, 720)) -> Rgb:
         _draw_frustum(canvas, draw, eye, frustum)
         high = far
     _draw_points(draw, eye, points, colors, depth < high)
+    for frustum in scene.frusta[2:]:
+        _draw_frustum(canvas, draw, eye, frustum)  # an outline, which nothing may hide
     _draw_baseline(draw, eye, scene)
     picture = canvas.reduce(_SUPERSAMPLING)
     _write_names(picture, eye, scene, step)
@@ -88,7 +93,7 @@ class _Eye:
         baseline = centers[1] - centers[0]
         axes = max((_axes(yaw + side) for side in (0.4, -0.4)), key=lambda a: abs(float(a[0] @ baseline)))
         ground = max(lowest, float(ends[:, 1].max()))
-        return cls(target, axes, 2.1 * extent, extent, frustum, ground, size)
+        return cls(target, axes, 1.75 * extent, extent, frustum, ground, size)
 
     def look(self, points: np.ndarray) -> np.ndarray:
         """Points as right, up and distance before the eye."""

@@ -21,7 +21,10 @@ class Seen:
     """Features of a photo of which only the photo is asked."""
 
     view = View(
-        torch.zeros(3, 6, 8), Camera.from_fov((8, 6), 1.0), str(LONG), f"{LONG.parent}/intrinsics.txt:3 (query)"
+        torch.zeros(3, 6, 8),
+        Camera.from_fov((8, 6), 1.0),
+        name=str(LONG),
+        intrinsics_source=f"{LONG.parent}/intrinsics.txt:3 (query)",
     )
 
 
