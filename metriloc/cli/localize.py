@@ -10,17 +10,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from metriloc.calibrated import bare
 from metriloc.choose import choose_localizer, note_on_features, require_device
-from metriloc.cli.localize_options import LocalizerSettings, OutputOptions, PixLocOptions, count_of_references
+from metriloc.cli.localize_options import LocalizerSettings, OutputOptions, PixLocOptions
 from metriloc.cli.terminal import complain, exit_code, numbered, printable, progress_bar, show
 from metriloc.io import InputError
-from metriloc.methods.pixloc import PixLoc
+from metriloc.localization import REFERENCES
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
 from metriloc.runs.queries import QueryOptions, QuerySource
 from metriloc.runs.references import ReferenceFinder, ReferenceOptions
+from metriloc.types import needs_of
 
 
 def localize(
@@ -53,8 +53,11 @@ def localize(
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
     choice = how.choice()
     chosen = pixloc.configure(choose_localizer(choice), where)
-    count, whole = count_of_references(bare(chosen), where), isinstance(bare(chosen), PixLoc)
-    finder = ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=whole, bar=progress_bar)
+    needs = needs_of(chosen)
+    count = needs.references or where.num_references or REFERENCES
+    finder = ReferenceFinder.open(
+        where, source, how.cache_folder, count, whole_lists=needs.whole_lists, bar=progress_bar
+    )
     options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **asdict(pixloc), **output.drawn()}
     run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names)
     if (note := note_on_features(choice)) and not output.json:

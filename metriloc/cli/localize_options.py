@@ -12,7 +12,6 @@ from metriloc.choose import LocalizerChoice
 from metriloc.evaluation.submission import Naming
 from metriloc.io import InputError
 from metriloc.io.download import cache_folder
-from metriloc.localization import REFERENCES
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc, ResizeConfig
 from metriloc.runs.references import ReferenceOptions
 from metriloc.types import AbsolutePoseMethod
@@ -128,13 +127,6 @@ def _check_matches(config: LocalizeConfig, where: ReferenceOptions) -> None:
         raise InputError(f"--points {config.points} needs matches of the query: give --hloc-logs FILE")
     if config.rank_by_inliers:
         raise InputError("--rank-by-inliers needs matches of the query: give --hloc-logs FILE")
-
-
-def count_of_references(method: AbsolutePoseMethod, where: ReferenceOptions) -> int:
-    """How many references the method takes."""
-    if isinstance(method, PixLoc):
-        return method.config.num_references
-    return REFERENCES if where.num_references is None else where.num_references
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from metriloc.solvers.absolute_support import (
     has_other_pose,
     some_in_view,
 )
-from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
+from metriloc.types import LocalizationDetails, PoseEstimate, QueryNeeds, SfmMap, Stage, Trace, View
 
 _CHUNK = 1 << 25  # similarities in memory at once
 _RIVAL_CELLS = 16_000
@@ -55,13 +55,22 @@ class LocalizingConfig:
 class MatchingLocalizer:
     """Dense features, one match a point, poselib: an ``AbsolutePoseMethod``."""
 
+    needs = QueryNeeds(start=False, focal_checked=True)
+
     def __init__(self, features: DenseExtractor, weights_id: str, config: LocalizingConfig | None = None) -> None:
         self.features, self.weights_id = features, weights_id
         self.config = config or LocalizingConfig()
         self.name = f"{features.name}-pnp"
 
     def localize(
-        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+        self,
+        query: View,
+        scene: SfmMap,
+        references: Sequence[str],
+        init: Pose | None = None,
+        *,
+        seed: int = 0,
+        trace: bool = False,
     ) -> PoseEstimate:
         """``cam_from_world`` of the query, batch shape (). ``init`` is not needed and not used.
 
@@ -69,8 +78,11 @@ class MatchingLocalizer:
         Fails with ``no_reference`` when no reference can be read, ``too_few_points`` below four points,
         ``too_few_matches`` below ``min_inliers``. Raises ValueError for a name that the map does not have.
         """
+        estimate = self._localized(query.detach(), scene.detach(), references, seed)
+        return replace(estimate, trace=Trace(estimate.localization[0].stages)) if trace else estimate
+
+    def _localized(self, query: View, scene: SfmMap, references: Sequence[str], seed: int) -> PoseEstimate:
         start = time.perf_counter()
-        query, scene = query.detach(), scene.detach()
         points, descriptors, messages, used = describe_points(self.features, scene, references, self.config)
         details = LocalizationDetails(tuple(used), len(points), messages=tuple(messages))
         if not used:
