@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -65,6 +65,20 @@ class CalibratedLocalizer:
         _check_fit(method, calibrations)
         self.method, self.calibrations = method, calibrations
         self.name, self.weights_id = method.name, method.weights_id
+
+    @property
+    def settings(self) -> Any:
+        """The method's own, where it has any."""
+        return self.method.settings  # type: ignore[attr-defined]
+
+    @property
+    def published_names(self) -> Mapping[str, str]:
+        """The method's own, where it has any."""
+        return self.method.published_names  # type: ignore[attr-defined, no-any-return]
+
+    def with_settings(self, settings: Any) -> CalibratedLocalizer:
+        """The same calibrations around the method with other settings."""
+        return self.around(self.method.with_settings(settings))  # type: ignore[attr-defined]
 
     @property
     def needs(self) -> QueryNeeds:

@@ -22,6 +22,7 @@ from metriloc.evaluation.runner import Worker, process_group, worker_from_enviro
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.io.download import cache_folder
 from metriloc.methods.pixloc import NetworkExtractor, PixLoc
+from metriloc.overrides import flat, plain
 from metriloc.recipes.localization_published import LocalizationRun
 from metriloc.runs.benchmark import (
     POSES,
@@ -36,7 +37,6 @@ from metriloc.runs.benchmark import (
     score_parts,
     unusable_references,
 )
-from metriloc.training.overrides import flat, plain
 
 NAMED = 20
 """So many of them are named."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,26 +41,39 @@ _NEARLY = 0.05  # by how much less alike another cell may be and still explain a
 
 @dataclass(frozen=True)
 class LocalizingConfig:
-    """max_error_px: inlier threshold, pixels of a query whose longer side has 1024 (it grows with the photo). mutual:
-    a cell must choose its point back. max_points: of a query, evenly spread when there are more. min_inliers: fewer are
-    no pose. min_track: points seen by fewer images are left out."""
+    """Settings of matching and PnP."""
 
     max_error_px: float = 6.0
+    """Inlier threshold, pixels of a query whose longer side has 1024 (it grows with the photo)."""
     mutual: bool = True
+    """A cell must choose its point back."""
     max_points: int = 4000
+    """Of a query, evenly spread when there are more."""
     min_inliers: int = 12
+    """Fewer are no pose."""
     min_track: int = 2
+    """Points seen by fewer images are left out."""
 
 
 class MatchingLocalizer:
     """Dense features, one match a point, poselib: an ``AbsolutePoseMethod``."""
 
+    published_names: Mapping[str, str] = {}
     needs = QueryNeeds(start=False, focal_checked=True)
 
     def __init__(self, features: DenseExtractor, weights_id: str, config: LocalizingConfig | None = None) -> None:
         self.features, self.weights_id = features, weights_id
         self.config = config or LocalizingConfig()
         self.name = f"{features.name}-pnp"
+
+    @property
+    def settings(self) -> LocalizingConfig:
+        """All that can be set."""
+        return self.config
+
+    def with_settings(self, settings: LocalizingConfig) -> MatchingLocalizer:
+        """The same features with other settings."""
+        return MatchingLocalizer(self.features, self.weights_id, settings)
 
     def localize(
         self,

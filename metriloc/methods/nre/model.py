@@ -29,7 +29,7 @@ from metriloc.methods.nre.initialise import initialise
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
 from metriloc.methods.nre.progress import Progress
 from metriloc.methods.nre.refine import Refinement, refine, refine_in_windows
-from metriloc.methods.nre.settings import NREConfig, StageConfig
+from metriloc.methods.nre.settings import PUBLISHED_NAMES, NREConfig, StageConfig
 from metriloc.methods.nre.support import Look, nre_has_rival, nre_support
 from metriloc.methods.nre.trained import is_trained, load_trained_features
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
@@ -61,6 +61,8 @@ def best_features() -> FeatureNames:
 class NRE:
     """Localizes photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``."""
 
+    published_names = PUBLISHED_NAMES
+
     def __init__(
         self,
         coarse: DenseExtractor,
@@ -72,6 +74,15 @@ class NRE:
         self.config = config or NREConfig()
         self.weights_id = weights_id
         self.name = "nre-" + "+".join(dict.fromkeys(f.name for f in (coarse, fine) if f is not None))
+
+    @property
+    def settings(self) -> NREConfig:
+        """All that can be set."""
+        return self.config
+
+    def with_settings(self, settings: NREConfig) -> NRE:
+        """The same features with other settings."""
+        return NRE(self.coarse, self.fine, settings, self.weights_id)
 
     @classmethod
     def from_features(

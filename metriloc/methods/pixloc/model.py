@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -21,7 +22,7 @@ from metriloc.methods.pixloc.localization import Localization, Log, Tools
 from metriloc.methods.pixloc.network import PixLocNetwork
 from metriloc.methods.pixloc.reference import ReferenceStore
 from metriloc.methods.pixloc.selection import Hints
-from metriloc.methods.pixloc.settings import METHOD, LocalizeConfig, read_settings
+from metriloc.methods.pixloc.settings import METHOD, PUBLISHED_NAMES, LocalizeConfig, QuerySettings, read_settings
 from metriloc.methods.pixloc.trace import trace_of
 from metriloc.methods.pixloc.tracker import Tracker
 from metriloc.types import PoseEstimate, QueryNeeds, SfmMap, View
@@ -107,6 +108,23 @@ class PixLoc:
             cache=self.store.folder,
             weights_id=self.weights_id,
         )
+
+    published_names = PUBLISHED_NAMES
+
+    @property
+    def settings(self) -> QuerySettings:
+        """All that can be set about a query."""
+        extractor = self.extractor
+        return QuerySettings(
+            self.config, self.align, extractor.resize if isinstance(extractor, NetworkExtractor) else None
+        )
+
+    def with_settings(self, settings: QuerySettings) -> PixLoc:
+        """The same network with other settings. Raises ValueError for levels that the network does not have."""
+        extractor = self.extractor
+        if isinstance(extractor, NetworkExtractor) and settings.resize not in (None, extractor.resize):
+            extractor = extractor.resized(cast(ResizeConfig, settings.resize))
+        return PixLoc(extractor, settings.align, settings.config, cache=self.store.folder, weights_id=self.weights_id)
 
     @property
     def needs(self) -> QueryNeeds:
