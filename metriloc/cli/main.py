@@ -30,9 +30,6 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("metriloc.cli.demo", "demo", "the bundled example: two photos, the pose found and the true one"),
     "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
     "localize": Command("metriloc.cli.localize", "localize", "where in a map the camera of a photo stood"),
-    "localize-benchmark": Command(
-        "metriloc.cli.localize_benchmark", "localize_benchmark", "PixLoc on a localisation benchmark, as published"
-    ),
     "eval compare": Command(
         "metriloc.cli.eval_compare", "evaluate_compare", "two runs on the same pairs, number by number"
     ),
