@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from metriloc.calibration import Calibration, load_calibration, packaged_calibrations
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.types import AbsolutePoseMethod, PoseEstimate, RelativePoseMethod, SfmMap, View
+from metriloc.types import AbsolutePoseMethod, PoseEstimate, QueryNeeds, RelativePoseMethod, SfmMap, View, needs_of
 
 
 class _Named(Protocol):
@@ -65,17 +66,45 @@ class CalibratedLocalizer:
         self.method, self.calibrations = method, calibrations
         self.name, self.weights_id = method.name, method.weights_id
 
+    @property
+    def settings(self) -> Any:
+        """The method's own, where it has any."""
+        return self.method.settings  # type: ignore[attr-defined]
+
+    @property
+    def published_names(self) -> Mapping[str, str]:
+        """The method's own, where it has any."""
+        return self.method.published_names  # type: ignore[attr-defined]
+
+    def with_settings(self, settings: Any) -> CalibratedLocalizer:
+        """The same calibrations around the method with other settings."""
+        return self.around(self.method.with_settings(settings))  # type: ignore[attr-defined]
+
+    @property
+    def needs(self) -> QueryNeeds:
+        """The method's own."""
+        return needs_of(self.method)
+
     def localize(
-        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+        self,
+        query: View,
+        scene: SfmMap,
+        references: Sequence[str],
+        init: Pose | None = None,
+        *,
+        seed: int = 0,
+        trace: bool = False,
+        **more: Any,
     ) -> PoseEstimate:
-        """The method's estimate, judged."""
-        return self.judge(self.method.localize(query, scene, references, init, seed=seed), query)
+        """The method's estimate, judged. more: what else the method takes, such as ``hints``."""
+        asked = {**more, "trace": True} if trace else more
+        return self.judge(self.method.localize(query, scene, references, init, seed=seed, **asked), query)
 
     def judge(self, estimate: PoseEstimate, query: View) -> PoseEstimate:
         """An estimate of the method with a calibrated confidence; one that is probably wrong has failed."""
         setup = estimate.localization[0].setup
         found = next((c for c in self.calibrations if c.setup == setup), None)
-        return estimate if found is None else found.apply(estimate, [query])
+        return estimate if found is None else replace(found.apply(estimate, [query]), trace=estimate.trace)
 
     def around(self, method: AbsolutePoseMethod) -> CalibratedLocalizer:
         """The same calibrations around the method with other settings."""

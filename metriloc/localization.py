@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from metriloc.backbones.local import DenseExtractor
-from metriloc.calibrated import CalibratedLocalizer, bare, calibrated_localizer
+from metriloc.calibrated import CalibratedLocalizer, calibrated_localizer
 from metriloc.calibration import (
     Target,
 )
@@ -31,7 +31,7 @@ from metriloc.methods.matching.mirrored import looks_mirrored_in_map
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.turns import by_quarter_turns, turned_back
-from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
+from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View, needs_of
 from metriloc.viz.notebook import with_map_page
 
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
@@ -56,6 +56,7 @@ def localize(
     init: Pose | None = None,
     method: AbsolutePoseMethod | LocalizerName | None = None,
     seed: int = 0,
+    trace: bool = False,
 ) -> PoseEstimate:
     """Where in a map the camera of a photo stood.
 
@@ -67,6 +68,7 @@ def localize(
     - method: a loaded localizer or its name; by default ``NRE.from_features()``, on the best features that are here. Its
       calibration, where one comes with metriloc, makes the confidence a probability.
     - seed: same seed, same answer (on one machine, with as many threads).
+    - trace: keep in ``trace`` of the estimate how the method came to it, step by step.
 
     A focal length that is only a guess is estimated with the pose where the map has 30 points or more to say. A photo of
     which nothing is found is turned by quarters, in case that it lies on its side.
@@ -90,6 +92,7 @@ def localize(
         check_references(scene, references)
     if isinstance(method, str):
         method = choose_localizer(LocalizerChoice(method))
+    asked = {"trace": True} if trace else {}  # a localizer of somebody's own need not know of it
     chosen = calibrated_localizer(suited(method or NRE.from_features(), scene))
     retrieval = MapRetrieval.from_pretrained() if references is None else None
 
@@ -97,7 +100,7 @@ def localize(
         names = references if retrieval is None else retrieval.rank(view, scene, REFERENCES).names
         start = None if init is None else view_from_query.to(init.dtype) @ init
         known, doubt = with_known_focal(view, scene, names or (), seed)
-        found = with_doubt(chosen.localize(known, scene, names or (), start, seed=seed), doubt)
+        found = with_doubt(chosen.localize(known, scene, names or (), start, seed=seed, **asked), doubt)
         return looked_at_again(found, known, scene, names or (), seed, chosen)
 
     estimate, quarters = by_quarter_turns(query, attempt, lambda found: found)
@@ -141,7 +144,7 @@ def looked_at_again(
         features = _map_features()
     except (InputError, ImportError):
         return estimate
-    looked = method is not None and isinstance(bare(method), MatchingLocalizer)
+    looked = method is not None and needs_of(method).focal_checked
     if not looked and not view.focal_is_guessed and ESTIMATED_FOCAL not in estimate.doubts:
         estimate = with_doubt(estimate, focal_contradiction(view, scene, references, features, seed))
     if estimate.verdict != "reliable" or float(estimate.confidence) >= SURE:

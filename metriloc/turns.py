@@ -47,7 +47,10 @@ def holds(estimate: PoseEstimate) -> bool:
 
 
 def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) -> PoseEstimate:
-    """An estimate for a photo turned by quarters, as one for the photo itself (of ``size``), which says so."""
+    """An estimate for a photo turned by quarters, as one for the photo itself (of ``size``), which says so.
+
+    Its trace is gone: maps and courses are of the turned photo alone.
+    """
     if quarters == 0:
         return estimate
     back = quarter_turn(-quarters)
@@ -75,7 +78,7 @@ def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) ->
         )
         for d in estimate.localization
     )
-    return replace(estimate, pose=of_view(estimate.pose), details=details, localization=localization)
+    return replace(estimate, pose=of_view(estimate.pose), details=details, localization=localization, trace=None)
 
 
 def pixels_turned_back(uv: Float[Tensor, "n 2"], quarters: int, size: tuple[int, int]) -> Float[Tensor, "n 2"]:

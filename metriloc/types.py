@@ -225,6 +225,79 @@ class LocalizationDetails:
         }
 
 
+# -- how an estimate came about, step by step --------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What one optimisation did.
+
+    values: its objective after each step. phases: name of what each step belongs to (a sigma, a level), within which
+    alone values compare. label: what the values are. poses: ``cam_from_world`` after each step, where they are known.
+    """
+
+    stage: str
+    values: tuple[float, ...]
+    phases: tuple[str, ...]
+    label: str = "cost"
+    poses: tuple[Pose, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PointMaps:
+    """How much each place in a photo speaks for each of some points of a map.
+
+    values: 0 where nothing does, over the whole grid of ``size`` (w, h) cells or in a window of it for each point.
+    origin: (x, y) of the first cell of each window. most: the value of a certain, right map. camera: the photo's, with
+    cells for pixels. index, xyz: the points, in the map and in the world. gain: what each gives at the pose of the stage.
+    """
+
+    stage: str
+    values: Float[Tensor, "N rows columns"]
+    origin: Int[Tensor, "N 2"]
+    size: tuple[int, int]
+    most: float
+    camera: Camera
+    index: Int[Tensor, " N"]
+    xyz: Float[Tensor, "N 3"]
+    gain: Float[Tensor, " N"]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every map covers the whole photo."""
+        return tuple(self.values.shape[:0:-1]) == self.size
+
+    def support(self) -> Float[Tensor, " N"]:
+        """The gains as a share of what a certain, right map would give."""
+        return self.gain / self.most
+
+
+@dataclass(frozen=True, eq=False)
+class DenseFeatures:
+    """What a network made of one photo. levels: features, finest first; confidences: of each level, 0..1, or none."""
+
+    photo: str
+    levels: tuple[Float[Tensor, "C h w"], ...]
+    confidences: tuple[Float[Tensor, "h w"], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """How a localizer came to its answer, for pictures: what ``localize(..., trace=True)`` puts into the estimate.
+
+    stages: as in ``LocalizationDetails``. courses: the optimisations, in order. maps: of the stages that have them.
+    features: of the query, and of the first reference. table: every step as columns of plain numbers, for JSON. All but
+    the stages may be empty.
+    """
+
+    stages: tuple[Stage, ...] = ()
+    courses: tuple[Course, ...] = ()
+    maps: tuple[PointMaps, ...] = ()
+    features: tuple[DenseFeatures, ...] = ()
+    table: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
 Verdict = Literal["reliable", "doubtful", "failed", "uncalibrated"]
 RELIABLE, FAILED = 0.9, 0.2
 """Calibrated confidences from which, and below which, an estimate is called so."""
@@ -260,6 +333,7 @@ class PoseEstimate:
     distance_interval: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()
     page: Callable[[PoseEstimate], str] | None = None
+    trace: Trace | None = None
 
     def __post_init__(self) -> None:
         if not (self.pose.shape == self.success.shape == self.confidence.shape):
@@ -598,8 +672,35 @@ class SfmMap:
         )
 
 
+@dataclass(frozen=True)
+class QueryNeeds:
+    """What a localizer wants to be handed with a query.
+
+    references: how many photos of the map it compares; None leaves it to the caller. whole_lists: it ranks and cuts
+    lists of references itself. hints: ``localize`` takes ``hints`` (what hloc knows of the query). matches: it looks at
+    the matches in them. start: it can begin at a first pose. focal_checked: it asks itself whether the points of the map
+    speak against the focal length.
+    """
+
+    references: int | None = None
+    whole_lists: bool = False
+    hints: bool = False
+    matches: bool = False
+    start: bool = True
+    focal_checked: bool = False
+
+
+def needs_of(method: object) -> QueryNeeds:
+    """What a localizer says of itself in its attribute ``needs``; the usual where it says nothing."""
+    needs = getattr(method, "needs", None)
+    return needs if isinstance(needs, QueryNeeds) else QueryNeeds()
+
+
 class AbsolutePoseMethod(Protocol):
-    """A photo and a map in, the pose of the photo's camera in the map out."""
+    """A photo and a map in, the pose of the photo's camera in the map out.
+
+    May say in an attribute ``needs`` what it wants beside that (``QueryNeeds``).
+    """
 
     @property
     def name(self) -> str:
@@ -612,10 +713,18 @@ class AbsolutePoseMethod(Protocol):
         ...
 
     def localize(
-        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+        self,
+        query: View,
+        scene: SfmMap,
+        references: Sequence[str],
+        init: Pose | None = None,
+        *,
+        seed: int = 0,
+        trace: bool = False,
     ) -> PoseEstimate:
         """``cam_from_world`` of the query, batch shape (). references: names of images of the map that probably see the
-        same, the best first; init: a first guess of ``cam_from_world``."""
+        same, the best first; init: a first guess of ``cam_from_world``; trace: keep in ``trace`` of the estimate how it
+        came about."""
         ...
 
 

@@ -16,11 +16,14 @@ LEVELS = {
     "geometry": 0,
     "bounds": 0,
     "wording": 0,
+    "overrides": 0,
+    "field_docs": 0,
     "types": 1,
     "solvers": 1,
     "backbones": 1,
     "io": 2,
     "page": 3,
+    "adjust": 3,
     "methods/mickey": 3,
     "methods/pixloc": 3,
     "methods/nre": 3,
@@ -42,6 +45,8 @@ LEVELS = {
     "cli": 9,
     "__main__": 10,
 }
+RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints")
+"""What runs/ takes from methods: retrieval of references, and what hloc knows of a query."""
 HEAVY = (
     "kornia",
     "matplotlib",
@@ -108,6 +113,40 @@ def test_every_module_has_a_level() -> None:
 
 def test_imports_point_down() -> None:
     assert [v for path in modules() for v in violations(path)] == []
+
+
+def of_methods(folder: str, allowed: tuple[str, ...] = ()) -> list[str]:
+    """Imports of single methods in a folder, other than of the names that are allowed."""
+    found = []
+    for path in sorted((PACKAGE / folder).glob("*.py")):
+        for line, parts in imports_of(path):
+            if folder_of(parts).startswith("methods") and ".".join(parts[1:]) not in allowed:
+                found.append(f"{path.name}:{line}: {'.'.join(parts)}")
+    return found
+
+
+def test_viz_knows_types_and_traces_and_no_method() -> None:
+    assert of_methods("viz") == []
+    assert of_methods("runs", RUNS_MAY) == []
+
+
+def asked_for_a_method(path: Path) -> list[str]:
+    """``isinstance(x, PixLoc)`` and the like."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            names = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+            if names & {"PixLoc", "NRE", "MicKey", "MatchingLocalizer", "FeatureMatching"}:
+                found.append(f"{path.name}:{node.lineno}")
+    return found
+
+
+@pytest.mark.parametrize("folder", ["cli", "runs", "viz", "evaluation"])
+def test_nobody_asks_which_method_it_is(folder: str, tmp_path: Path) -> None:
+    assert [found for path in (PACKAGE / folder).glob("*.py") for found in asked_for_a_method(path)] == []
+    bad = tmp_path / "bad.py"
+    bad.write_text("if isinstance(method, (int, PixLoc)): pass\n")
+    assert asked_for_a_method(bad) == ["bad.py:1"]
 
 
 def test_the_rule_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

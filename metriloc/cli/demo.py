@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metriloc.calibrated import calibrations_of
 from metriloc.choose import MethodChoice, MethodName, choose_method
-from metriloc.cli.terminal import show
+from metriloc.cli.terminal import print_lines
 from metriloc.io import load_view, read_true_poses
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, position_in_words, relpose_summary
@@ -42,8 +42,8 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
         estimate = chosen.relative_pose(features0, features1, seed=seed)
         result = QueryResult.computed(query_path, estimate, features1, truth)
         run.results.append(result)
-        show([f"method: {chosen.name}, weights {chosen.weights_id}", *relpose_summary(result)])
-        show([f"  true camera position (m): {position_in_words(truth)}"])
+        print_lines([f"method: {chosen.name}, weights {chosen.weights_id}", *relpose_summary(result)])
+        print_lines([f"  true camera position (m): {position_in_words(truth)}"])
         if out is not None:
             output = RelposeFolder.prepare(out, single=True)
             output.write_query(run, 0, result, features0)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,13 @@ from typing import Annotated, Any, cast, get_args
 
 import tyro
 
+from metriloc.adjust import adjusted
 from metriloc.choose import LOCALIZERS, LocalizerChoice, MethodChoice, MethodName, choose_localizer, choose_method
+from metriloc.cli.eval_published import evaluate_published
+from metriloc.cli.eval_published_options import PublishedOptions
+from metriloc.cli.made import Assignments
 from metriloc.cli.options import MethodSettings
-from metriloc.cli.terminal import EXIT_NO_POSE, progress_bar, show, text_table
+from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, progress_bar, text_table
 from metriloc.evaluation.absolute import score_absolute
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
@@ -67,6 +71,8 @@ def evaluate(
     out: Path,
     how: Annotated[MethodSettings, tyro.conf.arg(name="settings")] = MethodSettings(),
     runs: Annotated[RunOptions, tyro.conf.arg(name="run")] = RunOptions(),
+    published: Annotated[PublishedOptions, tyro.conf.arg(name="published")] = PublishedOptions(),  # noqa: B008 - frozen
+    set: Assignments = (),
 ) -> int:
     """Run a method over a benchmark, resumable, and write its report and submission.
 
@@ -77,15 +83,28 @@ def evaluate(
         out: Folder of the run; the same command again goes on where it stopped.
         how: Settings of the method.
         runs: How it is run.
+        published: Of --as-published alone.
+        set: Set settings of a localizer, by our names or those of published config files, e.g. --set num_references=5.
     """
+    published.check(method, benchmark)
+    how, assignments = (
+        replace(how, device=device_of(how.device, os.environ)),
+        [one for several in set for one in several],
+    )
+    if published.as_published:
+        if runs.ray_workers:
+            raise InputError("--ray-workers: published runs are shared among processes by torchrun")
+        return evaluate_published(benchmark, part, published, out, how, assignments)
     chosen = load_benchmark(benchmark, part)
     out = prepare_output_folder(out)
     worker = worker_from_environment()
-    build = _builder(method, chosen, replace(how, device=device_of(how.device, os.environ)))
+    build = _builder(method, chosen, how, assignments)
     # what decides the numbers; where files are and who works on them does not
     settings = {k: v for k, v in dataclasses.asdict(how).items() if k not in ("seed", "device")}
     solve = build()
     described = {"method": method, "weights_id": _weights_of(solve), "benchmark": benchmark, **settings}
+    if assignments:
+        described["set"] = assignments
     if part.resize is not None:
         described["resize"] = list(part.resize)
     with process_group(worker) as wait, progress_bar("pairs", worker.rank) as progress:
@@ -114,8 +133,8 @@ def evaluate(
     description = {**read_run(out), "data": str(part.data)}
     report, figures = _report(chosen, records, description, runs, out)
     files = write_report(out, report, render_page(report, figures) if runs.html else None)
-    show([*text_table(metrics_table(report.metrics)), *vcre_note(report.metrics)])
-    show([f"written to {out}: {', '.join(file.name for file in files)}"])
+    print_lines([*text_table(metrics_table(report.metrics)), *vcre_note(report.metrics)])
+    print_lines([f"written to {out}: {', '.join(file.name for file in files)}"])
     unreadable = [record for record in records if record.reason is not None and "'" in record.reason]
     for record in unreadable[:5]:
         print(f"warning: {record.key}: {record.reason}", file=sys.stderr)
@@ -129,15 +148,20 @@ def device_of(device: str, environment: Mapping[str, str]) -> str:
 
 
 # -- methods ----------------------------------------------------------------------------------------------------------
-def _builder(method: str, chosen: PairBenchmark | QueryBenchmark, how: MethodSettings) -> Callable[[], Solve]:
+def _builder(
+    method: str, chosen: PairBenchmark | QueryBenchmark, how: MethodSettings, assignments: Sequence[str]
+) -> Callable[[], Solve]:
     if isinstance(chosen, QueryBenchmark):
         if method not in LOCALIZERS:
             raise InputError(f"{chosen.name} needs a localiser, not {method!r}: one of {', '.join(LOCALIZERS)}")
-        return partial(_query_solver, LocalizerChoice(method, how.weights, how.device, calibration=how.calibration))
+        choice = LocalizerChoice(method, how.weights, how.device, calibration=how.calibration)
+        return partial(_query_solver, choice, tuple(assignments))
     if method in LOCALIZERS:
         raise InputError(f"{method} localises in maps; {chosen.name} needs a relative method such as xfeat")
     if method not in get_args(MethodName):
         raise InputError(f"there is no method {method!r}: one of {', '.join(get_args(MethodName))}")
+    if assignments:
+        raise InputError(f"--set {assignments[0]}: it sets localizers; {method} is a relative method")
     return partial(_pair_solver, how.choice(cast(MethodName, method)), chosen.size)
 
 
@@ -145,8 +169,8 @@ def _pair_solver(choice: MethodChoice, size: tuple[int, int] | None) -> Solve:
     return PairSolver(choose_method(choice), size)
 
 
-def _query_solver(choice: LocalizerChoice) -> Solve:
-    return QuerySolver(choose_localizer(choice))
+def _query_solver(choice: LocalizerChoice, assignments: Sequence[str]) -> Solve:
+    return QuerySolver(adjusted(choose_localizer(choice), assignments))
 
 
 def _weights_of(solve: Solve) -> str:

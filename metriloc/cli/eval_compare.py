@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.cli.terminal import show, text_table
+from metriloc.cli.terminal import print_lines, text_table
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
     BenchmarkOptions,
@@ -47,7 +47,7 @@ def evaluate_compare(
     sentences = [
         _wins(what, field, scores, names) for what, field in (("rotation", "rotation_deg"), ("position", "center_m"))
     ]
-    show([*text_table(comparison_table(compared, "A", "B")), *names, *sentences, *vcre_note(compared)])
+    print_lines([*text_table(comparison_table(compared, "A", "B")), *names, *sentences, *vcre_note(compared)])
     if out is not None:
         title = f"{names[0]} against {names[1]}"
         write_atomically(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from metriloc.cli.terminal import show, text_table
+from metriloc.cli.terminal import print_lines, text_table
 from metriloc.evaluation.mapfree import Mode, score_mapfree
 from metriloc.evaluation.report import number
 from metriloc.evaluation.scoring import vcre_note
@@ -35,7 +35,7 @@ def evaluate_score(
     rows = [["metric", *modes]]
     rows += [[name, *(number(score.metrics[name]) for score in scores)] for name in scores[0].metrics]
     rows.append(["failures", *(f"{score.failures} of {score.total}" for score in scores)])
-    show([*text_table(rows), *vcre_note(scores[0].metrics)])
+    print_lines([*text_table(rows), *vcre_note(scores[0].metrics)])
     distinct = dict.fromkeys(warning for score in scores for warning in score.about_submission)
     for warning in scores[0].warnings if mode == "official" else distinct:
         print(warning, file=sys.stderr)

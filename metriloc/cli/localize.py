@@ -10,28 +10,32 @@ from typing import Annotated, Any
 
 import tyro
 
-from metriloc.calibrated import bare
+from metriloc.adjust import adjusted, shown_settings
 from metriloc.choose import choose_localizer, note_on_features, require_device
-from metriloc.cli.localize_options import LocalizerSettings, OutputOptions, PixLocOptions, count_of_references
-from metriloc.cli.terminal import complain, exit_code, numbered, printable, progress_bar, show
+from metriloc.cli.localize_options import LocalizerSettings, OutputOptions, PixLocOptions, check_matches
+from metriloc.cli.made import Assignments
+from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
 from metriloc.io import InputError
-from metriloc.methods.pixloc import PixLoc
+from metriloc.localization import REFERENCES
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
 from metriloc.runs.queries import QueryOptions, QuerySource
 from metriloc.runs.references import ReferenceFinder, ReferenceOptions
+from metriloc.types import needs_of
 from metriloc.wording import short_names
 
 
 def localize(
-    scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
+    scene: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="MAP")] = None,
     query: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="QUERY...")] = (),
     photos: Annotated[QueryOptions, tyro.conf.arg(name="photo")] = QueryOptions(),  # noqa: B008 - frozen
     where: Annotated[ReferenceOptions, tyro.conf.arg(name="where")] = ReferenceOptions(),  # noqa: B008
     how: Annotated[LocalizerSettings, tyro.conf.arg(name="settings")] = LocalizerSettings(),  # noqa: B008
     pixloc: Annotated[PixLocOptions, tyro.conf.arg(name="pixloc")] = PixLocOptions(),  # noqa: B008
     output: Annotated[OutputOptions, tyro.conf.arg(name="output")] = OutputOptions(),  # noqa: B008
+    set: Assignments = (),
+    show: bool = False,
 ) -> int:
     """Where in a map the camera of a photo stood.
 
@@ -43,7 +47,16 @@ def localize(
         how: How the pose is found.
         pixloc: Of --method pixloc alone; what is not given is as stored with its weights.
         output: What is written.
+        set: Set settings of the method, by our names or those of published config files, e.g. --set fine.longest_side=640.
+        show: Only print the settings that --set can set, their values and what they mean.
     """
+    choice, assignments = how.choice(), [one for several in set for one in several]
+    if show:
+        method = adjusted(pixloc.configure(choose_localizer(choice), where), assignments)
+        print(*shown_settings(method), sep="\n")
+        return 0
+    if scene is None:
+        raise InputError("say in which map: metriloc localize MAP QUERY...")
     output.check(how.method)
     source = QuerySource.open(scene, query, photos)
     _check_starts(photos, where, how, source)
@@ -52,11 +65,15 @@ def localize(
     # what is wrong with the arguments or a photo must be found before weights are asked for or anything is written
     check_names([photo.name for photo in source.queries], output.names)
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
-    choice = how.choice()
-    chosen = pixloc.configure(choose_localizer(choice), where)
-    count, whole = count_of_references(bare(chosen), where), isinstance(bare(chosen), PixLoc)
-    finder = ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=whole, bar=progress_bar)
-    options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **asdict(pixloc), **output.drawn()}
+    chosen = adjusted(pixloc.configure(choose_localizer(choice), where), assignments)
+    check_matches(chosen, where)
+    needs = needs_of(chosen)
+    count = needs.references or where.num_references or REFERENCES
+    finder = ReferenceFinder.open(
+        where, source, how.cache_folder, count, whole_lists=needs.whole_lists, bar=progress_bar
+    )
+    options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **pixloc.given(), **output.drawn()}
+    options |= {"set": assignments} if assignments else {}
     run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names)
     if (note := note_on_features(choice)) and not output.json:
         print(note, file=sys.stderr)
@@ -70,7 +87,7 @@ def localize(
         if outcome.unusable:
             complain("localize", outcome.entry["error"])
         if not output.json:
-            show(localize_summary(outcome, names))
+            print_lines(localize_summary(outcome, names))
 
     queries = numbered("query", source.queries)
     run_localize(run, localizer, queries, folder=folder, resume=output.resume, told=told)

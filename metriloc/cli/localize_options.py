@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from metriloc.calibrated import CalibratedLocalizer
+from metriloc.adjust import Adjustable
 from metriloc.choose import LocalizerChoice
+from metriloc.cli.made import options_from
 from metriloc.evaluation.submission import Naming
 from metriloc.io import InputError
 from metriloc.io.download import cache_folder
-from metriloc.localization import REFERENCES
-from metriloc.methods.pixloc import LocalizeConfig, PixLoc, ResizeConfig
+from metriloc.methods.pixloc import LocalizeConfig, ResizeConfig
+from metriloc.methods.pixloc.settings import METHOD as PIXLOC
+from metriloc.methods.pixloc.settings import QuerySettings
 from metriloc.runs.references import ReferenceOptions
-from metriloc.types import AbsolutePoseMethod
+from metriloc.types import AbsolutePoseMethod, needs_of
 from metriloc.viz.video import find_ffmpeg
 
 
@@ -51,90 +53,58 @@ class LocalizerSettings:
         return cache_folder() if self.cache is None else self.cache
 
 
-@dataclass(frozen=True)
+@options_from(LocalizeConfig, without=("num_references", "use_confidences", "normalize_features"))
 class PixLocOptions:
     """Of --method pixloc alone; what is not given is as stored with the weights."""
 
-    image_scales: tuple[int, ...] | None = None
-    """Photos are reduced by these, one after the other, such as 4 1."""
-    levels: tuple[int, ...] | None = None
-    """Of the feature pyramid, 0 is the finest, such as 0 1."""
     feature_side: int | None = None
     """Longest side that photos are reduced to before features are made."""
     iterations: int | None = None
     """At most, a level."""
-    points: Literal["all", "matched", "inliers"] | None = None
-    """Points of the map: all that the references observe, or those matched by --hloc-logs, or its inliers."""
-    min_track: int | None = None
-    """Photos of the map that must observe a point."""
-    min_points: int | None = None
-    """Fewer points fail."""
-    average: bool | None = None
-    """One residual a point (features of its observations averaged) in place of one an observation."""
-    covisible_only: bool | None = None
-    """Of the references, use the largest group that shares points."""
-    approximate_pose: bool | None = None
-    """Start from an average of the references' poses, weighted by --global-descriptors."""
-    rank_by_inliers: bool | None = None
-    """Order references by their inliers in --hloc-logs."""
-    min_reference_inliers: int | None = None
-    """References with so many inliers or fewer are dropped from that order."""
-    min_inliers: int | None = None
-    """A start --from-poses with fewer fails."""
-    half_references: bool | None = None
-    """Keep features of the map in float16, in half the space."""
-    check: bool | None = None
-    """Fail when the result costs more than the start."""
 
     def given(self) -> dict[str, object]:
         """Name and value of what was given."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         return {name: value for name, value in values.items() if value is not None}
 
     def configure(self, method: AbsolutePoseMethod, where: ReferenceOptions) -> AbsolutePoseMethod:
         """The method with these choices. Raises InputError for choices that are not the method's, and impossible ones."""
         given = self.given()
-        if isinstance(method, CalibratedLocalizer):
-            return method.around(self.configure(method.method, where))
-        if not isinstance(method, PixLoc):
+        if method.name != PIXLOC or not isinstance(method, Adjustable):
             if given:
                 name = next(iter(given)).replace("_", "-")
                 raise InputError(f"--{name} is an option of pixloc; {method.name} has none of that name")
             return method
-        changes: dict[str, object] = {}
+        settings: QuerySettings = method.settings
+        changes: dict[str, Any] = {}
         if where.from_poses:
             changes = {"points": "inliers", "rank_by_inliers": True, "image_scales": (1,)}
         if where.num_references is not None:
             changes["num_references"] = where.num_references
         elif where.references is not None:
-            changes["num_references"] = max(method.config.num_references, len(where.references))
-        own = {f.name for f in dataclasses.fields(LocalizeConfig)}
-        changes |= {name: value for name, value in given.items() if name in own}
+            changes["num_references"] = max(settings.config.num_references, len(where.references))
+        changes |= {name: value for name, value in given.items() if name not in ("feature_side", "iterations")}
         try:
-            config = replace(method.config, **changes)  # type: ignore[arg-type]
-            align = method.align if self.iterations is None else replace(method.align, num_iters=self.iterations)
-            resize = None if self.feature_side is None else ResizeConfig(self.feature_side)
-            method = method.adjusted(config=config, align=align, resize=resize)
+            align, resize = settings.align, settings.resize
+            if self.iterations is not None:
+                align = replace(align, num_iters=self.iterations)
+            if self.feature_side is not None:
+                resize = replace(resize or ResizeConfig(), size=self.feature_side)
+            settings = QuerySettings(replace(settings.config, **changes), align, resize)
+            configured: AbsolutePoseMethod = method.with_settings(settings)
         except ValueError as error:
             raise InputError(f"an option of pixloc cannot be used: {error}") from error
-        _check_matches(method.config, where)
-        return method
+        return configured
 
 
-def _check_matches(config: LocalizeConfig, where: ReferenceOptions) -> None:
-    if where.hloc_logs is not None:
+def check_matches(method: AbsolutePoseMethod, where: ReferenceOptions) -> None:
+    """Raises InputError for a method that looks at matches which nothing gives."""
+    if where.hloc_logs is not None or not needs_of(method).matches or not isinstance(method, Adjustable):
         return
+    config: LocalizeConfig = method.settings.config
     if config.points != "all":
         raise InputError(f"--points {config.points} needs matches of the query: give --hloc-logs FILE")
-    if config.rank_by_inliers:
-        raise InputError("--rank-by-inliers needs matches of the query: give --hloc-logs FILE")
-
-
-def count_of_references(method: AbsolutePoseMethod, where: ReferenceOptions) -> int:
-    """How many references the method takes."""
-    if isinstance(method, PixLoc):
-        return method.config.num_references
-    return REFERENCES if where.num_references is None else where.num_references
+    raise InputError("--rank-by-inliers needs matches of the query: give --hloc-logs FILE")
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,6 @@ COMMANDS: dict[str, Command] = {
     "map info": Command("metriloc.cli.map_info", "map_info", "what a map holds, and where its metres are from"),
     "map check": Command("metriloc.cli.map_info", "map_check", "what is weak in a map"),
     "map export": Command("metriloc.cli.map_export", "map_export", "a map for COLMAP, nerfstudio, as PLY"),
-    "localize-benchmark": Command(
-        "metriloc.cli.localize_benchmark", "localize_benchmark", "PixLoc on a localisation benchmark, as published"
-    ),
     "eval compare": Command(
         "metriloc.cli.eval_compare", "evaluate_compare", "two runs on the same pairs, number by number"
     ),

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.cli.terminal import EXIT_NO_POSE, progress_bar, show
+from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, progress_bar
 from metriloc.io import InputError
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.facts import MapFacts
@@ -101,7 +101,7 @@ def map_build(
     if json_output:
         print(json.dumps(asdict(facts), indent=2))
     else:
-        show(summary(facts, out))
+        print_lines(summary(facts, out))
     return told(facts)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from metriloc.cli.terminal import show
+from metriloc.cli.terminal import print_lines
 from metriloc.io import InputError
 from metriloc.io.map_folders import find_model
 from metriloc.io.maps import read_map, read_reconstruction
@@ -36,5 +36,5 @@ def map_export(
         if folder is None:
             raise InputError(f"the photos of '{scene}' are not at hand, and nerfstudio needs them")
         files = export_nerfstudio(model, folder, out)
-    show(str(file) for file in files)
+    print_lines(str(file) for file in files)
     return 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from metriloc.cli.terminal import EXIT_NO_POSE, show
+from metriloc.cli.terminal import EXIT_NO_POSE, print_lines
 from metriloc.io.maps import read_map
 from metriloc.mapping.check import MapCheck, check_map, median_depth
 from metriloc.mapping.facts import MapFacts, read_facts
@@ -45,7 +45,7 @@ def map_info(
     if json_output:
         print(json.dumps({**told, "made": None if facts is None else asdict(facts)}, indent=2))
         return 0
-    show(_info_lines(told, facts))
+    print_lines(_info_lines(told, facts))
     return 0
 
 
@@ -99,7 +99,7 @@ def map_check(
         scale = None if facts is None or facts.scale is None else asdict(facts.scale)
         print(json.dumps({**asdict(found), "scale": scale}, indent=2))
     else:
-        show(check_lines(found, facts))
+        print_lines(check_lines(found, facts))
     sound = not found.weak and len(found.parts) <= 1
     return 0 if sound else EXIT_NO_POSE
 

@@ -12,7 +12,7 @@ import tyro
 from metriloc.calibrated import calibrations_of
 from metriloc.choose import MethodName, choose_method
 from metriloc.cli.options import MethodSettings, PhotoOptions
-from metriloc.cli.terminal import complain, counted, exit_code, printable, show
+from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable
 from metriloc.io import InputError, read_true_poses
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_files import RelposeFolder
@@ -64,7 +64,7 @@ def relpose(
 
     if not json_:
         source = without_folders(view0.intrinsics_source, [reference, *query])
-        show([f"{names[str(reference)]}: the reference; intrinsics: {source}"])
+        print_lines([f"{names[str(reference)]}: the reference; intrinsics: {source}"])
 
     def load(path: Path) -> View:
         return loaded.get(path) or photos.load(path, reference=Path(view0.name))
@@ -73,7 +73,7 @@ def relpose(
         if result.unusable:
             complain("relpose", result.entry["error"])
         if not json_:
-            show(relpose_summary(result, names[result.path]))
+            print_lines(relpose_summary(result, names[result.path]))
 
     run_relpose(run, chosen, counted("queries", query), load, folder=folder, resume=resume, told=told)
     if json_:

@@ -57,7 +57,7 @@ def fitted(line: str) -> list[str]:
     ) or [""]
 
 
-def show(lines: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str]) -> None:
     """Lines on standard output, free of what could steer a terminal, those that are too long in several."""
     print("\n".join(part for line in lines for part in fitted(line)))
 

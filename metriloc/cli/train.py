@@ -13,10 +13,10 @@ import tyro
 from metriloc import recipes
 from metriloc.cli.terminal import EXIT_INTERRUPTED
 from metriloc.io import InputError
+from metriloc.overrides import plain
 from metriloc.training import Run, override, settable_fields
 from metriloc.training import train as run_training
 from metriloc.training.console import on_the_terminal
-from metriloc.training.overrides import plain
 
 
 def train(

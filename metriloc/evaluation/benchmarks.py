@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class BenchmarkOptions:
     hloc: Path | None = None
     """7scenes, cambridge, aachen, cmu, robotcar: folder of hloc's models and retrieved pairs."""
     parts: tuple[str, ...] = ()
-    """Scenes, slices or conditions; all by default."""
+    """Scenes, slices (also 2-6,13) or conditions; all by default."""
     references: int = 5
     """Images of the map that a query is compared with."""
     draw: int = 200
@@ -169,10 +170,24 @@ def _visloc(name: str, options: BenchmarkOptions) -> QueryBenchmark:
         "robotcar": (ROBOTCAR_CONDITIONS, robotcar_task),
     }
     known, make = makers[name]
-    parts = [make(part, options.data, options.hloc) for part in options.parts or known]
+    parts = [make(part, options.data, options.hloc) for part in part_names(name, options.parts) or known]
     tasks = [task for part in parts for task in _queries(part, options)]
     withheld = all(task.frame.cam_from_world is None for task in tasks)
     return QueryBenchmark(name, tuple(tasks), parts[0].result_names, withheld)
+
+
+def part_names(benchmark: str, given: Sequence[str]) -> tuple[str, ...]:
+    """The parts that were named; of cmu, ``2-6,13`` -> 2 3 4 5 6 13. Raises InputError for no such ranges."""
+    if benchmark != "cmu":
+        return tuple(given)
+    found: list[str] = []
+    for text in given:
+        for entry in text.replace(" ", "").strip("[]").split(","):
+            match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", entry)
+            if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
+                raise InputError(f"--parts {text!r}: slices of Extended CMU Seasons read as 2-6,13")
+            found += map(str, range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(found)
 
 
 def _slice(part: str) -> int:

@@ -1,8 +1,9 @@
 """The published localisation runs of PixLoc: 7-Scenes, Cambridge, Aachen, Extended CMU and RobotCar (spec pixloc 12.3).
 
 Each of them two ways: from the pose of a retrieved image, and from poses and matches that hloc found before. Trainings
-are listed in ``metriloc.recipes.__all__``; these are what ``metriloc localize-benchmark`` runs. The loss (scaled Barron
-with alpha 0 and scale 0.1), damping, stop tests and the filter of reduced photos are the checkpoint's: ``with_checkpoint``.
+are listed in ``metriloc.recipes.__all__``; these are what ``metriloc eval pixloc BENCHMARK --as-published`` runs. The
+loss (scaled Barron with alpha 0 and scale 0.1), damping, stop tests and the filter of reduced photos are the
+checkpoint's: ``with_checkpoint``.
 """
 
 from __future__ import annotations

@@ -37,11 +37,11 @@ _CHUNK = 16
 @dataclass(frozen=True)
 class RunChoice:
     """How the queries are started. from_poses: at hloc's poses, with its matches; logs: retrieved references come from
-    hloc's log in place of the list of pairs; skip: every so manyth query is localised."""
+    hloc's log in place of the list of pairs; step: every step-th query is localised."""
 
     from_poses: bool = False
     logs: bool = False
-    skip: int = 1
+    step: int = 1
 
     @property
     def uses_logs(self) -> bool:
@@ -136,7 +136,7 @@ def part_queries(
     ids = sources.ids(task.map_folder) if log is not None else None
     tasks: list[PartTask] = []
     unlisted: dict[str, str] = {}
-    for index, frame in enumerate(task.queries[:: choice.skip]):
+    for index, frame in enumerate(task.queries[:: choice.step]):
         references: Sequence[str] = ()
         init = None
         if log is not None and ids is not None and frame.name in log:
@@ -216,6 +216,7 @@ def run_part(
     folder: Path,
     description: Mapping[str, Any],
     *,
+    seed: int = 0,
     worker: Worker | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -223,7 +224,7 @@ def run_part(
     prepare_output_folder(folder)
     solve, worker = QueryLocalizer(method, queries), worker or Worker()
     try:
-        run(queries.tasks, solve, folder, description, worker=worker, progress=progress)
+        run(queries.tasks, solve, folder, description, seed=seed, worker=worker, progress=progress)
     finally:
         file = folder / f"{_UNUSABLE}-{worker.rank}.txt"
         if solve.references:
@@ -266,7 +267,7 @@ def read_results(file: Path) -> dict[str, Pose]:
 
 
 def score_parts(
-    parts: Sequence[tuple[VislocPart, Path]], skip: int = 1, *, only_localized: bool = False
+    parts: Sequence[tuple[VislocPart, Path]], step: int = 1, *, only_localized: bool = False
 ) -> tuple[AbsoluteScore, list[str]]:
     """Errors of the results of several parts, and the part of each query; those without a pose are infinitely far off or,
     with ``only_localized``, left out."""
@@ -275,7 +276,7 @@ def score_parts(
     part_of: dict[str, str] = {}
     for part, file in parts:
         results = read_results(file)
-        for frame in part.queries()[::skip]:
+        for frame in part.queries()[::step]:
             name = visloc_name(frame.name, part.files.result_names)
             key = f"{part.name}/{name}"
             if frame.cam_from_world is not None:

@@ -6,19 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from metriloc.calibrated import bare
 from metriloc.geometry import Pose
 from metriloc.io.view import warn_if_guessed
 from metriloc.localization import ESTIMATED_FOCAL, looked_at_again, suited, with_doubt, with_known_focal
-from metriloc.methods.pixloc import PixLoc
+from metriloc.methods.pixloc import Hints
 from metriloc.runs.folder import why_unusable
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome
 from metriloc.runs.queries import QueryPhoto, QuerySource
 from metriloc.runs.references import FoundReferences, ReferenceFinder
-from metriloc.runs.trace import Start, traced
 from metriloc.turns import by_quarter_turns, turned_back
-from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View
+from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View, needs_of
 from metriloc.viz.localized import LocalizedQuery
 
 _NOTHING = PoseEstimate.failure("no_reference")
@@ -110,18 +108,24 @@ class QueryLocalizer:
             init = found.logged_pose
             if init is None:
                 return replace(asked, estimate=PoseEstimate.failure("too_few_matches", _NO_POSE))
-        hints = found.hints
-        if photo.init is not None and hints is not None and not _uses_matches(self.method):
-            # hloc's doubts about its own pose are none about the one that was given
-            hints = replace(hints, matches=None)
         if init is not None:
             init = turned_from_view.to(init.dtype) @ init
-        start = Start(found.names, init, hints)
-        return traced(suited(self.method, asked.scene), asked, start, self.seed, pictures=self.pictures)
+        method = suited(self.method, asked.scene)
+        more = {"hints": self._hints(photo, found)} if needs_of(method).hints else {}
+        estimate = method.localize(
+            asked.query, asked.scene, found.names, init, seed=self.seed, trace=self.pictures, **more
+        )
+        return replace(asked, estimate=estimate)
+
+    def _hints(self, photo: QueryPhoto, found: FoundReferences) -> Hints | None:
+        if photo.init is not None and found.hints is not None and not needs_of(self.method).matches:
+            # hloc's doubts about its own pose are none about the one that was given
+            return replace(found.hints, matches=None)
+        return found.hints
 
 
 def _turned_back(found: LocalizedQuery, view: View, quarters: int) -> LocalizedQuery:
-    """What was found for the view turned by quarters, for the view; maps and courses are of the turned one alone."""
+    """What was found for the view turned by quarters, for the view."""
     if quarters == 0:
         return found
     if found.query.focal_sigma != view.focal_sigma:  # it was estimated
@@ -130,8 +134,3 @@ def _turned_back(found: LocalizedQuery, view: View, quarters: int) -> LocalizedQ
         view = replace(view, camera=camera, intrinsics_source=known.intrinsics_source, focal_sigma=known.focal_sigma)
     estimate = turned_back(found.estimate, quarters, view.size)
     return LocalizedQuery(view, estimate, found.scene, truth=found.truth, notes=found.notes)
-
-
-def _uses_matches(method: AbsolutePoseMethod) -> bool:
-    method = bare(method)
-    return isinstance(method, PixLoc) and (method.config.points != "all" or method.config.rank_by_inliers)

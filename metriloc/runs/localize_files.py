@@ -43,8 +43,8 @@ def _write_pages(folder: Path, run: LocalizeRun, localized: LocalizedQuery) -> N
     for name, picture in pictures.items():
         write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
     files = alignment_files(localized, run.settings["viewer_up"])
-    if localized.track is not None:
-        files["alignment.json"] = json.dumps(localized.track.as_dict(), allow_nan=False).encode()
+    if localized.trace.table:
+        files["alignment.json"] = json.dumps(localized.trace.table, allow_nan=False).encode()
     for name, data in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         write_atomically(folder / name, data)

@@ -6,6 +6,7 @@ to OUT/weights. Training data are any object with ``BatchSource.batch``; a valid
 returns a ``Validation``. ``metriloc/recipes/toy.py`` shows all of it in a few dozen lines.
 """
 
+from metriloc.overrides import override, settable_fields
 from metriloc.training.batches import BatchSource, ShuffledBatches
 from metriloc.training.config import (
     CONSTANT,
@@ -18,7 +19,6 @@ from metriloc.training.config import (
     TrainingConfig,
 )
 from metriloc.training.loop import DivergedError, TrainingResult, train
-from metriloc.training.overrides import override, settable_fields
 from metriloc.training.randomness import generator_of, mix_seed
 from metriloc.training.validation import Picture, Validation, Validator
 

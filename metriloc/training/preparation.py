@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from metriloc.io import InputError
+from metriloc.overrides import flat, plain
 from metriloc.training.batches import Share, prefetched
 from metriloc.training.checkpoint import (
     Checkpoint,
@@ -27,7 +28,6 @@ from metriloc.training.checkpoint import (
 )
 from metriloc.training.config import Run, TrainingConfig
 from metriloc.training.gradients import StepSetting
-from metriloc.training.overrides import flat, plain
 from metriloc.training.processes import Processes
 from metriloc.training.randomness import seed_globally
 from metriloc.training.record import read_config, software

@@ -111,7 +111,7 @@ def alignment_video(entry: LocalizedQuery, fps: float | None = None, seconds: fl
 def _steps_of(entry: LocalizedQuery) -> list[Pose]:
     """Where the alignment began and where each step led; fewer than two where no steps are known."""
     start = [stage.cam_from_world for stage in entry.details.stages[:1]]
-    return [*start, *(pose for course in entry.courses for pose in course.poses)]
+    return [*start, *(pose for course in entry.trace.courses for pose in course.poses)]
 
 
 def alignment_files(entry: LocalizedQuery, up: str = "none") -> dict[str, bytes]:

@@ -1,9 +1,8 @@
-"""What PixLoc's network made of photos: features as colours (joint principal components), and what it trusts."""
+"""What a network made of photos: features as colours (joint principal components), and what it trusts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,19 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.types import View
+from metriloc.types import DenseFeatures, View
 from metriloc.viz.marks import PICTURE_SIDE, sized_photo
 from metriloc.viz.pictures import BACKGROUND, Rgb, colour_map
 
 _FITTED = 20_000  # cells that the components are fitted to
-
-
-@dataclass(frozen=True, eq=False)
-class DenseFeatures:
-    """Pyramids of some photos, a tuple a photo, finest level first. confidences: of the first photo, 0..1, or empty."""
-
-    levels: tuple[tuple[Float[Tensor, "C h w"], ...], ...]
-    confidences: tuple[Float[Tensor, "h w"], ...] = ()
 
 
 def principal_colours(maps: Sequence[Float[Tensor, "C h w"]]) -> list[Rgb]:
@@ -51,13 +42,13 @@ def principal_colours(maps: Sequence[Float[Tensor, "C h w"]]) -> list[Rgb]:
     return pictures
 
 
-def feature_picture(features: DenseFeatures, width: int = PICTURE_SIDE // 3) -> Rgb:
+def feature_picture(features: Sequence[DenseFeatures], width: int = PICTURE_SIDE // 3) -> Rgb:
     """A row a photo, a column a level."""
     from PIL import Image
 
-    coloured = [principal_colours(level) for level in zip(*features.levels, strict=True)]
+    coloured = [principal_colours(level) for level in zip(*(photo.levels for photo in features), strict=True)]
     rows = []
-    for number in range(len(features.levels)):
+    for number in range(len(features)):
         tiles = []
         for level in coloured:
             picture = level[number]

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metriloc.geometry import Pose
-from metriloc.methods.nre.model import StageMaps
 from metriloc.page import data_uri, escaped, figure, meter, rows_table, scrolled
-from metriloc.types import PoseEstimate, Stage
+from metriloc.types import PointMaps, PoseEstimate, Stage
 from metriloc.viz.curves import course_picture
 from metriloc.viz.features import confidence_picture, feature_picture
 from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
@@ -59,23 +58,25 @@ def localization_pictures(entry: LocalizedQuery) -> dict[str, Picture]:
             + ". Bright is a low loss. Support: share of what a certain, right map would give."
         )
         pictures["maps"] = Picture("Maps of single points", point_pictures(entry.query, coarse, fine, marks), note)
-    if entry.features is not None:
-        features = entry.features
+    features = entry.trace.features
+    if features:
         note = "Query and first reference, from the finest level to the coarsest: alike is what has one colour."
         pictures["features"] = Picture("Features", feature_picture(features), note)
-        if features.confidences:
+        if features[0].confidences:
             note = "Green is trusted, red is not; all levels together (geometric mean)."
-            pictures["confidences"] = Picture("Confidence", confidence_picture(entry.query, features.confidences), note)
-    if entry.courses:
+            pictures["confidences"] = Picture(
+                "Confidence", confidence_picture(entry.query, features[0].confidences), note
+            )
+    if entry.trace.courses:
         note = "Steps of one colour compare; from one colour to the next the objective changes."
-        pictures["cost"] = Picture("Convergence", course_picture(entry.courses), note)
+        pictures["cost"] = Picture("Convergence", course_picture(entry.trace.courses), note)
     return pictures
 
 
-def _coarse_and_fine(entry: LocalizedQuery) -> tuple[StageMaps | None, StageMaps | None]:
+def _coarse_and_fine(entry: LocalizedQuery) -> tuple[PointMaps | None, PointMaps | None]:
     """The last maps over the whole photo, and those in windows."""
-    whole = [kept for kept in entry.maps if tuple(kept.maps.log_ratio.shape[:0:-1]) == kept.maps.size]
-    windows = [kept for kept in entry.maps if tuple(kept.maps.log_ratio.shape[:0:-1]) != kept.maps.size]
+    whole = [kept for kept in entry.trace.maps if kept.whole]
+    windows = [kept for kept in entry.trace.maps if not kept.whole]
     return (whole[-1] if whole else None), (windows[-1] if windows else None)
 
 

@@ -13,11 +13,7 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.maps import load_map_view, pixels_in
-from metriloc.methods.nre.model import StageMaps
-from metriloc.methods.pixloc.tracker import Tracker
-from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, View
-from metriloc.viz.curves import Course
-from metriloc.viz.features import DenseFeatures
+from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Trace, View
 from metriloc.viz.marks import project
 from metriloc.viz.pictures import rgb_from_image
 from metriloc.viz.words import has_pose
@@ -30,25 +26,25 @@ SHOWN_REFERENCES = 6
 class LocalizedQuery:
     """One query and how it was localised.
 
-    estimate: ``cam_from_world`` of batch shape (). maps: of NRE's stages, the last the fine one where there is one.
-    courses: how the stages converged. truth: the true pose, if known. features: of the query and its first reference
-    (PixLoc). track: every iteration of it (PixLoc). notes: what is to be known of the references, one sentence each.
+    estimate: ``cam_from_world`` of batch shape (), with a trace where there is more to draw. truth: the true pose, if
+    known. notes: what is to be known of the references, one sentence each.
     """
 
     query: View
     estimate: PoseEstimate
     scene: SfmMap
-    maps: tuple[StageMaps, ...] = ()
-    courses: tuple[Course, ...] = ()
     truth: Pose | None = None
-    features: DenseFeatures | None = None
-    track: Tracker | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def details(self) -> LocalizationDetails:
         """Of the estimate, or empty ones."""
         return self.estimate.localization[0] if self.estimate.localization else LocalizationDetails()
+
+    @property
+    def trace(self) -> Trace:
+        """Of the estimate, or an empty one."""
+        return self.estimate.trace or Trace()
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -67,8 +63,8 @@ def shown_points(entry: LocalizedQuery, count: int = SHOWN_POINTS) -> Float[Tens
     """Points to draw, evenly chosen: those the last maps are of, else those that the references see, as far as the last
     stage (or the truth) puts them into the photo."""
     scene = entry.scene
-    if entry.maps:
-        xyz = entry.maps[-1].xyz
+    if entry.trace.maps:
+        xyz = entry.trace.maps[-1].xyz
     else:
         known = [scene.index(name) for name in entry.details.references if name in scene.names]
         xyz = scene.xyz[scene.points_seen_by(known)]

@@ -16,9 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.geometry import Camera
-from metriloc.methods.nre.maps import GainMaps, pose_gain
-from metriloc.methods.nre.model import StageMaps
-from metriloc.types import View
+from metriloc.types import PointMaps, View
 from metriloc.viz.marks import PICTURE_SIDE, Drawing, Mark, legend, project, sized_photo
 from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, colour_map, font
 
@@ -27,26 +25,27 @@ _COLUMNS = 4
 _GAP = 6
 
 
-def evidence_picture(view: View, stage: StageMaps, side: int = PICTURE_SIDE) -> Rgb:
+def evidence_picture(view: View, stage: PointMaps, side: int = PICTURE_SIDE) -> Rgb:
     """The sum of all points' gains over the photo: where it shows what the references see."""
     photo, _ = sized_photo(view, side, dim=0.55)
-    heat = on_photo(summed_gain(stage.maps)[None], stage.camera, view.camera, photo.shape[:2])[0]
+    heat = on_photo(summed_gain(stage)[None], stage.camera, view.camera, photo.shape[:2])[0]
     shown = heat[heat > 0]
     top = float(np.quantile(shown, 0.995)) if shown.size else 1.0
     return _overlaid(photo, heat / max(top, 1e-12))
 
 
-def summed_gain(maps: GainMaps) -> Float[Tensor, "h w"]:
-    """The gains of all points added up, cell by cell of the feature map."""
+def summed_gain(maps: PointMaps, points: slice = slice(None)) -> Float[Tensor, "h w"]:
+    """The values of all points, or of some, added up, cell by cell of the whole grid."""
+    values, origin = maps.values[points], maps.origin[points]
     w, h = maps.size
-    if len(maps) == 0:
+    if len(values) == 0:
         return torch.zeros(h, w)
-    rows, columns = maps.log_ratio.shape[1:]
-    y = maps.origin[:, 1, None] + torch.arange(rows, device=maps.origin.device)
-    x = maps.origin[:, 0, None] + torch.arange(columns, device=maps.origin.device)
+    rows, columns = values.shape[1:]
+    y = origin[:, 1, None] + torch.arange(rows, device=origin.device)
+    x = origin[:, 0, None] + torch.arange(columns, device=origin.device)
     cells = y[:, :, None] * w + x[:, None, :]
-    total = torch.zeros(h * w, dtype=maps.gain.dtype, device=maps.gain.device)
-    return total.index_add_(0, cells.flatten(), maps.gain.flatten()).reshape(h, w).cpu()
+    total = torch.zeros(h * w, dtype=values.dtype, device=values.device)
+    return total.index_add_(0, cells.flatten(), values.flatten()).reshape(h, w).cpu()
 
 
 def on_photo(
@@ -70,7 +69,7 @@ def on_photo(
 
 
 def point_pictures(
-    view: View, coarse: StageMaps, fine: StageMaps | None, marks: Sequence[Mark], count: int = 12, side: int = 300
+    view: View, coarse: PointMaps, fine: PointMaps | None, marks: Sequence[Mark], count: int = 12, side: int = 300
 ) -> Rgb:
     """For ``count`` points, from the best explained to the worst: the map over the whole photo and, of the fine stage,
     the window, both with the place of the point under every pose. The brightest is the certain map's gain."""
@@ -94,7 +93,7 @@ def point_pictures(
             [part for k, part in enumerate(tile) for part in ((_gap(height),) if k else ()) + (part,)], 1
         )
         picture = Image.fromarray(np.concatenate([joined, np.full((22, joined.shape[1], 3), BACKGROUND, np.uint8)], 0))
-        support = [float(_support(stage, int(i))) for stage, i in _places(coarse, fine, number)]
+        support = [float(stage.support()[i]) for stage, i in _places(coarse, fine, number)]
         words = f"point {int(coarse.index[number])}: support " + ", ".join(f"{value:.2f}" for value in support)
         ImageDraw.Draw(picture).text((4, height + 11), words, fill=TEXT, font=font(13), anchor="lm")
         tiles.append(np.asarray(picture))
@@ -102,11 +101,10 @@ def point_pictures(
     return np.concatenate([grid, legend(marks, grid.shape[1])], 0)
 
 
-def chosen_points(coarse: StageMaps, fine: StageMaps | None, count: int) -> Int[Tensor, " k"]:
+def chosen_points(coarse: PointMaps, fine: PointMaps | None, count: int) -> Int[Tensor, " k"]:
     """Points evenly along the ranking by their support, the best first; places in ``coarse``."""
     stage = coarse if fine is None or len(fine.index) < count else fine
-    gain = pose_gain(stage.maps, stage.xyz, stage.camera, stage.cam_from_world)
-    order = torch.nan_to_num(gain).argsort(descending=True, stable=True)
+    order = torch.nan_to_num(stage.gain).argsort(descending=True, stable=True)
     order = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long()]
     if stage is coarse:
         return order
@@ -114,7 +112,7 @@ def chosen_points(coarse: StageMaps, fine: StageMaps | None, count: int) -> Int[
     return torch.tensor([place[point] for point in stage.index[order].tolist() if point in place], dtype=torch.long)
 
 
-def _places(coarse: StageMaps, fine: StageMaps | None, number: int) -> list[tuple[StageMaps, int]]:
+def _places(coarse: PointMaps, fine: PointMaps | None, number: int) -> list[tuple[PointMaps, int]]:
     found = [(coarse, number)]
     if fine is not None:
         same = (fine.index == coarse.index[number]).nonzero().squeeze(-1)
@@ -122,34 +120,27 @@ def _places(coarse: StageMaps, fine: StageMaps | None, number: int) -> list[tupl
     return found
 
 
-def _support(stage: StageMaps, number: int) -> Tensor:
-    one = torch.tensor([number])
-    maps = stage.maps[one]
-    return maps.support(pose_gain(maps, stage.xyz[one], stage.camera, stage.cam_from_world))[0]
-
-
 def _whole(
-    view: View, stage: StageMaps, number: int, photo: Rgb, scale: np.ndarray, at: Sequence[tuple[Any, Mark]]
+    view: View, stage: PointMaps, number: int, photo: Rgb, scale: np.ndarray, at: Sequence[tuple[Any, Mark]]
 ) -> Rgb:
-    maps = stage.maps[torch.tensor([number])]
-    heat = on_photo(summed_gain(maps)[None], stage.camera, view.camera, photo.shape[:2])[0]
-    with Drawing(_overlaid(photo, heat / maps.max_gain)) as drawing:
+    values = summed_gain(stage, slice(number, number + 1))
+    heat = on_photo(values[None], stage.camera, view.camera, photo.shape[:2])[0]
+    with Drawing(_overlaid(photo, heat / stage.most)) as drawing:
         for uv, mark in at:
             drawing.mark((uv + 0.5) * scale - 0.5, mark.shape, mark.colour, 4.0)
     return drawing.picture
 
 
-def _window(view: View, stage: StageMaps, number: int, side: int, at: Sequence[tuple[Any, Mark]]) -> Rgb:
+def _window(view: View, stage: PointMaps, number: int, side: int, at: Sequence[tuple[Any, Mark]]) -> Rgb:
     """The window of one point, a cell many pixels wide, as large as a square of ``side``."""
-    maps = stage.maps
-    gain = maps.gain[number].cpu().numpy()
+    gain = stage.values[number].cpu().numpy()
     rows, columns = gain.shape
     zoom = side / max(rows, columns)
     y = np.minimum((np.arange(side) / zoom).astype(int), rows - 1)
     x = np.minimum((np.arange(side) / zoom).astype(int), columns - 1)
     inside = (np.arange(side) < rows * zoom)[:, None] & (np.arange(side) < columns * zoom)
-    picture = np.where(inside[..., None], colour_map(_COLOURS)(gain[y][:, x] / maps.max_gain), np.uint8(0))
-    camera, origin = view.camera, maps.origin[number].cpu().numpy()
+    picture = np.where(inside[..., None], colour_map(_COLOURS)(gain[y][:, x] / stage.most), np.uint8(0))
+    camera, origin = view.camera, stage.origin[number].cpu().numpy()
     ratio = (stage.camera.f.cpu().double() / camera.f.cpu().double()).numpy()
     shift = stage.camera.c.cpu().double().numpy() - camera.c.cpu().double().numpy() * ratio
     with Drawing(picture.astype(np.uint8)) as drawing:

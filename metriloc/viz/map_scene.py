@@ -57,13 +57,13 @@ def _end(entry: LocalizedQuery) -> Pose | None:
     """The pose, else where an alignment came to before it failed."""
     if has_pose(entry.estimate):
         return entry.estimate.pose.to("cpu", torch.float64)
-    steps = [pose for course in entry.courses for pose in course.poses if bool(pose.is_finite())]
+    steps = [pose for course in entry.trace.courses for pose in course.poses if bool(pose.is_finite())]
     return steps[-1].to("cpu", torch.float64) if steps else None
 
 
 def _way(entry: LocalizedQuery) -> Float[Tensor, "n 3"]:
     """Where the camera went, in the map, as a dotted line; nothing where the steps are not known."""
-    steps = [pose for course in entry.courses for pose in course.poses]
+    steps = [pose for course in entry.trace.courses for pose in course.poses]
     if not steps:
         return torch.zeros(0, 3, dtype=torch.float64)
     poses = [*(stage.cam_from_world for stage in entry.details.stages[:1]), *steps]

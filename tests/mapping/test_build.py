@@ -91,7 +91,9 @@ def test_photos_are_found_where_both_have_moved(built: Path, photos: tuple[Path,
     assert facts is not None and facts.scale is None and facts.unit == "unit of the map"
 
 
-def test_a_second_run_computes_nothing_and_gives_the_same(built: Path, photos: tuple[Path, Pose], tmp_path: Path) -> None:
+def test_a_second_run_computes_nothing_and_gives_the_same(
+    built: Path, photos: tuple[Path, Pose], tmp_path: Path
+) -> None:
     again = tmp_path / "again"
     shutil.copytree(built / "work", again / "work")
     before = {p: p.stat().st_mtime_ns for p in (again / "work").rglob("*") if p.is_file()}
@@ -141,13 +143,15 @@ def main_ends(arguments: list[str], code: int) -> None:
 
 
 def test_a_crash_of_compiled_code_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    starter = "import os, signal; print('{\"at\": \"photo 3\"}', flush=True); os.kill(os.getpid(), signal.SIGABRT)"
+    starter = 'import os, signal; print(\'{"at": "photo 3"}\', flush=True); os.kill(os.getpid(), signal.SIGABRT)'
     monkeypatch.setattr("metriloc.mapping.child._starter", lambda: starter)
     with pytest.raises(InputError, match=r"COLMAP \(map\) was ended by SIGABRT at photo 3; what was finished is kept"):
         run_native(NativeJob("map", {}))
 
 
-def test_photos_that_cannot_be_mapped(tmp_path: Path, photos: tuple[Path, Pose], capsys: pytest.CaptureFixture[str]) -> None:
+def test_photos_that_cannot_be_mapped(
+    tmp_path: Path, photos: tuple[Path, Pose], capsys: pytest.CaptureFixture[str]
+) -> None:
     def refused(folder: Path, said: str) -> None:
         with pytest.raises(InputError, match=said):
             build_map(folder, tmp_path / "map", config=CONFIG)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metriloc.overrides import flat, plain
 from metriloc.recipes import toy
 from metriloc.training import override, settable_fields
-from metriloc.training.overrides import flat, plain
 
 
 @dataclass(frozen=True)

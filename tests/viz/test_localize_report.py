@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -16,13 +17,23 @@ from PIL import Image
 from metriloc.geometry import Camera, Pose
 from metriloc.io.maps import read_map
 from metriloc.methods.nre.maps import GainMaps, from_log_probability, gain_maps, map_camera, window_gain_maps
-from metriloc.methods.nre.model import StageMaps
-from metriloc.methods.nre.refine import RefineConfig
-from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
+from metriloc.methods.nre.progress import Progress, course_of
+from metriloc.methods.nre.refine import RefineConfig, refine
+from metriloc.types import (
+    Course,
+    DenseFeatures,
+    LocalizationDetails,
+    PointMaps,
+    PoseEstimate,
+    SfmMap,
+    Stage,
+    Trace,
+    View,
+)
 from metriloc.viz import SoftwareFacts
 from metriloc.viz.alignment import alignment_gif, shown_steps, viewer_dump
-from metriloc.viz.curves import Course, course_picture, gnc_courses
-from metriloc.viz.features import DenseFeatures, confidence_picture, feature_picture, principal_colours
+from metriloc.viz.curves import course_picture
+from metriloc.viz.features import confidence_picture, feature_picture, principal_colours
 from metriloc.viz.localize_report import PICTURES, localization_pictures, localization_report
 from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
 from metriloc.viz.loss_maps import chosen_points, evidence_picture, on_photo, point_pictures, summed_gain
@@ -32,14 +43,35 @@ from metriloc.viz.marks import Drawing, legend, marked_photo, marks_of
 SIZE, STRIDE = (160, 120), 8
 CAMERA = Camera.from_fov(torch.tensor(SIZE, dtype=torch.float64), 1.1)
 IDENTITY = Pose.identity((), dtype=torch.float64)
+NOWHERE = Pose(torch.full((3, 3), torch.nan).double(), torch.full((3,), torch.nan).double())
 
 
 def blank_view(name: str = "photo.jpg", pose: Pose | None = None) -> View:
     return View(torch.full((3, SIZE[1], SIZE[0]), 0.5), CAMERA, pose, name)
 
 
+def kept(name: str, maps: GainMaps, index: torch.Tensor, xyz: torch.Tensor, camera: Camera) -> PointMaps:
+    """As NRE keeps them for the identity pose."""
+    progress = Progress(traced=True)
+    progress.keep_maps(name, maps, index, xyz, camera, IDENTITY)
+    return progress.maps[0]
+
+
+def looked_up(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> list[GainMaps]:
+    """The maps that NRE optimises on, of what is kept of them."""
+    found = []
+    for stage in world[:2]:
+        flat = stage.values.flatten(1)
+        peak, at = flat.max(1)
+        columns = stage.values.shape[2]
+        uv = torch.stack([at % columns, at // columns], -1) + stage.origin
+        ones = torch.ones(len(stage))
+        found.append(GainMaps(stage.values, stage.origin, stage.size, uv, peak, ones, ones))
+    return found
+
+
 @pytest.fixture()
-def world(generator: torch.Generator) -> tuple[StageMaps, StageMaps, torch.Tensor]:
+def world(generator: torch.Generator) -> tuple[PointMaps, PointMaps, torch.Tensor]:
     """Coarse and fine maps of 30 points that peak where the identity pose puts the points."""
     depth = 2 + 3 * torch.rand(30, generator=generator, dtype=torch.float64)
     uv = 12 + torch.rand(30, 2, generator=generator, dtype=torch.float64) * torch.tensor([136.0, 96.0])
@@ -53,12 +85,12 @@ def world(generator: torch.Generator) -> tuple[StageMaps, StageMaps, torch.Tenso
         at = cells.round().long()
         h = features[:, at[:, 1], at[:, 0]].T
         maps = gain_maps(h, features, 0.05) if window is None else window_gain_maps(h, features, cells, window, 0.05)
-        stages.append(StageMaps(maps, torch.arange(30), xyz, camera, IDENTITY))
+        stages.append(kept("coarse" if window is None else "fine", maps, torch.arange(30), xyz, camera))
     return stages[0], stages[1], xyz
 
 
 def entry_of(
-    world: tuple[StageMaps, StageMaps, torch.Tensor], success: bool = True, truth: Pose = IDENTITY
+    world: tuple[PointMaps, PointMaps, torch.Tensor], success: bool = True, truth: Pose = IDENTITY
 ) -> LocalizedQuery:
     coarse, fine, xyz = world
     moved = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.05, 0.0, 0.0], dtype=torch.float64))
@@ -72,7 +104,8 @@ def entry_of(
     uv = CAMERA.project(xyz)[0]
     single = Pose.identity((1,), dtype=torch.float64)
     scene = SfmMap(("a.jpg",), (CAMERA,), single, xyz, torch.zeros_like(index), index, uv)
-    return LocalizedQuery(blank_view("<query>.jpg"), estimate, scene, (coarse, fine), truth=truth)
+    estimate = dataclasses.replace(estimate, trace=Trace(stages, maps=(coarse, fine)))
+    return LocalizedQuery(blank_view("<query>.jpg"), estimate, scene, truth=truth)
 
 
 # -- marks ------------------------------------------------------------------------------------------------------------
@@ -89,7 +122,7 @@ def test_a_mark_is_centred_on_its_place(shape: str) -> None:
     assert drawing.picture.max() == 0
 
 
-def test_marks_of_stages(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> None:
+def test_marks_of_stages(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> None:
     nan = Pose(torch.full((3, 3), torch.nan), torch.full((3,), torch.nan))
     stages = [Stage("p3p", IDENTITY, 1.0), Stage("coarse", IDENTITY, 1.0), Stage("p3p", IDENTITY, 2.0)]
     assert [m.label for m in marks_of([*stages, Stage("lost", nan, 0.0)], IDENTITY)] == ["truth", "p3p", "coarse"]
@@ -113,17 +146,16 @@ def test_points_are_drawn_where_the_camera_sees_them() -> None:
 
 
 # -- loss maps --------------------------------------------------------------------------------------------------------
-def test_summed_gain_against_loops(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> None:
+def test_summed_gain_against_loops(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> None:
     for stage in world[:2]:
-        w, h = stage.maps.size
+        w, h = stage.size
         want = torch.zeros(h, w)
-        for n in range(len(stage.maps)):
-            x, y = stage.maps.origin[n].tolist()
-            block = stage.maps.gain[n]
+        for n in range(len(stage)):
+            x, y = stage.origin[n].tolist()
+            block = stage.values[n]
             want[y : y + block.shape[0], x : x + block.shape[1]] += block
-        torch.testing.assert_close(summed_gain(stage.maps), want)
-    empty = stage.maps[torch.zeros(0, dtype=torch.long)]
-    assert summed_gain(empty).sum() == 0
+        torch.testing.assert_close(summed_gain(stage), want)
+    assert summed_gain(stage, slice(0)).sum() == 0
 
 
 def test_cells_lie_on_the_pixels_they_are_of() -> None:
@@ -139,7 +171,7 @@ def test_cells_lie_on_the_pixels_they_are_of() -> None:
         assert (y.min(), y.max() + 1) == (32 * factor, 40 * factor)
 
 
-def test_pictures_of_maps(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> None:
+def test_pictures_of_maps(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> None:
     coarse, fine, _ = world
     entry = entry_of(world)
     assert evidence_picture(entry.query, coarse).shape == (SIZE[1], SIZE[0], 3)
@@ -147,7 +179,8 @@ def test_pictures_of_maps(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> N
     both = point_pictures(entry.query, coarse, fine, marks, 5)
     alone = point_pictures(entry.query, coarse, None, marks, 5)
     assert both.dtype == alone.dtype == np.uint8 and both.std() > 5 and alone.std() > 5
-    nothing = StageMaps(coarse.maps[:0], coarse.index[:0], coarse.xyz[:0], coarse.camera, IDENTITY)
+    none = {name: getattr(coarse, name)[:0] for name in ("values", "origin", "index", "xyz", "gain")}
+    nothing = dataclasses.replace(coarse, **none)
     assert point_pictures(entry.query, nothing, None, marks).shape[0] > 0
     assert evidence_picture(entry.query, nothing).std() >= 0
 
@@ -159,26 +192,41 @@ def test_points_go_from_the_best_to_the_worst() -> None:
     log_c = torch.full((7, 15, 20), -9.0)
     for n, value in enumerate([-3.0, -1.0, -5.0, -0.5, -2.0, -4.0, -0.1]):
         log_c[n, y - 1 : y + 2, x - 1 : x + 2] = value
-    stage = StageMaps(from_log_probability(log_c), torch.arange(7) + 100, xyz, camera, IDENTITY)
+    stage = kept("coarse", from_log_probability(log_c), torch.arange(7) + 100, xyz, camera)
     assert chosen_points(stage, None, 7).tolist() == [6, 3, 1, 4, 0, 5, 2]
     assert chosen_points(stage, None, 3).tolist() == [6, 4, 2]
     assert chosen_points(stage, None, 99).tolist() == [6, 3, 1, 4, 0, 5, 2]
 
 
 # -- convergence ------------------------------------------------------------------------------------------------------
-def test_gnc_goes_down_within_a_sigma(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> None:
-    coarse, fine, _ = world
-    entry = entry_of(world)
-    courses = gnc_courses([coarse, fine], entry.details.stages, [RefineConfig(), RefineConfig((1.0, 0.6))])
-    assert [c.stage for c in courses] == ["coarse", "fine"]
-    assert set(courses[0].phases) == {"sigma 2", "sigma 1", "sigma 0.8", "sigma 0.6"}
-    assert set(courses[1].phases) == {"sigma 1", "sigma 0.6"}
+def test_gnc_goes_down_within_a_sigma(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> None:
+    start = entry_of(world).details.stages[0].cam_from_world
+    away = Pose.stack([Pose(start.R, start.t + 0.1), start, Pose(start.R, start.t - 0.1)])
+    progress = Progress(traced=True)
+    for name, starts, config, stage, maps in zip(
+        ("coarse", "coarse", "fine"),
+        (away, start, start),
+        (RefineConfig(), RefineConfig(), RefineConfig((1.0, 0.6))),
+        (world[0], world[0], world[1]),
+        (looked_up(world)[0], *looked_up(world)),
+        strict=True,
+    ):
+        refined = refine(maps, stage.xyz, stage.camera, starts, config)
+        progress.keep_course(name, maps, refined)
+        # the last value is the cost of the pose that won
+        usable = int(maps.informative().sum()) * maps.max_gain
+        assert progress.courses[-1].values[-1] == pytest.approx(1 + refined.cost / usable)
+    courses = progress.courses
+    assert [c.stage for c in courses] == ["coarse", "coarse, again", "fine"]
+    assert list(dict.fromkeys(courses[0].phases)) == ["sigma 2", "sigma 1", "sigma 0.8", "sigma 0.6"]
+    assert list(dict.fromkeys(courses[2].phases)) == ["sigma 1", "sigma 0.6"]
     for course in courses:
         assert len(course.values) == len(course.phases) > 2
         for phase in set(course.phases):
             values = [v for v, p in zip(course.values, course.phases, strict=True) if p == phase]
             assert values == sorted(values, reverse=True) and 0 <= values[-1] <= values[0] <= 1
-    assert gnc_courses([coarse], (), [RefineConfig()]) == []
+    lost = refine(maps, stage.xyz, stage.camera, NOWHERE)
+    assert course_of("fine", maps, lost).values == ()
 
 
 def test_plots() -> None:
@@ -193,7 +241,7 @@ FACTS = SoftwareFacts("1.0", "nre-test", "<weights>", 3, "2026-01-01")
 
 
 @pytest.mark.parametrize("success", [True, False])
-def test_report(world: tuple[StageMaps, StageMaps, torch.Tensor], success: bool) -> None:
+def test_report(world: tuple[PointMaps, PointMaps, torch.Tensor], success: bool) -> None:
     entry = entry_of(world, success)
     pictures = localization_pictures(entry)
     assert set(pictures) == {"points", "evidence", "maps"} < set(PICTURES)
@@ -209,23 +257,23 @@ def test_report(world: tuple[StageMaps, StageMaps, torch.Tensor], success: bool)
     assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower().replace("finance", "")
 
 
-def test_report_of_a_batch_is_refused(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> None:
+def test_report_of_a_batch_is_refused(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> None:
     entry = entry_of(world)
     many = PoseEstimate.stack([entry.estimate, entry.estimate])
     with pytest.raises(ValueError, match=r"batch shape \(2,\)"):
         localization_report(LocalizedQuery(entry.query, many, entry.scene), "map", FACTS)
 
 
-def test_points_without_maps_are_those_the_references_see(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> None:
+def test_points_without_maps_are_those_the_references_see(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> None:
     full = entry_of(world)
-    entry = LocalizedQuery(full.query, full.estimate, full.scene)
+    entry = LocalizedQuery(full.query, dataclasses.replace(full.estimate, trace=None), full.scene)
     assert len(shown_points(entry)) == 30 and len(shown_points(entry, 7)) == 7
     failed = LocalizedQuery(full.query, PoseEstimate.failure("no_reference"), full.scene)
     assert len(shown_points(failed)) == 0 and localization_pictures(failed) == {}
     assert "no photo of the map" in localization_report(failed, "map", FACTS)
 
 
-def test_scene_in_3d(world: tuple[StageMaps, StageMaps, torch.Tensor], tmp_path: Path) -> None:
+def test_scene_in_3d(world: tuple[PointMaps, PointMaps, torch.Tensor], tmp_path: Path) -> None:
     entry = entry_of(world)
     assert map_scene(entry) is None  # the photos of the map are not at hand
     Image.new("RGB", SIZE, (10, 200, 30)).save(tmp_path / "a.jpg", quality=100)
@@ -242,7 +290,8 @@ def test_scene_in_3d(world: tuple[StageMaps, StageMaps, torch.Tensor], tmp_path:
     json.dumps(found.to_json([None] * 3), allow_nan=False)
     # the way of an alignment is a dotted line of equal steps from its start to its end
     course = Course("scale 1", (3.0, 2.0), ("level 0",) * 2, poses=tuple(moving(2)))
-    way = map_scene(LocalizedQuery(entry.query, entry.estimate, scene, courses=(course,)))
+    trace = Trace(courses=(course,))
+    way = map_scene(LocalizedQuery(entry.query, dataclasses.replace(entry.estimate, trace=trace), scene))
     assert way is not None and (way.points[:30] == found.points).all()
     centers = way.points[30:] - [0, 0, 1]
     np.testing.assert_allclose(centers[0], [-0.05, 0, 0], atol=1e-12)
@@ -252,7 +301,7 @@ def test_scene_in_3d(world: tuple[StageMaps, StageMaps, torch.Tensor], tmp_path:
     json.dumps(way.to_json([None] * 2), allow_nan=False)
     # an alignment that failed is shown to where it came; a failure without steps has nothing to show
     failed = PoseEstimate.failure("diverged", entry.details)
-    lost = map_scene(LocalizedQuery(entry.query, failed, scene, courses=(course,)))
+    lost = map_scene(LocalizedQuery(entry.query, dataclasses.replace(failed, trace=trace), scene))
     assert lost is not None and (lost.points == way.points).all()
     assert [f.label for f in lost.frusta][1] == "last step, no pose"
     np.testing.assert_allclose(lost.frusta[1].center, centers[-1] + [0, 0, 1], atol=1e-12)
@@ -272,7 +321,7 @@ def moving(count: int) -> list[Pose]:
     return [Pose(eye, torch.tensor([0.02 * n, 0.0, 0.0], dtype=torch.float64)) for n in range(count)]
 
 
-def test_steps_worth_a_frame(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> None:
+def test_steps_worth_a_frame(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> None:
     xyz = world[2]
     still = [IDENTITY] * 50
     assert shown_steps(CAMERA, still, xyz) == [0, 49]  # the published code loses the last one
@@ -358,7 +407,7 @@ def test_alike_features_have_one_colour(generator: torch.Generator) -> None:
 
 def test_pictures_of_features(generator: torch.Generator) -> None:
     levels = tuple(torch.randn(8, 60 // s, 80 // s, generator=generator) for s in (1, 2, 4))
-    picture = feature_picture(DenseFeatures((levels, levels)), 80)
+    picture = feature_picture((DenseFeatures("a", levels), DenseFeatures("b", levels)), 80)
     assert picture.shape == (120, 3 * 84, 3)
     trust = torch.zeros(30, 40)
     trust[:, 20:] = 0.9
@@ -367,8 +416,9 @@ def test_pictures_of_features(generator: torch.Generator) -> None:
     assert (shown[:, :60, 0] > shown[:, :60, 1]).all() and (shown[:, 100:, 1] > shown[:, 100:, 0]).all()
 
 
-def test_windows_are_told_from_whole_maps(world: tuple[StageMaps, StageMaps, torch.Tensor]) -> None:
+def test_windows_are_told_from_whole_maps(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> None:
     entry = entry_of(world)
-    assert isinstance(entry.maps[0].maps, GainMaps)
-    only = LocalizedQuery(entry.query, entry.estimate, entry.scene, entry.maps[:1])
+    assert [kept.whole for kept in entry.trace.maps] == [True, False]
+    coarse = dataclasses.replace(entry.trace, maps=entry.trace.maps[:1])
+    only = LocalizedQuery(entry.query, dataclasses.replace(entry.estimate, trace=coarse), entry.scene)
     assert set(localization_pictures(only)) == {"points", "evidence", "maps"}

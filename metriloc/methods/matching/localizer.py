@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,7 +32,7 @@ from metriloc.solvers.absolute_support import (
     has_other_pose,
     some_in_view,
 )
-from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage, View
+from metriloc.types import LocalizationDetails, PoseEstimate, QueryNeeds, SfmMap, Stage, Trace, View
 
 _CHUNK = 1 << 25  # similarities in memory at once
 _RIVAL_CELLS = 16_000
@@ -41,27 +41,49 @@ _NEARLY = 0.05  # by how much less alike another cell may be and still explain a
 
 @dataclass(frozen=True)
 class LocalizingConfig:
-    """max_error_px: inlier threshold, pixels of a query whose longer side has 1024 (it grows with the photo). mutual:
-    a cell must choose its point back. max_points: of a query, evenly spread when there are more. min_inliers: fewer are
-    no pose. min_track: points seen by fewer images are left out."""
+    """Settings of matching and PnP."""
 
     max_error_px: float = 6.0
+    """Inlier threshold, pixels of a query whose longer side has 1024 (it grows with the photo)."""
     mutual: bool = True
+    """A cell must choose its point back."""
     max_points: int = 4000
+    """Of a query, evenly spread when there are more."""
     min_inliers: int = 12
+    """Fewer are no pose."""
     min_track: int = 2
+    """Points seen by fewer images are left out."""
 
 
 class MatchingLocalizer:
     """Dense features, one match a point, poselib: an ``AbsolutePoseMethod``."""
+
+    published_names: Mapping[str, str] = {}
+    needs = QueryNeeds(start=False, focal_checked=True)
 
     def __init__(self, features: DenseExtractor, weights_id: str, config: LocalizingConfig | None = None) -> None:
         self.features, self.weights_id = features, weights_id
         self.config = config or LocalizingConfig()
         self.name = f"{features.name}-pnp"
 
+    @property
+    def settings(self) -> LocalizingConfig:
+        """All that can be set."""
+        return self.config
+
+    def with_settings(self, settings: LocalizingConfig) -> MatchingLocalizer:
+        """The same features with other settings."""
+        return MatchingLocalizer(self.features, self.weights_id, settings)
+
     def localize(
-        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+        self,
+        query: View,
+        scene: SfmMap,
+        references: Sequence[str],
+        init: Pose | None = None,
+        *,
+        seed: int = 0,
+        trace: bool = False,
     ) -> PoseEstimate:
         """``cam_from_world`` of the query, batch shape (). ``init`` is not needed and not used.
 
@@ -69,8 +91,11 @@ class MatchingLocalizer:
         Fails with ``no_reference`` when no reference can be read, ``too_few_points`` below four points,
         ``too_few_matches`` below ``min_inliers``. Raises ValueError for a name that the map does not have.
         """
+        estimate = self._localized(query.detach(), scene.detach(), references, seed)
+        return replace(estimate, trace=Trace(estimate.localization[0].stages)) if trace else estimate
+
+    def _localized(self, query: View, scene: SfmMap, references: Sequence[str], seed: int) -> PoseEstimate:
         start = time.perf_counter()
-        query, scene = query.detach(), scene.detach()
         points, descriptors, messages, used = describe_points(self.features, scene, references, self.config)
         details = LocalizationDetails(tuple(used), len(points), messages=tuple(messages))
         if not used:

@@ -20,9 +20,10 @@ Equation map (paper -> function):
 from metriloc.methods.nre.checkpoint import from_official, read_official
 from metriloc.methods.nre.initialise import Initialisation, InitialiseConfig
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, score_poses, window_gain_maps
-from metriloc.methods.nre.model import NRE, NREConfig
+from metriloc.methods.nre.model import NRE
 from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
 from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig
+from metriloc.methods.nre.settings import NREConfig
 
 __all__ = [
     "GainMaps",

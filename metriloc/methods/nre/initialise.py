@@ -27,23 +27,24 @@ _COMPARED = 64  # points that tell whether two poses differ
 
 @dataclass(frozen=True)
 class InitialiseConfig:
-    """Settings of the sampling.
-
-    num_samples: triplets at most (published: n_iter_p3p, 5000). patience: stop after this many triplets without a
-    better pose. batch: triplets at once, between two looks at the best cost. share: of the informative points, the
-    surest first, that triplets are drawn from (published: top_n_p3p, 0.25), but at least ``min_pool``. first_points: how
-    many points score every pose; the best quarter is scored by four times as many, and so on to all. num_poses: how
-    many to return. distinct: cells by which the median reprojections of two returned poses must differ.
-    """
+    """Settings of the sampling."""
 
     num_samples: int = 5000
+    """Triplets at most."""
     patience: int = 2000
+    """Stop after this many triplets without a better pose."""
     batch: int = 1000
+    """Triplets at once, between two looks at the best cost."""
     share: float = 0.25
+    """Of the informative points, the surest first, that triplets are drawn from."""
     min_pool: int = 50
+    """That share is at least so many points."""
     first_points: int = 64
+    """So many points score every pose; the best quarter is scored by four times as many, and so on to all."""
     num_poses: int = 4
+    """How many poses are returned."""
     distinct: float = 1.0
+    """Cells by which the median reprojections of two returned poses must differ."""
 
     def __post_init__(self) -> None:
         require_within(self, num_samples=(1, 10_000_000), patience=(1, 10_000_000), batch=(1, 100_000))

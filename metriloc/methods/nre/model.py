@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,7 +17,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
-from metriloc.bounds import require_flags, require_within
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
@@ -26,13 +25,15 @@ from metriloc.io.settings import differing_settings
 from metriloc.io.view import resize_view
 from metriloc.methods.nre.checkpoint import read_official
 from metriloc.methods.nre.features import NREFeatures
-from metriloc.methods.nre.initialise import InitialiseConfig, initialise
+from metriloc.methods.nre.initialise import initialise
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
-from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig, refine, refine_in_windows
+from metriloc.methods.nre.progress import Progress
+from metriloc.methods.nre.refine import Refinement, refine, refine_in_windows
+from metriloc.methods.nre.settings import PUBLISHED_NAMES, NREConfig, StageConfig
 from metriloc.methods.nre.support import Look, nre_has_rival, nre_support
 from metriloc.methods.nre.trained import is_trained, load_trained_features
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
-from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
+from metriloc.types import FailureReason, PoseEstimate, SfmMap, Stage, View
 
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
 """Coarse features, and fine ones after the plus; ``nre``: the published networks."""
@@ -40,50 +41,6 @@ FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", 
 # photos had a coarse support of 0.45 and more, photos of other places at most 0.22
 _HALF_SUPPORT, _SUPPORT_SCALE = 0.28, 0.05
 _HALF_POINTS = 25.0
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """How one stage looks at photos. longest_side: pixels, larger photos are made smaller. temperature: of the softmax
-    over cells; None takes the features' own. pool: cells averaged to one in each direction. enlarge: how much larger a
-    photo may be made so that the scene appears at one scale; coarse cells gain by it, descriptors of pixels do not."""
-
-    longest_side: int = 800
-    temperature: float | None = None
-    pool: int = 1
-    enlarge: float = 1.0
-
-    def __post_init__(self) -> None:
-        require_within(self, longest_side=(1, 16_384), temperature=(1e-9, 1e9), pool=(1, 1000), enlarge=(1e-3, 1e3))
-
-
-@dataclass(frozen=True)
-class NREConfig:
-    """Settings of the localiser; in brackets the names of the published config file.
-
-    coarse, fine: how the stages look at photos (max_fine_imsize). initialise: P3P (n_iter_p3p, top_n_p3p). coarse_gnc:
-    (p3p_sigma_max / min). windows: of the fine stage (window_size, fine_sigma_max / min). max_points: of a query,
-    evenly spread when the references see more. min_track: points seen by fewer images are left out. skip_gnc: stop
-    after P3P. use_re: the reprojection error instead, Eq. (11), in the coarse stage. rescale: apparent scales that
-    differ by more are brought together. min_explained: a pose must be supported by so many points.
-    """
-
-    coarse: StageConfig = StageConfig(800)
-    fine: StageConfig = StageConfig(800)
-    initialise: InitialiseConfig = InitialiseConfig()  # noqa: RUF009 - frozen
-    coarse_gnc: RefineConfig = RefineConfig()  # noqa: RUF009 - frozen
-    windows: WindowConfig = WindowConfig()  # noqa: RUF009 - frozen
-    max_points: int = 1000
-    min_track: int = 2
-    skip_gnc: bool = False
-    use_re: bool = False
-    rescale: float = 1.3
-    min_explained: int = 10
-
-    def __post_init__(self) -> None:
-        require_within(self, max_points=(1, 1_000_000), min_track=(0, 10_000), rescale=(1.0, 1e6))
-        require_within(self, min_explained=(0, 1_000_000))
-        require_flags(self, "skip_gnc", "use_re")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,55 +53,15 @@ class _Reference:
     uv: Float[Tensor, "n 2"]
 
 
-@dataclass
-class _Trace:
-    """What is reported of a query while it is localised."""
-
-    references: tuple[str, ...] = ()
-    stages: list[Stage] = field(default_factory=list)
-    timings: dict[str, float] = field(default_factory=dict)
-    messages: list[str] = field(default_factory=list)
-    statistics: dict[str, float] = field(default_factory=dict)
-    num_points: int = 0
-    setup: str = ""
-    coarse: Look | None = None
-    fine: Look | None = None
-
-    def details(self) -> LocalizationDetails:
-        """As a result carries it."""
-        return LocalizationDetails(
-            self.references,
-            self.num_points,
-            tuple(self.stages),
-            dict(self.timings),
-            tuple(self.messages),
-            dict(self.statistics),
-            self.setup,
-        )
-
-    def failure(self, reason: FailureReason) -> PoseEstimate:
-        """No pose."""
-        return PoseEstimate.failure(reason, self.details())
-
-
-@dataclass(frozen=True, eq=False)
-class StageMaps:
-    """The maps of one stage, for pictures: of the points ``index`` (of the map), in cells of ``camera``."""
-
-    maps: GainMaps
-    index: Int[Tensor, " n"]
-    xyz: Float[Tensor, "n 3"]
-    camera: Camera
-    cam_from_world: Pose
-
-
 def best_features() -> FeatureNames:
     """XFeat with ALIKED where ALIKED's weights are on this machine, else XFeat alone."""
     return "xfeat+aliked" if weights_are_here("aliked") else "xfeat"
 
 
 class NRE:
-    """Localises photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``."""
+    """Localizes photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``."""
+
+    published_names = PUBLISHED_NAMES
 
     def __init__(
         self,
@@ -157,6 +74,15 @@ class NRE:
         self.config = config or NREConfig()
         self.weights_id = weights_id
         self.name = "nre-" + "+".join(dict.fromkeys(f.name for f in (coarse, fine) if f is not None))
+
+    @property
+    def settings(self) -> NREConfig:
+        """All that can be set."""
+        return self.config
+
+    def with_settings(self, settings: NREConfig) -> NRE:
+        """The same features with other settings."""
+        return NRE(self.coarse, self.fine, settings, self.weights_id)
 
     @classmethod
     def from_features(
@@ -196,46 +122,52 @@ class NRE:
         return cls(extractors[0], extractors[-1], config or CONFIGS[features], identity)  # type: ignore[arg-type]
 
     def localize(
-        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
+        self,
+        query: View,
+        scene: SfmMap,
+        references: Sequence[str],
+        init: Pose | None = None,
+        *,
+        seed: int = 0,
+        trace: bool = False,
     ) -> PoseEstimate:
         """``cam_from_world`` of the query, batch shape ().
 
         references: images of the map that probably see the same; each point goes to the first that sees it. init: a first
-        guess, which takes the place of P3P. Fails with ``no_reference`` when no reference can be read or sees a point,
-        and with the reasons of ``initialise.initialise`` and ``refine.refine``. Raises ValueError for a name that the
-        map does not have.
+        guess, which takes the place of P3P. trace: keep the maps of the stages and how they converged. Fails with
+        ``no_reference`` when no reference can be read or sees a point, and with the reasons of ``initialise.initialise``
+        and ``refine.refine``. Raises ValueError for a name that the map does not have.
         """
-        return self.trace(query, scene, references, init, seed=seed)[0]
-
-    def trace(
-        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
-    ) -> tuple[PoseEstimate, list[StageMaps]]:
-        """``localize``, and the maps of its stages for pictures."""
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
-        query, scene = query.detach(), scene.detach()
-        trace, maps = _Trace(setup=setup), list[StageMaps]()
-        seen = self._read(scene, references, trace)
+        progress = Progress(setup, trace)
+        estimate = self._localized(query.detach(), scene.detach(), references, init, seed, progress)
+        return replace(estimate, trace=progress.trace())
+
+    def _localized(
+        self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None, seed: int, progress: Progress
+    ) -> PoseEstimate:
+        seen = self._read(scene, references, progress)
         if not seen:
-            return trace.failure("no_reference"), maps
+            return progress.failure("no_reference")
         pose = None if init is None else init.detach().to("cpu", torch.float64)
         if pose is not None:
-            trace.stages.append(Stage("init", pose, float("nan")))
-        reason, pose = self._coarse(query, seen, pose, 1.0, seed, trace, maps)
+            progress.stages.append(Stage("init", pose, float("nan")))
+        reason, pose = self._coarse(query, seen, pose, 1.0, seed, progress)
         if reason is None and pose is not None and not self.config.skip_gnc:
             scale = apparent_scale(query, seen, pose)
             if max(scale, 1 / scale) > self.config.rescale:
                 # what the photos have in common looked different: look again at one scale
-                reason, pose = self._coarse(query, seen, init, scale, seed, trace, maps)
+                reason, pose = self._coarse(query, seen, init, scale, seed, progress)
         if reason is not None or pose is None:
-            return trace.failure(reason or "diverged"), maps
+            return progress.failure(reason or "diverged")
         if self.fine is not None and not self.config.skip_gnc:
-            reason, pose = self._fine(query, seen, pose, trace, maps)
+            reason, pose = self._fine(query, seen, pose, progress)
             if reason is not None:
-                return trace.failure(reason), maps
-        return self._conclude(pose, trace, seed), maps
+                return progress.failure(reason)
+        return self._conclude(pose, progress, seed)
 
     # -- stages -------------------------------------------------------------------------------------------------------
-    def _read(self, scene: SfmMap, references: Sequence[str], trace: _Trace) -> list[_Reference]:
+    def _read(self, scene: SfmMap, references: Sequence[str], progress: Progress) -> list[_Reference]:
         start = time.perf_counter()
         assigned = scene.assign_points([scene.index(name) for name in references], self.config.min_track)
         total = sum(len(seen) for _, seen in assigned)
@@ -244,15 +176,15 @@ class NRE:
             try:
                 view = load_map_view(scene, image)
             except InputError as error:
-                trace.messages.append(str(error))
+                progress.messages.append(str(error))
                 continue
             if total > self.config.max_points:
                 count = max(1, round(len(seen) * self.config.max_points / total))
                 seen = seen[torch.linspace(0, len(seen) - 1, count).round().long()]
             index = scene.point_index[seen]
             found.append(_Reference(view, index, scene.xyz[index], pixels_in(view, scene, image, scene.uv[seen])))
-        trace.references = tuple(reference.view.name for reference in found)
-        trace.timings["read"] = time.perf_counter() - start
+        progress.references = tuple(reference.view.name for reference in found)
+        progress.timings["read"] = time.perf_counter() - start
         return found
 
     def _coarse(
@@ -262,19 +194,18 @@ class NRE:
         init: Pose | None,
         scale: float,
         seed: int,
-        trace: _Trace,
-        kept: list[StageMaps],
+        progress: Progress,
     ) -> tuple[FailureReason | None, Pose | None]:
         start = time.perf_counter()
         look = _Look(self.coarse, self.config.coarse, query, seen, scale)
         descriptors, dense, camera = look.descriptors(), look.query(), look.camera()
-        _add(trace.timings, "coarse features", start)
+        _add(progress.timings, "coarse features", start)
         start = time.perf_counter()
         maps = gain_maps(descriptors, dense.descriptors, look.temperature)
         maps = maps.one_hot() if self.config.use_re else maps
         xyz = torch.cat([reference.xyz for reference in seen])
-        trace.num_points = len(xyz)
-        _add(trace.timings, "coarse maps", start)
+        progress.num_points = len(xyz)
+        _add(progress.timings, "coarse maps", start)
         start = time.perf_counter()
         starts = init
         if starts is None:
@@ -282,66 +213,68 @@ class NRE:
             if found.reason is not None:
                 return found.reason, None
             starts = found.poses
-            trace.stages.append(_stage("p3p", maps, xyz, camera, found.poses[0], float(found.costs[0])))
-        _add(trace.timings, "p3p", start)
+            progress.stages.append(_stage("p3p", maps, xyz, camera, found.poses[0], float(found.costs[0])))
+        _add(progress.timings, "p3p", start)
         index = torch.cat([reference.index for reference in seen])
         if self.config.skip_gnc:
             pose = starts if starts.shape == () else starts[0]
-            kept.append(StageMaps(maps, index, xyz, camera, pose))
-            _note(trace, maps, xyz, camera, pose)
-            trace.coarse = Look(maps, xyz, camera, *_sights(seen))
+            progress.keep_maps("coarse", maps, index, xyz, camera, pose)
+            _note(progress, maps, xyz, camera, pose)
+            progress.coarse = Look(maps, xyz, camera, *_sights(seen))
             return None, pose
         start = time.perf_counter()
         refined = refine(maps, xyz, camera, starts, self.config.coarse_gnc)
-        _add(trace.timings, "coarse gnc", start)
+        _add(progress.timings, "coarse gnc", start)
         if refined.reason is not None:
             return refined.reason, None
-        kept.append(StageMaps(maps, index, xyz, camera, refined.pose))
-        trace.coarse = Look(maps, xyz, camera, *_sights(seen))
-        trace.stages.append(_refined_stage("coarse", maps, refined))
-        _note(trace, maps, xyz, camera, refined.pose)
+        progress.keep_maps("coarse", maps, index, xyz, camera, refined.pose)
+        progress.keep_course("coarse", maps, refined)
+        progress.coarse = Look(maps, xyz, camera, *_sights(seen))
+        progress.stages.append(_refined_stage("coarse", maps, refined))
+        _note(progress, maps, xyz, camera, refined.pose)
         return None, refined.pose
 
     def _fine(
-        self, query: View, seen: list[_Reference], pose: Pose, trace: _Trace, kept: list[StageMaps]
+        self, query: View, seen: list[_Reference], pose: Pose, progress: Progress
     ) -> tuple[FailureReason | None, Pose]:
         if self.fine is None:
             return None, pose
         start = time.perf_counter()
         look = _Look(self.fine, self.config.fine, query, seen, apparent_scale(query, seen, pose))
         descriptors, dense, camera = look.descriptors(), look.query(), look.camera()
-        _add(trace.timings, "fine features", start)
+        _add(progress.timings, "fine features", start)
         start = time.perf_counter()
         xyz = torch.cat([reference.xyz for reference in seen])
         found = refine_in_windows(
             descriptors, dense.descriptors, xyz, camera, pose, look.temperature, self.config.windows
         )
-        _add(trace.timings, "fine gnc", start)
+        _add(progress.timings, "fine gnc", start)
         refined = found.refinement
         if refined.reason is not None:
             return refined.reason, pose
         index = torch.cat([reference.index for reference in seen])[found.index]
-        kept.append(StageMaps(found.maps, index, xyz[found.index], camera, refined.pose))
+        progress.keep_maps("fine", found.maps, index, xyz[found.index], camera, refined.pose)
+        progress.keep_course("fine", found.maps, refined)
         uv, owner = _sights(seen)
-        trace.fine = Look(found.maps, xyz[found.index], camera, uv[found.index], owner[found.index])
-        trace.num_points = len(found.index)
-        trace.stages.append(_refined_stage("fine", found.maps, refined))
-        _note(trace, found.maps, xyz[found.index], camera, refined.pose)
+        progress.fine = Look(found.maps, xyz[found.index], camera, uv[found.index], owner[found.index])
+        progress.num_points = len(found.index)
+        progress.stages.append(_refined_stage("fine", found.maps, refined))
+        _note(progress, found.maps, xyz[found.index], camera, refined.pose)
         return None, refined.pose
 
-    def _conclude(self, pose: Pose, trace: _Trace, seed: int) -> PoseEstimate:
-        support, explained = trace.statistics["support"], trace.statistics["explained"]
-        if explained < self.config.min_explained or trace.coarse is None:
-            return trace.failure("diverged")
+    def _conclude(self, pose: Pose, progress: Progress, seed: int) -> PoseEstimate:
+        support, explained = progress.statistics["support"], progress.statistics["explained"]
+        if explained < self.config.min_explained or progress.coarse is None:
+            return progress.failure("diverged")
         start = time.perf_counter()
-        trace.statistics |= nre_support(pose, trace.coarse, trace.fine)
-        doubts = (ABSOLUTE_RIVAL,) if nre_has_rival(pose, trace.coarse, seed) else ()
-        _add(trace.timings, "support", start)
-        least = min(support, trace.statistics["coarse_support"])
+        progress.statistics |= nre_support(pose, progress.coarse, progress.fine)
+        doubts = (ABSOLUTE_RIVAL,) if nre_has_rival(pose, progress.coarse, seed) else ()
+        _add(progress.timings, "support", start)
+        least = min(support, progress.statistics["coarse_support"])
         value = torch.sigmoid(torch.tensor((least - _HALF_SUPPORT) / _SUPPORT_SCALE))
         confidence = value * explained / (explained + _HALF_POINTS)
         return PoseEstimate(
-            pose, torch.tensor(True), confidence, (None,), localization=(trace.details(),), doubts=doubts
+            pose, torch.tensor(True), confidence, (None,), localization=(progress.details(),), doubts=doubts
         )
 
 
@@ -428,15 +361,15 @@ def _refined_stage(name: str, maps: GainMaps, refined: Refinement) -> Stage:
     return Stage(name, refined.pose, refined.cost, support)
 
 
-def _note(trace: _Trace, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose) -> None:
+def _note(progress: Progress, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose) -> None:
     """What the confidence is made of: mean evidence a point, and how many points have a good part of it."""
     share = maps.support(pose_gain(maps, xyz, camera, pose)).nan_to_num()
     explained = int((share > 0.25).sum())
     support = float(share.mean())
-    trace.statistics = {
+    progress.statistics = {
         "support": support,
         # of the first look; what follows only looks closer
-        "coarse_support": trace.statistics.get("coarse_support", support),
+        "coarse_support": progress.statistics.get("coarse_support", support),
         "explained": float(explained),
         "explained_ratio": explained / max(len(share), 1),
     }

@@ -33,17 +33,20 @@ _PAPER = 100.0  # times the damping: how much of the paper's stiffness is put ba
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """Settings of GNC-IRLS. sigmas: deviations of the Gaussian in cells, one after the other, decreasing (published:
-    from 2.0 to 0.6). damping: Marquardt's, at the start. relative_gain: the last sigma is left when a step improves the
-    cost by less than this share; early_gain: the others, which only lead to it. max_tries: steps in a row that may
-    fail. max_steps: at one sigma."""
+    """Settings of GNC-IRLS."""
 
     sigmas: tuple[float, ...] = (2.0, 1.0, 0.8, 0.6)
+    """Deviations of the Gaussian in cells, one after the other, decreasing (published: from 2.0 to 0.6)."""
     damping: float = 1e-3
+    """Marquardt's, at the start."""
     relative_gain: float = 1e-6
+    """The last sigma is left when a step improves the cost by less than this share."""
     early_gain: float = 1e-4
+    """The same for the other sigmas, which only lead to it."""
     max_tries: int = 6
+    """Steps in a row that may fail."""
     max_steps: int = 50
+    """Steps at one sigma."""
 
     def __post_init__(self) -> None:
         require_all_within(self, 1e-9, 1e9, "sigmas")
@@ -296,14 +299,16 @@ def _failure(reason: FailureReason, poses: Pose, num_points: int) -> Refinement:
 # -- the fine stage ---------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class WindowConfig:
-    """Settings of the fine stage. window: cells across, less one (published: window_size, 16). passes: how often the
-    windows are centred on the pose found so far. still: a pass that moves the points by less than this share of half
-    a window (in the median) is the last. gnc: of the refinement in the windows."""
+    """Settings of the fine stage."""
 
     window: int = 16
+    """Cells across, less one."""
     passes: int = 2
+    """How often the windows are centered on the pose found so far."""
     still: float = 0.1
+    """A pass that moves the points by less than this share of half a window (in the median) is the last."""
     gnc: RefineConfig = RefineConfig()
+    """Refinement in the windows."""
 
     def __post_init__(self) -> None:
         require_within(self, window=(2, 1000), passes=(1, 1000), still=(0.0, 1e9))

@@ -34,27 +34,33 @@ _UP, _DOWN, _MIN_DAMPING = 10.0, 0.1, 1e-7
 
 @dataclass(frozen=True)
 class AlignConfig:
-    """Settings of the loop; defaults are those of the released models at inference.
-
-    num_iters: at most. damping: ``fixed`` at ``initial_damping``; ``adaptive`` from there, at most ``max_damping``;
-    ``learned`` is handed to ``align``. jacobi_scaling: scale the parameters by their mean slope at the start.
-    min_points: fewer valid points fail. stop_every: iterations between stop tests, the first included; stop_gradient,
-    stop_translation (metres), stop_rotation_deg: small enough to stop. published_acceptance: adaptive damping compares
-    the weighted cost with the unweighted one of the trial, as published (for comparisons with it only).
-    """
+    """Settings of the loop; defaults are those of the released models at inference."""
 
     cost: CostConfig = field(default_factory=CostConfig)
+    """How a level is measured."""
     num_iters: int = 100
+    """At most, a level."""
     damping: Literal["fixed", "adaptive", "learned"] = "learned"
+    """Fixed; adaptive (accepted or rejected steps); or learned, one number a parameter."""
     initial_damping: float = 0.01
+    """Of fixed damping, and where adaptive damping begins."""
     max_damping: float = 1e4
+    """Of adaptive damping."""
     jacobi_scaling: bool = False
+    """Scale the parameters by their mean slope at the start."""
     min_points: int = 10
+    """Fewer valid points fail."""
     stop_every: int = 10
+    """Iterations between stop tests, the first included."""
     stop_gradient: float = 1e-4
+    """A gradient small enough to stop."""
     stop_translation: float = 5e-3
+    """A step small enough to stop, metres."""
     stop_rotation_deg: float = 5e-2
+    """A turn small enough to stop."""
     published_acceptance: bool = False
+    """Adaptive damping compares the weighted cost with the unweighted one of the trial, as published (for
+    comparisons with it only)."""
 
     def __post_init__(self) -> None:
         if self.damping not in ("fixed", "adaptive", "learned"):

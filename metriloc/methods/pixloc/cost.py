@@ -27,14 +27,17 @@ _ROWS = 20  # rows a point reads: 4 for the value, 8 for each slope
 
 @dataclass(frozen=True)
 class RobustCost:
-    """Which loss of the squared residual: ``squared``, ``huber`` or ``barron`` (with ``alpha``), threshold ``scale``.
+    """Loss of the squared residual.
 
     The default is what PixLoc was trained with: Cauchy, ``0.02 log(1 + 50 x)``.
     """
 
     kind: Literal["squared", "huber", "barron"] = "barron"
+    """``squared``, ``huber`` or ``barron`` (with ``alpha``)."""
     alpha: float = 0.0
+    """Of Barron's loss."""
     scale: float = 0.1
+    """Threshold."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("squared", "huber", "barron"):
@@ -50,18 +53,18 @@ class RobustCost:
 
 @dataclass(frozen=True)
 class CostConfig:
-    """How a level is measured.
-
-    loss: robust cost. mode, pad: interpolation, and the margin of the map in cells beyond which nothing is valid.
-    normalize_features: bring interpolated and reference features to unit length (PixLoc does so with the pixels instead).
-    validity: ``pixloc`` for the published test of the distortion (comparisons only).
-    """
+    """How a level is measured."""
 
     loss: RobustCost = RobustCost()
+    """Robust cost."""
     mode: Literal["linear", "cubic"] = "linear"
+    """Interpolation."""
     pad: int = 2
+    """Margin of the map in cells beyond which nothing is valid."""
     normalize_features: bool = False
+    """Bring interpolated and reference features to unit length (PixLoc does so with the pixels instead)."""
     validity: Validity = "correct"
+    """``pixloc`` for the published test of the distortion (comparisons only)."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("linear", "cubic"):

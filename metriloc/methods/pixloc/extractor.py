@@ -52,13 +52,14 @@ class FeatureExtractor(Protocol):
 
 @dataclass(frozen=True)
 class ResizeConfig:
-    """size: longest side that photos are reduced to, divided (and rounded down) by the image scale; None: as they are.
-    enlarge: bring smaller photos up to it too. antialias: low-pass filter when reducing; the released networks were
-    trained without."""
+    """How photos are brought to a size."""
 
     size: int | None = 1024
+    """Longest side that photos are reduced to, divided (and rounded down) by the image scale; none: as they are."""
     enlarge: bool = False
+    """Bring smaller photos up to it too."""
     antialias: bool = False
+    """Low-pass filter when reducing; the released networks were trained without."""
 
     def __post_init__(self) -> None:
         require_within(self, size=(1, 16_384))

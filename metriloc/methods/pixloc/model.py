@@ -21,8 +21,10 @@ from metriloc.methods.pixloc.localization import Localization, Log, Tools
 from metriloc.methods.pixloc.network import PixLocNetwork
 from metriloc.methods.pixloc.reference import ReferenceStore
 from metriloc.methods.pixloc.selection import Hints
-from metriloc.methods.pixloc.settings import METHOD, LocalizeConfig, read_settings
-from metriloc.types import PoseEstimate, SfmMap, View
+from metriloc.methods.pixloc.settings import METHOD, PUBLISHED_NAMES, LocalizeConfig, QuerySettings, read_settings
+from metriloc.methods.pixloc.trace import trace_of
+from metriloc.methods.pixloc.tracker import Tracker
+from metriloc.types import PoseEstimate, QueryNeeds, SfmMap, View
 
 DEFAULT_WEIGHTS = "pixloc-small"
 """Bundled with metriloc."""
@@ -106,6 +108,30 @@ class PixLoc:
             weights_id=self.weights_id,
         )
 
+    published_names = PUBLISHED_NAMES
+
+    @property
+    def settings(self) -> QuerySettings:
+        """All that can be set about a query."""
+        extractor = self.extractor
+        return QuerySettings(
+            self.config, self.align, extractor.resize if isinstance(extractor, NetworkExtractor) else None
+        )
+
+    def with_settings(self, settings: QuerySettings) -> PixLoc:
+        """The same network with other settings. Raises ValueError for levels that the network does not have."""
+        extractor = self.extractor
+        if isinstance(extractor, NetworkExtractor) and settings.resize not in (None, extractor.resize):
+            extractor = extractor.resized(settings.resize)
+        return PixLoc(extractor, settings.align, settings.config, cache=self.store.folder, weights_id=self.weights_id)
+
+    @property
+    def needs(self) -> QueryNeeds:
+        """Lists of references as they are, which it may rank by matches, and hints."""
+        config = self.config
+        matches = config.points != "all" or config.rank_by_inliers
+        return QueryNeeds(config.num_references, whole_lists=True, hints=True, matches=matches)
+
     def localize(
         self,
         query: View,
@@ -114,6 +140,7 @@ class PixLoc:
         init: Pose | None = None,
         *,
         seed: int = 0,
+        trace: bool = False,
         hints: Hints | None = None,
         log: Log | None = None,
     ) -> PoseEstimate:
@@ -122,14 +149,19 @@ class PixLoc:
         references: names of images of the map, the best first; names that the map does not have are passed over. init:
         a first guess; by default the pose of the first reference, or an average. hints: matches, for ranking and for
         point selections other than ``all`` (a query without them keeps its order, or fails); similarities, for averaged
-        poses. log: called with the stage's name every iteration. seed: of the places that the pose is compared with to
-        tell its support. Raises ValueError for an ``init`` that is no single pose.
+        poses. log: called with the stage's name every iteration. trace: keep every iteration, and features. seed: of the
+        places that the pose is compared with to tell its support. Raises ValueError for an ``init`` that is no single
+        pose.
         """
         if init is not None and init.shape != ():
             raise ValueError(f"init must be a single pose, got batch shape {tuple(init.shape)}")
         tools = Tools(self.extractor, self.store, self.align, self.config, self.levels)
         query, scene, init = query.detach(), scene.detach(), None if init is None else init.detach()
-        return Localization(tools, query, scene, hints, log, seed).run(references, init)
+        track = Tracker()
+        estimate = Localization(tools, query, scene, hints, track.beside(log) if trace else log, seed).run(
+            references, init
+        )
+        return replace(estimate, trace=trace_of(estimate, track, self.extractor, query, scene)) if trace else estimate
 
     def localize_batch(
         self,

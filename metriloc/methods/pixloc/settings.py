@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from metriloc.bounds import require_all_within, require_flags, require_within
@@ -22,34 +23,40 @@ METHOD = "pixloc"
 
 @dataclass(frozen=True)
 class LocalizeConfig:
-    """How references and points are chosen; defaults are those published for 7-Scenes.
-
-    num_references: at most. image_scales: photos are reduced by these, one after the other. min_track: observations
-    that a point must have. min_points: distinct points needed to start. points: ``all`` that the references observe, or
-    those ``matched`` or ``inliers`` of the matches handed in. average: one residual a point in place of one an
-    observation. levels: of the pyramid, None for all. covisible_only: keep the largest covisible group of references.
-    approximate_pose: start from an average of the references' poses. rank_by_inliers: order references by the inliers of
-    the matches, and drop those with ``min_reference_inliers`` or fewer. min_inliers: matches with a given start need so
-    many. use_confidences, normalize_features: as trained. half_references: keep their features
-    in float16. check: fail when the result costs more than the start.
-    """
+    """How references and points are chosen; defaults are those published for 7-Scenes."""
 
     num_references: int = 5
+    """So many at most."""
     image_scales: tuple[int, ...] = (4, 1)
+    """Photos are reduced by these, one after the other, such as 4 1."""
     min_track: int = 3
+    """Photos of the map that must observe a point."""
     min_points: int = 10
+    """Fewer points fail."""
     points: Literal["all", "matched", "inliers"] = "all"
+    """Points of the map: all that the references observe, or those matched by hloc's log, or its inliers."""
     average: bool = False
+    """One residual a point (features of its observations averaged) in place of one an observation."""
     levels: tuple[int, ...] | None = None
+    """Of the feature pyramid, 0 is the finest, such as 0 1; none for all."""
     covisible_only: bool = False
+    """Of the references, use the largest group that shares points."""
     approximate_pose: bool = False
+    """Start from an average of the references' poses, weighted by global descriptors where there are any."""
     rank_by_inliers: bool = False
+    """Order references by their inliers in hloc's log."""
     min_reference_inliers: int = 10
+    """References with so many inliers or fewer are dropped from that order."""
     min_inliers: int = 10
+    """A start from hloc's pose with fewer inliers fails."""
     use_confidences: bool = True
+    """Weight residuals by how far the features are trusted, as trained."""
     normalize_features: bool = True
+    """Features of unit length, as trained."""
     half_references: bool = False
+    """Keep features of the map in float16, in half the space."""
     check: bool = True
+    """Fail when the result costs more than the start."""
 
     def __post_init__(self) -> None:
         if self.points not in ("all", "matched", "inliers"):
@@ -64,6 +71,49 @@ class LocalizeConfig:
             raise ValueError("LocalizeConfig.image_scales must not be empty")
         if self.levels is not None and (not self.levels or list(self.levels) != sorted(set(self.levels))):
             raise ValueError(f"LocalizeConfig.levels must increase from 0 on, got {self.levels}")
+
+
+PUBLISHED_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "num_dbs": "config.num_references",
+        "multiscale": "config.image_scales",
+        "min_track_length": "config.min_track",
+        "min_points_opt": "config.min_points",
+        "point_selection": "config.points",
+        "average_observations": "config.average",
+        "layer_indices": "config.levels",
+        "filter_covisibility": "config.covisible_only",
+        "do_pose_approximation": "config.approximate_pose",
+        "do_inlier_ranking": "config.rank_by_inliers",
+        "min_matches_db": "config.min_reference_inliers",
+        "min_matches_total": "config.min_inliers",
+        "compute_uncertainty": "config.use_confidences",
+        "normalize_descriptors": "config.normalize_features",
+        "num_iters": "align.num_iters",
+        "lambda_": "align.initial_damping",
+        "jacobi_scaling": "align.jacobi_scaling",
+        "grad_stop_criteria": "align.stop_gradient",
+        "dt_stop_criteria": "align.stop_translation",
+        "dR_stop_criteria": "align.stop_rotation_deg",
+        "pad": "align.cost.pad",
+        "interpolation.pad": "align.cost.pad",
+        "interpolation.mode": "align.cost.mode",
+        "preprocessing.resize": "resize.size",
+    }
+)
+"""Names of the published configurations -> fields of ``QuerySettings``."""
+
+
+@dataclass(frozen=True)
+class QuerySettings:
+    """Everything about a query that can be set."""
+
+    config: LocalizeConfig
+    """References and points."""
+    align: AlignConfig
+    """The loop."""
+    resize: ResizeConfig | None = None
+    """How photos are brought to a size; none where the features are not a network's."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,17 @@ class Tracker:
                 iteration.accepted is None or bool(iteration.accepted[0]),
             )
         )
+
+    def beside(self, other: Callable[[str, Iteration], None] | None) -> Callable[[str, Iteration], None]:
+        """Tells this record and another listener."""
+        if other is None:
+            return self
+
+        def both(stage: str, iteration: Iteration) -> None:
+            self(stage, iteration)
+            other(stage, iteration)
+
+        return both
 
     def stages(self) -> dict[str, list[TrackedStep]]:
         """Steps by stage, in order."""

@@ -16,7 +16,8 @@ from metriloc.backbones.local import DenseMap
 from metriloc.datasets.nre_sample import NreSample, read_nre_sample
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.io import InputError
-from metriloc.methods.nre.model import CONFIGS, NRE, NREConfig, StageConfig, apparent_scale
+from metriloc.methods.nre.model import CONFIGS, NRE, apparent_scale
+from metriloc.methods.nre.settings import NREConfig, StageConfig
 from metriloc.types import PoseEstimate, SfmMap, View
 
 Shared = Callable[[str], Path]
@@ -167,8 +168,12 @@ def test_painted_spots_are_localised(tmp_path: Path) -> None:
     assert method.name == "nre-colours" and estimate.localization[0].references == ("a.png",)
     again = method.localize(query, scene, ["a.png"])
     assert torch.equal(again.pose.R, estimate.pose.R)
-    _, maps = method.trace(query, scene, ["a.png"])
-    assert [len(stage.maps) for stage in maps] == [len(stage.index) for stage in maps] and len(maps) == 2
+    assert again.trace is None
+    trace = method.localize(query, scene, ["a.png"], trace=True).trace
+    assert trace is not None and [m.stage for m in trace.maps] == ["coarse", "fine"]
+    assert [len(m.values) for m in trace.maps] == [len(m.index) for m in trace.maps]
+    assert [course.stage for course in trace.courses] == ["coarse", "fine"]
+    assert [stage.name for stage in trace.stages] == ["p3p", "coarse", "fine"]
 
 
 def test_failures_have_reasons(tmp_path: Path) -> None:

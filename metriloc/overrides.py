@@ -1,4 +1,4 @@
-"""Recipe fields from the command line, ``training.optimizer.lr=3e-4``; and the recipe as plain values for config.json.
+"""Fields of configurations from texts, ``training.optimizer.lr=3e-4``; and configurations as plain values, for JSON.
 
 A path walks through the fields of (frozen) dataclasses; what a field may hold is what its annotation says. Everything
 that cannot be is a ValueError of one sentence. No ``eval``.
@@ -10,27 +10,52 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Union
 
+_END = re.compile(r"\[(first|last)\]$")
 _PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "Path": "a path"}
 
 
-def override(target: Any, assignments: Sequence[str]) -> Any:
+def override(
+    target: Any, assignments: Sequence[str], *, group: str = "", aliases: Mapping[str, str] = MappingProxyType({})
+) -> Any:
     """A copy of a dataclass with fields set from texts ``path=value``, checked against their types.
 
-    Values: numbers, true/false, none, text, one word of a Literal; tuples as ``a,b,c`` or as JSON. Raises ValueError
-    for an unknown field, a value of a wrong type, and what the dataclass itself refuses.
+    - assignments: values are numbers, true/false, none, text, one word of a Literal; tuples ``a,b,c`` or JSON;
+      ``path[first]`` and ``path[last]`` are the ends of a tuple.
+    - group: field whose own fields need no prefix.
+    - aliases: other names of paths, for what is not a field.
+
+    Raises ValueError for an unknown field, a value of a wrong type, and what the dataclass itself refuses.
     """
     for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not path:
+        given, equals, text = assignment.partition("=")
+        if not equals or not given:
             raise ValueError(f"{assignment!r} does not read FIELD=VALUE")
-        target = _set(target, path.split("."), text, path)
+        path = _resolved(target, given, group, aliases)
+        target = _set(target, path.split("."), text, given)
     return target
+
+
+def _resolved(target: Any, given: str, group: str, aliases: Mapping[str, str]) -> str:
+    first = _END.sub("", given.split(".")[0])
+    if first in _names(target):
+        return given
+    if group and first in _names(getattr(target, group)):
+        return f"{group}.{given}"
+    if given in aliases:
+        return aliases[given]
+    return f"{group}.{given}" if group else given
+
+
+def _names(target: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(target)]
 
 
 def settable_fields(target: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -70,8 +95,8 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _set(target: Any, names: Sequence[str], text: str, path: str) -> Any:
-    known = [field.name for field in dataclasses.fields(target)]
-    name, rest = names[0], names[1:]
+    known = _names(target)
+    end, name, rest = _END.search(names[0]), _END.sub("", names[0]), names[1:]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
@@ -81,9 +106,19 @@ def _set(target: Any, names: Sequence[str], text: str, path: str) -> Any:
         if not _is_group(current):
             raise ValueError(f"{path}: {name!r} has no fields of its own, it is {plain(current)!r}")
         value = _set(current, rest, text, path)
+    elif end is not None:
+        value = _with_end(current, end[1] == "first", text, path)
     else:
         value = _parse(text, _annotation(target, name), current, path)
     return dataclasses.replace(target, **{name: value})
+
+
+def _with_end(current: Any, first: bool, text: str, path: str) -> tuple[Any, ...]:
+    """A tuple of numbers with another first or last one."""
+    if not isinstance(current, tuple) or not current:
+        raise ValueError(f"{path}: it has no ends, it is {plain(current)!r}")
+    value = _parse(text, type(current[0]), current[0], path)
+    return (value, *current[1:]) if first else (*current[:-1], value)
 
 
 def _annotation(target: Any, name: str) -> Any:

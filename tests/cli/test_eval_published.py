@@ -1,4 +1,4 @@
-"""``metriloc localize-benchmark`` on benchmarks of two photos, laid out as the real ones are."""
+"""``metriloc eval pixloc BENCHMARK --as-published`` on benchmarks of two photos, laid out as the real ones are."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.vgg import VGGConfig
-from metriloc.cli.localize_benchmark_options import slices_of
 from metriloc.cli.main import main
+from metriloc.evaluation.benchmarks import part_names
 from metriloc.evaluation.submission import read_visloc
 from metriloc.geometry import Pose, sample_depth
 from metriloc.io import InputError, read_mapfree_poses
@@ -34,7 +34,7 @@ DRIVES = {"c0": "OPENCV 640 480 560 560 320 240 0 0 0 0", "c1": "OPENCV 640 480 
 
 def run(*arguments: object) -> int:
     with pytest.raises(SystemExit) as stop:
-        main(["localize-benchmark", *map(str, arguments)])
+        main(["eval", "pixloc", *map(str, arguments), "--as-published"])
     return int(stop.value.code or 0)
 
 
@@ -110,7 +110,7 @@ def test_sevenscenes_is_run_scored_and_gone_on_with(
     seven_scenes(data, hloc, example, "chess", {"a.png": "query.jpg", "b.png": "tiny", "c.png": "broken"})
     seven_scenes(data, hloc, example, "fire", {"a.png": "query.jpg"})
     common = ["7scenes", "--data", data, "--hloc", hloc, "--weights", weights, "--out", out]
-    common += ["--scenes", "chess", "fire", *QUICK]
+    common += ["--parts", "chess", "fire", *QUICK]
     assert run(*common) == 1
     shown = capsys.readouterr()
     assert "1 of 4 queries could not be used" in shown.err and "chess/seq-01/c.png: " in shown.err
@@ -129,20 +129,19 @@ def test_sevenscenes_is_run_scored_and_gone_on_with(
     torch.testing.assert_close(fire, poses["seq-01/a.png"].matrix(), rtol=0, atol=1e-12)
     assert report["scenes"]["fire"]["median center error (m)"] == pytest.approx(away["seq-01/a.png"])
     # other settings in the same folder would mix two runs
-    assert run(*common, "--resume", "--set", "num_references=3") == 2
+    assert run(*common, "--set", "num_references=3") == 2
     assert "holds another run (settings.config.num_references: 5, now 3)" in capsys.readouterr().err
-    # again: refused without --resume, then nothing is computed, nor read: the maps may be gone
-    assert run(*common) == 2 and "--resume goes on with it" in capsys.readouterr().err
+    # again: nothing is computed, nor read: the maps may be gone
     (hloc / "chess/sfm_superpoint+superglue+depth/images.txt").write_text("rubbish")
     before = (out / "chess" / "poses.txt").stat().st_mtime_ns
-    assert run(*common, "--resume") == 1
+    assert run(*common) == 1
     shown = capsys.readouterr()
     assert shown.out.count("finished in an earlier run") == 2 and "chess/seq-01/c.png: " in shown.err
     assert (out / "chess" / "poses.txt").stat().st_mtime_ns == before
     assert json.loads((out / "report.json").read_text())["scenes"] == report["scenes"]
     # scoring alone needs neither weights nor photos
     shutil.rmtree(data / "chess")
-    assert run("7scenes", "--data", data, "--scenes", "chess", "fire", "--out", out, "--eval-only") == 0
+    assert run("7scenes", "--data", data, "--parts", "chess", "fire", "--out", out, "--eval-only") == 0
     assert json.loads((out / "report.json").read_text())["scenes"] == report["scenes"]
 
 
@@ -168,7 +167,7 @@ def test_scores_are_the_published_evaluation(
     (truth / "empty_all/points3D.txt").write_text("")
     (tmp_path / "out/ShopFacade").mkdir(parents=True)
     shutil.copy(golden / "predictions.txt", tmp_path / "out/ShopFacade/poses.txt")
-    options = ["--data", tmp_path, "--scenes", "ShopFacade", "--out", tmp_path / "out", "--eval-only"]
+    options = ["--data", tmp_path, "--parts", "ShopFacade", "--out", tmp_path / "out", "--eval-only"]
     everything, localized = (golden / "expected_report.txt").read_text().split("\n=== only_localized")
     for more, expected in (((), everything), (("--only-localized",), localized)):
         assert run("cambridge", *options, *more) == 0
@@ -219,13 +218,13 @@ def test_cmu_slices_one_after_the_other(
     cmu(data, example, 2, {"img_1_c0_2us.jpg": "query.jpg"})
     third = cmu(data, example, 13, {"img_3_c1_4us.jpg": "query.jpg", "img_5_c0_6us.jpg": "tiny"})
     common = ["cmu", "--data", data, "--weights", weights, "--out", out, *QUICK]
-    assert run(*common, "--slices", "2") == 0
+    assert run(*common, "--parts", "2") == 0
     first = (out / "slice2/poses.txt").read_text()
     assert first.startswith("img_1_c0_2us.jpg ") and (out / "poses_2.txt").read_text() == first
     made = (out / "slice2/queries_with_intrinsics.txt").read_text()
     assert made.split()[1] == "SIMPLE_RADIAL"  # the camera has one focal length and nothing else
     (data / "slice2/sfm_superpoint+superglue/model/images.txt").write_text("rubbish")  # must not be read again
-    assert run(*common, "--slices", "13,2", "--resume") == 0
+    assert run(*common, "--parts", "13,2") == 0
     shown = capsys.readouterr().out
     assert "slice2: finished in an earlier run" in shown and "slice13: " in shown
     assert "upload" in shown and "(3 poses) to visuallocalization.net" in shown
@@ -240,7 +239,7 @@ def test_cmu_slices_one_after_the_other(
     assert listed["img_3_c1_4us.jpg"].distortion.tolist() == pytest.approx([-0.1, 0.02, 0.001, 0.002, 0])
     # a list that is there is used
     (third / "queries_with_intrinsics.txt").write_text(f"img_5_c0_6us.jpg {LIST}\n")
-    assert run("cmu", "--data", data, "--weights", weights, "--out", tmp_path / "listed", "--slices", "13", *QUICK) == 0
+    assert run("cmu", "--data", data, "--weights", weights, "--out", tmp_path / "listed", "--parts", "13", *QUICK) == 0
     assert list(read_visloc(tmp_path / "listed/slice13/poses.txt")) == ["img_5_c0_6us.jpg"]
     assert run("cmu", "--data", data, "--out", out, "--eval-only") == 2
     assert "not public" in capsys.readouterr().err
@@ -261,7 +260,7 @@ def test_from_the_poses_of_hloc(
     log = root / "CMU_hloc_superpoint+superglue_netvlad10.txt_logs.pkl"
     logged = [name for name in names if "_3_" not in name]
     write_log(log, logged, example["truth"], points=150)
-    common = ["cmu", "--data", data, "--weights", weights, "--slices", "2", "--from-poses"]
+    common = ["cmu", "--data", data, "--weights", weights, "--parts", "2", "--from-poses"]
     assert run(*common, "--out", out, "--set", "min_track=1", "align.num_iters=2") == 1
     shown = capsys.readouterr()
     assert "1 of 4 queries could not be used" in shown.err and "does not list 'img_3_c0_3us.jpg'" in shown.err
@@ -288,7 +287,7 @@ def test_references_ranked_by_the_log(tmp_path: Path, example: dict[str, Any], w
     root = cmu(data, example, 2, dict.fromkeys(names, "query.jpg"))
     log = root / "CMU_hloc_superpoint+superglue_netvlad10.txt_logs.pkl"
     (root / "pairs-query-netvlad10.txt").unlink()
-    common = ["cmu", "--data", data, "--weights", weights, "--slices", "2", "--inlier-ranking", *QUICK]
+    common = ["cmu", "--data", data, "--weights", weights, "--parts", "2", "--inlier-ranking", *QUICK]
     for points, found in ((11, 2), (10, 1)):
         write_log(log, names, example["truth"], points)
         assert run(*common, "--out", tmp_path / str(points)) == 0
@@ -308,7 +307,7 @@ def test_stopping_loses_the_query_in_hand_only(
 ) -> None:
     data, out = tmp_path / "cmu", tmp_path / "out"
     cmu(data, example, 2, {f"img_{n}_c0_{n}us.jpg": "query.jpg" for n in range(3)})
-    common = ["cmu", "--data", data, "--weights", weights, "--slices", "2", "--out", out, *QUICK]
+    common = ["cmu", "--data", data, "--weights", weights, "--parts", "2", "--out", out, *QUICK]
     localize, calls = PixLoc.localize, 0
 
     def stopping(self: PixLoc, *arguments: Any, **named: Any) -> Any:
@@ -320,12 +319,12 @@ def test_stopping_loses_the_query_in_hand_only(
 
     monkeypatch.setattr(PixLoc, "localize", stopping)
     assert run(*common) == 130
-    assert "--resume goes on where it was" in capsys.readouterr().err
+    assert "the same command goes on where it was" in capsys.readouterr().err
     assert not (out / "slice2/poses.txt").exists()
-    assert run(*common, "--resume") == 0
+    assert run(*common) == 0
     assert calls == 4 and len(read_visloc(out / "poses_2.txt")) == 3
-    assert run(*common, "--resume", "--skip", "2") == 2  # other queries
-    assert "holds another run (skip: 1, now 2)" in capsys.readouterr().err
+    assert run(*common, "--step", "2") == 2  # other queries
+    assert "holds another run (step: 1, now 2)" in capsys.readouterr().err
 
 
 def test_a_photo_of_the_map_that_is_broken_is_named(
@@ -334,9 +333,9 @@ def test_a_photo_of_the_map_that_is_broken_is_named(
     data = tmp_path / "cmu"
     root = cmu(data, example, 2, {f"img_{n}_c0_{n}us.jpg": "query.jpg" for n in range(2)})
     photo(root / "database/r.jpg", "broken")
-    common = ["cmu", "--data", data, "--weights", weights, "--slices", "2", "--out", tmp_path / "out", *QUICK]
-    for more in ((), ("--resume",)):
-        assert run(*common, *more) == 1
+    common = ["cmu", "--data", data, "--weights", weights, "--parts", "2", "--out", tmp_path / "out", *QUICK]
+    for _ in range(2):
+        assert run(*common) == 1
         shown = capsys.readouterr()
         assert "1 of the maps' photos could not be used" in shown.err and shown.err.count("database/r.jpg'") == 1
     for pose in read_visloc(tmp_path / "out/poses_2.txt").values():  # of the reference: there was no refinement
@@ -357,7 +356,7 @@ def test_no_memory_on_the_gpu_costs_one_query(
         raise torch.cuda.OutOfMemoryError("tried to allocate")
 
     monkeypatch.setattr(PixLoc, "localize", full)
-    assert run("cmu", "--data", data, "--weights", weights, "--slices", "2", "--out", tmp_path / "out", *QUICK) == 1
+    assert run("cmu", "--data", data, "--weights", weights, "--parts", "2", "--out", tmp_path / "out", *QUICK) == 1
     shown = capsys.readouterr()
     assert "2 of 2 queries could not be used" in shown.err and "the GPU has too little memory" in shown.err
     assert (tmp_path / "out/poses_2.txt").read_text() == ""
@@ -379,14 +378,14 @@ def test_robotcar_conditions(
     pairs = "".join(f"{name} overcast-reference/rear/r.jpg\n" for name in queries[:2])
     (hloc / "pairs-query-netvlad10-percam-perloc.txt").write_text(pairs)
     common = ["robotcar", "--data", data, "--hloc", hloc, "--weights", weights, "--out", out, *QUICK]
-    assert run(*common, "--conditions", "night", "dusk") == 1
+    assert run(*common, "--parts", "night", "dusk") == 1
     shown = capsys.readouterr()
     assert "1 of 3 queries could not be used" in shown.err and "does not list 'dusk/right/13.jpg'" in shown.err
     assert (out / "night/queries_with_intrinsics.txt").read_text().splitlines() == [
         f"{name} SIMPLE_RADIAL 1024 1024 400.0 500.1 508.2 0.0" for name in ("night/left/12.jpg", "night/rear/11.jpg")
     ]
     assert list(read_visloc(out / "poses_dus-nig.txt")) == ["left/12.jpg", "rear/11.jpg"]
-    assert run(*common, "--conditions", "night", "dawn", "--resume") == 2
+    assert run(*common, "--parts", "night", "dawn") == 2
     assert "dawn" in capsys.readouterr().err
 
 
@@ -436,7 +435,7 @@ def test_bundled_weights_come_nearer_to_the_truth(tmp_path: Path, example: dict[
     start: Pose = off @ example["truth"]
     log = root / "CMU_hloc_superpoint+superglue_netvlad10.txt_logs.pkl"
     write_log(log, [name, "img_2_c0_2us.jpg"], start, points=len(example["xyz"]))
-    common = ["cmu", "--data", data, "--weights", "pixloc-small", "--slices", "2", "--from-poses", "--out", out]
+    common = ["cmu", "--data", data, "--weights", "pixloc-small", "--parts", "2", "--from-poses", "--out", out]
     assert run(*common, "--set", "min_track=1") == 0
     found = read_visloc(out / "poses_2.txt")[name]
     before, after = (float((p.center() - example["truth"].center()).norm()) for p in (start, found))
@@ -448,16 +447,16 @@ def test_bundled_weights_come_nearer_to_the_truth(tmp_path: Path, example: dict[
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["7scenes", "--scenes", "attic"], "7scenes has no scene 'attic': one of chess"),
-        (["7scenes", "--slices", "2"], "--slices 2 belongs to another benchmark than 7scenes"),
-        (["cmu", "--slices", "1"], "cmu has no slice '1'"),
-        (["cmu", "--slices", "6-2"], "--slices '6-2' does not read as 2-6,13"),
-        (["cmu", "--skip", "0"], "--skip must be at least 1, got 0"),
-        (["robotcar", "--conditions", "fog"], "robotcar has no condition 'fog'"),
-        (["robotcar", "--from-poses", "--conditions", "night"], "images' does not exist (--query-images"),
+        (["7scenes", "--parts", "attic"], "7scenes has no scene 'attic': one of chess"),
+        (["7scenes", "--parts", "2"], "7scenes has no scene '2': one of chess"),
+        (["cmu", "--parts", "1"], "cmu has no slice '1'"),
+        (["cmu", "--parts", "6-2"], "--parts '6-2': slices of Extended CMU Seasons read as 2-6,13"),
+        (["cmu", "--step", "0"], "--step must be at least 1, got 0"),
+        (["robotcar", "--parts", "fog"], "robotcar has no condition 'fog'"),
+        (["robotcar", "--from-poses", "--parts", "night"], "images' does not exist (--query-images"),
         (["cmu", "--set", "num_refs=3"], "no field 'num_refs' in LocalizeConfig; did you mean 'num_references'"),
-        (["cmu", "--slices", "2"], "slice2/query' does not exist (--query-images names another place)"),
-        (["7scenes", "--eval-only", "--scenes", "chess"], "chess/poses.txt' does not exist"),
+        (["cmu", "--parts", "2"], "slice2/query' does not exist (--query-images names another place)"),
+        (["7scenes", "--eval-only", "--parts", "chess"], "chess/poses.txt' does not exist"),
     ],
 )
 def test_wrong_use(tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -472,7 +471,7 @@ def test_what_poses_and_weights_need_is_said(
 ) -> None:
     monkeypatch.setenv("METRILOC_CACHE", str(tmp_path / "cache"))
     seven_scenes(tmp_path / "data", tmp_path / "data", example, "chess", {"a.png": "tiny"})
-    common = ["7scenes", "--data", tmp_path / "data", "--scenes", "chess", "--out", tmp_path / "out"]
+    common = ["7scenes", "--data", tmp_path / "data", "--parts", "chess", "--out", tmp_path / "out"]
     assert run(*common, "--from-poses") == 2
     assert "7scenes has no usual place for this: give --hloc-logs" in capsys.readouterr().err
     assert run(*common) == 2
@@ -483,7 +482,8 @@ def test_commands_of_the_document_are_understood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "localization.md").read_text()
-    commands = [line.split()[2:] for line in text.splitlines() if line.startswith("metriloc localize-benchmark ")]
+    commands = [line.split()[3:] for line in text.splitlines() if line.startswith("metriloc eval pixloc ")]
+    commands = [[word for word in command if word != "--as-published"] for command in commands]
     assert [command[0] for command in commands] == ["7scenes", "cambridge", "aachen", "cmu", "robotcar"]
     monkeypatch.chdir(tmp_path)
     for command in commands:
@@ -492,7 +492,31 @@ def test_commands_of_the_document_are_understood(
 
 
 def test_slices() -> None:
-    assert slices_of("2-4,13") == ("2", "3", "4", "13") and slices_of("[2, 3]") == ("2", "3") and slices_of(None) == ()
+    assert part_names("cmu", ["2-4,13"]) == ("2", "3", "4", "13") and part_names("cmu", ["[2, 3]", "5"]) == (
+        "2",
+        "3",
+        "5",
+    )
+    assert part_names("cmu", ()) == () and part_names("robotcar", ["a-b"]) == ("a-b",)
     for text in ("a", "2-", "2,,3", "-3", "2-1"):
-        with pytest.raises(InputError, match="does not read as"):
-            slices_of(text)
+        with pytest.raises(InputError, match="read as 2-6,13"):
+            part_names("cmu", [text])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pixloc", "7scenes", "--from-poses"], "--from-poses is of published runs: give --as-published"),
+        (["pixloc", "7scenes", "--hloc-logs", "x.pkl"], "--hloc-logs is of published runs: give --as-published"),
+        (["nre", "cmu", "--as-published"], "settings were published for pixloc, not for nre"),
+        (["pixloc", "map", "--as-published"], "nothing was published for map: one of 7scenes, cambridge"),
+        (["pixloc", "cmu", "--as-published", "--ray-workers", "2"], "by torchrun"),
+    ],
+)
+def test_published_runs_and_others_are_not_mixed(
+    tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["eval", *arguments, "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,82 @@
+"""What is reported of a query while NRE localizes it, and what pictures are drawn from where a trace was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from metriloc.geometry import Camera, Pose
+from metriloc.methods.nre.maps import GainMaps, pose_gain
+from metriloc.methods.nre.refine import Refinement
+from metriloc.methods.nre.support import Look
+from metriloc.types import Course, FailureReason, LocalizationDetails, PointMaps, PoseEstimate, Stage, Trace
+
+
+@dataclass
+class Progress:
+    """Stages, numbers and messages so far. traced: whether maps and courses are kept, too."""
+
+    setup: str = ""
+    traced: bool = False
+    references: tuple[str, ...] = ()
+    stages: list[Stage] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    statistics: dict[str, float] = field(default_factory=dict)
+    num_points: int = 0
+    coarse: Look | None = None
+    fine: Look | None = None
+    maps: list[PointMaps] = field(default_factory=list)
+    courses: list[Course] = field(default_factory=list)
+
+    def details(self) -> LocalizationDetails:
+        """As a result carries it."""
+        return LocalizationDetails(
+            self.references,
+            self.num_points,
+            tuple(self.stages),
+            dict(self.timings),
+            tuple(self.messages),
+            dict(self.statistics),
+            self.setup,
+        )
+
+    def trace(self) -> Trace | None:
+        """For pictures; None where nobody asked."""
+        return Trace(tuple(self.stages), tuple(self.courses), tuple(self.maps)) if self.traced else None
+
+    def failure(self, reason: FailureReason) -> PoseEstimate:
+        """No pose."""
+        return PoseEstimate.failure(reason, self.details())
+
+    def keep_maps(self, stage: str, maps: GainMaps, index: Tensor, xyz: Tensor, camera: Camera, pose: Pose) -> None:
+        """Maps of the points ``index`` of the map, in cells of ``camera``."""
+        if self.traced:
+            gain = pose_gain(maps, xyz, camera, pose)
+            self.maps.append(
+                PointMaps(stage, maps.gain, maps.origin, maps.size, maps.max_gain, camera, index, xyz, gain)
+            )
+
+    def keep_course(self, stage: str, maps: GainMaps, refined: Refinement) -> None:
+        """How the pose that won was refined."""
+        if self.traced:
+            again = any(course.stage.startswith(stage) for course in self.courses)
+            self.courses.append(course_of(f"{stage}, again" if again else stage, maps, refined))
+
+
+def course_of(stage: str, maps: GainMaps, refined: Refinement) -> Course:
+    """GNC-IRLS of the pose that won: the share of the evidence that was not gathered, step by step.
+
+    Steps at the end of a sigma that only other start poses still took are left out.
+    """
+    usable = max(1, int(maps.informative().sum())) * maps.max_gain
+    values: list[float] = []
+    phases: list[str] = []
+    for sigma in dict.fromkeys(step.sigma for step in refined.steps):
+        costs = [float(step.costs[refined.best]) for step in refined.steps if step.sigma == sigma]
+        while len(costs) > 1 and costs[-1] == costs[-2]:
+            costs.pop()
+        values += [1 + cost / usable for cost in costs]
+        phases += [f"sigma {sigma:g}"] * len(costs)
+    return Course(stage, tuple(values), tuple(phases), "share of evidence not gathered")
