@@ -175,7 +175,7 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
     return matching.to(choice.device), None
 
 
-def _depth_source(choice: MethodChoice) -> tuple[DepthSource, dict[str, str]]:
+def _depth_source(choice: MethodChoice) -> tuple[DepthSource, dict[str, Any]]:
     """The source, and what results, calibrations and captions call it (fields of ``MatchingConfig``)."""
     kind, _, value = choice.depth.partition(":")
     if choice.depth in {own.name for own in BUNDLED} or Path(choice.depth).is_dir():
@@ -200,7 +200,7 @@ def _depth_source(choice: MethodChoice) -> tuple[DepthSource, dict[str, str]]:
     raise InputError(f"--depth-source must be {wanted}, got {choice.depth!r}")
 
 
-def _predicted_by(source: str, weights_id: str) -> dict[str, str]:
+def _predicted_by(source: str, weights_id: str) -> dict[str, Any]:
     name = Path(source).name or weights_id
     return {
         "depth_name": "predicted depth",
