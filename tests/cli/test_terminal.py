@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metriloc.cli.terminal import COLUMNS, fitted, show, text_table
+from metriloc.cli.terminal import COLUMNS, fitted, print_lines, text_table
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.runs.relpose_results import QueryResult, relpose_summary
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
@@ -39,7 +39,7 @@ def test_the_summary_of_a_pair_fits_and_shows_the_short_name(metric: bool, capsy
     found = PoseEstimate(truth, torch.tensor(True), torch.tensor(0.5), (None,), (details,))
     found = dataclasses.replace(found, probability_of="rotation below 5 degrees, direction below 10 degrees")
     result = QueryResult.computed(LONG, found, Seen(), truth.double())  # type: ignore[arg-type]
-    show(relpose_summary(result))
+    print_lines(relpose_summary(result))
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= COLUMNS
     assert shown.startswith("query.jpg: ") and str(LONG.parent) not in shown and "intrinsics.txt:3" in shown
