@@ -33,7 +33,7 @@ class ScaleSettings:
     depth_maps: Path | None = None
     """Folder with a depth map for each photo (NAME.depth.png, NAME.png, NAME.npy)."""
     depth: str | None = None
-    """Weights that predict depth, such as metriloc-small: a rough scale."""
+    """Weights that predict depth, such as metriloc-depth: a rough scale."""
     camera_height: float | None = None
     """Metres at which the cameras were held above the floor."""
     gps: bool = True

@@ -39,7 +39,7 @@ def relpose(
         query: One photo or many; the reference is looked at once.
         photos: What is known about the photos.
         method: auto is the best matcher that is here (ALIKED or XFeat, with LightGlue), metres from a depth map or a
-            distance, else predicted by metriloc-small; with --weights it is MicKey.
+            distance, else predicted by metriloc-depth; with --weights it is MicKey.
         how: How the pose is found.
         truth: The true query_from_reference, to be drawn and compared with: lines 'photo qw qx qy qz tx ty tz' as of
             Map-free, or for one query the 4 x 4 numbers of its matrix.
