@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
     "localize": Command("metriloc.cli.localize", "localize", "where in a map the camera of a photo stood"),
     "map build": Command("metriloc.cli.map_build", "map_build", "a map from a folder of photos; resumable"),
+    "map add": Command("metriloc.cli.map_add", "map_add", "new photos into a map; resumable"),
     "map info": Command("metriloc.cli.map_info", "map_info", "what a map holds, and where its metres are from"),
     "map check": Command("metriloc.cli.map_info", "map_check", "what is weak in a map"),
     "map export": Command("metriloc.cli.map_export", "map_export", "a map for COLMAP, nerfstudio, as PLY"),

@@ -69,9 +69,10 @@ def fuse_readings(readings: Sequence[Reading]) -> FusedReadings:
 
 @dataclass(frozen=True, eq=False)
 class MapScale:
-    """facts: what is written down. scale: metres a unit. similarity: gives the axes, where positions told them."""
+    """facts: what is written down, None where the unit is not known in metres. scale: new units a unit of the map.
+    similarity: gives the axes, where positions told them."""
 
-    facts: ScaleFacts
+    facts: ScaleFacts | None
     scale: float
     similarity: Similarity | None = None
 

@@ -52,7 +52,7 @@ class ScaleOptions:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain numbers and words."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in vars(self).items()}
+        return {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from metriloc.mapping.config import MapConfig
 from metriloc.mapping.facts import MapFacts, facts_text
 from metriloc.mapping.names import require_name
 from metriloc.mapping.photos import read_photos
-from metriloc.mapping.scale import scale_model
+from metriloc.mapping.scale import MapScale, scale_model
 from metriloc.mapping.sources import PredictedDepth, ScaleOptions, find_scale
+from metriloc.types import SfmMap
 
 
 def no_bar(what: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
@@ -38,6 +39,7 @@ def build_map(
     fov: float | None = None,
     device: str = "cpu",
     bar: Bar = no_bar,
+    in_place: Callable[[SfmMap], MapScale | None] | None = None,
 ) -> MapFacts:
     """A map from a folder of photos: ``out/sparse``, which ``localize(photo, out)`` opens.
 
@@ -49,6 +51,7 @@ def build_map(
     - intrinsics, fov: of the photos, as in ``load_view``; by default a list beside them, EXIF, or a guess, which are
       refined.
     - bar: makes a progress bar of a name.
+    - in_place: gives the place, axes and unit of the new map, before anything else is asked for them.
 
     Returns what ``map.json`` says: how many photos are in the map, its scale and the scale's standard deviation. Raises
     InputError (a ValueError), one sentence, where no map comes of it: fewer than two photos, none that show the same, a
@@ -81,24 +84,24 @@ def build_map(
         others=models.others,
         alone=models.alone,
         left_out=(*left_out, *models.messages),
-        settings=asdict(config),
+        settings=asdict(config) | {"intrinsics": None if intrinsics is None else str(Path(intrinsics).resolve()), "fov": fov},
         scale_options=options.as_dict() | {"depth": depth},
     )
-    return install_map(models, facts, target, options, predicted, bar)
+
+    def scale_of(scene: SfmMap) -> tuple[MapScale | None, list[str]]:
+        kept = None if in_place is None else in_place(scene)
+        return (kept, []) if kept is not None else find_scale(scene, options, predicted, bar)
+
+    return install_map(models, facts, target, scale_of)
 
 
 def install_map(
-    models: Models,
-    facts: MapFacts,
-    target: Path,
-    options: ScaleOptions,
-    predicted: PredictedDepth | None,
-    bar: Bar = no_bar,
+    models: Models, facts: MapFacts, target: Path, scale_of: Callable[[SfmMap], tuple[MapScale | None, list[str]]]
 ) -> MapFacts:
     """The largest model, in metres where something tells them, with ``map.json`` beside it, as ``target/sparse``."""
     model = read_reconstruction(models.largest)
     scene = map_from_reconstruction(model, str(models.largest), Path(facts.photos))
-    found, notes = find_scale(scene, options, predicted, bar)
+    found, notes = scale_of(scene)
     facts = replace(facts, notes=tuple(notes))
     if found is not None:
         scale_model(model, found, scene.cam_from_world.center().mean(0))

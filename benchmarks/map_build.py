@@ -1,0 +1,78 @@
+"""How good are maps that metriloc makes from photos alone: cameras registered, and how far their centers are from the truth.
+
+    python benchmarks/map_build.py ../shared/data/eval/places/fountain_p11 --out /tmp/fountain
+
+A place is a folder with photos, ``intrinsics.txt`` and ``poses.txt`` (Map-free's formats). The map is laid over the true
+centers by a similarity, fitted robustly to all cameras; its scale factor is what the map's own metres are off by.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from metriloc.io.maps import read_map
+from metriloc.io.poses import read_mapfree_poses
+from metriloc.mapping.config import FeatureName, MapConfig
+from metriloc.mapping.names import find_name
+from metriloc.runs.map_build import build_map, scale_line
+from metriloc.solvers.similarity import robust_similarity
+
+
+def cpu_seconds() -> float:
+    """Of this process and those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def main(
+    place: tyro.conf.Positional[Path],
+    out: Path,
+    features: FeatureName = "sift",
+    pairs: Literal["auto", "all", "similar", "ordered"] = "auto",
+    depth: str | None = None,
+    tolerance: float = 0.02,
+) -> None:
+    """Build (or finish) the map of a place and compare it.
+
+    Args:
+        place: Folder with seq0, intrinsics.txt and poses.txt.
+        out: Folder of the map.
+        features: What is matched.
+        pairs: Which photos are compared.
+        depth: Weights that predict depth, for the scale.
+        tolerance: Metres, one standard deviation of a coordinate that counts as right in the fit.
+    """
+    start, cpu = time.perf_counter(), cpu_seconds()
+    config = MapConfig(features=features, pairs=pairs)
+    facts = build_map(place / "seq0", out, config=config, depth=depth)
+    wall, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    scene = read_map(out)
+    truth = {name: pose for name, pose in read_mapfree_poses(place / "poses.txt").items() if pose is not None}
+    named = {name: find_name(scene.names, name) for name in truth}
+    common = [(name, scene.index(own)) for name, own in named.items() if own is not None]
+    true = torch.stack([truth[name].center() for name, _ in common])
+    own = scene.cam_from_world.center()[[number for _, number in common]]
+    fit = robust_similarity(own, true, torch.full((len(true),), tolerance, dtype=torch.float64))
+    print(f"{place.name}, {features}: {facts.registered} of {facts.given} photos, {facts.error_px:.3f} px, ", end="")
+    print(f"{wall:.0f} s wall, {cpu:.0f} s of processors")
+    print(scale_line(facts))
+    if fit is None:
+        print("no similarity lays the map over the truth")
+        return
+    errors = (fit.transform(own) - true).norm(dim=-1)
+    turns = [(scene.cam_from_world[n].R.double() @ fit.R.mT, truth[name].R.double()) for name, n in common]
+    cosines = torch.stack([((a @ b.mT).trace() - 1) / 2 for a, b in turns])
+    degrees = cosines.clamp(-1, 1).arccos().rad2deg()
+    print(f"centers: median {100 * float(errors.median()):.2f} cm, 90 % {100 * float(errors.quantile(0.9)):.2f} cm, ", end="")
+    print(f"largest {100 * float(errors.max()):.2f} cm; rotations: median {float(degrees.median()):.3f} deg")
+    print(f"true metres over the map's: {fit.scale:.4f}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,47 @@
+"""Photos added to a map: it keeps its place, axes and metres."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metriloc.geometry import Pose
+from metriloc.io import InputError
+from metriloc.io.maps import read_map
+from metriloc.mapping.config import MapConfig
+from metriloc.mapping.facts import read_facts
+from metriloc.mapping.sources import ScaleOptions
+from metriloc.runs.map_add import add_photos
+from metriloc.runs.map_build import build_map
+
+pytest.importorskip("pycolmap", reason="maps are made by COLMAP")
+
+
+def test_new_photos_come_in_and_nothing_moves(tmp_path: Path, write_photos: Callable[..., Pose]) -> None:
+    poses = write_photos(tmp_path / "photos", 6)
+    later = tmp_path / "later"
+    later.mkdir()
+    (tmp_path / "photos" / "03.png").rename(later / "03.png")
+    metres = float(poses[0].center_distance(poses[5]))
+    scale = ScaleOptions(distances=(("00.png", "05.png", metres),))
+    build_map(tmp_path / "photos", tmp_path / "map", config=MapConfig(threads=1), scale=scale)
+    before, facts = read_map(tmp_path / "map"), read_facts(tmp_path / "map")
+    assert "03.png" not in before.names and facts is not None and facts.scale is not None
+    with pytest.raises(InputError, match="is not within the map's photos"):
+        add_photos(tmp_path / "map", later)
+    shutil.copy(later / "03.png", tmp_path / "photos" / "03.png")
+    added = add_photos(tmp_path / "map", tmp_path / "photos")
+    after = read_map(tmp_path / "map")
+    assert added.new == added.registered == ("03.png",)
+    assert added.facts.scale is not None and added.facts.scale.sigma == facts.scale.sigma
+    for n, name in enumerate(before.names):
+        pose = after.cam_from_world[after.index(name)]
+        assert float(pose.center_distance(before.cam_from_world[n])) < 0.01
+        assert float(pose.angle_to(before.cam_from_world[n]).rad2deg()) < 0.3
+    step = poses[3].center_distance(poses[2])
+    found = after.cam_from_world[after.index("03.png")].center_distance(after.cam_from_world[after.index("02.png")])
+    assert float(found) == pytest.approx(float(step), rel=0.05)
+    assert add_photos(tmp_path / "map").new == ()
