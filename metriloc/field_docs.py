@@ -7,11 +7,9 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 
-@cache
 def field_docs(kind: type) -> Mapping[str, str]:
     """The docstring after each field of a dataclass, by its name; fields without one are left out."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
