@@ -30,7 +30,7 @@ def override(
     - assignments: values are numbers, true/false, none, text, one word of a Literal; tuples ``a,b,c`` or JSON;
       ``path[first]`` and ``path[last]`` are the ends of a tuple.
     - group: field whose own fields need no prefix.
-    - aliases: other names of paths, for what is not a field.
+    - aliases: other names of paths, for what is not a field; groups of other names may stand before them.
 
     Raises ValueError for an unknown field, a value of a wrong type, and what the dataclass itself refuses.
     """
@@ -49,8 +49,11 @@ def _resolved(target: Any, given: str, group: str, aliases: Mapping[str, str]) -
         return given
     if group and first in _names(getattr(target, group)):
         return f"{group}.{given}"
-    if given in aliases:
-        return aliases[given]
+    alias = given
+    while alias and alias not in aliases:  # published files have groups of their own before the name
+        alias = alias.partition(".")[2]
+    if alias:
+        return aliases[alias]
     return f"{group}.{given}" if group else given
 
 

@@ -35,7 +35,9 @@ def test_fields_of_pixloc_by_both_names() -> None:
     changed = adjusted(method, ["num_dbs=2", "multiscale=1", "align.num_iters=9", "dR_stop_criteria=1", "min_track=1"])
     assert (changed.config.num_references, changed.config.image_scales, changed.config.min_track) == (2, (1,), 1)
     assert (changed.align.num_iters, changed.align.stop_rotation_deg) == (9, 1.0)
-    resized = adjusted(method, ["preprocessing.resize=320"])
+    grouped = adjusted(method, ["refinement.num_dbs=4", "optimizer.num_iters=3"])
+    assert (grouped.config.num_references, grouped.align.num_iters) == (4, 3)
+    resized = adjusted(method, ["features.preprocessing.resize=320"])
     assert resized.settings.resize is not None and resized.settings.resize.size == 320
     assert method.settings.resize is not None and method.settings.resize.size != 320
     assert resized.extractor.identity != method.extractor.identity
