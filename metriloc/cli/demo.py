@@ -7,14 +7,16 @@ from importlib import resources
 from pathlib import Path
 
 from metriloc.calibrated import calibrations_of
-from metriloc.choose import MethodChoice, MethodName, choose_method
-from metriloc.cli.terminal import show
+from metriloc.choose import MethodChoice, choose_method
+from metriloc.cli.options import MethodArgument
+from metriloc.cli.terminal import complain, show
 from metriloc.io import load_view, read_mapfree_poses
+from metriloc.methods.matching.hub_models import licenses_of
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, relpose_summary
 
 
-def demo(out: Path | None = None, method: MethodName = "auto", weights: str | None = None, seed: int = 0) -> int:
+def demo(out: Path | None = None, method: MethodArgument = "auto", weights: str | None = None, seed: int = 0) -> int:
     """Find the pose of the bundled example and print the true one beside it.
 
     Args:
@@ -25,6 +27,8 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
         seed: Same seed, same answer (on one machine, with as many threads).
     """
     chosen = choose_method(MethodChoice(method, weights=weights))
+    for line in licenses_of(method):
+        complain("demo", line)
     with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:
         uses_depth = method == "matching"
         reference = load_view(folder / "reference.jpg", depth=folder / "reference.depth.png" if uses_depth else None)

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import tyro
 
 from metriloc.calibrated import calibrations_of
-from metriloc.choose import MethodName, choose_method
-from metriloc.cli.options import MethodSettings, PhotoOptions
+from metriloc.choose import choose_method
+from metriloc.cli.options import MethodArgument, MethodSettings, PhotoOptions
 from metriloc.cli.terminal import complain, counted, exit_code, printable, show
 from metriloc.io import InputError
+from metriloc.methods.matching.hub_models import licenses_of
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, relpose_summary
@@ -24,7 +25,7 @@ def relpose(
     reference: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REF")],
     query: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="QUERY...")],
     photos: Annotated[PhotoOptions, tyro.conf.arg(name="photo")] = PhotoOptions(),
-    method: MethodName = "auto",
+    method: MethodArgument = "auto",
     how: Annotated[MethodSettings, tyro.conf.arg(name="settings")] = MethodSettings(),
     out: Path | None = None,
     resume: bool = False,
@@ -37,7 +38,8 @@ def relpose(
         query: One photo or many; the reference is looked at once.
         photos: What is known about the photos.
         method: auto is the best matcher that is here (ALIKED or XFeat, with LightGlue), metres from a depth map or a
-            distance, else predicted by metriloc-small; with --weights it is MicKey.
+            distance, else predicted by metriloc-small; with --weights it is MicKey. hub:OWNER/NAME: a matcher
+            of the hub (extra hub).
         how: How the pose is found.
         out: Folder for pose.json, TUM and Map-free lines, pictures and an HTML report.
         resume: Keep the queries that an earlier run with the same photos and settings left in --out.
@@ -47,6 +49,8 @@ def relpose(
         raise InputError("no query photo given: metriloc relpose REF QUERY...")
     choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
     chosen = choose_method(choice)
+    for line in licenses_of(choice.name, choice.depth):
+        complain("relpose", line)
     view0 = photos.load(reference)
     single = len(query) == 1
     # a bad photo must be found before anything is written

@@ -145,11 +145,11 @@ class HubMatcher:
 def matched(told: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Indices into the keypoints of both photos, and the scores, of an output of a matching network."""
     mask = getattr(told, "mask", None)
-    match0, match1 = told.matches[0]
+    # LightGlue that may not stop early leaves out the axis of pairs
+    (match0, match1), (score, score1) = (x.reshape(2, -1) for x in (told.matches, told.matching_scores))
     if mask is None:  # EfficientLoFTR: the n-th of one belongs to the n-th of the other
-        valid = ((match0 > -1) & (match1 > -1) & (told.matching_scores[0] > 0).all(0)).nonzero().squeeze(-1)
-        return valid, valid, told.matching_scores[0, 0][valid]
-    score = told.matching_scores[0, 0]
+        valid = ((match0 > -1) & (match1 > -1) & (score > 0) & (score1 > 0)).nonzero().squeeze(-1)
+        return valid, valid, score[valid]
     count = mask[0, 1].sum()
     i = ((mask[0, 0] > 0) & (match0 > -1) & (match0 < count) & (score > 0)).nonzero().squeeze(-1)
     return i, match0[i].long(), score[i]

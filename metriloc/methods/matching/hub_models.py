@@ -95,6 +95,12 @@ def find_hub_model(name: str, offline: bool | None = None) -> HubModel:
     return HubModel(name, folder, config, license_of(folder))
 
 
+def licenses_of(*names: str) -> tuple[str, ...]:
+    """One sentence for each name that begins with ``hub:``: what the card of the model says of its licence."""
+    models = dict.fromkeys(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
+    return tuple(f"{PREFIX}{name}: licence by its card: {find_hub_model(name).license}" for name in models)
+
+
 def _read_table(path: Path) -> dict[str, Any]:
     content = read_json(path, MAX_CONFIG_BYTES)
     if not isinstance(content, dict):

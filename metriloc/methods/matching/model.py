@@ -19,7 +19,7 @@ from torch import Tensor
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.methods.matching.depth import DepthSource, depth_of_file
+from metriloc.methods.matching.depth import DepthSource, depth_of_file, with_depth
 from metriloc.methods.matching.matchers import Matcher, load_matcher
 from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
 from metriloc.methods.matching.repeated import repeats_itself
@@ -129,9 +129,7 @@ class FeatureMatching:
         start = time.perf_counter()
         view = view.detach()
         local = self.matcher.extract(view)
-        depth = self.depth_source(view)
-        if depth is not view.depth:
-            view = dataclasses.replace(view, depth=depth)
+        view = with_depth(self.depth_source, view)
         return ImageFeatures(view, local, time.perf_counter() - start)
 
     def relative_pose(
