@@ -52,6 +52,7 @@ HEAVY = (
     "rich",
     "cv2",
     "ray",
+    "transformers",
 )
 
 

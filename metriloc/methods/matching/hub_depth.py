@@ -28,6 +28,7 @@ within 25 %. So they stay guesses."""
 PREDICTED, COMPLETED = "predicted depth", "completed depth map"
 _DEPTH_PRO_SIDE = 1536
 _ZOE_PADDING = 3.0
+_PROMPT_SIDE = 256
 _LEAST_FOV, _MOST_FOV = 5.0, 170.0  # degrees; beyond is no answer
 
 
@@ -91,10 +92,10 @@ def read_resized(network: Any, processor: Any, view: View) -> Prediction:
 
 def read_prompted(network: Any, processor: Any, view: View) -> Prediction:
     """PromptDepthAnything: fine depth in the range of the coarse map; without one it knows no metres."""
-    if view.depth is None or not bool((view.depth > 0).any()):
+    if view.depth is None or not bool(((view.depth > 0) & view.depth.isfinite()).any()):
         return Prediction(None)
     values = processor(images=_picture(view), return_tensors="pt")["pixel_values"]
-    prompt = _filled(view.depth.float().cpu())
+    prompt = _prompt(view.depth.float().cpu())
     if float(prompt.max() - prompt.min()) < 1e-3:  # its range would be divided by nothing
         return Prediction(depth_from_cells(prompt, _cell(prompt, view.size), view.size))
     inputs = {"pixel_values": values.to(network.device), "prompt_depth": prompt[None, None].to(network.device)}
@@ -171,14 +172,20 @@ def _spread(cells: Float[Tensor, "h w"], size: tuple[int, int]) -> Float[Tensor,
     return depth_from_cells(cells.float(), _cell(cells, size), size)
 
 
-def _filled(depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Without holes: each takes the mean of what is known around it, from ever farther."""
+def _prompt(depth: Float[Tensor, "H W"]) -> Float[Tensor, "h w"]:
+    """A map as coarse as the network was trained with, without holes: each takes the mean of what is known around it,
+    from ever farther."""
     known = (depth > 0) & depth.isfinite()
     total, weight = torch.where(known, depth, 0.0)[None, None], known.float()[None, None]
-    filled, open_ = total.clone(), weight == 0
+    step = -(-max(depth.shape) // _PROMPT_SIDE)
+    if step > 1:
+        size = tuple(-(-side // step) for side in depth.shape)
+        total, weight = (F.adaptive_avg_pool2d(x, size) for x in (total, weight))
+    filled = torch.zeros_like(total)
+    open_ = torch.ones_like(weight, dtype=torch.bool)
     while bool(open_.any()):
-        total, weight = (F.avg_pool2d(x, 3, 1, 1) for x in (total, weight))
         reached = open_ & (weight > 0)
         filled[reached] = (total / weight.clamp(min=1e-30))[reached]
         open_ &= ~reached
+        total, weight = (F.avg_pool2d(x, 3, 1, 1) for x in (total, weight))
     return filled[0, 0]

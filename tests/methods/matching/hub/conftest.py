@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+
+from metriloc.geometry import Camera
+from metriloc.types import View
 
 _DINO = {
     "hidden_size": 32,
@@ -51,6 +55,8 @@ def depth_anything(folder: Path, kind: str = "metric", max_depth: int = 20) -> P
         max_depth=max_depth,
     )
     network = t.DepthAnythingForDepthEstimation(config)
+    _spread_out(network.head)
+    _spread_out(network.neck)
     settings = {**_dpt_settings(), "image_processor_type": "DPTImageProcessor"}
     return _write(folder, network, settings, "---\nlicense: apache-2.0\ntags:\n- depth\n---\n# A card\n")
 
@@ -67,8 +73,11 @@ def prompt_depth_anything(folder: Path) -> Path:
         fusion_hidden_size=8,
         head_hidden_size=8,
     )
+    network = t.PromptDepthAnythingForDepthEstimation(config)
+    _spread_out(network.head)
+    _spread_out(network.neck)
     settings = {**_dpt_settings(), "image_processor_type": "PromptDepthAnythingImageProcessor"}
-    return _write(folder, t.PromptDepthAnythingForDepthEstimation(config), settings, None)
+    return _write(folder, network, settings, None)
 
 
 def _dpt_settings() -> dict[str, Any]:
@@ -164,6 +173,12 @@ def lightglue(folder: Path, stops_early: bool = True) -> Path:
     )
     network = t.LightGlueForKeypointMatching(config)
     _spread_out(network.keypoint_detector)
+    for layer in network.transformer_layers:  # nothing is added to the descriptors: what looks alike is matched
+        for part in (layer.self_mlp, layer.cross_mlp):
+            torch.nn.init.zeros_(part.fc2.weight)
+    for layer in network.match_assignment_layers:
+        layer.final_projection.weight.data = 20 * torch.eye(16)
+        torch.nn.init.constant_(layer.matchability.bias, 10.0)
     card = "---\nlicense: other\nlicense_name: magic-leap\n---\n"
     return _write(folder, network, _pair_settings("LightGlueImageProcessor"), card)
 
@@ -199,16 +214,38 @@ def _pair_settings(name: str) -> dict[str, Any]:
     return {"image_processor_type": name, "size": {"height": 96, "width": 128}}
 
 
-def _spread_out(detector: Any) -> None:
-    """Filters large enough that keypoints differ; those of the initialization leave every pixel the same."""
-    for module in detector.modules():
+def _spread_out(network: Any) -> None:
+    """Filters large enough that pixels differ; those of the initialization make all the same."""
+    for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
 
 
-DEPTH: dict[str, Callable[[Path], Path]] = {
-    "depth_anything": depth_anything,
-    "depth_pro": depth_pro,
-    "zoedepth": zoedepth,
-    "prompt_depth_anything": prompt_depth_anything,
+WRITERS: dict[str, Callable[..., Path]] = {
+    writer.__name__: writer
+    for writer in (
+        *(depth_anything, depth_pro, zoedepth, prompt_depth_anything),
+        *(superpoint, lightglue, superglue, efficientloftr),
+    )
 }
+
+
+@pytest.fixture()
+def checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """``checkpoint("zoedepth", **options)`` -> its folder; skips the test where transformers is not installed."""
+    pytest.importorskip("transformers", reason='needs transformers: pip install "metriloc[hub]"')
+
+    def write(name: str, /, **options: Any) -> Path:
+        return WRITERS[name](tmp_path / name, **options)
+
+    return write
+
+
+@pytest.fixture()
+def photo() -> View:
+    """128 x 96 pixels of blobs, whose focal length is a guess."""
+    generator = torch.Generator().manual_seed(0)
+    blobs = torch.rand(1, 3, 24, 32, generator=generator)
+    image = torch.nn.functional.interpolate(blobs, size=(96, 128), mode="bilinear")[0]
+    camera = Camera.from_K(torch.tensor([[100.0, 0, 63.5], [0, 100.0, 47.5], [0, 0, 1]]), (128, 96))
+    return View(image, camera, intrinsics_source="a guess", focal_sigma=0.25)
