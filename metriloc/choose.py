@@ -25,6 +25,10 @@ from metriloc.methods.matching.depth import (
 )
 from metriloc.methods.matching.depth_network import DEFAULT_WEIGHTS as DEPTH_WEIGHTS
 from metriloc.methods.matching.depth_network import DEPTH_METHOD, DepthNetwork
+from metriloc.methods.matching.hub_depth import HubDepth
+from metriloc.methods.matching.hub_matchers import load_hub_matcher
+from metriloc.methods.matching.hub_models import PREFIX as HUB
+from metriloc.methods.matching.hub_models import find_hub_model
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.matchers import MatcherName, best_matcher
 from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
@@ -41,6 +45,8 @@ MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
 unless the other settings call for MicKey; mickey: MicKey, the bundled metriloc-small unless other weights are given;
 matching, which is xfeat; the matchers of ``metriloc.methods.matching.matchers``; and identity, the rival that never moves."""
 METHODS: tuple[MethodName, ...] = ("auto", "mickey", "matching", *get_args(MatcherName), "identity")
+HUB_METHOD = f"{HUB}OWNER/NAME"
+"""How the methods that are models of the hub are named: matchers that ``transformers`` runs."""
 
 LocalizerName = Literal[
     "nre", "nre-xfeat", "nre-xfeat+aliked", "nre-xfeat+disk", "pixloc", "xfeat-pnp", "aliked-pnp", "disk-pnp"
@@ -67,9 +73,11 @@ def load(
 ) -> Any:
     """Any method by its name, with its calibration.
 
-    - name: for two photos one of ``METHODS``, for maps one of ``LOCALIZERS``, as on the command line.
+    - name: for two photos one of ``METHODS`` or a matcher of the hub, ``hub:OWNER/NAME``, for maps one of
+      ``LOCALIZERS``, as on the command line.
     - depth: where a method for two photos has its metres from: ``metriloc-small`` or another name, folder or file of
-      weights that predict depth, ``file`` (the depth map beside a photo, the default), ``none``, ``constant:METRES``.
+      weights that predict depth, ``hub:OWNER/NAME``, ``file`` (the depth map beside a photo, the default), ``none``,
+      ``constant:METRES``.
     - weights: folder, file, bundled, published or hub name; by default what comes with the name.
     - device: ``cpu``, ``cuda``, ``cuda:1``, ...
     - calibration: a file, or ``none`` for bare confidences; by default what comes with the weights.
@@ -84,11 +92,17 @@ def load(
         if depth is not None:
             raise InputError(f"depth {depth!r} is for methods of two photos; {name} has its metres from the map")
         return choose_localizer(LocalizerChoice(name, weights, device, calibration=calibration))
-    if name not in METHODS:
+    if not is_method(name):
         raise InputError(
-            f"there is no method {name!r}: for two photos {_listed(METHODS)}; for maps {_listed(LOCALIZERS)}"
+            f"there is no method {name!r}: for two photos {_listed((*METHODS, HUB_METHOD))}; "
+            f"for maps {_listed(LOCALIZERS)}"
         )
     return choose_method(MethodChoice(name, weights, depth=depth or "file", device=device, calibration=calibration))
+
+
+def is_method(name: str) -> bool:
+    """Whether methods for two photos are called so."""
+    return name in METHODS or name.startswith(HUB)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -102,10 +116,10 @@ class MethodChoice:
 
     weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
     matcher). distance: metres between the cameras, if known (matching). solver: of matching. depth: where matching has
-    its metres from: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``, or ``mickey:WEIGHTS`` (its
-    predicted depth). polish, precision: of MicKey; polish None is as its weights say. calibration: file that turns the
-    confidence into a probability, or ``none``; by default the one beside MicKey's weights, or the one that comes with
-    metriloc for these weights, if any. depth_map: the reference comes with one, for ``auto``, which then is matching.
+    its metres from: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its
+    predicted depth), or ``hub:OWNER/NAME``. polish, precision: of MicKey; polish None is as its weights say. calibration:
+    file that turns the confidence into a probability, or ``none``; by default the one beside MicKey's weights, or the one
+    that comes with metriloc for these weights. depth_map: the reference comes with one; ``auto`` is matching then.
     """
 
     name: str = "auto"
@@ -150,8 +164,8 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
 
 def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
     """The method, and the file beside its weights that may hold its calibration."""
-    if choice.name not in METHODS:
-        raise InputError(f"there is no method {choice.name!r}: one of {_listed(METHODS)}")
+    if not is_method(choice.name):
+        raise InputError(f"there is no method {choice.name!r}: one of {_listed((*METHODS, HUB_METHOD))}")
     choice = _resolved(choice)
     name = choice.name
     if name != "mickey" and choice.polish:
@@ -168,6 +182,11 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
         return model, resolve_weights(source) / CALIBRATION_FILE
     source_of_depth, called = depth_source(choice)
     config = MatchingConfig(distance=choice.distance, solver=choice.solver, **called)
+    if name.startswith(HUB):
+        if choice.weights is not None:
+            raise InputError(f"--weights {choice.weights}: {name} names its weights itself")
+        hub_matcher = load_hub_matcher(name.removeprefix(HUB))
+        return FeatureMatching(hub_matcher, config, source_of_depth).to(choice.device), None
     matcher = "xfeat" if name == "matching" else name
     matching = FeatureMatching.from_pretrained(
         choice.weights, matcher=matcher, config=config, depth_source=source_of_depth
@@ -193,13 +212,20 @@ def depth_source(choice: MethodChoice) -> tuple[DepthSource, dict[str, Any]]:
             return constant_depth(float(value)), called
         except ValueError as error:
             raise InputError(f"--depth-source {choice.depth}: {error}") from error
+    if choice.depth.startswith(HUB):
+        hub_depth = HubDepth(find_hub_model(value), device=choice.device)
+        called = _predicted_by(value, hub_depth.model.weights_id)
+        return hub_depth, {**called, "depth_name": hub_depth.name}
     if kind == "mickey":
         model = MicKey.from_pretrained(value or MICKEY_WEIGHTS, precision=choice.precision, device=choice.device)
         return depth_of_method(model), _predicted_by(value or MICKEY_WEIGHTS, model.weights_id)
     if kind == DEPTH_METHOD:
         network = DepthNetwork.from_pretrained(value or DEPTH_WEIGHTS, device=choice.device)
         return depth_of_network(network), _predicted_by(value or DEPTH_WEIGHTS, network.weights_id)
-    wanted = "file, none, constant:METRES, mickey:WEIGHTS, or weights that predict depth such as metriloc-depth"
+    wanted = (
+        f"file, none, constant:METRES, mickey:WEIGHTS, {HUB}OWNER/NAME, or weights that predict depth such as "
+        "metriloc-depth"
+    )
     raise InputError(f"--depth-source must be {wanted}, got {choice.depth!r}")
 
 

@@ -25,7 +25,7 @@ def relative_pose(
     *,
     K: Sequence[Any] | None = None,
     fov: float | None = None,
-    method: RelativePoseMethod | MethodName | None = None,
+    method: RelativePoseMethod | MethodName | str | None = None,
     depth: str | Path | None = None,
     depth_scale: float | None = None,
     distance: float | None = None,

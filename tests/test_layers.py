@@ -59,6 +59,7 @@ HEAVY = (
     "rich",
     "cv2",
     "ray",
+    "transformers",
 )
 
 

@@ -6,14 +6,16 @@ from importlib import resources
 from pathlib import Path
 
 from metriloc.calibrated import calibrations_of
-from metriloc.choose import MethodChoice, MethodName, choose_method
-from metriloc.cli.terminal import print_lines
+from metriloc.choose import MethodChoice, choose_method
+from metriloc.cli.options import MethodArgument
+from metriloc.cli.terminal import complain, print_lines
 from metriloc.io import load_view, read_true_poses
+from metriloc.methods.matching.hub_models import licenses_of
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, position_in_words, relpose_summary
 
 
-def demo(out: Path | None = None, method: MethodName = "auto", weights: str | None = None, seed: int = 0) -> int:
+def demo(out: Path | None = None, method: MethodArgument = "auto", weights: str | None = None, seed: int = 0) -> int:
     """Find the pose of the bundled example and print the true one beside it.
 
     Args:
@@ -24,6 +26,8 @@ def demo(out: Path | None = None, method: MethodName = "auto", weights: str | No
         seed: Same seed, same answer (on one machine, with as many threads).
     """
     chosen = choose_method(MethodChoice(method, weights=weights))
+    for line in licenses_of(method):
+        complain("demo", line)
     with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:
         uses_depth = method == "matching"
         reference = load_view(folder / "reference.jpg", depth=folder / "reference.depth.png" if uses_depth else None)

@@ -10,17 +10,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any
 
 import tyro
 
 from metriloc.adjust import adjusted
-from metriloc.choose import LOCALIZERS, LocalizerChoice, MethodChoice, MethodName, choose_localizer, choose_method
+from metriloc.choose import (
+    HUB_METHOD,
+    LOCALIZERS,
+    METHODS,
+    LocalizerChoice,
+    MethodChoice,
+    choose_localizer,
+    choose_method,
+    is_method,
+)
 from metriloc.cli.eval_published import evaluate_published
 from metriloc.cli.eval_published_options import PublishedOptions
 from metriloc.cli.made import Assignments
 from metriloc.cli.options import MethodSettings
-from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, progress_bar, text_table
+from metriloc.cli.terminal import EXIT_NO_POSE, complain, print_lines, progress_bar, text_table
 from metriloc.evaluation.absolute import score_absolute
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
@@ -46,6 +55,7 @@ from metriloc.evaluation.scoring import score_pairs, vcre_note
 from metriloc.evaluation.submission import scene_text, write_submission, write_visloc
 from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
 from metriloc.io import InputError, prepare_output_folder
+from metriloc.methods.matching.hub_models import licenses_of
 
 _METHOD_HELP = (
     "a relative method (mickey, xfeat, aliked+lightglue, ...) for pairs, or a localiser (xfeat-pnp, ...) for maps"
@@ -158,11 +168,13 @@ def _builder(
         return partial(_query_solver, choice, tuple(assignments))
     if method in LOCALIZERS:
         raise InputError(f"{method} localises in maps; {chosen.name} needs a relative method such as xfeat")
-    if method not in get_args(MethodName):
-        raise InputError(f"there is no method {method!r}: one of {', '.join(get_args(MethodName))}")
+    if not is_method(method):
+        raise InputError(f"there is no method {method!r}: one of {', '.join((*METHODS, HUB_METHOD))}")
     if assignments:
         raise InputError(f"--set {assignments[0]}: it sets localizers; {method} is a relative method")
-    return partial(_pair_solver, how.choice(cast(MethodName, method)), chosen.size)
+    for line in licenses_of(method, how.depth_source):
+        complain("eval", line)
+    return partial(_pair_solver, how.choice(method), chosen.size)
 
 
 def _pair_solver(choice: MethodChoice, size: tuple[int, int] | None) -> Solve:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.cli.terminal import EXIT_NO_POSE, progress_bar, show
+from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, progress_bar
 from metriloc.runs.map_add import add_photos
 from metriloc.runs.map_build import summary
 
@@ -25,5 +25,7 @@ def map_add(
         device: cpu, cuda, cuda:1, ... for features other than sift.
     """
     added = add_photos(scene, photos, device=device, bar=progress_bar)
-    show([f"{len(added.registered)} of {len(added.new)} new photos are in the map", *summary(added.facts, scene)])
+    print_lines(
+        [f"{len(added.registered)} of {len(added.new)} new photos are in the map", *summary(added.facts, scene)]
+    )
     return 0 if len(added.registered) == len(added.new) else EXIT_NO_POSE

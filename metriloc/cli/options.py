@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from metriloc.choose import MethodChoice, MethodName
+import tyro
+
+from metriloc.choose import HUB_METHOD, METHODS, MethodChoice
 from metriloc.io import InputError, load_view
 from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.methods.matching.solver import Solver
 from metriloc.types import View
+
+MethodArgument = Annotated[str, tyro.conf.arg(metavar=f"{{{','.join((*METHODS, HUB_METHOD))}}}")]
+"""A method for two photos; ``choose_method`` says which there are."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class MethodSettings:
     solver: Solver = "auto"
     """Of matching: essential matrix, pnp, rigid (3D-3D), or auto."""
     depth_source: str = "file"
-    """Metres of matching: file (the depth map given), none, constant:METRES or mickey:WEIGHTS."""
+    """Metres of matching: file (the depth map given), none, constant:METRES, mickey:WEIGHTS or hub:OWNER/NAME."""
     polish: bool = False
     """MicKey: refine the pose by the reprojection error of its inliers (metriloc-small always does)."""
     device: str = "cpu"
@@ -90,7 +95,7 @@ class MethodSettings:
     seed: int = 0
     """Same seed, same answer (on one machine, with as many threads)."""
 
-    def choice(self, method: MethodName) -> MethodChoice:
+    def choice(self, method: str) -> MethodChoice:
         """The method of that name with these settings; the seed is not of the method."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "seed"}
         # without the flag it is as the weights say

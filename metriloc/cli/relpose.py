@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import tyro
 
 from metriloc.calibrated import calibrations_of
-from metriloc.choose import MethodName, choose_method
-from metriloc.cli.options import MethodSettings, PhotoOptions
+from metriloc.choose import choose_method
+from metriloc.cli.options import MethodArgument, MethodSettings, PhotoOptions
 from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable
 from metriloc.io import InputError, read_true_poses
+from metriloc.methods.matching.hub_models import licenses_of
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, relpose_summary
@@ -25,7 +26,7 @@ def relpose(
     reference: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REF")],
     query: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="QUERY...")],
     photos: Annotated[PhotoOptions, tyro.conf.arg(name="photo")] = PhotoOptions(),
-    method: MethodName = "auto",
+    method: MethodArgument = "auto",
     how: Annotated[MethodSettings, tyro.conf.arg(name="settings")] = MethodSettings(),
     truth: Path | None = None,
     out: Path | None = None,
@@ -39,7 +40,8 @@ def relpose(
         query: One photo or many; the reference is looked at once.
         photos: What is known about the photos.
         method: auto is the best matcher that is here (ALIKED or XFeat, with LightGlue), metres from a depth map or a
-            distance, else predicted by metriloc-depth; with --weights it is MicKey.
+            distance, else predicted by metriloc-depth; with --weights it is MicKey. hub:OWNER/NAME: a matcher
+            of the hub (extra hub).
         how: How the pose is found.
         truth: The true query_from_reference, to be drawn and compared with: lines 'photo qw qx qy qz tx ty tz' as of
             Map-free, or for one query the 4 x 4 numbers of its matrix.
@@ -51,6 +53,8 @@ def relpose(
         raise InputError("no query photo given: metriloc relpose REF QUERY...")
     choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
     chosen = choose_method(choice)
+    for line in licenses_of(choice.name, choice.depth):
+        complain("relpose", line)
     view0 = photos.load(reference)
     single, names = len(query) == 1, short_names([reference, *query])
     # a bad photo must be found before anything is written

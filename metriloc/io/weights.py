@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 import secrets
 import shutil
 import struct
@@ -22,15 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metriloc.io.download import cache_folder, file_sha256, is_offline
+from metriloc.io.download import cache_folder, file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, read_json, require_file, write_atomically
+from metriloc.io.hub import HUB_NAME, hub_snapshot
 from metriloc.io.packaged import BUNDLED, bundled_folder
 from metriloc.version import __version__
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)
 _FILE_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".zip", ".json")
 # what torch's restricted unpickler raises on bytes that are no pickle, or only part of one
 _DAMAGE = (
@@ -246,8 +245,8 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
         if not (folder / TENSORS).is_file():
             raise InputError(f"the weights {name!r} are not here: metriloc weights get {name}")
         return folder
-    if _HUB_NAME.fullmatch(name) and path.suffix not in _FILE_SUFFIXES:
-        return _from_hub(name, offline)
+    if HUB_NAME.fullmatch(name) and path.suffix not in _FILE_SUFFIXES:
+        return hub_snapshot(name, (CONFIG, TENSORS), offline)
     raise InputError(f"there are no weights at '{name}': give a folder, or one of the names of: metriloc weights list")
 
 
@@ -261,28 +260,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # longer than a name can be, a NUL byte
         return False
-
-
-def _from_hub(name: str, offline: bool | None) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise InputError(f'the hub name {name!r} needs huggingface_hub: pip install "metriloc[hub]"') from error
-    repository, _, revision = name.partition("@")
-    try:
-        folder = snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=[CONFIG, TENSORS],
-            local_files_only=is_offline(offline),
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the hub weights {name!r} could not be had, and there is no folder of that name: {reason}"
-        ) from error
-    return Path(folder)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

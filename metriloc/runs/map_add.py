@@ -49,7 +49,7 @@ def add_photos(
     is laid over the old one by the cameras that both have, so that poses of before stay valid. Raises InputError for a map
     of another maker, photos elsewhere, and where ``build_map`` does.
     """
-    old, facts = read_map(target), read_facts(target)
+    old, facts = read_map(target), read_facts(Path(target))
     if facts is None:
         raise InputError(f"'{target}' was not made by metriloc (it has no map.json): make it anew with map build")
     if old.folder is None:
@@ -113,5 +113,6 @@ def _made_of(kind: Any, values: Mapping[str, Any]) -> Any:
 
 def _scale_options(values: Mapping[str, Any]) -> ScaleOptions:
     made: ScaleOptions = _made_of(ScaleOptions, values)
-    paths = {key: Path(getattr(made, key)) for key in ("positions", "depth_maps") if getattr(made, key) is not None}
-    return replace(made, distances=tuple((str(a), str(b), float(m)) for a, b, m in made.distances), **paths)
+    positions, depth_maps = (None if file is None else Path(file) for file in (made.positions, made.depth_maps))
+    distances = tuple((str(a), str(b), float(m)) for a, b, m in made.distances)
+    return replace(made, distances=distances, positions=positions, depth_maps=depth_maps)

@@ -7,6 +7,7 @@
 | ``joint``, ``metres`` | one fit with the depths of both photos; what each source says of the metres |
 | ``mirrored``, ``repeated`` | what makes a fit doubtful |
 | ``depth`` | where metres come from; ``depth_network``, ``depth_training``: a network that predicts depth |
+| ``hub_models``, ``hub_depth``, ``hub_matchers`` | models of the hub, through ``transformers`` |
 | ``retrieval`` | which photos of a map show what a query shows (``MapRetrieval``) |
 | ``localizer``, ``focal`` | matching + PnP in a map, also without a focal length |
 """

@@ -6,6 +6,8 @@ A depth source is a function of one photo that returns a depth map covering it (
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,27 @@ from metriloc.methods.matching.depth_network import DepthNetwork
 from metriloc.types import RelativePoseMethod, View
 
 DepthSource = Callable[[View], "Tensor | None"]
+
+
+@runtime_checkable
+class SeeingSource(Protocol):
+    """A depth source that may know more of a photo than its depth: the focal length."""
+
+    def __call__(self, view: View) -> Tensor | None:
+        """The depth alone."""
+        ...
+
+    def seen(self, view: View) -> View:
+        """The photo with its depth and what else the source knows."""
+        ...
+
+
+def with_depth(source: DepthSource, view: View) -> View:
+    """The photo with the depth of a source, and with its focal length where that is better than a guess."""
+    if isinstance(source, SeeingSource):
+        return source.seen(view)
+    depth = source(view)
+    return view if depth is view.depth else replace(view, depth=depth)
 
 
 def depth_of_file(view: View) -> Tensor | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.methods.matching.depth import DepthSource, depth_of_file
+from metriloc.methods.matching.depth import DepthSource, depth_of_file, with_depth
 from metriloc.methods.matching.matchers import Matcher, load_matcher
 from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
 from metriloc.methods.matching.repeated import repeats_itself
@@ -131,9 +131,9 @@ class FeatureMatching:
         start = time.perf_counter()
         view = view.detach()
         local = self.matcher.extract(view)
-        depth, origin = self.depth_source(view), "given"
-        if depth is not view.depth:
-            view, origin = dataclasses.replace(view, depth=depth), self.config.depth_origin
+        given = view.depth
+        view = with_depth(self.depth_source, view)
+        origin = "given" if view.depth is given else self.config.depth_origin
         return ImageFeatures(view, local, time.perf_counter() - start, origin)
 
     def relative_pose(
