@@ -179,7 +179,7 @@ def _prompt(depth: Float[Tensor, "H W"]) -> Float[Tensor, "h w"]:
     total, weight = torch.where(known, depth, 0.0)[None, None], known.float()[None, None]
     step = -(-max(depth.shape) // _PROMPT_SIDE)
     if step > 1:
-        size = tuple(-(-side // step) for side in depth.shape)
+        size = (-(-depth.shape[0] // step), -(-depth.shape[1] // step))
         total, weight = (F.adaptive_avg_pool2d(x, size) for x in (total, weight))
     filled = torch.zeros_like(total)
     open_ = torch.ones_like(weight, dtype=torch.bool)
