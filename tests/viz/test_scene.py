@@ -185,7 +185,7 @@ def test_the_picture_shows_both_cameras_the_points_and_the_true_one_in_green() -
 
 
 def test_points_are_drawn_where_the_eye_sees_them_in_the_color_of_their_position() -> None:
-    _, estimate, _, query = world(count=300)
+    _, estimate, reference, query = world(count=300)
     scene = build_scene(estimate, reference, query)
     assert scene is not None
     size = (480, 360)
