@@ -173,19 +173,18 @@ def _spread(cells: Float[Tensor, "h w"], size: tuple[int, int]) -> Float[Tensor,
 
 
 def _prompt(depth: Float[Tensor, "H W"]) -> Float[Tensor, "h w"]:
-    """A map as coarse as the network was trained with, without holes: each takes the mean of what is known around it,
-    from ever farther."""
-    known = (depth > 0) & depth.isfinite()
-    total, weight = torch.where(known, depth, 0.0)[None, None], known.float()[None, None]
+    """A map as coarse as the network was trained with, its holes closed from their edges; something must be known."""
+    known = ((depth > 0) & depth.isfinite()).float()[None, None]
+    filled = torch.where(known > 0, depth, 0.0)
     step = -(-max(depth.shape) // _PROMPT_SIDE)
     if step > 1:
         size = (-(-depth.shape[0] // step), -(-depth.shape[1] // step))
-        total, weight = (F.adaptive_avg_pool2d(x, size) for x in (total, weight))
-    filled = torch.zeros_like(total)
-    open_ = torch.ones_like(weight, dtype=torch.bool)
-    while bool(open_.any()):
-        reached = open_ & (weight > 0)
-        filled[reached] = (total / weight.clamp(min=1e-30))[reached]
-        open_ &= ~reached
-        total, weight = (F.avg_pool2d(x, 3, 1, 1) for x in (total, weight))
+        filled, known = (F.adaptive_avg_pool2d(x, size) for x in (filled, known))
+        filled, known = filled / known.clamp(min=1e-6), (known > 0).float()
+    while bool((known == 0).any()):
+        # one ring of pixels at a time takes the mean of its neighbors
+        total, count = (F.avg_pool2d(x, 3, 1, 1) for x in (filled * known, known))
+        ring = (known == 0) & (count > 0)
+        filled = torch.where(ring, total / count.clamp(min=1e-6), filled)
+        known = torch.where(ring, 1.0, known)
     return filled[0, 0]
