@@ -31,7 +31,8 @@ Bar = Callable[[str], AbstractContextManager["Callable[[int, int], None] | None"
 MIN_INLIERS = 15
 """Verified matches that two photos need to count as showing the same (COLMAP's own)."""
 _ANSWER = "answer.json"
-_VERSION = "1"
+_VERSION = "1"  # of databases
+_MODEL_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class _Job:
     @property
     def name(self) -> str:
         """Of all that the models rest on; begins with the name of the database."""
-        rest = json.dumps([[photo.name for photo in self.photos], self._constant()])
+        rest = json.dumps([_MODEL_VERSION, [photo.name for photo in self.photos], self._constant()])
         return f"{self.database_name}-{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
 
     def _cameras(self) -> list[dict[str, Any]]:
