@@ -69,7 +69,10 @@ def main(
     turns = [(scene.cam_from_world[n].R.double() @ fit.R.mT, truth[name].R.double()) for name, n in common]
     cosines = torch.stack([((a @ b.mT).trace() - 1) / 2 for a, b in turns])
     degrees = cosines.clamp(-1, 1).arccos().rad2deg()
-    print(f"centers: median {100 * float(errors.median()):.2f} cm, 90 % {100 * float(errors.quantile(0.9)):.2f} cm, ", end="")
+    print(
+        f"centers: median {100 * float(errors.median()):.2f} cm, 90 % {100 * float(errors.quantile(0.9)):.2f} cm, ",
+        end="",
+    )
     print(f"largest {100 * float(errors.max()):.2f} cm; rotations: median {float(degrees.median()):.3f} deg")
     print(f"true metres over the map's: {fit.scale:.4f}")
 

@@ -66,9 +66,9 @@ def map_build(
     photos: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PHOTOS")],
     out: Path,
     ordered: bool = False,
-    known: Annotated[MapPhotoOptions, tyro.conf.arg(name="photo")] = MapPhotoOptions(),  # noqa: B008 - frozen
+    known: Annotated[MapPhotoOptions, tyro.conf.arg(name="photo")] = MapPhotoOptions(),
     how: Annotated[MapConfig, tyro.conf.arg(name="settings")] = MapConfig(),  # noqa: B008
-    scale: Annotated[ScaleSettings, tyro.conf.arg(name="scale")] = ScaleSettings(),  # noqa: B008
+    scale: Annotated[ScaleSettings, tyro.conf.arg(name="scale")] = ScaleSettings(),
     device: str = "cpu",
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:

@@ -27,7 +27,12 @@ def east_north_up(positions: Sequence[GpsPosition]) -> Float[Tensor, "N 3"]:
         return earth
     latitude = math.radians(sum(p.latitude for p in positions) / len(positions))
     longitude = math.radians(positions[0].longitude)  # not a mean: degrees jump at the date line
-    sin_lat, cos_lat, sin_lon, cos_lon = math.sin(latitude), math.cos(latitude), math.sin(longitude), math.cos(longitude)
+    sin_lat, cos_lat, sin_lon, cos_lon = (
+        math.sin(latitude),
+        math.cos(latitude),
+        math.sin(longitude),
+        math.cos(longitude),
+    )
     enu_from_earth = torch.tensor(
         [
             [-sin_lon, cos_lon, 0.0],

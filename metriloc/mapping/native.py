@@ -210,7 +210,12 @@ def _incremental(database: Path, job: Mapping[str, Any], tell: _Tell) -> dict[st
     out = Path(job["out"])
     out.mkdir(parents=True, exist_ok=True)
     models = pycolmap.incremental_mapping(
-        str(database), job["photos"], str(out), options, initial_image_pair_callback=one_more, next_image_callback=one_more
+        str(database),
+        job["photos"],
+        str(out),
+        options,
+        initial_image_pair_callback=one_more,
+        next_image_callback=one_more,
     )
     told = []
     for number, model in models.items():

@@ -44,7 +44,9 @@ def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigm
     Raises InputError for a photo that is not in the map, a length that is not positive, and cameras at one place.
     """
     if not (math.isfinite(metres) and metres > 0):
-        raise InputError(f"the distance of {first!r} and {second!r} must be a positive number of metres, got {metres:g}")
+        raise InputError(
+            f"the distance of {first!r} and {second!r} must be a positive number of metres, got {metres:g}"
+        )
     first, second = require_name(scene.names, first), require_name(scene.names, second)
     a, b = scene.cam_from_world[scene.index(first)], scene.cam_from_world[scene.index(second)]
     length = float(a.center_distance(b))

@@ -23,7 +23,6 @@ from metriloc.mapping.photos import QUARTERS
 from metriloc.mapping.readings import Positions, Reading, depth_reading, distance_reading, position_reading
 from metriloc.mapping.scale import MapScale, fused_scale
 from metriloc.methods.matching.depth import DepthSource
-
 from metriloc.types import SfmMap
 
 DEPTH_ENDINGS = (".depth.png", ".png", ".depth.npy", ".npy", ".depth.tiff", ".tiff")

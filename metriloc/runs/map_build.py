@@ -84,7 +84,8 @@ def build_map(
         others=models.others,
         alone=models.alone,
         left_out=(*left_out, *models.messages),
-        settings=asdict(config) | {"intrinsics": None if intrinsics is None else str(Path(intrinsics).resolve()), "fov": fov},
+        settings=asdict(config)
+        | {"intrinsics": None if intrinsics is None else str(Path(intrinsics).resolve()), "fov": fov},
         scale_options=options.as_dict() | {"depth": depth},
     )
 

@@ -26,7 +26,9 @@ def known_camera() -> Camera:
 def path_of_cameras(count: int) -> Pose:
     """Cameras 0.3 m apart, at a height of 1.5 m, that look at something 4 m away. y is down."""
     steps = torch.linspace(-0.5, 0.5, count, dtype=torch.float64)
-    centers = torch.stack([0.3 * (count - 1) * steps, -1.5 + 0.1 * torch.cos(9 * steps), 0.4 * torch.sin(7 * steps)], -1)
+    centers = torch.stack(
+        [0.3 * (count - 1) * steps, -1.5 + 0.1 * torch.cos(9 * steps), 0.4 * torch.sin(7 * steps)], -1
+    )
     R = Pose.from_aa(torch.stack([0 * steps, 0.3 * steps, 0 * steps], -1), torch.zeros(count, 3)).R.double()
     return Pose(R, -(R @ centers[..., None]).squeeze(-1))
 

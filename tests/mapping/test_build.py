@@ -80,6 +80,7 @@ def test_localize_finds_model_and_photos_at_once(built: Path, photos: tuple[Path
     )
 
 
+@pytest.mark.slow
 def test_photos_are_found_where_both_have_moved(built: Path, photos: tuple[Path, Pose], tmp_path: Path) -> None:
     shutil.copytree(photos[0], tmp_path / "here" / "photos")
     build_map(tmp_path / "here" / "photos", tmp_path / "here" / "map", config=CONFIG)
@@ -90,7 +91,9 @@ def test_photos_are_found_where_both_have_moved(built: Path, photos: tuple[Path,
     assert facts is not None and facts.scale is None and facts.unit == "unit of the map"
 
 
-def test_a_second_run_computes_nothing_and_gives_the_same(built: Path, photos: tuple[Path, Pose], tmp_path: Path) -> None:
+def test_a_second_run_computes_nothing_and_gives_the_same(
+    built: Path, photos: tuple[Path, Pose], tmp_path: Path
+) -> None:
     again = tmp_path / "again"
     shutil.copytree(built / "work", again / "work")
     before = {p: p.stat().st_mtime_ns for p in (again / "work").rglob("*") if p.is_file()}
@@ -100,6 +103,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(built: Path, photos: t
     assert same_models(built, again)
 
 
+@pytest.mark.slow
 def test_files_that_are_not_whole_are_made_again(built: Path, photos: tuple[Path, Pose], tmp_path: Path) -> None:
     again = tmp_path / "again"
     shutil.copytree(built / "work", again / "work")
@@ -113,6 +117,7 @@ def test_files_that_are_not_whole_are_made_again(built: Path, photos: tuple[Path
     assert same_models(built, again)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_killed_at_any_moment_nothing_is_lost(built: Path, photos: tuple[Path, Pose], tmp_path: Path) -> None:
     out = tmp_path / "map"
@@ -140,13 +145,15 @@ def main_ends(arguments: list[str], code: int) -> None:
 
 
 def test_a_crash_of_compiled_code_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    starter = "import os, signal; print('{\"at\": \"photo 3\"}', flush=True); os.kill(os.getpid(), signal.SIGABRT)"
+    starter = 'import os, signal; print(\'{"at": "photo 3"}\', flush=True); os.kill(os.getpid(), signal.SIGABRT)'
     monkeypatch.setattr("metriloc.mapping.child._starter", lambda: starter)
     with pytest.raises(InputError, match=r"COLMAP \(map\) was ended by SIGABRT at photo 3; what was finished is kept"):
         run_native(NativeJob("map", {}))
 
 
-def test_photos_that_cannot_be_mapped(tmp_path: Path, photos: tuple[Path, Pose], capsys: pytest.CaptureFixture[str]) -> None:
+def test_photos_that_cannot_be_mapped(
+    tmp_path: Path, photos: tuple[Path, Pose], capsys: pytest.CaptureFixture[str]
+) -> None:
     def refused(folder: Path, said: str) -> None:
         with pytest.raises(InputError, match=said):
             build_map(folder, tmp_path / "map", config=CONFIG)
@@ -185,6 +192,7 @@ def test_what_is_no_photo_costs_itself_only(
     assert set(read_map(tmp_path / "map").names) == {f"a place/{n:02d}.png" for n in range(5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_photos_that_are_stored_turned(
     tmp_path: Path, photos: tuple[Path, Pose], built: Path, orientation: int

@@ -122,7 +122,9 @@ def test_fusing_is_by_variance_and_kin_count_once() -> None:
     readings = [Reading("tape", 1.0, 0.01), Reading("gps", 1.03, 0.02), Reading("depth", 2.0, 0.3, "net")]
     fused = fuse_readings(readings)
     weights = [1e4, 2500, 1 / 0.09]
-    assert fused.log_length == pytest.approx(sum(w * r.log_length for w, r in zip(weights, readings, strict=True)) / sum(weights))
+    assert fused.log_length == pytest.approx(
+        sum(w * r.log_length for w, r in zip(weights, readings, strict=True)) / sum(weights)
+    )
     assert fused.sigma == pytest.approx(sum(weights) ** -0.5)
     assert fused.contradictions == (("depth", "tape"), ("depth", "gps"))
     twice = fuse_readings([readings[2], Reading("depth again", 2.1, 0.4, "net")])
