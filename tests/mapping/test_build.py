@@ -80,6 +80,7 @@ def test_localize_finds_model_and_photos_at_once(built: Path, photos: tuple[Path
     )
 
 
+@pytest.mark.slow
 def test_photos_are_found_where_both_have_moved(built: Path, photos: tuple[Path, Pose], tmp_path: Path) -> None:
     shutil.copytree(photos[0], tmp_path / "here" / "photos")
     build_map(tmp_path / "here" / "photos", tmp_path / "here" / "map", config=CONFIG)
@@ -102,6 +103,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(
     assert same_models(built, again)
 
 
+@pytest.mark.slow
 def test_files_that_are_not_whole_are_made_again(built: Path, photos: tuple[Path, Pose], tmp_path: Path) -> None:
     again = tmp_path / "again"
     shutil.copytree(built / "work", again / "work")
@@ -115,6 +117,7 @@ def test_files_that_are_not_whole_are_made_again(built: Path, photos: tuple[Path
     assert same_models(built, again)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_killed_at_any_moment_nothing_is_lost(built: Path, photos: tuple[Path, Pose], tmp_path: Path) -> None:
     out = tmp_path / "map"
@@ -189,6 +192,7 @@ def test_what_is_no_photo_costs_itself_only(
     assert set(read_map(tmp_path / "map").names) == {f"a place/{n:02d}.png" for n in range(5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_photos_that_are_stored_turned(
     tmp_path: Path, photos: tuple[Path, Pose], built: Path, orientation: int
