@@ -184,8 +184,8 @@ def match_and_solve(
         return PoseEstimate.failure("too_few_matches", details)
     confidence = confidence_of(len(details.inliers))
     doubts = pair.doubts(fit, solving.max_error_px, seed)
-    if RIVAL not in doubts:
-        doubts += _doubts_of(matcher, (features0, features1), (fit.pose, details.inliers), solving.max_error_px, seed)
+    if not doubts:  # the verdict is made already
+        doubts = _doubts_of(matcher, (features0, features1), (fit.pose, details.inliers), solving.max_error_px, seed)
     return PoseEstimate(fit.pose, torch.tensor(True), torch.tensor(confidence), (None,), (details,), doubts=doubts)
 
 
