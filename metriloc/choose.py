@@ -9,7 +9,14 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
-from metriloc.calibrated import CalibratedLocalizer, CalibratedMethod, calibrated_localizer, calibrated_method
+from metriloc.auto import WithRival
+from metriloc.calibrated import (
+    CalibratedLocalizer,
+    CalibratedMethod,
+    calibrated_localizer,
+    calibrated_method,
+    calibrations_of,
+)
 from metriloc.calibration import CALIBRATION_FILE, load_calibration
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError
@@ -37,10 +44,14 @@ from metriloc.methods.pixloc.model import PixLoc
 from metriloc.types import AbsolutePoseMethod, RelativePoseMethod
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
-"""auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres,
-unless the other settings call for MicKey; mickey: MicKey, the bundled metriloc-small unless other weights are given;
-matching, which is xfeat; the matchers of ``metriloc.methods.matching.matchers``; and identity, the rival that never moves."""
+"""auto: the best matcher that is here, with the depth that metriloc-small predicts where nothing better gives the metres
+(then MicKey is asked, too, where few matches agree), unless the other settings call for MicKey alone; mickey: MicKey, the
+bundled metriloc-small unless other weights are given; matching, which is xfeat; the matchers of
+``metriloc.methods.matching.matchers``; and identity, the rival that never moves."""
 METHODS: tuple[MethodName, ...] = ("auto", "mickey", "matching", *get_args(MatcherName), "identity")
+
+PREDICTED = "mickey"
+"""The depth source of ``auto`` where nothing better gives the metres."""
 
 LocalizerName = Literal[
     "nre", "nre-xfeat", "nre-xfeat+aliked", "nre-xfeat+disk", "pixloc", "xfeat-pnp", "aliked-pnp", "disk-pnp"
@@ -127,12 +138,26 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     calibration is for other weights, or this machine has no such device.
     """
     require_device(choice.device)
-    method, beside = _choose_method(choice)
+    resolved = _resolved(choice)
+    method, beside = _choose_method(resolved)
     if choice.calibration == "none":
         return method
     if choice.calibration is not None:
-        return CalibratedMethod(method, load_calibration(choice.calibration))
-    return calibrated_method(method, beside)
+        method = CalibratedMethod(method, load_calibration(choice.calibration))
+    else:
+        method = calibrated_method(method, beside)
+    if (choice.name, choice.solver, resolved.depth) == ("auto", "auto", PREDICTED):
+        return _with_mickey(method, choice.device)
+    return method
+
+
+def _with_mickey(matching: RelativePoseMethod, device: str) -> RelativePoseMethod:
+    """MicKey joins where the metres are predicted anyway; what is known of them, it could not use."""
+    rival = calibrated_method(MicKey.from_pretrained(MICKEY_WEIGHTS, device=device), None)
+    if not calibrations_of(rival):  # unjudged, it has no say
+        return matching
+    called = f"MicKey ({MICKEY_WEIGHTS})"
+    return WithRival(matching, rival, called, (*calibrations_of(matching), *calibrations_of(rival)))
 
 
 def _resolved(choice: MethodChoice) -> MethodChoice:
@@ -145,14 +170,13 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     matcher = best_matcher()
     if matcher is None:  # for MicKey alone, metres that are given would be lost: matching says what to install
         return replace(choice, name="matching" if gives_metres or choice.solver != "auto" else "mickey")
-    return replace(choice, name=matcher, depth=choice.depth if gives_metres else "mickey")
+    return replace(choice, name=matcher, depth=choice.depth if gives_metres else PREDICTED)
 
 
 def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
     """The method, and the file beside its weights that may hold its calibration."""
     if choice.name not in METHODS:
         raise InputError(f"there is no method {choice.name!r}: one of {_listed(METHODS)}")
-    choice = _resolved(choice)
     name = choice.name
     if name != "mickey" and choice.polish:
         raise InputError("--polish is MicKey's; matching always polishes where it has depth")

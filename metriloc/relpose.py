@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metriloc.auto import WithRival
 from metriloc.calibrated import bare
 from metriloc.choose import MethodChoice, MethodName, choose_method
 from metriloc.io import InputError, Photo, as_view, turn_view
@@ -66,6 +67,9 @@ def relative_pose_by_turns(
 ) -> PoseEstimate:
     """``method.relative_pose``; feature matching that finds nothing tries the query turned by quarters, too, in case that
     it lies on its side. The estimate is for the query as it is, and says in its ``messages`` when that was so."""
+    if isinstance(method, WithRival):
+        found = relative_pose_by_turns(method.matching, features0, features1, seed=seed)
+        return method.better(found, features0, features1, seed=seed)
     first, matching = method.relative_pose(features0, features1, seed=seed), bare(method)
     if bool(first.success) or not isinstance(matching, FeatureMatching):
         return first

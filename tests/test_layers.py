@@ -28,6 +28,7 @@ LEVELS = {
     "datasets": 3,
     "calibration": 4,
     "turns": 4,
+    "auto": 5,
     "training": 4,
     "calibrated": 5,
     "evaluation": 5,
