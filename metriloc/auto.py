@@ -14,11 +14,10 @@ from typing import Any
 
 from metriloc.calibration import Calibration
 from metriloc.solvers.relative import marginal_score
-from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
+from metriloc.types import FAILED, PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 
 ENOUGH = 60
 """Agreeing matches with which nobody else is asked."""
-_SURE = 0.5  # least probability of a rival's answer: a second try must not make twice as many wrong answers
 _AS_GOOD = 0.7  # share of the score of a pose that was fitted to the matches, for one that never saw them
 
 
@@ -81,10 +80,10 @@ def explains_more(
 ) -> bool:
     """Whether a rival's pose is to be believed rather than that of matching.
 
-    It must be sure by itself. Where matching has a pose, too, both are measured by all its matches: the one was fitted to
-    them, so that some agree by chance, and the other never saw them.
+    It must hold by its own calibration, which calls what is probably wrong a failure. Where matching has a pose, too, both
+    are measured by all its matches: the one was fitted to them, so that some agree by chance, and the other never saw them.
     """
-    if not bool(second.success) or float(second.confidence) < _SURE:
+    if not bool(second.success) or float(second.confidence) < FAILED:
         return False
     matches = first.details[0].matches
     if not bool(first.success) or matches is None:

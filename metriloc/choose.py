@@ -112,7 +112,8 @@ class MethodChoice:
     """A method and its settings, as a command names them.
 
     weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
-    matcher). distance: metres between the cameras, if known (matching). solver: of matching. depth: where matching has
+    matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both
+    above the ground, if known (matching). solver: of matching. depth: where matching has
     its metres from: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``, or ``mickey:WEIGHTS`` (its
     predicted depth). polish, precision: of MicKey; polish None is as its weights say. calibration: file that turns the
     confidence into a probability, or ``none``; by default the one beside MicKey's weights, or the one that comes with
@@ -122,6 +123,7 @@ class MethodChoice:
     name: str = "auto"
     weights: str | None = None
     distance: float | None = None
+    camera_height: float | None = None
     solver: Solver = "auto"
     depth: str = "file"
     polish: bool | None = None
@@ -142,11 +144,9 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     method, beside = _choose_method(resolved)
     if choice.calibration == "none":
         return method
-    if choice.calibration is not None:
-        method = CalibratedMethod(method, load_calibration(choice.calibration))
-    else:
-        method = calibrated_method(method, beside)
-    if (choice.name, choice.solver, resolved.depth) == ("auto", "auto", PREDICTED):
+    given = choice.calibration
+    method = calibrated_method(method, beside) if given is None else CalibratedMethod(method, load_calibration(given))
+    if (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None):
         return _with_mickey(method, choice.device)
     return method
 
@@ -156,8 +156,8 @@ def _with_mickey(matching: RelativePoseMethod, device: str) -> RelativePoseMetho
     rival = calibrated_method(MicKey.from_pretrained(MICKEY_WEIGHTS, device=device), None)
     if not calibrations_of(rival):  # unjudged, it has no say
         return matching
-    called = f"MicKey ({MICKEY_WEIGHTS})"
-    return WithRival(matching, rival, called, (*calibrations_of(matching), *calibrations_of(rival)))
+    fitted = (*calibrations_of(matching), *calibrations_of(rival))
+    return WithRival(matching, rival, f"MicKey ({MICKEY_WEIGHTS})", fitted)
 
 
 def _resolved(choice: MethodChoice) -> MethodChoice:
@@ -169,7 +169,8 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
     matcher = best_matcher()
     if matcher is None:  # for MicKey alone, metres that are given would be lost: matching says what to install
-        return replace(choice, name="matching" if gives_metres or choice.solver != "auto" else "mickey")
+        needed = gives_metres or choice.camera_height is not None or choice.solver != "auto"
+        return replace(choice, name="matching" if needed else "mickey")
     return replace(choice, name=matcher, depth=choice.depth if gives_metres else PREDICTED)
 
 
@@ -183,15 +184,15 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
     if name == "identity":
         return IdentityPose(), None
     if name == "mickey":
-        if choice.distance is not None:
-            raise InputError(
-                f"--distance {choice.distance}: MicKey measures the distance itself; only matching needs it"
-            )
+        for option, metres in (("distance", choice.distance), ("camera-height", choice.camera_height)):
+            if metres is not None:
+                raise InputError(f"--{option} {metres}: MicKey measures the distance itself; only matching needs it")
         source = choice.weights or MICKEY_WEIGHTS
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
     source_of_depth, depth_name, depth_id = depth_source(choice)
-    config = MatchingConfig(distance=choice.distance, solver=choice.solver, depth_name=depth_name, depth_id=depth_id)
+    lengths = {"distance": choice.distance, "camera_height": choice.camera_height}
+    config = MatchingConfig(**lengths, solver=choice.solver, depth_name=depth_name, depth_id=depth_id)
     matcher = "xfeat" if name == "matching" else name
     matching = FeatureMatching.from_pretrained(
         choice.weights, matcher=matcher, config=config, depth_source=source_of_depth

@@ -30,6 +30,7 @@ def relative_pose(
     depth: str | Path | None = None,
     depth_scale: float | None = None,
     distance: float | None = None,
+    camera_height: float | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
     """Where the camera of ``query`` stood relative to that of ``reference``.
@@ -41,23 +42,26 @@ def relative_pose(
     - depth: depth map of the reference (metres come from it); depth_scale: its units a metre where they are not
       millimetres (5000 for TUM).
     - distance: metres between the two cameras, if known.
+    - camera_height: metres of both above the ground, for cameras that stand upright and know it (robots, tripods).
     - seed: same seed, same answer (on one machine, with as many threads).
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
     """
     require_number("distance", distance)
+    require_number("camera_height", camera_height)
     require_number("seed", seed, 0, whole=True)
     require_method(method, "relative_pose")
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)
-    if isinstance(method, str):
-        method = choose_method(MethodChoice(method, distance=distance, depth_map=reference.depth is not None))
-    elif method is None:
-        method = choose_method(MethodChoice(distance=distance, depth_map=reference.depth is not None))
-    elif distance is not None:
-        raise InputError(f"distance {distance} is used by feature matching only: set it there, or leave out method")
+    known = {"distance": distance, "camera_height": camera_height}
+    if method is None or isinstance(method, str):
+        method = choose_method(MethodChoice(method or "auto", depth_map=reference.depth is not None, **known))
+    else:
+        for name, metres in known.items():
+            if metres is not None:
+                raise InputError(f"{name} {metres} is used by feature matching only: set it there, or leave out method")
     estimate = relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
     return with_page(estimate, reference, query, method.name, method.weights_id, seed)
 

@@ -23,13 +23,15 @@ essential: the same without PnP; pnp: points lifted by the reference's depth; ri
 @dataclass(frozen=True)
 class SolvingConfig:
     """solver: see ``Solver``. max_error_px: inlier threshold in pixels of the photos. distance: metres between the
-    cameras, if known. rigid_error: relative error of depths up to which the rigid solver counts a match. depth_name: what
-    the depths of a photo are called where the result says where its metres come from; depth_error: how they err, None for
-    what is known of depths of that name."""
+    cameras, if known. camera_height: metres of both above the ground, if known. rigid_error: relative error of depths up
+    to which the rigid solver counts a match. depth_name: what the depths of a photo are called where the result says
+    where its metres come from; depth_error: how they err, None for what is known of depths of that name.
+    """
 
     solver: Solver = "auto"
     max_error_px: float = 1.5
     distance: float | None = None
+    camera_height: float | None = None
     rigid_error: float = 0.1
     depth_name: str = "depth map"
     depth_error: DepthError | None = None
