@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from metriloc.calibration import Calibration, load_calibration, packaged_calibrations
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, QueryNeeds, RelativePoseMethod, SfmMap, View, needs_of
+
+
+@runtime_checkable
+class _WithCalibrations(Protocol):
+    """A method with the calibrations that fit it, or one that answers for several such."""
+
+    @property
+    def calibrations(self) -> tuple[Calibration, ...]: ...
 
 
 class _Named(Protocol):
@@ -113,7 +121,7 @@ class CalibratedLocalizer:
 
 def calibrations_of(method: RelativePoseMethod | AbsolutePoseMethod) -> tuple[Calibration, ...]:
     """What makes the confidence of a method a probability; empty when nothing does."""
-    return method.calibrations if isinstance(method, CalibratedMethod | CalibratedLocalizer) else ()
+    return method.calibrations if isinstance(method, _WithCalibrations) else ()
 
 
 _Method = TypeVar("_Method", RelativePoseMethod, AbsolutePoseMethod)

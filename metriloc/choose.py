@@ -9,7 +9,14 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
-from metriloc.calibrated import CalibratedLocalizer, CalibratedMethod, calibrated_localizer, calibrated_method
+from metriloc.auto import WithRival
+from metriloc.calibrated import (
+    CalibratedLocalizer,
+    CalibratedMethod,
+    calibrated_localizer,
+    calibrated_method,
+    calibrations_of,
+)
 from metriloc.calibration import CALIBRATION_FILE, load_calibration
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError
@@ -41,12 +48,16 @@ from metriloc.methods.pixloc.model import PixLoc
 from metriloc.types import AbsolutePoseMethod, RelativePoseMethod
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
-"""auto: the best matcher that is here, with the depth that metriloc-depth predicts where nothing better gives the metres,
-unless the other settings call for MicKey; mickey: MicKey, the bundled metriloc-small unless other weights are given;
-matching, which is xfeat; the matchers of ``metriloc.methods.matching.matchers``; and identity, the rival that never moves."""
+"""auto: the best matcher that is here, with the depth that metriloc-depth predicts where nothing better gives the metres
+(then MicKey is asked, too, where few matches agree), unless the other settings call for MicKey alone; mickey: MicKey, the
+bundled metriloc-small unless other weights are given; matching, which is xfeat; the matchers of
+``metriloc.methods.matching.matchers``; and identity, the rival that never moves."""
 METHODS: tuple[MethodName, ...] = ("auto", "mickey", "matching", *get_args(MatcherName), "identity")
 HUB_METHOD = f"{HUB}OWNER/NAME"
 """How the methods that are models of the hub are named: matchers that ``transformers`` runs."""
+
+PREDICTED = DEPTH_WEIGHTS
+"""The depth source of ``auto`` where nothing better gives the metres."""
 
 LocalizerName = Literal[
     "nre", "nre-xfeat", "nre-xfeat+aliked", "nre-xfeat+disk", "pixloc", "xfeat-pnp", "aliked-pnp", "disk-pnp"
@@ -115,16 +126,18 @@ class MethodChoice:
     """A method and its settings, as a command names them.
 
     weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
-    matcher). distance: metres between the cameras, if known (matching). solver: of matching. depth: where matching has
-    its metres from: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its
-    predicted depth), or ``hub:OWNER/NAME``. polish, precision: of MicKey; polish None is as its weights say. calibration:
-    file that turns the confidence into a probability, or ``none``; by default the one beside MicKey's weights, or the one
-    that comes with metriloc for these weights. depth_map: the reference comes with one; ``auto`` is matching then.
+    matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both above the ground, if
+    known (matching). solver: of matching. depth: where matching has its metres from: ``file`` (the depth map beside a
+    photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish,
+    precision: of MicKey; polish None is as its weights say. calibration: file that turns the confidence into a probability,
+    or ``none``; by default the one beside MicKey's weights, or the one that comes with metriloc for these weights.
+    depth_map: the reference comes with one; ``auto`` is matching then.
     """
 
     name: str = "auto"
     weights: str | None = None
     distance: float | None = None
+    camera_height: float | None = None
     solver: Solver = "auto"
     depth: str = "file"
     polish: bool | None = None
@@ -141,12 +154,24 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     calibration is for other weights, or this machine has no such device.
     """
     require_device(choice.device)
-    method, beside = _choose_method(choice)
+    resolved = _resolved(choice)
+    method, beside = _choose_method(resolved)
     if choice.calibration == "none":
         return method
-    if choice.calibration is not None:
-        return CalibratedMethod(method, load_calibration(choice.calibration))
-    return calibrated_method(method, beside)
+    given = choice.calibration
+    method = calibrated_method(method, beside) if given is None else CalibratedMethod(method, load_calibration(given))
+    if (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None):
+        return _with_mickey(method, choice.device)
+    return method
+
+
+def _with_mickey(matching: RelativePoseMethod, device: str) -> RelativePoseMethod:
+    """MicKey joins where the metres are predicted anyway; what is known of them, it could not use."""
+    rival = calibrated_method(MicKey.from_pretrained(MICKEY_WEIGHTS, device=device), None)
+    if not calibrations_of(rival):  # unjudged, it has no say
+        return matching
+    fitted = (*calibrations_of(matching), *calibrations_of(rival))
+    return WithRival(matching, rival, f"MicKey ({MICKEY_WEIGHTS})", fitted)
 
 
 def _resolved(choice: MethodChoice) -> MethodChoice:
@@ -158,30 +183,31 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
     matcher = best_matcher()
     if matcher is None:  # for MicKey alone, metres that are given would be lost: matching says what to install
-        return replace(choice, name="matching" if gives_metres or choice.solver != "auto" else "mickey")
-    return replace(choice, name=matcher, depth=choice.depth if gives_metres else DEPTH_WEIGHTS)
+        needed = gives_metres or choice.camera_height is not None or choice.solver != "auto"
+        return replace(choice, name="matching" if needed else "mickey")
+    return replace(choice, name=matcher, depth=choice.depth if gives_metres else PREDICTED)
 
 
 def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | None]:
     """The method, and the file beside its weights that may hold its calibration."""
     if not is_method(choice.name):
         raise InputError(f"there is no method {choice.name!r}: one of {_listed((*METHODS, HUB_METHOD))}")
-    choice = _resolved(choice)
     name = choice.name
     if name != "mickey" and choice.polish:
         raise InputError("--polish is MicKey's; matching always polishes where it has depth")
     if name == "identity":
         return IdentityPose(), None
     if name == "mickey":
-        if choice.distance is not None:
-            raise InputError(
-                f"--distance {choice.distance}: MicKey measures the distance itself; only matching needs it"
-            )
+        for option, metres in (("distance", choice.distance), ("camera-height", choice.camera_height)):
+            if metres is not None:
+                raise InputError(f"--{option} {metres}: MicKey measures the distance itself; only matching needs it")
         source = choice.weights or MICKEY_WEIGHTS
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
     source_of_depth, called = depth_source(choice)
-    config = MatchingConfig(distance=choice.distance, solver=choice.solver, **called)
+    config = MatchingConfig(
+        distance=choice.distance, camera_height=choice.camera_height, solver=choice.solver, **called
+    )
     if name.startswith(HUB):
         if choice.weights is not None:
             raise InputError(f"--weights {choice.weights}: {name} names its weights itself")

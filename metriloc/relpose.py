@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metriloc.auto import WithRival
 from metriloc.calibrated import bare
 from metriloc.choose import MethodChoice, MethodName, choose_method
 from metriloc.io import InputError, Photo, as_view, turn_view
@@ -29,6 +30,7 @@ def relative_pose(
     depth: str | Path | None = None,
     depth_scale: float | None = None,
     distance: float | None = None,
+    camera_height: float | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
     """Where the camera of ``query`` stood relative to that of ``reference``.
@@ -40,23 +42,28 @@ def relative_pose(
     - depth: depth map of the reference (metres come from it); depth_scale: its units a metre where they are not
       millimetres (5000 for TUM).
     - distance: metres between the two cameras, if known.
+    - camera_height: metres of both above the ground, for cameras that stand upright and know it (robots, tripods).
     - seed: same seed, same answer (on one machine, with as many threads).
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
     """
     require_number("distance", distance)
+    require_number("camera_height", camera_height)
     require_number("seed", seed, 0, whole=True)
     require_method(method, "relative_pose")
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)
-    if isinstance(method, str):
-        method = choose_method(MethodChoice(method, distance=distance, depth_map=reference.depth is not None))
-    elif method is None:
-        method = choose_method(MethodChoice(distance=distance, depth_map=reference.depth is not None))
-    elif distance is not None:
-        raise InputError(f"distance {distance} is used by feature matching only: set it there, or leave out method")
+    if method is None or isinstance(method, str):
+        has_depth = reference.depth is not None
+        method = choose_method(
+            MethodChoice(method or "auto", distance=distance, camera_height=camera_height, depth_map=has_depth)
+        )
+    else:
+        for name, metres in (("distance", distance), ("camera_height", camera_height)):
+            if metres is not None:
+                raise InputError(f"{name} {metres} is used by feature matching only: set it there, or leave out method")
     estimate = relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
     return with_page(estimate, reference, query, method.name, method.weights_id, seed)
 
@@ -66,6 +73,9 @@ def relative_pose_by_turns(
 ) -> PoseEstimate:
     """``method.relative_pose``; feature matching that finds nothing tries the query turned by quarters, too, in case that
     it lies on its side. The estimate is for the query as it is, and says in its ``messages`` when that was so."""
+    if isinstance(method, WithRival):
+        found = relative_pose_by_turns(method.matching, features0, features1, seed=seed)
+        return method.better(found, features0, features1, seed=seed)
     first, matching = method.relative_pose(features0, features1, seed=seed), bare(method)
     if bool(first.success) or not isinstance(matching, FeatureMatching):
         return first

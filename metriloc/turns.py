@@ -63,6 +63,9 @@ def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) ->
         replace(
             d,
             inliers=replace(d.inliers, uv1=pixels_turned_back(d.inliers.uv1, quarters, size)),
+            matches=None
+            if d.matches is None
+            else replace(d.matches, uv1=pixels_turned_back(d.matches.uv1, quarters, size)),
             hypothesis=None
             if d.hypothesis is None
             else replace(d.hypothesis, query_from_reference=of_view(d.hypothesis.query_from_reference)),

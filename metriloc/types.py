@@ -159,7 +159,8 @@ class PairDetails:
     distance that comes from this source alone, NaN when it is not known. setup: what made the pose besides the weights
     (solver, source of depth), as calibrations name it. timings: seconds by stage. statistics: numbers that only grow with
     what speaks for the pose, by name; what confidence calibration may read. messages: what is to be known of the way.
-    metres_sources: what each source says of the distance, where the metres have sources that can be named.
+    metres_sources: what each source says of the distance, where the metres have sources that can be named. matches: all
+    that were looked at, agreeing or not, where a method keeps them.
     """
 
     score: float
@@ -173,6 +174,7 @@ class PairDetails:
     statistics: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
     metres_sources: tuple[MetresSource, ...] = ()
+    matches: Correspondences | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Its part of ``PoseEstimate.to_dict``."""

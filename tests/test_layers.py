@@ -33,6 +33,7 @@ LEVELS = {
     "calibration": 4,
     "turns": 4,
     "mapping": 4,
+    "auto": 5,
     "training": 4,
     "calibrated": 5,
     "evaluation": 5,

@@ -12,6 +12,7 @@ import torch
 
 import metriloc
 from metriloc import choose
+from metriloc.auto import WithRival
 from metriloc.backbones.dinov2 import DinoV2Config
 from metriloc.calibrated import CalibratedMethod, calibrations_of
 from metriloc.calibration import CALIBRATION_FILE, Calibration, Target, load_calibration, save_calibration
@@ -131,13 +132,16 @@ def test_what_auto_stands_for(choice: MethodChoice, name: str, bundled: Path) ->
 )
 def test_auto_is_the_best_matcher_with_predicted_depth(choice: MethodChoice, setup: str) -> None:
     method = choose_method(choice)
-    assert isinstance(method, CalibratedMethod) and isinstance(method.method, FeatureMatching)
+    joined = isinstance(method, WithRival)
+    assert joined == (choice == MethodChoice())  # metres that are given, MicKey could not use
+    matching = method.matching if isinstance(method, WithRival) else method
+    assert isinstance(matching, CalibratedMethod) and isinstance(matching.method, FeatureMatching)
     here = "aliked-" if weights_are_here("aliked", "aliked_lightglue") else "xfeat-"
     assert method.weights_id.startswith(here) and "+lightglue-" in method.weights_id
     found = method.relative_pose(*(metriloc.load_view(path) for path in PHOTOS))
     assert found.details[0].setup.startswith(setup)
     # an old calibration must not judge a new solver
-    fitted = {c.setup for c in method.calibrations}
+    fitted = {c.setup for c in matching.calibrations}
     assert (found.verdict != "uncalibrated") == (found.details[0].setup in fitted)
     assert "solver auto, no depth" in fitted and not any(s.startswith("solver essential") for s in fitted)
 

@@ -32,6 +32,7 @@ __all__ = [
     "RelativeFit",
     "ScaleFit",
     "essential_pose",
+    "marginal_score",
     "parallax_angles",
     "pnp_from_depth",
     "rigid_from_depths",
@@ -92,7 +93,7 @@ def essential_pose(
         options = {"max_epipolar_error": factor * max_error_px, "seed": seed, "max_iterations": max_iterations}
         found, info = poselib.estimate_relative_pose(points0[usable], points1[usable], camera0, camera1, options)
         fit = _fit(found, info["inliers"], usable, uv0, 6, metric=False)
-        score = -1.0 if fit.pose is None else _marginal_score(fit.pose, uv0, uv1, cameras, max_error_px)
+        score = -1.0 if fit.pose is None else marginal_score(fit.pose, uv0, uv1, cameras, max_error_px)
         if score > best_score:
             best, best_score = fit, score
     if best.pose is None:
@@ -104,7 +105,14 @@ def essential_pose(
     return replace(best, t_observable=observable)
 
 
-def _marginal_score(pose: Pose, uv0: Tensor, uv1: Tensor, cameras: tuple[Camera, Camera], max_error_px: float) -> float:
+def marginal_score(
+    pose: Pose,
+    uv0: Float[Tensor, "N 2"],
+    uv1: Float[Tensor, "N 2"],
+    cameras: tuple[Camera, Camera],
+    max_error_px: float = 1.5,
+) -> float:
+    """Truncated quadratic score of epipolar errors, summed over four thresholds: what the matches say for any pose."""
     squared, in_front = sampson_errors(pose, uv0, uv1, cameras)
     thresholds = max_error_px * squared.new_tensor([0.5, 1.0, 2.0, 4.0])
     return float(((1 - squared[in_front, None] / thresholds**2).clamp(min=0)).sum())

@@ -29,7 +29,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_own_data_is_in_the_package() -> None:
     assert own_data("example") == PACKAGE / "data" / "example" and own_data("example").is_dir()
     assert {entry.name for entry in BUNDLED} == set(METHODS)
-    with pytest.raises(ValueError, match="no bundled weights 'mickey': one of metriloc-small, pixloc-small, metriloc-depth"):
+    with pytest.raises(
+        ValueError, match="no bundled weights 'mickey': one of metriloc-small, pixloc-small, metriloc-depth"
+    ):
         bundled_folder("mickey")
 
 

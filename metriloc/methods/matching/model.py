@@ -40,7 +40,8 @@ class MatchingConfig:
     """Settings of feature matching.
 
     max_error_px: inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows with the
-    photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. solver: see ``Solver``.
+    photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. camera_height: metres of
+    both above the ground, for cameras that stand upright and know it (robots, tripods). solver: see ``Solver``.
     depth_name: what the result calls the depths of the depth source; depth_id: what calibrations call it; depth_error:
     how they err, None for what is known of depths of that name; depth_origin: what captions say of it.
     """
@@ -48,6 +49,7 @@ class MatchingConfig:
     max_error_px: float = 1.5
     min_inliers: int = 12
     distance: float | None = None
+    camera_height: float | None = None
     solver: Solver = "auto"
     depth_name: str = "depth map"
     depth_id: str = "depth map"
@@ -55,8 +57,9 @@ class MatchingConfig:
     depth_origin: str = "predicted"
 
     def __post_init__(self) -> None:
-        if self.distance is not None and not 0 < self.distance < float("inf"):
-            raise InputError(f"distance must be a positive number of metres, got {self.distance}")
+        for name, metres in (("distance", self.distance), ("camera_height", self.camera_height)):
+            if metres is not None and not 0 < metres < float("inf"):
+                raise InputError(f"{name} must be a positive number of metres, got {metres}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +177,9 @@ def match_and_solve(
     scale = max(*features0.view.size, *features1.view.size) / 640
     max_error_px, error = config.max_error_px * scale, config.depth_error
     solving = SolvingConfig(
-        config.solver, max_error_px, config.distance, depth_name=config.depth_name, depth_error=error
-    )
+        config.solver, max_error_px, config.distance, config.camera_height,
+        depth_name=config.depth_name, depth_error=error,
+    )  # fmt: skip
     fit = fit_pair(pair, solving, seed)
     timings["solve"] = time.perf_counter() - matched
     if fit.pose is None or fit.reason is not None:
@@ -186,8 +190,8 @@ def match_and_solve(
         return PoseEstimate.failure("too_few_matches", details)
     confidence = confidence_of(len(details.inliers))
     doubts = pair.doubts(fit, solving.max_error_px, seed)
-    if RIVAL not in doubts:
-        doubts += _doubts_of(matcher, (features0, features1), (fit.pose, details.inliers), solving.max_error_px, seed)
+    if not doubts:  # the verdict is made already
+        doubts = _doubts_of(matcher, (features0, features1), (fit.pose, details.inliers), solving.max_error_px, seed)
     return PoseEstimate(fit.pose, torch.tensor(True), torch.tensor(confidence), (None,), (details,), doubts=doubts)
 
 

@@ -23,13 +23,15 @@ essential: the same without PnP; pnp: points lifted by the reference's depth; ri
 @dataclass(frozen=True)
 class SolvingConfig:
     """solver: see ``Solver``. max_error_px: inlier threshold in pixels of the photos. distance: metres between the
-    cameras, if known. rigid_error: relative error of depths up to which the rigid solver counts a match. depth_name: what
-    the depths of a photo are called where the result says where its metres come from; depth_error: how they err, None for
-    what is known of depths of that name."""
+    cameras, if known. camera_height: metres of both above the ground, if known. rigid_error: relative error of depths up
+    to which the rigid solver counts a match. depth_name: what the depths of a photo are called where the result says
+    where its metres come from; depth_error: how they err, None for what is known of depths of that name.
+    """
 
     solver: Solver = "auto"
     max_error_px: float = 1.5
     distance: float | None = None
+    camera_height: float | None = None
     rigid_error: float = 0.1
     depth_name: str = "depth map"
     depth_error: DepthError | None = None
@@ -96,19 +98,13 @@ class MatchedPair:
         chosen = torch.zeros(len(self.uv0), dtype=torch.bool) if fit is None else fit.inliers
         order = chosen.nonzero().squeeze(-1)
         order = order[self.similarity[order].argsort(descending=True, stable=True)]
-        nan = torch.full((len(order),), torch.nan)
-        depths = []
-        for k in (0, 1):
-            depth = self.depth(k)
-            depths.append(nan if depth is None else torch.where(depth[order] > 0, depth[order], nan))
-        inliers = Correspondences(self.uv0[order], self.uv1[order], depths[0], depths[1], self.similarity[order])
         found = Fit(None, chosen, None, scale_source="no pose was found") if fit is None else fit
         statistics: dict[str, float] = {}
         if found.pose is not None:
             statistics = support_statistics(found.pose, self.uv0, self.uv1, chosen, self.cameras)
         return PairDetails(
             float(len(order)),
-            inliers,
+            self._matches(order),
             found.metric,
             found.scale_source,
             found.scale_sigma,
@@ -117,7 +113,17 @@ class MatchedPair:
             statistics=statistics,
             messages=found.messages,
             metres_sources=found.sources,
+            matches=self._matches(torch.arange(len(self.uv0))),
         )
+
+    def _matches(self, order: Tensor) -> Correspondences:
+        """Those of the given numbers, with their depths, NaN where unknown."""
+        nan = torch.full((len(order),), torch.nan)
+        depths = []
+        for k in (0, 1):
+            depth = self.depth(k)
+            depths.append(nan if depth is None else torch.where(depth[order] > 0, depth[order], nan))
+        return Correspondences(self.uv0[order], self.uv1[order], depths[0], depths[1], self.similarity[order])
 
     def doubts(self, fit: Fit, max_error: float, seed: int) -> tuple[str, ...]:
         """What speaks against a fit: its own doubts, and a second pose that explains the photos nearly as well."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metriloc.geometry import Pose
+from metriloc.methods.matching.height import NO_GROUND, height_source
 from metriloc.methods.matching.joint import ONLY_TURNED, fit_with_depths
 from metriloc.methods.matching.metres import DEPTHS, distance_source, in_metres
 from metriloc.methods.matching.pair import Fit, MatchedPair, Solver, SolvingConfig
@@ -27,7 +28,10 @@ _DEPTH_SIGMA = 0.05  # of the logarithm of a measured depth
 
 
 def setup_of(pair: MatchedPair, solver: Solver, depth_id: str) -> str:
-    """What calibrations call the way a pose is found: the solver, and the depths if there are any."""
+    """What calibrations call the way a pose is found: the solver, and the depths if there are any.
+
+    A distance or a camera height changes the length alone, of which the result tells its own uncertainty.
+    """
     if not pair.has_depth:
         return f"solver {solver}, no depth"
     joint = " (joint fit)" if solver in ("auto", "essential") else ""
@@ -49,15 +53,23 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
         if metric is not None:
             fit, sources = metric[0], list(metric[1])
             observable = ONLY_TURNED not in fit.doubts
-    if fit.pose is None:
+    pose = fit.pose
+    if pose is None:
         return fit
     if not observable and not fit.metric:
-        degrees = math.degrees(float(fit.pose.angle()))
+        degrees = math.degrees(float(pose.angle()))
         return dataclasses.replace(fit, reason="degenerate", messages=(f"{ONLY_TURNED}, by {degrees:.1f} degrees",))
     if config.distance is not None and observable:
         sources.append(distance_source(config.distance))
+    if config.camera_height is not None and observable:
+        height = height_source(pair, fit, config.camera_height, seed)
+        if height is None:
+            fit = dataclasses.replace(fit, messages=(*fit.messages, NO_GROUND))
+            missing = NO_GROUND if not pair.has_depth else missing
+        else:
+            sources.append(height)
     if sources:
-        return _measured(fit, fit.pose, sources)
+        return _measured(fit, pose, sources)
     return fit if fit.metric else dataclasses.replace(fit, scale_source=missing)
 
 

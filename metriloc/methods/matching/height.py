@@ -1,0 +1,94 @@
+"""Metres from the height of the camera above the ground, where the ground is seen: robots, tripods, vehicles.
+
+The matches are triangulated in the unit of the pose. The depths of a photo, brought to that unit, add the ground where
+there is nothing to match: of them only the shape counts.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metriloc.geometry import Pose, sample_depth
+from metriloc.methods.matching.pair import Fit, MatchedPair
+from metriloc.solvers.ground import Ground, find_ground
+from metriloc.solvers.scales import ScaleSource
+from metriloc.solvers.two_view import parallax_angles, triangulated_depth
+from metriloc.types import View
+
+NO_GROUND = "no ground is seen below the camera, so that its height says nothing of the metres"
+_DOWN = (0.0, 1.0, 0.0)
+_GRID = (40, 20)  # places across and down the lower half of a photo at which its depths are asked
+_LEAST_PARALLAX = math.radians(0.5)  # of matches whose depth is worth something
+_LEAST = 10
+_SIGMA = 0.05  # how well people know a height, and how even grounds are
+_SHAPE = 0.1  # by how much a depth map bends the ground
+_AGREE = math.log(1.25)  # heights above the ground of one camera at two places
+
+
+def height_source(pair: MatchedPair, fit: Fit, metres: float, seed: int) -> ScaleSource | None:
+    """What a camera height says of the length of ``fit.pose``, None where no ground is seen.
+
+    metres: of the reference and the query above the ground. Where both photos see a ground, at heights that differ by
+    more than a quarter, one of them is none, and nobody knows which.
+    """
+    if fit.pose is None or float(fit.pose.distance()) == 0:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    found = [ground for k in (0, 1) if (ground := _ground(pair, fit, k, generator)) is not None]
+    if not found:
+        return None
+    logs = [math.log(ground.height) for ground in found]
+    if max(logs) - min(logs) > _AGREE:
+        return None
+    weights = [1 / (ground.sigma**2 + _SHAPE**2) for ground in found]
+    height = sum(w * log for w, log in zip(weights, logs, strict=True)) / sum(weights)
+    sigma = math.hypot(_SIGMA, 1 / math.sqrt(sum(weights)), max(logs) - min(logs))
+    name = f"camera height of {metres:g} m"
+    return ScaleSource(name, math.log(float(fit.pose.distance()) * metres) - height, sigma)
+
+
+def _ground(pair: MatchedPair, fit: Fit, k: int, generator: torch.Generator) -> Ground | None:
+    """The ground seen from camera ``k``, in units of the pose."""
+    other_from_own = fit.pose.to(torch.float64)  # type: ignore[union-attr]
+    i = fit.inliers
+    uvs = [uv[i].double() for uv in (pair.uv0, pair.uv1)]
+    if k == 1:
+        other_from_own, uvs = other_from_own.inverse(), uvs[::-1]
+    view, other = (pair.view0, pair.view1) if k == 0 else (pair.view1, pair.view0)
+    xyz = _triangulated(other_from_own, (uvs[0], uvs[1]), view, other)
+    dense = _dense(view, uvs[0], xyz[:, 2])
+    points = xyz if dense is None else torch.cat([xyz, dense])
+    return find_ground(points, torch.tensor(_DOWN), generator)
+
+
+def _triangulated(pose: Pose, uvs: tuple[Tensor, Tensor], view: View, other: View) -> Float[Tensor, "N 3"]:
+    """Points of the matches in the frame of ``view``; NaN where they are too far away to be placed."""
+    cameras = view.camera.to(torch.float64), other.camera.to(torch.float64)
+    rays = [camera.unproject(uv)[0] for camera, uv in zip(cameras, uvs, strict=True)]
+    depth = triangulated_depth(pose, rays[0], rays[1])
+    near = (parallax_angles(pose, *uvs, cameras) >= _LEAST_PARALLAX) & (depth > 0)
+    return rays[0] * torch.where(near, depth, torch.nan)[:, None]
+
+
+def _dense(view: View, uv: Float[Tensor, "N 2"], z: Float[Tensor, " N"]) -> Float[Tensor, "M 3"] | None:
+    """The depths of the lower half of a photo, scaled to those of its matches there (else anywhere)."""
+    if view.depth is None:
+        return None
+    width, height = view.size
+    known = sample_depth(view.depth, uv.float(), view.size)[0].double()
+    usable = torch.isfinite(z) & (known > 0)
+    lower = usable & (uv[:, 1] > height / 2)
+    usable = lower if int(lower.sum()) >= _LEAST else usable
+    if int(usable.sum()) < _LEAST:
+        return None
+    scale = (z[usable] / known[usable]).median()
+    u = torch.linspace(0, width - 1, _GRID[0])
+    v = torch.linspace(height / 2, height - 1, _GRID[1])
+    grid = torch.stack(torch.meshgrid(u, v, indexing="xy"), -1).reshape(-1, 2)
+    depth = sample_depth(view.depth, grid, view.size)[0].double()
+    seen = depth > 0
+    return view.camera.to(torch.float64).lift(grid[seen].double(), scale * depth[seen])
