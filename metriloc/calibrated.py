@@ -74,7 +74,7 @@ class CalibratedLocalizer:
     @property
     def published_names(self) -> Mapping[str, str]:
         """The method's own, where it has any."""
-        return self.method.published_names  # type: ignore[attr-defined, no-any-return]
+        return self.method.published_names  # type: ignore[attr-defined]
 
     def with_settings(self, settings: Any) -> CalibratedLocalizer:
         """The same calibrations around the method with other settings."""

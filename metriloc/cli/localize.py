@@ -14,7 +14,7 @@ from metriloc.adjust import adjusted, shown_settings
 from metriloc.choose import choose_localizer, note_on_features, require_device
 from metriloc.cli.localize_options import LocalizerSettings, OutputOptions, PixLocOptions, check_matches
 from metriloc.cli.made import Assignments
-from metriloc.cli.terminal import complain, exit_code, numbered, printable, progress_bar
+from metriloc.cli.terminal import complain, exit_code, numbered, printable, progress_bar, show
 from metriloc.io import InputError
 from metriloc.localization import REFERENCES
 from metriloc.runs.localize import QueryLocalizer, run_localize
@@ -34,7 +34,7 @@ def localize(
     pixloc: Annotated[PixLocOptions, tyro.conf.arg(name="pixloc")] = PixLocOptions(),  # noqa: B008
     output: Annotated[OutputOptions, tyro.conf.arg(name="output")] = OutputOptions(),  # noqa: B008
     set: Assignments = (),
-    show: bool = False,
+    shown: Annotated[bool, tyro.conf.arg(name="show")] = False,
 ) -> int:
     """Where in a map the camera of a photo stood.
 
@@ -47,10 +47,10 @@ def localize(
         pixloc: Of --method pixloc alone; what is not given is as stored with its weights.
         output: What is written.
         set: Set settings of the method, by our names or those of published config files, e.g. --set fine.longest_side=640.
-        show: Only print the settings that --set can set, their values and what they mean.
+        shown: Only print the settings that --set can set, their values and what they mean.
     """
     choice, assignments = how.choice(), [one for several in set for one in several]
-    if show:
+    if shown:
         method = adjusted(pixloc.configure(choose_localizer(choice), where), assignments)
         print(*shown_settings(method), sep="\n")
         return 0
