@@ -46,7 +46,7 @@ LEVELS = {
     "cli": 9,
     "__main__": 10,
 }
-RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints")
+RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints", "pixloc.settings")
 """What runs/ takes from methods: retrieval of references, and what hloc knows of a query."""
 HEAVY = (
     "kornia",

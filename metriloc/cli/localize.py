@@ -35,7 +35,7 @@ def localize(
     pixloc: Annotated[PixLocOptions, tyro.conf.arg(name="pixloc")] = PixLocOptions(),  # noqa: B008
     output: Annotated[OutputOptions, tyro.conf.arg(name="output")] = OutputOptions(),  # noqa: B008
     set: Assignments = (),
-    show: bool = False,
+    shown: Annotated[bool, tyro.conf.arg(name="show")] = False,
 ) -> int:
     """Where in a map the camera of a photo stood.
 
@@ -48,10 +48,10 @@ def localize(
         pixloc: Of --method pixloc alone; what is not given is as stored with its weights.
         output: What is written.
         set: Set settings of the method, by our names or those of published config files, e.g. --set fine.longest_side=640.
-        show: Only print the settings that --set can set, their values and what they mean.
+        shown: Only print the settings that --set can set, their values and what they mean.
     """
     choice, assignments = how.choice(), [one for several in set for one in several]
-    if show:
+    if shown:
         method = adjusted(pixloc.configure(choose_localizer(choice), where), assignments)
         print(*shown_settings(method), sep="\n")
         return 0

@@ -95,18 +95,10 @@ class PixLoc:
     ) -> PixLoc:
         """The same network with other settings; those that are not given stay. Raises ValueError for levels that the
         network does not have, and for a size when the features are not a network's."""
-        extractor = self.extractor
-        if resize is not None:
-            if not isinstance(extractor, NetworkExtractor):
-                raise ValueError(f"photos for {extractor.identity!r} cannot be brought to another size")
-            extractor = extractor.resized(replace(extractor.resize, size=resize.size))
-        return PixLoc(
-            extractor,
-            align or self.align,
-            config or self.config,
-            cache=self.store.folder,
-            weights_id=self.weights_id,
-        )
+        stored = self.settings
+        if resize is not None and stored.resize is not None:
+            resize = replace(stored.resize, size=resize.size)
+        return self.with_settings(QuerySettings(config or self.config, align or self.align, resize or stored.resize))
 
     published_names = PUBLISHED_NAMES
 
@@ -119,9 +111,11 @@ class PixLoc:
         )
 
     def with_settings(self, settings: QuerySettings) -> PixLoc:
-        """The same network with other settings. Raises ValueError for levels that the network does not have."""
+        """The same network with other settings. Raises ValueError as ``adjusted``."""
         extractor = self.extractor
-        if isinstance(extractor, NetworkExtractor) and settings.resize not in (None, extractor.resize):
+        if settings.resize is not None and settings.resize != self.settings.resize:
+            if not isinstance(extractor, NetworkExtractor):
+                raise ValueError(f"photos for {extractor.identity!r} cannot be brought to another size")
             extractor = extractor.resized(settings.resize)
         return PixLoc(extractor, settings.align, settings.config, cache=self.store.folder, weights_id=self.weights_id)
 
