@@ -178,7 +178,7 @@ def _prompt(depth: Float[Tensor, "H W"]) -> Float[Tensor, "h w"]:
     filled = torch.where(known > 0, depth, 0.0)
     step = -(-max(depth.shape) // _PROMPT_SIDE)
     if step > 1:
-        size = tuple(-(-side // step) for side in depth.shape)
+        size = (-(-depth.shape[0] // step), -(-depth.shape[1] // step))
         filled, known = (F.adaptive_avg_pool2d(x, size) for x in (filled, known))
         filled, known = filled / known.clamp(min=1e-6), (known > 0).float()
     while bool((known == 0).any()):
