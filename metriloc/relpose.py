@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from metriloc.io.arguments import require_method, require_number
 from metriloc.io.photos import check_shared_K
 from metriloc.methods.matching.model import FeatureMatching, ImageFeatures
 from metriloc.turns import holds, turned_back
-from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod
+from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 from metriloc.viz.notebook import with_page
 
 _MORE_AGREE = 1.2
@@ -64,8 +65,18 @@ def relative_pose(
         for name, metres in (("distance", distance), ("camera_height", camera_height)):
             if metres is not None:
                 raise InputError(f"{name} {metres} is used by feature matching only: set it there, or leave out method")
-    estimate = relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
+    features0, features1 = method.extract(reference), method.extract(query)
+    estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
+    reference, query = as_seen(reference, features0), as_seen(query, features1)
     return with_page(estimate, reference, query, method.name, method.weights_id, seed)
+
+
+def as_seen(view: View, features: PhotoFeatures) -> View:
+    """The photo with the camera that the method took for it: a depth source may know more than a guess."""
+    if not isinstance(features, ImageFeatures) or features.view.intrinsics_source == view.intrinsics_source:
+        return view
+    seen = features.view
+    return replace(view, camera=seen.camera, intrinsics_source=seen.intrinsics_source, focal_sigma=seen.focal_sigma)
 
 
 def relative_pose_by_turns(

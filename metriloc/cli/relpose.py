@@ -80,6 +80,8 @@ def relpose(
             print_lines(relpose_summary(result, names[result.path]))
 
     run_relpose(run, chosen, counted("queries", query), load, folder=folder, resume=resume, told=told)
+    if not json_ and run.reference.intrinsics_source != view0.intrinsics_source:
+        print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
     if json_:
         print(json.dumps(run.as_dict(), indent=2))
     elif folder is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from metriloc.relpose import relative_pose_by_turns
+from metriloc.relpose import as_seen, relative_pose_by_turns
 from metriloc.runs.folder import why_unusable
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun
@@ -31,6 +31,7 @@ def run_relpose(
     After Ctrl+C, too, the files over all queries hold what was found.
     """
     features0 = method.extract(run.reference)
+    run.reference = as_seen(run.reference, features0)
     try:
         for index, path in enumerate(queries):
             result = folder.saved(index, path, run) if folder is not None and resume else None
