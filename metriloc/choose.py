@@ -190,9 +190,14 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
         source = choice.weights or MICKEY_WEIGHTS
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
-    source_of_depth, depth_name, depth_id = depth_source(choice)
-    lengths = {"distance": choice.distance, "camera_height": choice.camera_height}
-    config = MatchingConfig(**lengths, solver=choice.solver, depth_name=depth_name, depth_id=depth_id)
+    source_of_depth, named, identity = depth_source(choice)
+    config = MatchingConfig(
+        distance=choice.distance,
+        camera_height=choice.camera_height,
+        solver=choice.solver,
+        depth_name=named,
+        depth_id=identity,
+    )
     matcher = "xfeat" if name == "matching" else name
     matching = FeatureMatching.from_pretrained(
         choice.weights, matcher=matcher, config=config, depth_source=source_of_depth

@@ -55,11 +55,12 @@ def relative_pose(
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)
-    known = {"distance": distance, "camera_height": camera_height}
     if method is None or isinstance(method, str):
-        method = choose_method(MethodChoice(method or "auto", depth_map=reference.depth is not None, **known))
+        given = reference.depth is not None
+        choice = MethodChoice(method or "auto", distance=distance, camera_height=camera_height, depth_map=given)
+        method = choose_method(choice)
     else:
-        for name, metres in known.items():
+        for name, metres in (("distance", distance), ("camera_height", camera_height)):
             if metres is not None:
                 raise InputError(f"{name} {metres} is used by feature matching only: set it there, or leave out method")
     estimate = relative_pose_by_turns(method, method.extract(reference), method.extract(query), seed=seed)
