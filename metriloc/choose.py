@@ -190,13 +190,13 @@ def _choose_method(choice: MethodChoice) -> tuple[RelativePoseMethod, Path | Non
         source = choice.weights or MICKEY_WEIGHTS
         model = MicKey.from_pretrained(source, precision=choice.precision, polish=choice.polish, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
-    source_of_depth, named, identity = depth_source(choice)
+    source_of_depth, named, told = depth_source(choice)
     config = MatchingConfig(
         distance=choice.distance,
         camera_height=choice.camera_height,
         solver=choice.solver,
         depth_name=named,
-        depth_id=identity,
+        depth_id=told,
     )
     matcher = "xfeat" if name == "matching" else name
     matching = FeatureMatching.from_pretrained(
