@@ -57,10 +57,9 @@ def relative_pose(
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)
     if method is None or isinstance(method, str):
-        has_depth = reference.depth is not None
-        method = choose_method(
-            MethodChoice(method or "auto", distance=distance, camera_height=camera_height, depth_map=has_depth)
-        )
+        given = reference.depth is not None
+        choice = MethodChoice(method or "auto", distance=distance, camera_height=camera_height, depth_map=given)
+        method = choose_method(choice)
     else:
         for name, metres in (("distance", distance), ("camera_height", camera_height)):
             if metres is not None:

@@ -35,10 +35,16 @@ def height_source(pair: MatchedPair, fit: Fit, metres: float, seed: int) -> Scal
     metres: of the reference and the query above the ground. Where both photos see a ground, at heights that differ by
     more than a quarter, one of them is none, and nobody knows which.
     """
-    if fit.pose is None or float(fit.pose.distance()) == 0:
+    pose = fit.pose
+    if pose is None or float(pose.distance()) == 0:
         return None
-    generator = torch.Generator().manual_seed(seed)
-    found = [ground for k in (0, 1) if (ground := _ground(pair, fit, k, generator)) is not None]
+    generator, i = torch.Generator().manual_seed(seed), fit.inliers
+    uv0, uv1, pose = pair.uv0[i].double(), pair.uv1[i].double(), pose.to(torch.float64)
+    seen = (
+        _ground(pose, (uv0, uv1), pair.view0, pair.view1, generator),
+        _ground(pose.inverse(), (uv1, uv0), pair.view1, pair.view0, generator),
+    )
+    found = [ground for ground in seen if ground is not None]
     if not found:
         return None
     logs = [math.log(ground.height) for ground in found]
@@ -48,18 +54,14 @@ def height_source(pair: MatchedPair, fit: Fit, metres: float, seed: int) -> Scal
     height = sum(w * log for w, log in zip(weights, logs, strict=True)) / sum(weights)
     sigma = math.hypot(_SIGMA, 1 / math.sqrt(sum(weights)), max(logs) - min(logs))
     name = f"camera height of {metres:g} m"
-    return ScaleSource(name, math.log(float(fit.pose.distance()) * metres) - height, sigma)
+    return ScaleSource(name, math.log(float(pose.distance()) * metres) - height, sigma)
 
 
-def _ground(pair: MatchedPair, fit: Fit, k: int, generator: torch.Generator) -> Ground | None:
-    """The ground seen from camera ``k``, in units of the pose."""
-    other_from_own = fit.pose.to(torch.float64)  # type: ignore[union-attr]
-    i = fit.inliers
-    uvs = [uv[i].double() for uv in (pair.uv0, pair.uv1)]
-    if k == 1:
-        other_from_own, uvs = other_from_own.inverse(), uvs[::-1]
-    view, other = (pair.view0, pair.view1) if k == 0 else (pair.view1, pair.view0)
-    xyz = _triangulated(other_from_own, (uvs[0], uvs[1]), view, other)
+def _ground(
+    other_from_own: Pose, uvs: tuple[Tensor, Tensor], view: View, other: View, generator: torch.Generator
+) -> Ground | None:
+    """The ground seen from the camera of ``view``, in units of the pose. uvs: of the matches, of ``view`` first."""
+    xyz = _triangulated(other_from_own, uvs, view, other)
     dense = _dense(view, uvs[0], xyz[:, 2])
     points = xyz if dense is None else torch.cat([xyz, dense])
     return find_ground(points, torch.tensor(_DOWN), generator)
