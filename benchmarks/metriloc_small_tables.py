@@ -16,7 +16,7 @@ from metriloc_small_depth import PlaceMap
 from metriloc.evaluation.calibration import Target, expected_calibration_error
 from metriloc.evaluation.errors import translation_error
 from metriloc.evaluation.report import Table, worst_failures
-from metriloc.evaluation.scoring import VCRE_FRACTION, PairScores, summarise, vcre_auc, vcre_precision
+from metriloc.evaluation.scoring import VCRE_FRACTION, PairScores, summarize, vcre_auc, vcre_precision
 from metriloc.evaluation.statistics import Comparison, compare, wins
 from metriloc.evaluation.tasks import PairTask
 
@@ -74,7 +74,7 @@ HEAD = (
 
 def errors_row(title: str, scores: PairScores, overlap: Float[np.ndarray, " n"]) -> list[str]:
     """One method on some pairs; medians over its estimates, precision and AUC over all pairs."""
-    values = summarise(scores)
+    values = summarize(scores)
     vector = translation_error(scores.estimate, scores.truth).numpy()
     found = scores.metric
     large = scores.rotation_deg[(overlap > OVERLAP) & scores.estimated]

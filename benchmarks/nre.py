@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metriloc.geometry import Camera, J_transform, Pose, so3_exp
-from metriloc.methods.nre.initialise import InitialiseConfig, draw_triplets, initialise, rank, sampling_weights
+from metriloc.methods.nre.initialize import InitializeConfig, draw_triplets, initialize, rank, sampling_weights
 from metriloc.methods.nre.maps import GainMaps, from_log_probability, window_gain_maps
 from metriloc.methods.nre.refine import refine
 
@@ -172,10 +172,10 @@ def degrees(pose: Pose, truth: Pose) -> float:
 def bench_p3p(n: int, samples: int, repeats: int) -> None:
     """All triplets, without early exit."""
     p = problem(n, 1.0, 18.0)
-    config = InitialiseConfig(num_samples=samples, patience=samples, batch=2500)
+    config = InitializeConfig(num_samples=samples, patience=samples, batch=2500)
 
     def ours() -> float:
-        return float(initialise(p.maps, p.xyz, p.camera, torch.Generator().manual_seed(0), config).costs[0])
+        return float(initialize(p.maps, p.xyz, p.camera, torch.Generator().manual_seed(0), config).costs[0])
 
     ours()
     fast, slow = measure(ours, repeats), measure(lambda: plain_p3p(p, samples), 1)

@@ -24,7 +24,7 @@ def nre() -> NRE:
 
 def test_fields_of_nre_by_both_names() -> None:
     method = adjusted(nre(), ["fine.longest_side=640", "p3p_sigma_max=3", "fine_sigma_min=0.5", "n_iter_p3p=77"])
-    assert method.config.fine.longest_side == 640 and method.config.initialise.num_samples == 77
+    assert method.config.fine.longest_side == 640 and method.config.initialize.num_samples == 77
     assert method.config.coarse_gnc.sigmas == (3.0, 1.0, 0.8, 0.6)
     assert method.config.windows.gnc.sigmas == (2.0, 1.0, 0.8, 0.5)
     assert method.weights_id == "w" and adjusted(method, []) is method

@@ -96,7 +96,7 @@ def test_a_calibration_is_for_one_setup_and_one_set_of_weights() -> None:
     assert Told(0.8).localize(VIEW, SCENE, ["a"]).verdict == "uncalibrated"
 
 
-def test_files_beside_weights_and_localisers_of_other_settings(tmp_path: Path) -> None:
+def test_files_beside_weights_and_localizers_of_other_settings(tmp_path: Path) -> None:
     save_calibration(tmp_path / "calibration.json", CALIBRATION)
     method = calibrated_localizer(Told(0.8), tmp_path / "calibration.json")
     assert isinstance(method, CalibratedLocalizer) and bare(method) == Told(0.8)

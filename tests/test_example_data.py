@@ -58,14 +58,14 @@ def test_intrinsics_and_poses_are_those_of_two_different_cameras() -> None:
     assert 0.5 < np.linalg.norm(translation) < 0.7
 
 
-def test_depth_is_exact_at_pixel_centres(renderer: ModuleType) -> None:
+def test_depth_is_exact_at_pixel_centers(renderer: ModuleType) -> None:
     stored = np.asarray(Image.open(EXAMPLE / "reference.depth.png")).astype(float)
     exact = 1000 * renderer.cast("reference", 1.0, [(0.0, 0.0)])[1]
     # half a millimetre of rounding; a ray along an edge may fall to either side on another processor
     assert (np.abs(stored - exact) <= 0.5 + 1e-6).mean() > 0.9999
 
 
-def test_lifting_and_projecting_meets_the_same_colours(renderer: ModuleType) -> None:
+def test_lifting_and_projecting_meets_the_same_colors(renderer: ModuleType) -> None:
     reference = load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
     query = load_view(EXAMPLE / "query.jpg")
     pose = read_mapfree_poses(EXAMPLE / "poses.txt")["query.jpg"]

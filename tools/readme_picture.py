@@ -28,7 +28,7 @@ MOST_BYTES = 150_000
 SUPERSAMPLING = 3
 REACH = 0.45
 """Metres in front of a camera at which its frustum ends."""
-COLOURS = {"reference": (90, 170, 255), "query": (255, 150, 40)}
+COLORS = {"reference": (90, 170, 255), "query": (255, 150, 40)}
 
 
 def viewpoint(scene: Scene, size: tuple[int, int]) -> tuple[Camera, Pose]:
@@ -64,17 +64,17 @@ def scene_picture(scene: Scene, size: tuple[int, int]) -> Rgb:
     uv, depth = place(scene.points)
     for number in np.argsort(-depth):
         (x, y), radius = uv[number], SUPERSAMPLING * 11.0 / depth[number]
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(scene.colours[number].tolist()))
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(scene.colors[number].tolist()))
     for frustum in scene.frusta:
-        colour = COLOURS[frustum.role]
+        color = COLORS[frustum.role]
         corners, _ = place(frustum.center + REACH * frustum.corners)
         (center,), _ = place(frustum.center[None])
         ring = [tuple(corner) for corner in (*corners, corners[0])]
-        draw.line(ring, fill=colour, width=2 * SUPERSAMPLING)
+        draw.line(ring, fill=color, width=2 * SUPERSAMPLING)
         for corner in corners:
-            draw.line((*center, *corner), fill=colour, width=2 * SUPERSAMPLING)
+            draw.line((*center, *corner), fill=color, width=2 * SUPERSAMPLING)
         draw.text(
-            (center[0], center[1] + 14 * SUPERSAMPLING), frustum.label, colour, font(14 * SUPERSAMPLING), anchor="mm"
+            (center[0], center[1] + 14 * SUPERSAMPLING), frustum.label, color, font(14 * SUPERSAMPLING), anchor="mm"
         )
     words = f"{scene.baseline:.2f} m apart"
     draw.text((10 * SUPERSAMPLING, 16 * SUPERSAMPLING), words, TEXT, font(15 * SUPERSAMPLING), anchor="lm")

@@ -56,9 +56,9 @@ def fractal(u: np.ndarray, v: np.ndarray, seed: int, octaves: int = 4) -> np.nda
     return sum(noise(u * 2**k, v * 2**k, seed + k) * 0.5 ** (k + 1) for k in range(octaves)) / (1 - 0.5**octaves)
 
 
-def palette(h: np.ndarray, colours: list[tuple[float, float, float]]) -> np.ndarray:
+def palette(h: np.ndarray, colors: list[tuple[float, float, float]]) -> np.ndarray:
     """One of the colours by a number in 0..1."""
-    return np.array(colours)[np.minimum((h * len(colours)).astype(int), len(colours) - 1)]
+    return np.array(colors)[np.minimum((h * len(colors)).astype(int), len(colors) - 1)]
 
 
 # -- textures: metres on a face -> colour -----------------------------------------------------------------------------
@@ -68,8 +68,8 @@ def wood(u: np.ndarray, v: np.ndarray, seed: int = 0, plank: float = 0.13) -> np
     tint = 0.75 + 0.4 * hashed(row, np.floor(shifted), seed + 1)
     grain = fractal(u * 60, v * 4 + 40 * hashed(row, seed + 2), seed + 3)
     seam = (np.abs(u / plank - row - 0.5) > 0.48) | (np.abs(shifted - np.floor(shifted) - 0.5) > 0.495)
-    colour = np.array([0.55, 0.36, 0.2]) * (tint * (0.65 + 0.6 * grain))[:, None]
-    return np.where(seam[:, None], 0.35 * colour, colour)
+    color = np.array([0.55, 0.36, 0.2]) * (tint * (0.65 + 0.6 * grain))[:, None]
+    return np.where(seam[:, None], 0.35 * color, color)
 
 
 def bricks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -110,15 +110,15 @@ def books(u: np.ndarray, v: np.ndarray, seed: int = 31, shelf: float = 0.3) -> n
         (0.2, 0.2, 0.22),
         (0.8, 0.55, 0.1),
     ]
-    colour = palette(hashed(row, key, seed + 3), shades) * (0.7 + 0.6 * hashed(row, key, seed + 4))[:, None]
+    color = palette(hashed(row, key, seed + 3), shades) * (0.7 + 0.6 * hashed(row, key, seed + 4))[:, None]
     band = np.abs(height - 0.35 - 0.5 * hashed(row, key, seed + 5)) < 0.035
     letters = (hashed(row, key, np.floor(height * 40), np.floor(across * 3), seed + 6) > 0.55) & (
         np.abs(across - 0.5) < 0.28
     )
-    colour = np.where((band | (letters & (height > 0.5) & (height < 0.85)))[:, None], 1 - 0.8 * colour, colour)
-    colour = colour * (1 - 0.5 * np.abs(2 * across - 1) ** 4)[:, None]
+    color = np.where((band | (letters & (height > 0.5) & (height < 0.85)))[:, None], 1 - 0.8 * color, color)
+    color = color * (1 - 0.5 * np.abs(2 * across - 1) ** 4)[:, None]
     board = height > 0.93
-    return np.where(board[:, None], wood(v, u, 41), np.where((height < top)[:, None], 0.06, colour))
+    return np.where(board[:, None], wood(v, u, 41), np.where((height < top)[:, None], 0.06, color))
 
 
 def picture(u: np.ndarray, v: np.ndarray, seed: int, scale: float = 0.12) -> np.ndarray:
@@ -131,7 +131,7 @@ def picture(u: np.ndarray, v: np.ndarray, seed: int, scale: float = 0.12) -> np.
         (0.95, 0.7, 0.2),
         (0.1, 0.1, 0.1),
     ]
-    colour = np.zeros((len(u), 3))
+    color = np.zeros((len(u), 3))
     for octave, weight in ((1.0, 0.65), (0.31, 0.35)):
         x, y = u / (scale * octave), v / (scale * octave)
         best = np.full((2, len(u)), np.inf)
@@ -145,8 +145,8 @@ def picture(u: np.ndarray, v: np.ndarray, seed: int, scale: float = 0.12) -> np.
                 owner = np.where(closer, hashed(i, j, seed + 2), owner)
                 best[0] = np.where(closer, distance, best[0])
         line = (best[1] - best[0] < 0.06)[:, None]
-        colour += weight * np.where(line, 0.05, palette(owner, shades))
-    return colour * (0.85 + 0.3 * fractal(u * 90, v * 90, seed + 3))[:, None]
+        color += weight * np.where(line, 0.05, palette(owner, shades))
+    return color * (0.85 + 0.3 * fractal(u * 90, v * 90, seed + 3))[:, None]
 
 
 def rug(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -252,7 +252,7 @@ def shade(origin: np.ndarray, rays: np.ndarray, scene: list[Box]) -> tuple[np.nd
     index = np.arange(len(rays))
     distance, axis = np.array(distances)[nearest, index], np.array(axes)[nearest, index]
     points = origin + rays * distance[:, None]
-    colour, normal = np.zeros_like(points), np.zeros_like(points)
+    color, normal = np.zeros_like(points), np.zeros_like(points)
     for number, shape in enumerate(scene):
         for face in range(3):
             chosen = (nearest == number) & (axis == face)
@@ -260,11 +260,11 @@ def shade(origin: np.ndarray, rays: np.ndarray, scene: list[Box]) -> tuple[np.nd
                 continue
             local = to_box(points[chosen] - np.array(shape.center), shape)
             u, v = local[:, [2, 0, 0][face]], local[:, [1, 2, 1][face]]
-            colour[chosen] = shape.textures[face](u, v)
+            color[chosen] = shape.textures[face](u, v)
             axis_vector = np.eye(3)[face] * (-1 if shape.inward else 1)
             outward = np.sign(local[:, face])[:, None] * axis_vector
             normal[chosen] = outward @ to_box(np.eye(3), shape).T
-    return np.clip(colour, 0, 1) * light(points, normal, scene)[:, None], distance
+    return np.clip(color, 0, 1) * light(points, normal, scene)[:, None], distance
 
 
 def light(points: np.ndarray, normal: np.ndarray, scene: list[Box]) -> np.ndarray:
@@ -300,23 +300,23 @@ def cast(name: str, scale: float, offsets: list[tuple[float, float]]) -> tuple[n
     width, height = round(SIZE[0] * scale), round(SIZE[1] * scale)
     f, cx, cy = FOCALS[name] * scale, (width - 1) / 2, (height - 1) / 2
     y, x = (grid.ravel().astype(float) for grid in np.mgrid[:height, :width])
-    colour, depth = np.zeros((len(x), 3)), np.zeros(len(x))
+    color, depth = np.zeros((len(x), 3)), np.zeros(len(x))
     scene = room()
     for du, dv in offsets:
         rays = np.stack([(x + du - cx) / f, (y + dv - cy) / f, np.ones_like(x)], -1) @ R  # depth 1: distance is z
         for start in range(0, len(rays), CHUNK):
             part = slice(start, start + CHUNK)
             shaded, depth[part] = shade(-R.T @ t, rays[part], scene)
-            colour[part] += shaded / len(offsets)
-    return colour.reshape(height, width, 3), depth.reshape(height, width)
+            color[part] += shaded / len(offsets)
+    return color.reshape(height, width, 3), depth.reshape(height, width)
 
 
 def render(name: str, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """uint8 picture and depth in metres at pixel centres."""
     steps = (np.arange(SUPERSAMPLING) + 0.5) / SUPERSAMPLING - 0.5
-    colour, _ = cast(name, scale, [(u, v) for v in steps for u in steps])
+    color, _ = cast(name, scale, [(u, v) for v in steps for u in steps])
     _, depth = cast(name, scale, [(0.0, 0.0)])
-    exposed = np.clip(1.25 * colour, 0, 1) ** (1 / 2.2)
+    exposed = np.clip(1.25 * color, 0, 1) ** (1 / 2.2)
     return np.round(255 * exposed).astype(np.uint8), depth
 
 

@@ -42,10 +42,10 @@ class Photometric:
     gamma: float = 0.25
     blur: float = 0.8
     noise: float = 0.02
-    grey: float = 0.05
+    gray: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, high in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("white_balance", 1), ("grey", 1)):
+        for name, high in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("white_balance", 1), ("gray", 1)):
             if not 0 <= getattr(self, name) <= high:
                 raise ValueError(f"Photometric.{name} must be between 0 and {high}, got {getattr(self, name)}")
         for name in ("gamma", "blur", "noise"):
@@ -84,13 +84,13 @@ class Augment:
         if self.geometric is not None:
             pair = augment_geometry(pair, self.geometric, generator)
         if self.photometric is not None:
-            views = [augment_colours(view, self.photometric, generator) for view in (pair.view0, pair.view1)]
+            views = [augment_colors(view, self.photometric, generator) for view in (pair.view0, pair.view1)]
             pair = Pair(views[0], views[1], pair.cam1_from_cam0)
         return pair
 
 
 # -- colours ----------------------------------------------------------------------------------------------------------
-def augment_colours(view: View, how: Photometric, generator: torch.Generator) -> View:
+def augment_colors(view: View, how: Photometric, generator: torch.Generator) -> View:
     """The photo in another light and from another sensor; values stay in 0..1."""
     return dataclasses.replace(view, image=augment_image(view.image, how, generator))
 
@@ -98,7 +98,7 @@ def augment_colours(view: View, how: Photometric, generator: torch.Generator) ->
 def augment_image(
     image: Float[Tensor, "3 H W"], how: Photometric, generator: torch.Generator
 ) -> Float[Tensor, "3 H W"]:
-    """``augment_colours`` of an image."""
+    """``augment_colors`` of an image."""
 
     def around(reach: float) -> float:
         return reach * float(2 * torch.rand((), generator=generator) - 1)
@@ -108,8 +108,8 @@ def augment_image(
     mean = image.mean()
     image = (image - mean) * (1 + around(how.contrast)) + mean
     luma = torch.einsum("c,chw->hw", image.new_tensor(LUMA), image)
-    grey = float(torch.rand((), generator=generator)) < how.grey
-    image = luma + (image - luma) * (0.0 if grey else 1 + around(how.saturation))
+    gray = float(torch.rand((), generator=generator)) < how.gray
+    image = luma + (image - luma) * (0.0 if gray else 1 + around(how.saturation))
     image = image.clamp(0, 1).pow(math.exp(around(how.gamma)))
     image = gaussian_blur(image, how.blur * float(torch.rand((), generator=generator)))
     sigma = how.noise * float(torch.rand((), generator=generator))
@@ -176,8 +176,8 @@ def zoom_view(view: View, share: float, place: tuple[float, float]) -> View:
 
 def _window_cells(first: int, part: int, side: int, cells: int) -> Tensor:
     """Which of ``cells`` along a ``side`` of pixels lies under each of as many cells of the window from ``first`` on."""
-    centres = first + (torch.arange(cells) + 0.5) * part / cells
-    return (centres * cells / side).long().clamp(max=cells - 1)
+    centers = first + (torch.arange(cells) + 0.5) * part / cells
+    return (centers * cells / side).long().clamp(max=cells - 1)
 
 
 def turn_pair(pair: Pair, which: int, angle: float) -> Pair:

@@ -89,9 +89,9 @@ def points_from_depth(
 
 def _change(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
     """Length of the grey value's gradient, from differences with the next pixels."""
-    grey = image.mean(0)
-    dx, dy = torch.zeros_like(grey), torch.zeros_like(grey)
-    dx[:, :-1], dy[:-1] = grey.diff(dim=1), grey.diff(dim=0)
+    gray = image.mean(0)
+    dx, dy = torch.zeros_like(gray), torch.zeros_like(gray)
+    dx[:, :-1], dy[:-1] = gray.diff(dim=1), gray.diff(dim=0)
     return (dx.square() + dy.square()).sqrt()
 
 

@@ -22,7 +22,7 @@ import torch
 
 from metriloc.datasets.mapfree import read_mapfree_scene
 from metriloc.datasets.nerfstudio import FILE_NAME, read_nerfstudio
-from metriloc.datasets.rgbd import COLOUR_FOLDERS, POSE_FOLDERS, read_rgbd
+from metriloc.datasets.rgbd import COLOR_FOLDERS, POSE_FOLDERS, read_rgbd
 from metriloc.datasets.scannet import read_scannet_scan
 from metriloc.datasets.sevenscenes import read_sevenscenes
 from metriloc.datasets.sources import PosedScene
@@ -142,5 +142,5 @@ _FORMS: tuple[tuple[Callable[[Path], bool], Callable[[Path], PosedScene]], ...] 
     (lambda folder: (folder / "rgb.txt").is_file() and (folder / "groundtruth.txt").is_file(), read_tum_folder),
     (lambda folder: (folder / "sensor_data").is_dir(), read_scannet_scan),
     (_is_sevenscenes, read_sevenscenes),
-    (lambda folder: _has_one_of(folder, COLOUR_FOLDERS) and _has_one_of(folder, POSE_FOLDERS), read_rgbd),
+    (lambda folder: _has_one_of(folder, COLOR_FOLDERS) and _has_one_of(folder, POSE_FOLDERS), read_rgbd),
 )

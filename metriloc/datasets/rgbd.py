@@ -23,7 +23,7 @@ from metriloc.datasets.sources import DEPTH_ENDINGS, DepthFormat, PosedScene
 from metriloc.geometry import Camera
 from metriloc.io import InputError, read_image, read_text
 
-COLOUR_FOLDERS = ("color", "colour", "rgb", "images", "image")
+COLOR_FOLDERS = ("color", "colour", "rgb", "images", "image")
 DEPTH_FOLDERS = ("depth", "depths")
 POSE_FOLDERS = ("pose", "poses")
 INTRINSICS_FILES = (
@@ -46,16 +46,16 @@ def read_rgbd(
     registered to the photos. Raises InputError for missing folders, malformed files and photos without any pose.
     """
     folder = Path(folder)
-    colour = find_folder(folder, COLOUR_FOLDERS, "photos")
+    color = find_folder(folder, COLOR_FOLDERS, "photos")
     pose_folder = find_folder(folder, POSE_FOLDERS, "poses")
     photos = sorted(
-        (path for path in colour.iterdir() if path.suffix.lower() in PHOTO_ENDINGS and not path.name.startswith(".")),
+        (path for path in color.iterdir() if path.suffix.lower() in PHOTO_ENDINGS and not path.name.startswith(".")),
         key=lambda path: natural_key(path.stem),
     )
     listed = {path.stem: path for path in pose_folder.glob("*.txt")}
     photos = [path for path in photos if path.stem in listed]
     if not photos:
-        raise InputError(f"'{colour}' holds no photo that has a pose in '{pose_folder}'")
+        raise InputError(f"'{color}' holds no photo that has a pose in '{pose_folder}'")
     source = "given"
     if camera is None:
         camera, source = _camera(folder, photos[0])

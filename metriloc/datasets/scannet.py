@@ -25,7 +25,7 @@ from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_image, read_text
 from metriloc.io.files import parse_numbers, without_comment
 
-COLOUR_SIZE = (1296, 968)
+COLOR_SIZE = (1296, 968)
 """Size of ScanNet's colour images, which the intrinsics of the list belong to."""
 EVALUATION_SIZE = (640, 480)
 TRAINING_SCORE = 0.4
@@ -88,7 +88,7 @@ def _calibration(K: Tensor, place: str) -> Tensor:
 
 
 def read_scannet_pairs(
-    path: str | os.PathLike[str], root: str | os.PathLike[str], *, size: tuple[int, int] = COLOUR_SIZE
+    path: str | os.PathLike[str], root: str | os.PathLike[str], *, size: tuple[int, int] = COLOR_SIZE
 ) -> list[FramePair]:
     """The test pairs with the photos below ``root``; pair by pair, the first camera is the world.
 

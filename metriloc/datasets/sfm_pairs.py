@@ -38,7 +38,7 @@ class SquareConfig:
     resize: int | None = 512
     by: Literal["min", "max", "min_if"] = "min"
     crop: int | None = 512
-    centred: bool = False
+    centered: bool = False
     antialias: bool = False
 
     def __post_init__(self) -> None:
@@ -134,9 +134,9 @@ class SfmSamples:
 
     def _cut(self, view: View, common: Tensor, generator: torch.Generator, training: bool) -> View:
         side = self.square.crop or 0
-        if self.square.centred and len(common):
-            centre = view.camera.project(_pose(view).transform(common))[0].mean(0)
-            corner = [int(c) - side // 2 for c in centre.tolist()]
+        if self.square.centered and len(common):
+            center = view.camera.project(_pose(view).transform(common))[0].mean(0)
+            corner = [int(c) - side // 2 for c in center.tolist()]
         elif training:
             corner = [int(torch.randint(max(1, s - side + 1), (), generator=generator)) for s in view.size]
         else:

@@ -38,14 +38,14 @@ class DepthFormat:
     limit: float | None = None
     camera: Camera | None = None
 
-    def read(self, path: Path, colour: Camera) -> Float[Tensor, "h w"]:
+    def read(self, path: Path, color: Camera) -> Float[Tensor, "h w"]:
         """A depth map in metres, 0 where unknown, covering the field of view of the colour camera."""
         depth = read_depth(path, scale=self.scale, doubt=False)
         if self.limit is not None:
             depth = torch.where(depth <= self.limit, depth, torch.zeros_like(depth))
         if self.camera is not None:
-            return resample_depth(depth, self.camera, colour, (depth.shape[1], depth.shape[0]))
-        width, height = colour.size.tolist()
+            return resample_depth(depth, self.camera, color, (depth.shape[1], depth.shape[0]))
+        width, height = color.size.tolist()
         check_depth_covers(depth, (int(width), int(height)), path)
         return depth
 

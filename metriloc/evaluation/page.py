@@ -77,10 +77,10 @@ def failure_figure(task: PairTask, scores: PairScores, index: int) -> str:
         caption += " (no metres: drawn at the true distance)"
     moved = (estimate @ scores.truth[index].inverse()).transform(points)
     draw = ImageDraw.Draw(query)
-    for xyz, colour in ((points, _TRUE), (moved, _ESTIMATED)):
+    for xyz, color in ((points, _TRUE), (moved, _ESTIMATED)):
         uv, valid = camera.project(xyz)
         for x, y in (uv[valid] * scale).tolist():
-            draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour)
+            draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=color)
     joined = Image.new("RGB", (sum(p.width for p, _ in pictures) + 4, _HEIGHT), "white")
     joined.paste(pictures[0][0], (0, 0))
     joined.paste(query, (pictures[0][0].width + 4, 0))

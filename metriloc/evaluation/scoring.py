@@ -185,17 +185,17 @@ STATISTICS: Mapping[str, Callable[[PairScores], float]] = {
 """The numbers of every report, each a function of pairs; medians are over estimates, precisions over all pairs."""
 
 
-def summarise(scores: PairScores) -> dict[str, float]:
+def summarize(scores: PairScores) -> dict[str, float]:
     """All ``STATISTICS``."""
     return {name: statistic(scores) for name, statistic in STATISTICS.items()}
 
 
 def per_scene(scores: PairScores) -> dict[str, dict[str, float]]:
-    """``summarise`` of each scene, in order of first appearance, and how many ``pairs`` it has."""
+    """``summarize`` of each scene, in order of first appearance, and how many ``pairs`` it has."""
     table = {}
     for scene in dict.fromkeys(scores.scenes):
         part = scores.subset(np.array([s == scene for s in scores.scenes]))
-        table[scene] = {"pairs": float(len(part)), **summarise(part)}
+        table[scene] = {"pairs": float(len(part)), **summarize(part)}
     return table
 
 

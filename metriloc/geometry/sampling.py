@@ -68,8 +68,8 @@ def _linear(maps: Tensor, uv: Tensor, gradients: bool) -> tuple[Tensor, Tensor]:
     step = torch.diag(2 / size)
     offsets = torch.stack([torch.zeros_like(step[0]), step[0], -step[0], step[1], -step[1]])
     looked_up = _grid_sample(maps, (grid[:, None] + offsets[:, None]).flatten(1, 2)).unflatten(1, (5, -1))
-    centre, right, left, down, up = looked_up.unbind(1)
-    return centre, torch.stack([(right - left) / 2, (down - up) / 2], -1)
+    center, right, left, down, up = looked_up.unbind(1)
+    return center, torch.stack([(right - left) / 2, (down - up) / 2], -1)
 
 
 def _grid_sample(maps: Tensor, grid: Tensor) -> Tensor:

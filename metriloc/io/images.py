@@ -249,7 +249,7 @@ def _check_bits(path: Path | str, brightest: int) -> None:
         )
 
 
-def _grey_of_16_bits(wide: np.ndarray, path: Path | str, stated: int | None, deep: bool) -> np.ndarray:
+def _gray_of_16_bits(wide: np.ndarray, path: Path | str, stated: int | None, deep: bool) -> np.ndarray:
     brightest = int(wide.max(initial=0))
     if stated is not None:
         if brightest > stated:
@@ -264,8 +264,8 @@ def _to_rgb(image: Image.Image, path: Path | str, deep: bool) -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # Pillow scales PGM to 16 bits
-        grey = _grey_of_16_bits(np.asarray(image).astype(np.uint32), path, _stated_maximum(image), deep)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = _gray_of_16_bits(np.asarray(image).astype(np.uint32), path, _stated_maximum(image), deep)
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.mode in ("I", "F", "LAB", "HSV"):
         raise InputError(f"'{path}' holds {image.mode!r} values, not a photo with 8 or 16 bits a channel")
     if image.has_transparency_data:

@@ -91,11 +91,11 @@ def resolve_intrinsics(
     if listed is not None:
         return _fit_to_image(listed[0], size, listed[1])
     if found.pixels is not None:
-        return Intrinsics(_centred(found.pixels, size), f"{found.note} ({found.pixels:.1f} px)", found.sigma)
+        return Intrinsics(_centered(found.pixels, size), f"{found.note} ({found.pixels:.1f} px)", found.sigma)
     aside = f"; {found.note}" if found.note else ""
     pixels = DEFAULT_35MM / DIAGONAL_35MM * math.hypot(*size)
     source = f"a guess: {DEFAULT_35MM:g} mm equivalent focal length ({pixels:.1f} px), usual for phones{aside}"
-    return Intrinsics(_centred(pixels, size), source, GUESS_SIGMA)
+    return Intrinsics(_centered(pixels, size), source, GUESS_SIGMA)
 
 
 def camera_from_K(K: Sequence[Any] | Tensor, size: tuple[int, int]) -> Camera:
@@ -184,7 +184,7 @@ def _checked(camera: Camera, source: str) -> Camera:
     return camera
 
 
-def _centred(f: float, size: tuple[int, int]) -> Camera:
+def _centered(f: float, size: tuple[int, int]) -> Camera:
     width, height = size
     K = torch.tensor([[f, 0.0, (width - 1) / 2], [0.0, f, (height - 1) / 2], [0.0, 0.0, 1.0]])
     return Camera.from_K(K, size)

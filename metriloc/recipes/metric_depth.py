@@ -77,7 +77,7 @@ class DepthBatches:
     scenes: int = 300
     seed: int = 0
     augment: DepthAugment = DepthAugment()  # noqa: RUF009 - frozen
-    photometric: Photometric = field(default_factory=lambda: Photometric(noise=0.03, blur=1.2, grey=0.15))
+    photometric: Photometric = field(default_factory=lambda: Photometric(noise=0.03, blur=1.2, gray=0.15))
 
     def __post_init__(self) -> None:
         if self.side < 128 or self.side % 128:

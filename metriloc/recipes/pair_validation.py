@@ -102,7 +102,7 @@ def _picture(features: MicKeyFeatures) -> np.ndarray:
     low, high = (known.min().log(), known.max().log()) if len(known) else (torch.zeros(()), torch.ones(()))
     panels = [photo]
     for depth in (true, features.depth_map().cpu()):
-        grey = 255 * (1 - (depth.clamp(min=1e-3).log() - low) / (high - low).clamp(min=1e-3)).clamp(0, 1)
-        large = torch.nn.functional.interpolate(grey[None, None], size=(h, w), mode="nearest")[0, 0]
+        gray = 255 * (1 - (depth.clamp(min=1e-3).log() - low) / (high - low).clamp(min=1e-3)).clamp(0, 1)
+        large = torch.nn.functional.interpolate(gray[None, None], size=(h, w), mode="nearest")[0, 0]
         panels.append(large.byte().numpy()[..., None].repeat(3, -1))
     return np.concatenate(panels, 1)

@@ -109,7 +109,7 @@ def _collate(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 def _plot(learnt: Float[Tensor, " n"], true: Float[Tensor, " n"]) -> np.ndarray:
     picture = np.zeros((64, len(true), 3), np.uint8)
-    for values, grey in ((true, 110), (learnt, 255)):
+    for values, gray in ((true, 110), (learnt, 255)):
         rows = (32 - 24 * values).round().clamp(0, 63).long().numpy()
-        picture[rows, np.arange(len(true))] = grey
+        picture[rows, np.arange(len(true))] = gray
     return picture

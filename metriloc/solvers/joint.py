@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metriloc.bounds import require_within
 from metriloc.geometry import MIN_DEPTH, Camera, J_transform, Pose
-from metriloc.solvers.least_squares import damped_step, minimise
+from metriloc.solvers.least_squares import damped_step, minimize
 from metriloc.solvers.reprojection import Eliminated, eliminate_points
 from metriloc.solvers.robust import cauchy, scaled_barron
 from metriloc.solvers.two_view import triangulated_depth
@@ -104,7 +104,7 @@ def joint_fit(
     if len(xyz0) < _MIN_MATCHES or not bool(start.is_finite()) or not any(bool(has.any()) for has in problem.has_depth):
         return nothing
     state = _State(start.to(torch.float64), xyz0.new_zeros(4), xyz0)
-    state, _, cost = minimise(state, problem.cost, problem.step, config.iterations)
+    state, _, cost = minimize(state, problem.cost, problem.step, config.iterations)
     if not bool(state.pose.is_finite()) or not math.isfinite(cost):
         return nothing
     photos = problem.photo(state, 0), problem.photo(state, 1)

@@ -60,7 +60,7 @@ def damped_step(
     return Step(delta, solved if mask is None else solved | ~mask)
 
 
-def minimise(
+def minimize(
     state: State,
     cost_of: Callable[[State], float],
     step: Callable[[State, float], State | None],

@@ -40,8 +40,8 @@ def kabsch(
     w = torch.ones_like(xyz0[..., :1]) if weights is None else weights[..., None]
     total = w.abs().sum(-2) + 1e-16
     mean0, mean1 = (w * xyz0).sum(-2) / total, (w * xyz1).sum(-2) / total
-    centred0, centred1 = xyz0 - mean0[..., None, :], xyz1 - mean1[..., None, :]
-    H = centred0.mT @ (w * centred1)
+    centered0, centered1 = xyz0 - mean0[..., None, :], xyz1 - mean1[..., None, :]
+    H = centered0.mT @ (w * centered1)
     finite = torch.isfinite(H).all(-1).all(-1)
     # the SVD refuses NaN for the whole batch: hand it zeros and put the NaN back afterwards
     U, S, Vt = torch.linalg.svd(torch.where(finite[..., None, None], H, torch.zeros_like(H)))
@@ -49,13 +49,13 @@ def kabsch(
     flip = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
     R = torch.where(finite[..., None, None], (Vt.mT * flip[..., None, :]) @ U.mT, torch.nan)
     t = mean1 - (R @ mean0[..., None]).squeeze(-1)
-    noise = _rounding_noise(xyz0, xyz1, centred0, centred1, w)
+    noise = _rounding_noise(xyz0, xyz1, centered0, centered1, w)
     tolerance = _RANK_TOLERANCE.get(H.dtype, 1e-3)
     return RigidFit(Pose(R, t), finite & (S[..., 1] > tolerance * S[..., 0]) & (S[..., 1] > noise))
 
 
 @torch.no_grad()
-def _rounding_noise(xyz0: Tensor, xyz1: Tensor, centred0: Tensor, centred1: Tensor, w: Tensor) -> Float[Tensor, "*b"]:
+def _rounding_noise(xyz0: Tensor, xyz1: Tensor, centered0: Tensor, centered1: Tensor, w: Tensor) -> Float[Tensor, "*b"]:
     """How large a singular value of the cross-covariance rounding alone can make: ``2 eps (|A| |B_c| + |A_c| |B|)``.
 
     A ratio of singular values cannot tell coincident points from others: rounding spreads them in all directions.
@@ -64,4 +64,4 @@ def _rounding_noise(xyz0: Tensor, xyz1: Tensor, centred0: Tensor, centred1: Tens
     def norm(xyz: Tensor) -> Tensor:
         return (w.abs() * xyz.square()).sum((-1, -2)).sqrt()
 
-    return 2 * torch.finfo(xyz0.dtype).eps * (norm(xyz0) * norm(centred1) + norm(centred0) * norm(xyz1))
+    return 2 * torch.finfo(xyz0.dtype).eps * (norm(xyz0) * norm(centered1) + norm(centered0) * norm(xyz1))

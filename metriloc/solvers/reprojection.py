@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metriloc.bounds import require_within
 from metriloc.geometry import MIN_DEPTH, Camera, J_transform, Pose
-from metriloc.solvers.least_squares import damped_step, is_regular, minimise
+from metriloc.solvers.least_squares import damped_step, is_regular, minimize
 from metriloc.solvers.robust import scaled_barron
 
 _MIN_MATCHES = 4
@@ -73,7 +73,7 @@ def polish(
     problem, xyz0 = _problem(start, (uv0, uv1), (depth0, depth1), cameras, config)
     if len(xyz0) < _MIN_MATCHES or not bool(start.is_finite()):
         return Polished(pose, float("nan"), float("nan"), False)
-    refined, before, after = _minimise(problem, start, xyz0, config.iterations)
+    refined, before, after = _minimize(problem, start, xyz0, config.iterations)
     if not _observable(problem, *refined):
         return Polished(pose, before, before, False)
     return Polished(refined[0].to(pose.dtype), before, after, True)
@@ -161,9 +161,9 @@ def _problem(
 _State = tuple[Pose, Tensor]
 
 
-def _minimise(problem: _Problem, pose: Pose, xyz0: Tensor, iterations: int) -> tuple[_State, float, float]:
+def _minimize(problem: _Problem, pose: Pose, xyz0: Tensor, iterations: int) -> tuple[_State, float, float]:
     """Levenberg-Marquardt: the best state, the cost at the start and at the end."""
-    return minimise(
+    return minimize(
         (pose, xyz0),
         lambda state: _cost(problem, *state),
         lambda state, damping: _step(problem, *state, damping),

@@ -55,9 +55,9 @@ def scale_from_depth(
         logs, weights = torch.cat([logs, logs1]), torch.cat([weights, weights1])
     if len(logs) == 0:
         return None
-    centre = _weighted_median(logs, weights)
-    spread = 1.4826 * _weighted_median((logs - centre).abs(), weights)
-    near = (logs - centre).abs() <= max(2 * spread, 1e-3)
+    center = _weighted_median(logs, weights)
+    spread = 1.4826 * _weighted_median((logs - center).abs(), weights)
+    near = (logs - center).abs() <= max(2 * spread, 1e-3)
     mean = float((logs * weights)[near].sum() / weights[near].sum())
     support = int(((logs - mean).abs() < math.log(1.25)).sum())
     return ScaleFit(math.exp(mean), spread, support)

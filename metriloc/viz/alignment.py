@@ -128,7 +128,7 @@ def alignment_files(entry: LocalizedQuery, up: str = "none") -> dict[str, bytes]
         steps = shown_steps(entry.query.camera, poses, points)
         few = np.linspace(0, len(steps) - 1, min(_VIEWER_STEPS, len(steps))).round().astype(int)
         shown = [poses[steps[k]] for k in few.tolist()]
-        dump = viewer_dump(entry.query, shown, seen.views, points, seen.colours[chosen], up)
+        dump = viewer_dump(entry.query, shown, seen.views, points, seen.colors[chosen], up)
         files |= {f"viewer/{name}": content for name, content in dump.items()}
     return files
 
@@ -138,7 +138,7 @@ def viewer_dump(
     poses: Sequence[Pose],
     references: Sequence[View],
     xyz: Float[Tensor, "N 3"],
-    colours: np.ndarray,
+    colors: np.ndarray,
     up: str = "none",
 ) -> dict[str, bytes]:
     """File name -> content of a folder for the published viewer: ``dump.json``, ``dump_p2d.json``, ``query.jpg``,
@@ -155,16 +155,16 @@ def viewer_dump(
     if len(known) != len(references):
         raise ValueError("a dump needs the pose of every reference")
     turn = torch.tensor(Y_UP[up], dtype=torch.float64)
-    steps = [_normalised(query, pose, xyz) for pose in poses]
+    steps = [_normalized(query, pose, xyz) for pose in poses]
     masks = [_inside(places) for places in steps]
     ever = np.any(masks, axis=0) if len(xyz) else np.zeros(0, bool)
     seen = []
     for view, pose in zip(references, known, strict=True):
-        places = _normalised(view, pose, xyz)
+        places = _normalized(view, pose, xyz)
         seen.append(places[_inside(places) & ever])
     files = {f"ref{n}.jpg": _jpeg(view) for n, view in enumerate(references)} | {"query.jpg": _jpeg(query)}
     content = {
-        "p3d": {"colors": colours.tolist(), "xyz": _rounded(xyz.double().cpu() @ turn.mT)},
+        "p3d": {"colors": colors.tolist(), "xyz": _rounded(xyz.double().cpu() @ turn.mT)},
         "T": {"refs": [_transform(p, turn) for p in known], "query": [_transform(p, turn) for p in poses]},
         "camera": {"refs": [_frustum(view.camera) for view in references], "query": _frustum(query.camera)},
         "image": {"refs": [f"ref{n}.jpg" for n in range(len(references))], "query": "query.jpg"},
@@ -177,7 +177,7 @@ def viewer_dump(
     return {**files, "dump.json": _json(content), "dump_p2d.json": _json(moving)}
 
 
-def _normalised(view: View, pose: Pose, xyz: Tensor) -> Float[np.ndarray, "N 2"]:
+def _normalized(view: View, pose: Pose, xyz: Tensor) -> Float[np.ndarray, "N 2"]:
     """Places in the photo as shares of its sides; NaN where not seen. As published, from the first pixel's centre: half a
     pixel from the photo's corner."""
     return project(view.camera, pose, xyz) / np.array(view.size)

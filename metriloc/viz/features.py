@@ -12,12 +12,12 @@ from torch import Tensor
 
 from metriloc.types import DenseFeatures, View
 from metriloc.viz.marks import PICTURE_SIDE, sized_photo
-from metriloc.viz.pictures import BACKGROUND, Rgb, colour_map
+from metriloc.viz.pictures import BACKGROUND, Rgb, color_map
 
 _FITTED = 20_000  # cells that the components are fitted to
 
 
-def principal_colours(maps: Sequence[Float[Tensor, "C h w"]]) -> list[Rgb]:
+def principal_colors(maps: Sequence[Float[Tensor, "C h w"]]) -> list[Rgb]:
     """The three first principal components of the L2-normalised features of all maps together, as red, green and blue.
 
     What is alike has one colour in all of them. The sign of a component is chosen so that its largest weight is positive.
@@ -46,11 +46,11 @@ def feature_picture(features: Sequence[DenseFeatures], width: int = PICTURE_SIDE
     """A row a photo, a column a level."""
     from PIL import Image
 
-    coloured = [principal_colours(level) for level in zip(*(photo.levels for photo in features), strict=True)]
+    colored = [principal_colors(level) for level in zip(*(photo.levels for photo in features), strict=True)]
     rows = []
     for number in range(len(features)):
         tiles = []
-        for level in coloured:
+        for level in colored:
             picture = level[number]
             height = max(1, min(4 * width, round(width * picture.shape[0] / picture.shape[1])))
             tiles.append(np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)))
@@ -73,7 +73,7 @@ def confidence_picture(view: View, confidences: Sequence[Float[Tensor, "h w"]], 
     ]
     fused = torch.stack(logs).mean(0).exp()
     shown = (fused / fused.max().clamp(min=1e-12)).numpy()
-    return np.round(0.45 * photo + 0.55 * colour_map("RdYlGn")(shown)).astype(np.uint8)
+    return np.round(0.45 * photo + 0.55 * color_map("RdYlGn")(shown)).astype(np.uint8)
 
 
 def _padded(tile: Rgb, height: int) -> Rgb:

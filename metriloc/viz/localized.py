@@ -84,7 +84,7 @@ class ReferencePoints:
 
     views: tuple[View, ...]
     xyz: Float[np.ndarray, "n 3"]
-    colours: UInt8[np.ndarray, "n 3"]
+    colors: UInt8[np.ndarray, "n 3"]
 
 
 def reference_points(entry: LocalizedQuery) -> ReferencePoints:
@@ -97,11 +97,11 @@ def reference_points(entry: LocalizedQuery) -> ReferencePoints:
             views.append(load_map_view(scene, image))
         except InputError:
             continue  # it was there a moment ago; the report can do without
-        parts.append(_coloured(scene, image, views[-1], taken))
+        parts.append(_colored(scene, image, views[-1], taken))
     return ReferencePoints(tuple(views), np.concatenate([p for p, _ in parts]), np.concatenate([c for _, c in parts]))
 
 
-def _coloured(
+def _colored(
     scene: SfmMap, image: int, view: View, taken: Tensor
 ) -> tuple[Float[np.ndarray, "n 3"], UInt8[np.ndarray, "n 3"]]:
     """Points an image sees that are not taken yet (and now are), with the colours it has there."""
@@ -111,5 +111,5 @@ def _coloured(
     taken[points] = True
     photo = rgb_from_image(view.image)
     at = uv[fresh].round().long().numpy()
-    colours = photo[np.clip(at[:, 1], 0, photo.shape[0] - 1), np.clip(at[:, 0], 0, photo.shape[1] - 1)]
-    return scene.xyz[points[fresh]].double().numpy(), colours
+    colors = photo[np.clip(at[:, 1], 0, photo.shape[0] - 1), np.clip(at[:, 0], 0, photo.shape[1] - 1)]
+    return scene.xyz[points[fresh]].double().numpy(), colors

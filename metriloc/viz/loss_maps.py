@@ -18,9 +18,9 @@ from torch import Tensor
 from metriloc.geometry import Camera
 from metriloc.types import PointMaps, View
 from metriloc.viz.marks import PICTURE_SIDE, Drawing, Mark, legend, project, sized_photo
-from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, colour_map, font
+from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, color_map, font
 
-_COLOURS = "inferno"
+_COLORS = "inferno"
 _COLUMNS = 4
 _GAP = 6
 
@@ -127,7 +127,7 @@ def _whole(
     heat = on_photo(values[None], stage.camera, view.camera, photo.shape[:2])[0]
     with Drawing(_overlaid(photo, heat / stage.most)) as drawing:
         for uv, mark in at:
-            drawing.mark((uv + 0.5) * scale - 0.5, mark.shape, mark.colour, 4.0)
+            drawing.mark((uv + 0.5) * scale - 0.5, mark.shape, mark.color, 4.0)
     return drawing.picture
 
 
@@ -139,7 +139,7 @@ def _window(view: View, stage: PointMaps, number: int, side: int, at: Sequence[t
     y = np.minimum((np.arange(side) / zoom).astype(int), rows - 1)
     x = np.minimum((np.arange(side) / zoom).astype(int), columns - 1)
     inside = (np.arange(side) < rows * zoom)[:, None] & (np.arange(side) < columns * zoom)
-    picture = np.where(inside[..., None], colour_map(_COLOURS)(gain[y][:, x] / stage.most), np.uint8(0))
+    picture = np.where(inside[..., None], color_map(_COLORS)(gain[y][:, x] / stage.most), np.uint8(0))
     camera, origin = view.camera, stage.origin[number].cpu().numpy()
     ratio = (stage.camera.f.cpu().double() / camera.f.cpu().double()).numpy()
     shift = stage.camera.c.cpu().double().numpy() - camera.c.cpu().double().numpy() * ratio
@@ -147,7 +147,7 @@ def _window(view: View, stage: PointMaps, number: int, side: int, at: Sequence[t
         for uv, mark in at:
             cell = uv * ratio + shift - origin
             if np.isfinite(cell).all() and (cell > -0.5).all() and (cell < [columns - 0.5, rows - 0.5]).all():
-                drawing.mark((cell + 0.5) * zoom - 0.5, mark.shape, mark.colour, 8.0)
+                drawing.mark((cell + 0.5) * zoom - 0.5, mark.shape, mark.color, 8.0)
     return drawing.picture
 
 
@@ -156,8 +156,8 @@ def _overlaid(photo: Rgb, heat: Float[np.ndarray, "H W"]) -> Rgb:
     value = np.clip(heat, 0, 1)
     alpha = np.clip(1.6 * value, 0, 0.85)[..., None]
     # the map's darkest colours would hide the photo
-    colours = colour_map(_COLOURS)(0.25 + 0.75 * value)
-    return np.round(photo * (1 - alpha) + colours * alpha).astype(np.uint8)
+    colors = color_map(_COLORS)(0.25 + 0.75 * value)
+    return np.round(photo * (1 - alpha) + colors * alpha).astype(np.uint8)
 
 
 def _gap(height: int) -> Rgb:

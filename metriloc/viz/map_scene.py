@@ -49,8 +49,8 @@ def map_scene(entry: LocalizedQuery) -> Scene | None:
     points = base_from_world.transform(torch.from_numpy(seen.xyz[chosen])).numpy()
     way = base_from_world.transform(_way(entry)).numpy()
     points = np.concatenate([points, way])
-    colours = np.concatenate([seen.colours[chosen], np.broadcast_to(np.array(_WAY, np.uint8), way.shape)])
-    return Scene(tuple(frusta), points, colours, float(query.center().norm()), True)
+    colors = np.concatenate([seen.colors[chosen], np.broadcast_to(np.array(_WAY, np.uint8), way.shape)])
+    return Scene(tuple(frusta), points, colors, float(query.center().norm()), True)
 
 
 def _end(entry: LocalizedQuery) -> Pose | None:

@@ -20,15 +20,15 @@ from metriloc.types import Stage, View
 from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, font, rgb_from_image
 
 Shape = Literal["square", "cross", "diamond", "plus", "ring", "dot"]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 PICTURE_SIDE = 1000
 """Longest side of the pictures, pixels."""
 _SUPERSAMPLING = 2
-_FIRST: tuple[Shape, Colour] = ("square", (90, 170, 255))
-_BETWEEN: tuple[tuple[Shape, Colour], ...] = (("cross", (255, 150, 40)), ("diamond", (255, 225, 60)))
-_LAST: tuple[Shape, Colour] = ("plus", (255, 60, 60))
-_TRUTH: tuple[Shape, Colour] = ("ring", (70, 235, 110))
-_KNOWN: dict[str, tuple[Shape, Colour]] = {"init": _FIRST, "start": _FIRST, "p3p": _BETWEEN[0], "coarse": _BETWEEN[1]}
+_FIRST: tuple[Shape, Color] = ("square", (90, 170, 255))
+_BETWEEN: tuple[tuple[Shape, Color], ...] = (("cross", (255, 150, 40)), ("diamond", (255, 225, 60)))
+_LAST: tuple[Shape, Color] = ("plus", (255, 60, 60))
+_TRUTH: tuple[Shape, Color] = ("ring", (70, 235, 110))
+_KNOWN: dict[str, tuple[Shape, Color]] = {"init": _FIRST, "start": _FIRST, "p3p": _BETWEEN[0], "coarse": _BETWEEN[1]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Mark:
     label: str
     cam_from_world: Pose
     shape: Shape
-    colour: Colour
+    color: Color
 
 
 def marks_of(stages: Sequence[Stage], truth: Pose | None = None) -> list[Mark]:
@@ -75,7 +75,7 @@ def marked_photo(view: View, marks: Sequence[Mark], xyz: Float[Tensor, "N 3"], s
                 drawing.line(a, b, (255, 255, 255, 150))
         for mark, uv in zip(marks, places, strict=True):
             for place in uv:
-                drawing.mark(place, mark.shape, mark.colour, size)
+                drawing.mark(place, mark.shape, mark.color, size)
     return np.concatenate([drawing.picture, legend(marks, photo.shape[1])], 0)
 
 
@@ -90,8 +90,8 @@ def sized_photo(view: View, side: int, dim: float = 1.0) -> tuple[Rgb, Float[np.
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     rgb = np.asarray(picture)
     if dim < 1:
-        grey = (rgb @ np.array([0.299, 0.587, 0.114]) * dim).astype(np.uint8)
-        rgb = np.repeat(grey[..., None], 3, 2)
+        gray = (rgb @ np.array([0.299, 0.587, 0.114]) * dim).astype(np.uint8)
+        rgb = np.repeat(gray[..., None], 3, 2)
     return rgb, np.array([size[0] / view.size[0], size[1] / view.size[1]])
 
 
@@ -114,19 +114,19 @@ class Drawing:
         self._image.alpha_composite(self._layer.reduce(_SUPERSAMPLING))
         self.picture = np.asarray(self._image.convert("RGB"))
 
-    def line(self, a: np.ndarray, b: np.ndarray, colour: tuple[int, ...], width: float = 1.0) -> None:
+    def line(self, a: np.ndarray, b: np.ndarray, color: tuple[int, ...], width: float = 1.0) -> None:
         """Nothing where an end is not finite or far outside."""
         ends = (np.stack([a, b]) + 0.5) * _SUPERSAMPLING - 0.5
         if np.isfinite(ends).all() and np.abs(ends).max() < 1e5:
-            self._draw.line([float(v) for v in ends.ravel()], fill=colour, width=max(1, round(width * _SUPERSAMPLING)))
+            self._draw.line([float(v) for v in ends.ravel()], fill=color, width=max(1, round(width * _SUPERSAMPLING)))
 
-    def mark(self, place: np.ndarray, shape: Shape, colour: Colour, size: float) -> None:
+    def mark(self, place: np.ndarray, shape: Shape, color: Color, size: float) -> None:
         """A shape about ``size`` pixels in radius, with a dark rim so that it shows on any photo."""
         if not np.isfinite(place).all() or np.abs(place).max() > 1e5:
             return
         x, y = ((place + 0.5) * _SUPERSAMPLING - 0.5).tolist()
         radius, width = size * _SUPERSAMPLING, max(2, round(0.3 * size * _SUPERSAMPLING))
-        for fill, more in (((0, 0, 0, 170), _SUPERSAMPLING), ((*colour, 255), 0)):
+        for fill, more in (((0, 0, 0, 170), _SUPERSAMPLING), ((*color, 255), 0)):
             self._shape(x, y, radius + 0.3 * more, shape, fill, width + more)
 
     def _shape(self, x: float, y: float, r: float, shape: Shape, fill: tuple[int, ...], width: int) -> None:
@@ -167,7 +167,7 @@ def legend(marks: Sequence[Mark], width: int) -> Rgb:
     with Drawing(strip) as drawing:
         for row, entries in enumerate(rows):
             for mark, x in entries:
-                drawing.mark(np.array([x + size / 2, (2 * row + 1) * size]), mark.shape, mark.colour, 0.45 * size)
+                drawing.mark(np.array([x + size / 2, (2 * row + 1) * size]), mark.shape, mark.color, 0.45 * size)
     picture = Image.fromarray(drawing.picture)
     draw = ImageDraw.Draw(picture)
     for row, entries in enumerate(rows):

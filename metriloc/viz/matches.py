@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.types import Correspondences
-from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, colour_map, font, rgb_from_image
+from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, color_map, font, rgb_from_image
 
 _SUPERSAMPLING = 3
 _WIDEST = 4
@@ -22,7 +22,7 @@ def match_picture(
     image1: Float[Tensor, "3 H1 W1"],
     correspondences: Correspondences,
     max_lines: int = 200,
-    colour: Literal["position", "probability"] = "position",
+    color: Literal["position", "probability"] = "position",
     height: int = 720,
 ) -> Rgb:
     """Two photos side by side with a line for every match (the most probable ``max_lines``) and their count below.
@@ -48,21 +48,21 @@ def match_picture(
     uv0, uv1, probability, total = _most_probable(correspondences, max_lines)
     start = _on_canvas(uv0, image0, photos[0].size)
     end = _on_canvas(uv1, image1, photos[1].size) + np.array([offset, 0.0])
-    colours = _line_colours(uv0, image0, probability, colour)
-    canvas.alpha_composite(_lines(start, end, colours, canvas.size))
+    colors = _line_colors(uv0, image0, probability, color)
+    canvas.alpha_composite(_lines(start, end, colors, canvas.size))
     caption = f"{total} inlier {'match' if total == 1 else 'matches'}"
     caption += f", the {len(start)} most probable drawn" if len(start) < total else ""
     return np.concatenate([np.asarray(canvas.convert("RGB")), _caption(caption, canvas.width, height)], 0)
 
 
-def _lines(start: np.ndarray, end: np.ndarray, colours: list[tuple[int, int, int]], size: tuple[int, int]) -> Any:
+def _lines(start: np.ndarray, end: np.ndarray, colors: list[tuple[int, int, int]], size: tuple[int, int]) -> Any:
     """A transparent layer with the lines and a dot at each end, drawn larger and reduced, which smooths the edges."""
     from PIL import Image, ImageDraw
 
     layer = Image.new("RGBA", (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING), (0, 0, 0, 0))
     draw = ImageDraw.Draw(layer)
     width = max(_SUPERSAMPLING, round(_SUPERSAMPLING * size[1] / 500))
-    for a, b, rgb in zip(start, end, colours, strict=True):
+    for a, b, rgb in zip(start, end, colors, strict=True):
         # pixel centres are at integers here and at halves in the enlarged drawing
         (x0, y0), (x1, y1) = (a + 0.5) * _SUPERSAMPLING - 0.5, (b + 0.5) * _SUPERSAMPLING - 0.5
         draw.line((x0, y0, x1, y1), fill=(*rgb, 200), width=width)
@@ -104,17 +104,17 @@ def _on_canvas(uv: np.ndarray, image: Tensor, size: tuple[int, int]) -> np.ndarr
     return (uv + 0.5) * factor - 0.5
 
 
-def _line_colours(
-    uv: np.ndarray, image: Tensor, probability: np.ndarray, colour: Literal["position", "probability"]
+def _line_colors(
+    uv: np.ndarray, image: Tensor, probability: np.ndarray, color: Literal["position", "probability"]
 ) -> list[tuple[int, int, int]]:
-    if colour == "probability":
-        rgb = colour_map("viridis")(probability / max(probability.max(initial=0.0), 1e-30))
+    if color == "probability":
+        rgb = color_map("viridis")(probability / max(probability.max(initial=0.0), 1e-30))
         return [(int(r), int(g), int(b)) for r, g, b in rgb]
-    if colour != "position":
-        raise ValueError(f"colour must be 'position' or 'probability', got {colour!r}")
+    if color != "position":
+        raise ValueError(f"colour must be 'position' or 'probability', got {color!r}")
     # hue around the photo's centre, paler near it
-    centred = 2 * (uv + 0.5) / np.array([image.shape[2], image.shape[1]]) - 1
-    hue = np.arctan2(centred[:, 1], centred[:, 0]) / (2 * np.pi) % 1.0
-    saturation = np.clip(0.45 + 0.55 * np.linalg.norm(centred, axis=1), 0, 1)
-    colours = (colorsys.hsv_to_rgb(h, s, 1.0) for h, s in zip(hue, saturation, strict=True))
-    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in colours]
+    centered = 2 * (uv + 0.5) / np.array([image.shape[2], image.shape[1]]) - 1
+    hue = np.arctan2(centered[:, 1], centered[:, 0]) / (2 * np.pi) % 1.0
+    saturation = np.clip(0.45 + 0.55 * np.linalg.norm(centered, axis=1), 0, 1)
+    colors = (colorsys.hsv_to_rgb(h, s, 1.0) for h, s in zip(hue, saturation, strict=True))
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in colors]

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.viz.color_bars import color_bar, paint_scores
-from metriloc.viz.pictures import Rgb, colour_map
+from metriloc.viz.pictures import Rgb, color_map
 
 NO_DEPTH = 0.001
 """Depth below this (metres), NaN and infinity mean "unknown" and are drawn black (spec concept 11)."""
@@ -48,8 +48,8 @@ def score_overlay(
     span = max(high - low, 1e-30)
     share = _enlarge(torch.where(finite, ((values - low) / span).clamp(0, 1), 0.0), cell).numpy()
     colored = _enlarge(finite.float(), cell, "nearest-exact").numpy()[..., None] > 0
-    grey = (255 * _luminance(image.detach().float().cpu()))[0].numpy()
-    picture = np.repeat(grey[..., None], 3, 2)
+    gray = (255 * _luminance(image.detach().float().cpu()))[0].numpy()
+    picture = np.repeat(gray[..., None], 3, 2)
     region = picture[:height, :width]
     region[:] = np.where(colored, _PHOTO * region + (1 - _PHOTO) * paint_scores(share), region)
     shown = np.round(picture.clip(0, 255)).astype(np.uint8)
@@ -141,8 +141,8 @@ def _depth_range(known: Float[Tensor, " n"], percentiles: tuple[float, float]) -
 
 def _paint_depth(depth: Float[np.ndarray, "H W"], low: float, high: float) -> Rgb:
     # the darkest eighth of the map is left out: what is far must not look like the black of what is unknown
-    colours = colour_map("magma_r")(0.88 * np.clip((depth - low) / (high - low), 0, 1))
-    return np.where((depth >= NO_DEPTH)[..., None], colours, np.uint8(0)).astype(np.uint8)
+    colors = color_map("magma_r")(0.88 * np.clip((depth - low) / (high - low), 0, 1))
+    return np.where((depth >= NO_DEPTH)[..., None], colors, np.uint8(0)).astype(np.uint8)
 
 
 def _depth_bar(height: int, low: float, high: float) -> Rgb:

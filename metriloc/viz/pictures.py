@@ -47,7 +47,7 @@ def rgb_from_image(image: Float[Tensor, "3 H W"]) -> Rgb:
     return (255 * values.clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def colour_map(name: str) -> Any:
+def color_map(name: str) -> Any:
     """A matplotlib colour map: a function of values, clipped to 0..1, that returns uint8 RGB.
 
     Raises ImportError, with the command to run, where matplotlib is missing.

@@ -49,7 +49,7 @@ class Scene:
 
     frusta: tuple[Frustum, ...]
     points: Float[np.ndarray, "P 3"]
-    colours: UInt8[np.ndarray, "P 3"]
+    colors: UInt8[np.ndarray, "P 3"]
     baseline: float
     metric: bool
 
@@ -69,7 +69,7 @@ class Scene:
                 for f, image in zip(self.frusta, images, strict=True)
             ],
             "points": _rounded(self.points),
-            "colours": self.colours.tolist(),
+            "colours": self.colors.tolist(),
         }
 
 
@@ -99,8 +99,8 @@ def build_scene(
     if true_query_from_reference is not None and bool(true_query_from_reference.is_finite()):
         truth, _ = _scaled(true_query_from_reference, details.metric)
         frusta.append(frustum_of("truth", "true pose", truth, query, with_photo=False))
-    points, colours = inlier_points(details, query_from_reference, reference, query.camera, max_points)
-    return Scene(tuple(frusta), points, colours, baseline, details.metric)
+    points, colors = inlier_points(details, query_from_reference, reference, query.camera, max_points)
+    return Scene(tuple(frusta), points, colors, baseline, details.metric)
 
 
 def inlier_points(
@@ -124,8 +124,8 @@ def inlier_points(
         indices = indices[torch.linspace(0, len(indices) - 1, max_points).round().long()]
     photo = rgb_from_image(reference.image)
     uv = inliers.uv0.detach().cpu()[indices].round().long().numpy()
-    colours = photo[np.clip(uv[:, 1], 0, photo.shape[0] - 1), np.clip(uv[:, 0], 0, photo.shape[1] - 1)]
-    return xyz[indices].numpy(), colours
+    colors = photo[np.clip(uv[:, 1], 0, photo.shape[0] - 1), np.clip(uv[:, 0], 0, photo.shape[1] - 1)]
+    return xyz[indices].numpy(), colors
 
 
 def triangulate(

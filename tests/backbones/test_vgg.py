@@ -94,7 +94,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 5, 6), (2, 3, 5, 6)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_normalisation(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_normalization(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     found = normalize_imagenet(torch.full(shape, 0.485, dtype=dtype))
     assert found.dtype == dtype and found.shape == shape
     torch.testing.assert_close(found[..., 0, 0, 0], torch.zeros(shape[:-3], dtype=dtype))

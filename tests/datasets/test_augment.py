@@ -23,7 +23,7 @@ from metriloc.datasets import (
     turn_pair,
     zoom_view,
 )
-from metriloc.datasets.augment import augment_colours, gaussian_blur, turn_view
+from metriloc.datasets.augment import augment_colors, gaussian_blur, turn_view
 from metriloc.geometry import Camera, Pose, sample, sample_depth, so3_exp
 from metriloc.types import Pair, View
 
@@ -41,8 +41,8 @@ def draw(camera: Camera, cam_from_world: Pose, name: str, depth_size: tuple[int,
         directions = rays @ world_from_cam.R.mT
         z = (OFFSET - world_from_cam.t @ NORMAL) / (directions @ NORMAL)
         xyz = world_from_cam.t + directions * z[:, None]
-        colours = 0.5 + 0.35 * torch.sin(xyz @ WAVES.mT)
-        return colours.mT.reshape(3, height, width).float(), z.reshape(height, width).float()
+        colors = 0.5 + 0.35 * torch.sin(xyz @ WAVES.mT)
+        return colors.mT.reshape(3, height, width).float(), z.reshape(height, width).float()
 
     image, depth = cast(camera)
     if depth_size is not None:
@@ -81,7 +81,7 @@ def away_from_black(image: Tensor, uv: Tensor) -> Tensor:
     return sample(near, uv).values[:, 0] == 0
 
 
-def check(pair: Pair, *, colour: float = 0.02, depth: float = 0.01, share: float = 0.3) -> None:
+def check(pair: Pair, *, color: float = 0.02, depth: float = 0.01, share: float = 0.3) -> None:
     """Colours and depths agree through the geometry, and the views' own poses give the pair's pose."""
     a, b, pose = pair.view0, pair.view1, pair.cam1_from_cam0
     assert pose is not None and a.cam_from_world is not None and b.cam_from_world is not None
@@ -103,7 +103,7 @@ def check(pair: Pair, *, colour: float = 0.02, depth: float = 0.01, share: float
     good &= away_from_black(a.image, uv) & away_from_black(b.image, uv1)
     assert float(good.float().mean()) > share
     there, here = sample(b.image, uv1).values[good], sample(a.image, uv).values[good]
-    assert float((there - here).abs().max()) < colour
+    assert float((there - here).abs().max()) < color
     assert float((z1[good] / xyz[good, 2] - 1).abs().max()) < depth
 
 
@@ -126,9 +126,9 @@ def test_mirror_swap_turn_zoom(model: str, depth_size: tuple[int, int] | None) -
     check(swap_pair(pair), depth=tolerance)
     # nearest cells of depth: half a cell on a slanted plane
     for which, angle in ((0, 0.2), (1, -0.35)):
-        check(turn_pair(pair, which, angle), depth=0.02 if depth_size is None else 0.04, colour=0.03)
+        check(turn_pair(pair, which, angle), depth=0.02 if depth_size is None else 0.04, color=0.03)
     zoomed = Pair(zoom_view(pair.view0, 0.7, (0.2, 0.9)), zoom_view(pair.view1, 0.85, (1.0, 0.0)), pair.cam1_from_cam0)
-    check(zoomed, depth=0.02 if depth_size is None else 0.04, colour=0.03, share=0.2)
+    check(zoomed, depth=0.02 if depth_size is None else 0.04, color=0.03, share=0.2)
 
 
 def test_mirror_and_swap_are_their_own_inverse() -> None:
@@ -189,7 +189,7 @@ def test_everything_together(seed: int) -> None:
     before = [view.image.clone() for view in (pair.view0, pair.view1)]
     augment = Augment(photometric=None, geometric=Geometric(zoom=0.75, turn_deg=20))
     changed = augment(pair, torch.Generator().manual_seed(seed))
-    check(changed, depth=0.03, colour=0.04, share=0.08)
+    check(changed, depth=0.03, color=0.04, share=0.08)
     assert all(torch.equal(a, v.image) for a, v in zip(before, (pair.view0, pair.view1), strict=True))
 
 
@@ -222,13 +222,13 @@ def test_pairs_without_depth_or_pose() -> None:
 
 
 # -- colours ----------------------------------------------------------------------------------------------------------
-def test_colours_stay_in_range_and_geometry_stays() -> None:
+def test_colors_stay_in_range_and_geometry_stays() -> None:
     view = make_pair().view0
     strong = Photometric(
-        brightness=1, contrast=1, saturation=1, white_balance=0.5, gamma=1, blur=3, noise=0.3, grey=0.5
+        brightness=1, contrast=1, saturation=1, white_balance=0.5, gamma=1, blur=3, noise=0.3, gray=0.5
     )
     for seed in range(10):
-        changed = augment_colours(view, strong, torch.Generator().manual_seed(seed))
+        changed = augment_colors(view, strong, torch.Generator().manual_seed(seed))
         assert float(changed.image.min()) >= 0 and float(changed.image.max()) <= 1
         assert torch.isfinite(changed.image).all()
         assert changed.depth is view.depth and changed.camera is view.camera
@@ -236,16 +236,16 @@ def test_colours_stay_in_range_and_geometry_stays() -> None:
 
 def test_nothing_asked_nothing_changed(generator: torch.Generator) -> None:
     view = make_pair().view0
-    none = Photometric(brightness=0, contrast=0, saturation=0, white_balance=0, gamma=0, blur=0, noise=0, grey=0)
-    torch.testing.assert_close(augment_colours(view, none, generator).image, view.image, rtol=0, atol=2e-6)
+    none = Photometric(brightness=0, contrast=0, saturation=0, white_balance=0, gamma=0, blur=0, noise=0, gray=0)
+    torch.testing.assert_close(augment_colors(view, none, generator).image, view.image, rtol=0, atol=2e-6)
     pair = make_pair()
     same = Augment(None, Geometric(zoom=1, turn_deg=0, swap=0, mirror=0))(pair, generator)
     assert torch.equal(same.view1.image, pair.view1.image) and same.cam1_from_cam0 is pair.cam1_from_cam0
 
 
-def test_grey_photos_are_grey(generator: torch.Generator) -> None:
-    grey = Photometric(grey=1.0, noise=0)
-    image = augment_colours(make_pair().view0, grey, generator).image
+def test_gray_photos_are_gray(generator: torch.Generator) -> None:
+    gray = Photometric(gray=1.0, noise=0)
+    image = augment_colors(make_pair().view0, gray, generator).image
     assert float((image - image.mean(0)).abs().max()) < 1e-5
 
 

@@ -123,8 +123,8 @@ def test_items_of_the_training_loader(synth: tuple[Path, dict], split: str, item
             if split == "train":
                 pose = frame.cam_from_world
                 assert pose is not None
-                centre = torch.from_numpy(expected[f"{key}.abs_c_{side}"])
-                torch.testing.assert_close(pose.center(), centre, rtol=0, atol=1e-7)
+                center = torch.from_numpy(expected[f"{key}.abs_c_{side}"])
+                torch.testing.assert_close(pose.center(), center, rtol=0, atol=1e-7)
 
 
 # -- the real sets ----------------------------------------------------------------------------------------------------

@@ -35,8 +35,8 @@ def facing_wall(x: float, *, depth: float = 2.0, hole: bool = False, angle: floa
     """A camera at (x, 0, 0) that looks along z, turned by ``angle`` about y, at a wall at z = ``depth``."""
     camera = pinhole((80, 60), (80.0, 80.0, 39.5, 29.5))
     R = so3_exp(torch.tensor([0.0, angle, 0.0], dtype=torch.float64))
-    centre = torch.tensor([x, 0.0, 0.0], dtype=torch.float64)
-    pose = Pose(R, -(R @ centre))
+    center = torch.tensor([x, 0.0, 0.0], dtype=torch.float64)
+    pose = Pose(R, -(R @ center))
     v, u = torch.meshgrid(torch.arange(60), torch.arange(80), indexing="ij")
     rays, _ = camera.unproject(torch.stack([u, v], -1).reshape(-1, 2).double())
     z = depth / (rays @ R)[:, 2]

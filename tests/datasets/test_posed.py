@@ -123,11 +123,11 @@ def test_tum_interpolation_against_scipy() -> None:
     found = interpolate_poses(list(zip(stamps, poses, strict=True)), times, max_gap=0.1)
     assert [pose is not None for pose in found] == [False, True, True, True, True, False, True, False]
     slerp = Slerp(stamps, Rotation.from_matrix(torch.stack([p.inverse().R for p in poses]).numpy()))
-    centres = torch.stack([p.center() for p in poses]).numpy()
+    centers = torch.stack([p.center() for p in poses]).numpy()
     for time, pose in zip(times, found, strict=True):
         if pose is not None:
             np.testing.assert_allclose(pose.R.mT.numpy(), slerp(time).as_matrix(), atol=1e-9)
-            expected = [np.interp(time, stamps, centres[:, axis]) for axis in range(3)]
+            expected = [np.interp(time, stamps, centers[:, axis]) for axis in range(3)]
             np.testing.assert_allclose(pose.center().numpy(), expected, atol=1e-9)
 
 

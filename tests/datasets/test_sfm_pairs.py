@@ -149,11 +149,11 @@ def test_megadepth_scene(place: Path, tmp_path: Path) -> None:
         megadepth_scene(place, store=tmp_path)
 
 
-@pytest.mark.parametrize("centred", [False, True])
-def test_samples_are_consistent(place: Path, centred: bool) -> None:
+@pytest.mark.parametrize("centered", [False, True])
+def test_samples_are_consistent(place: Path, centered: bool) -> None:
     """Points of a sample project to what the map observed, shifted by the cut, and the true pose maps both photos."""
     scene = megadepth_scene(place)
-    square = SquareConfig(256, "min", 256, centred)
+    square = SquareConfig(256, "min", 256, centered)
     samples = SfmSamples((scene,), square, SampleConfig(128, start=Start("share", share=(0.75, 1.0))))
     sample = samples[1, 9]
     assert sample.pair.view0.image.shape == sample.pair.view1.image.shape == (3, 256, 256)
@@ -173,7 +173,7 @@ def test_samples_are_consistent(place: Path, centred: bool) -> None:
     share = float(sample.init.angle() / sample.query_from_reference.angle())
     assert 0.74 < share < 1.01
     assert torch.equal(samples[1, 9].xyz, sample.xyz) and not torch.equal(samples[1, 10].xyz, sample.xyz)
-    if centred:
+    if centered:
         both = sample.pair.view1.camera.project(sample.query_from_reference.transform(sample.xyz))[1]
         assert float(both[counted].float().mean()) > 0.5
 

@@ -74,16 +74,16 @@ def test_depth_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 
 def test_depth_format(tmp_path: Path) -> None:
-    colour = pinhole((32, 24), (30.0, 30.0, 15.5, 11.5))
+    color = pinhole((32, 24), (30.0, 30.0, 15.5, 11.5))
     raw = np.full((24, 32), 65535, dtype=np.uint16)
     raw[6:18, 8:24] = 10_000
     Image.fromarray(raw).save(tmp_path / "d.png")
-    depth = DepthFormat(scale=0.0002, limit=10.0).read(tmp_path / "d.png", colour)
+    depth = DepthFormat(scale=0.0002, limit=10.0).read(tmp_path / "d.png", color)
     assert depth.unique().tolist() == [0, 2]
     assert int((depth > 0).sum()) == 12 * 16
     # a sensor with half the focal length sees twice as far out: its centre half fills the colour photo
     wide = DepthFormat(scale=0.0002, limit=10.0, camera=pinhole((32, 24), (15.0, 15.0, 15.5, 11.5)))
-    assert (wide.read(tmp_path / "d.png", colour) == 2).all()
+    assert (wide.read(tmp_path / "d.png", color) == 2).all()
 
 
 def test_resampled_depth_equals_the_rays() -> None:

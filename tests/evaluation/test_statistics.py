@@ -18,7 +18,7 @@ from metriloc.evaluation.calibration import (
     fit_metres,
 )
 from metriloc.evaluation.records import Record
-from metriloc.evaluation.scoring import STATISTICS, PairScores, per_scene, summarise
+from metriloc.evaluation.scoring import STATISTICS, PairScores, per_scene, summarize
 from metriloc.evaluation.statistics import compare, intervals, resamples, wins
 from metriloc.geometry import Pose
 from metriloc.io import InputError
@@ -53,7 +53,7 @@ def make_scores(n: int, seed: int, noise: float = 3.0) -> PairScores:
 
 def test_summary_counts_failures_against_precision_only() -> None:
     scores = make_scores(300, 0)
-    numbers = summarise(scores)
+    numbers = summarize(scores)
     near = scores.vcre_fraction < 0.1
     assert numbers["VCRE precision (10 % of diagonal)"] == pytest.approx(near.sum() / 300)
     assert numbers["median rotation error (deg)"] == pytest.approx(np.nanmedian(scores.rotation_deg))
@@ -68,7 +68,7 @@ def test_a_scene_without_estimates_has_numbers_too() -> None:
     assert len(lost) == 0
     scores = make_scores(12, 1)
     nothing = scores.subset(~scores.estimated) if (~scores.estimated).any() else scores
-    assert set(summarise(nothing)) == set(STATISTICS)
+    assert set(summarize(nothing)) == set(STATISTICS)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:

@@ -99,7 +99,7 @@ def test_points_that_are_nowhere_are_not_valid() -> None:
         assert sample(fmap, uv, mode, pad=0).valid.tolist() == [False, False, False, True]
 
 
-def test_normalisation_jacobian(shared: Callable[[str], Path]) -> None:
+def test_normalization_jacobian(shared: Callable[[str], Path]) -> None:
     pose = np.load(shared("golden/pixloc/pose.npz"))
     assert np.allclose(J_normalize(torch.from_numpy(pose["jnorm_x"])), pose["jnorm_J"], atol=1e-12)
 

@@ -93,7 +93,7 @@ def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
-def test_colour_modes(tmp_path: Path, mode: str) -> None:
+def test_color_modes(tmp_path: Path, mode: str) -> None:
     file = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr") else "a.png")
     image = picture().convert(mode)
     image.save(file)
@@ -155,8 +155,8 @@ def test_twelve_bits_in_sixteen_are_refused(tmp_path: Path) -> None:
             read_image(path)
         assert str(path) in str(caught.value), name
     for name, path in twelve_bits(tmp_path, 16 * values).items():
-        grey = read_image(path).rgb[..., 0]
-        assert np.abs(grey.astype(int) - np.round(16 * values / 257)).max() <= 1, name
+        gray = read_image(path).rgb[..., 0]
+        assert np.abs(gray.astype(int) - np.round(16 * values / 257)).max() <= 1, name
     for path in twelve_bits(tmp_path, 0 * values).values():
         assert read_image(path).rgb.max() == 0  # black is black in any number of bits
 
@@ -184,7 +184,7 @@ def test_a_stated_maximum_scales(tmp_path: Path) -> None:
 
 
 def test_first_frame(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])  # phones write these

@@ -75,7 +75,7 @@ def test_the_guess_is_near_the_truth_of_mapfree(shared: Callable[[str], Path]) -
     assert float(resolve_intrinsics((540, 720)).camera.f[0]) == pytest.approx(549.7, rel=0.02)
 
 
-def test_centred_where_nothing_is_known() -> None:
+def test_centered_where_nothing_is_known() -> None:
     for options in ({}, {"exif": EXIF}, {"fov_deg": 70.0}):
         camera = resolve_intrinsics((640, 481), **options).camera  # type: ignore[arg-type]
         assert camera.c.tolist() == [319.5, 240.0]

@@ -41,7 +41,7 @@ def folder(model: pycolmap.Reconstruction, tmp_path: Path) -> Path:
     return path
 
 
-def test_observations_reproject_with_our_pixel_centres(model: pycolmap.Reconstruction) -> None:
+def test_observations_reproject_with_our_pixel_centers(model: pycolmap.Reconstruction) -> None:
     scene = map_from_reconstruction(model)
     assert len(scene) == 10 and len(scene.xyz) == 60
     for i in range(len(scene)):

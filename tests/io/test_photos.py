@@ -75,8 +75,8 @@ def test_a_list_beside_the_file_of_a_pillow_image_counts(tmp_path: Path) -> None
 
 
 def test_modes_of_pillow_images() -> None:
-    grey = as_view(Image.fromarray(picture()[..., 0]), fov=50)
-    assert torch.equal(grey.image[0], grey.image[2])
+    gray = as_view(Image.fromarray(picture()[..., 0]), fov=50)
+    assert torch.equal(gray.image[0], gray.image[2])
     transparent = Image.new("RGBA", (4, 3), (200, 100, 50, 0))
     assert float(as_view(transparent, fov=50).image.max()) == 0
     with pytest.raises(InputError, match="holds 'F' values"):

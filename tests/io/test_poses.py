@@ -139,7 +139,7 @@ def test_withheld_poses_are_none() -> None:
     assert parse_mapfree_poses("") == {} and parse_tum("# nothing\n") == [] and parse_submission(" \n") == {}
 
 
-def test_quaternions_need_not_be_normalised() -> None:
+def test_quaternions_need_not_be_normalized() -> None:
     pose = random_pose(3)
     q = [2.5 * value for value in pose.quaternion().tolist()]
     read = parse_mapfree_poses(" ".join(["a.jpg", *map(repr, [*q, *pose.t.tolist()])]))["a.jpg"]

@@ -96,7 +96,7 @@ def test_the_checkpoint_brings_loss_and_damping() -> None:
     assert run.config == published.config and run.checkpoint == published.checkpoint
 
 
-def test_defaults_of_the_localiser_are_those_of_the_first_row() -> None:
+def test_defaults_of_the_localizer_are_those_of_the_first_row() -> None:
     run = published_localization("7scenes")
     assert replace(run.config, check=True) == LocalizeConfig() and run.align == AlignConfig()
 

@@ -60,23 +60,23 @@ def test_points_that_fix_no_rotation_up_to_rounding(
         step = torch.randint(-1, 2, xyz.shape, generator=generator).to(dtype)
         return xyz * (1 + torch.finfo(dtype).eps * step)
 
-    centre = torch.tensor([0.3, -0.7, 4.3], dtype=dtype)
-    point0, point1 = ((centre + normal(500, 1, 3)).expand(-1, N, -1) for _ in range(2))
-    many, along = centre + normal(500, N, 3), normal(500, N, 1)
+    center = torch.tensor([0.3, -0.7, 4.3], dtype=dtype)
+    point0, point1 = ((center + normal(500, 1, 3)).expand(-1, N, -1) for _ in range(2))
+    many, along = center + normal(500, N, 3), normal(500, N, 1)
     line0, line1 = along * normal(500, 1, 3), along * normal(500, 1, 3)
     xyz0, xyz1 = {
         "points up to rounding": (rounded(point0), rounded(point1)),
         "one point against many": (point0, many),
-        "line against many": (centre + line0, many),
-        "lines": (centre + line0, centre + line1),
-        "small lines far away": (10 * centre + 0.05 * line0, 10 * centre + 0.05 * line1),
+        "line against many": (center + line0, many),
+        "lines": (center + line0, center + line1),
+        "small lines far away": (10 * center + 0.05 * line0, 10 * center + 0.05 * line1),
     }[case]
     fit = kabsch(xyz0, xyz1)
     assert not bool(fit.rank_ok.any())
     assert bool(fit.pose.is_finite().all())
     assert (torch.linalg.det(fit.pose.R) - 1).abs().max() < 1e-4
     # and points a centimetre apart at five metres do fix it
-    cluster = centre + 0.01 * normal(500, N, 3)
+    cluster = center + 0.01 * normal(500, N, 3)
     assert float(kabsch(cluster, cluster).rank_ok.double().mean()) > 0.99
 
 

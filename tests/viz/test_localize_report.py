@@ -33,7 +33,7 @@ from metriloc.types import (
 from metriloc.viz import SoftwareFacts
 from metriloc.viz.alignment import alignment_gif, shown_steps, viewer_dump
 from metriloc.viz.curves import course_picture
-from metriloc.viz.features import confidence_picture, feature_picture, principal_colours
+from metriloc.viz.features import confidence_picture, feature_picture, principal_colors
 from metriloc.viz.localize_report import PICTURES, localization_pictures, localization_report
 from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
 from metriloc.viz.loss_maps import chosen_points, evidence_picture, on_photo, point_pictures, summed_gain
@@ -110,7 +110,7 @@ def entry_of(
 
 # -- marks ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("shape", ["square", "cross", "diamond", "plus", "ring", "dot"])
-def test_a_mark_is_centred_on_its_place(shape: str) -> None:
+def test_a_mark_is_centered_on_its_place(shape: str) -> None:
     with Drawing(np.zeros((41, 61, 3), np.uint8)) as drawing:
         drawing.mark(np.array([30.0, 20.0]), shape, (255, 0, 0), 6.0)  # type: ignore[arg-type]
     y, x = np.nonzero(drawing.picture[..., 0] > 80)
@@ -131,7 +131,7 @@ def test_marks_of_stages(world: tuple[PointMaps, PointMaps, torch.Tensor]) -> No
     assert [(m.label, m.shape) for m in marks] == [
         *(("truth", "ring"), ("p3p", "cross"), ("coarse", "diamond"), ("fine", "plus"))
     ]
-    assert len({m.colour for m in marks}) == 4
+    assert len({m.color for m in marks}) == 4
     assert legend(marks, 100).shape[0] > legend(marks, 1000).shape[0] / 2  # rows are added, nothing is cut off
 
 
@@ -286,7 +286,7 @@ def test_scene_in_3d(world: tuple[PointMaps, PointMaps, torch.Tensor], tmp_path:
     assert found.baseline == pytest.approx(1.0)
     np.testing.assert_allclose(found.frusta[1].center, [0, 0, 1], atol=1e-12)
     np.testing.assert_allclose(found.points, (s.xyz + torch.tensor([0.0, 0.0, 1.0])).numpy(), atol=1e-12)
-    assert np.abs(found.colours.astype(int) - [10, 200, 30]).max() < 6
+    assert np.abs(found.colors.astype(int) - [10, 200, 30]).max() < 6
     json.dumps(found.to_json([None] * 3), allow_nan=False)
     # the way of an alignment is a dotted line of equal steps from its start to its end
     course = Course("scale 1", (3.0, 2.0), ("level 0",) * 2, poses=tuple(moving(2)))
@@ -382,26 +382,26 @@ def compare(mine: object, golden: object, where: str) -> None:
 
 
 def test_viewer_wrong_use() -> None:
-    view, xyz, colours = blank_view(pose=IDENTITY), torch.ones(1, 3).double(), np.zeros((1, 3), int)
+    view, xyz, colors = blank_view(pose=IDENTITY), torch.ones(1, 3).double(), np.zeros((1, 3), int)
     with pytest.raises(ValueError, match="no turn 'sideways'"):
-        viewer_dump(view, [IDENTITY], [view], xyz, colours, "sideways")
+        viewer_dump(view, [IDENTITY], [view], xyz, colors, "sideways")
     with pytest.raises(ValueError, match="at least one pose"):
-        viewer_dump(view, [], [view], xyz, colours)
+        viewer_dump(view, [], [view], xyz, colors)
     with pytest.raises(ValueError, match="the pose of every reference"):
-        viewer_dump(view, [IDENTITY], [blank_view()], xyz, colours)
+        viewer_dump(view, [IDENTITY], [blank_view()], xyz, colors)
 
 
 # -- features ---------------------------------------------------------------------------------------------------------
-def test_alike_features_have_one_colour(generator: torch.Generator) -> None:
+def test_alike_features_have_one_color(generator: torch.Generator) -> None:
     kinds = torch.randn(3, 16, generator=generator)
     a = kinds[torch.randint(3, (12, 20), generator=generator)].permute(2, 0, 1)
     b = 7 * a.flip(2)  # length does not count
-    first, second = principal_colours([a, b])
+    first, second = principal_colors([a, b])
     np.testing.assert_allclose(first.astype(int), second[:, ::-1].astype(int), atol=1)
     assert len(np.unique(first.reshape(-1, 3), axis=0)) == 3
-    flat = principal_colours([torch.ones(4, 3, 3)])[0]
+    flat = principal_colors([torch.ones(4, 3, 3)])[0]
     assert flat.shape == (3, 3, 3)
-    thin = principal_colours([torch.randn(2, 5, 5, generator=generator)])[0]
+    thin = principal_colors([torch.randn(2, 5, 5, generator=generator)])[0]
     assert thin.shape == (5, 5, 3)
 
 

@@ -193,11 +193,11 @@ def test_match_picture_draws_the_most_probable_and_leaves_out_what_is_not_finite
     assert not none[:60, :60].any() and none[60:].max() > 200, "the caption says that there are none"
 
 
-@pytest.mark.parametrize("colour", ["position", "probability"])
-def test_match_colours_tell_lines_apart(colour: str) -> None:
+@pytest.mark.parametrize("color", ["position", "probability"])
+def test_match_colors_tell_lines_apart(color: str) -> None:
     image = torch.zeros(3, 60, 60)
     matches = correspondences([[10.0, 10.0], [50.0, 50.0]], [[10.0, 10.0], [50.0, 50.0]], [0.1, 1.0])
-    picture = match_picture(image, image, matches, colour=colour).astype(int)  # type: ignore[arg-type]
+    picture = match_picture(image, image, matches, color=color).astype(int)  # type: ignore[arg-type]
     assert np.abs(picture[10, 10] - picture[50, 50]).max() > 60
 
 
@@ -206,7 +206,7 @@ def test_match_picture_rejects_wrong_use() -> None:
     with pytest.raises(ValueError, match="max_lines must be >= 0"):
         match_picture(image, image, none, max_lines=-1)
     with pytest.raises(ValueError, match="colour must be 'position' or 'probability', got 'red'"):
-        match_picture(image, image, none, colour="red")  # type: ignore[arg-type]
+        match_picture(image, image, none, color="red")  # type: ignore[arg-type]
 
 
 def test_inputs_are_not_modified() -> None:

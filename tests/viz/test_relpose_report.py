@@ -190,7 +190,7 @@ def test_many_queries_get_an_overview_with_links() -> None:
 
 
 @pytest.mark.parametrize(
-    ("judgement", "metric", "colour"),
+    ("judgement", "metric", "color"),
     [
         ("reliable", True, "found"),
         ("uncalibrated", True, "found"),
@@ -200,7 +200,7 @@ def test_many_queries_get_an_overview_with_links() -> None:
         ("failed", False, "failed"),
     ],
 )
-def test_the_colour_follows_the_judgement(judgement: str, metric: bool, colour: str) -> None:
+def test_the_color_follows_the_judgement(judgement: str, metric: bool, color: str) -> None:
     meaning = "" if judgement == "uncalibrated" else "a <b> target"
     confidence = {"reliable": 0.95, "failed": 0.1}.get(judgement, 0.71)
     found = dataclasses.replace(
@@ -211,7 +211,7 @@ def test_the_colour_follows_the_judgement(judgement: str, metric: bool, colour: 
     )
     entry = QueryReport(view("a.jpg"), found)
     html = report(entry, entry)
-    assert html.count(f'<p class="verdict {colour}">') == 2 and html.count(f'<tr class="{colour}">') == 2
+    assert html.count(f'<p class="verdict {color}">') == 2 and html.count(f'<tr class="{color}">') == 2
     text = Elements(html).text
     assert f"confidence {confidence:.2f} ({judgement}" in text
     if meaning:

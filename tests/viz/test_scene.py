@@ -52,13 +52,13 @@ def test_points_agree_with_the_truth(depth: bool, lens: bool) -> None:
     assert scene.baseline == pytest.approx(float(TRUE.distance()), rel=1e-9) and scene.metric
 
 
-def test_colours_are_those_of_the_reference_photo() -> None:
+def test_colors_are_those_of_the_reference_photo() -> None:
     _, estimate, reference, query = world()
     scene = build_scene(estimate, reference, query)
     assert scene is not None
     u, v = estimate.details[0].inliers.uv0.round().long().clamp(min=0).T
     expected = reference.image[:, v.clamp(max=89), u.clamp(max=119)].T * 255
-    assert np.abs(scene.colours - expected.numpy()).max() <= 0.51
+    assert np.abs(scene.colors - expected.numpy()).max() <= 0.51
 
 
 def test_without_metres_the_baseline_is_one_and_depth_is_not_trusted() -> None:
@@ -95,7 +95,7 @@ def test_points_behind_a_camera_or_not_finite_are_left_out() -> None:
     broken = dataclasses.replace(estimate.details[0], inliers=dataclasses.replace(inliers, uv0=uv0, uv1=uv1))
     scene = build_scene(dataclasses.replace(estimate, details=(broken,)), reference, query)
     assert scene is not None
-    assert scene.points == pytest.approx(xyz[3:].numpy(), abs=1e-6) and len(scene.colours) == 17
+    assert scene.points == pytest.approx(xyz[3:].numpy(), abs=1e-6) and len(scene.colors) == 17
 
 
 def test_many_points_are_thinned_evenly() -> None:
@@ -172,9 +172,9 @@ def near(picture: np.ndarray, color: tuple[int, int, int]) -> int:
 
 def test_the_picture_shows_both_cameras_the_points_and_the_true_one_in_green() -> None:
     _, estimate, _, query = world(count=300)
-    grey = dataclasses.replace(query, image=torch.full_like(query.image, 0.5))
-    scene = build_scene(estimate, grey, grey)
-    apart = build_scene(estimate, grey, grey, Pose(TRUE.R, TRUE.t * 1.6))
+    gray = dataclasses.replace(query, image=torch.full_like(query.image, 0.5))
+    scene = build_scene(estimate, gray, gray)
+    apart = build_scene(estimate, gray, gray, Pose(TRUE.R, TRUE.t * 1.6))
     assert scene is not None and apart is not None
     plain, with_truth = scene_picture(scene, (480, 360)), scene_picture(apart, (480, 360))
     assert plain.shape == (360, 480, 3) and plain.dtype == np.uint8
@@ -189,9 +189,7 @@ def test_points_are_drawn_where_the_eye_sees_them_in_the_color_of_their_position
     scene = build_scene(estimate, reference, query)
     assert scene is not None
     size = (480, 360)
-    few = dataclasses.replace(
-        scene, points=scene.points[:1] * 0 + np.array([[0.0, 0.0, 6.0]]), colours=scene.colours[:1]
-    )
+    few = dataclasses.replace(scene, points=scene.points[:1] * 0 + np.array([[0.0, 0.0, 6.0]]), colors=scene.colors[:1])
     x, y = (_Eye.on(few, size).screen(few.points)[0]).round().astype(int)
     color = position_colors(few.points)[0].astype(int)
     assert np.abs(scene_picture(few, size)[y - 1 : y + 2, x - 1 : x + 2].astype(int) - color).max(-1).min() < 60

@@ -80,5 +80,5 @@ def test_a_real_video(tmp_path: Path) -> None:
     file.write_bytes(encode_video(FRAMES, fps=5))
     command = [ffmpeg, "-loglevel", "error", "-i", str(file), "-f", "rawvideo", "-pix_fmt", "gray", "-"]
     decoded = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.uint8)
-    grey = decoded.reshape(8, 20, 32).mean((1, 2))
-    np.testing.assert_allclose(grey, [12 * n for n in range(8)], atol=3)
+    gray = decoded.reshape(8, 20, 32).mean((1, 2))
+    np.testing.assert_allclose(gray, [12 * n for n in range(8)], atol=3)

@@ -26,7 +26,7 @@ class Lamp:
     """Points [n,3] that share one light of that colour. normal: the direction a window shines in, or None for all round."""
 
     points: np.ndarray
-    colour: np.ndarray
+    color: np.ndarray
     normal: np.ndarray | None = None
 
 
@@ -44,7 +44,7 @@ class Lighting:
     ground: np.ndarray
     lamps: tuple[Lamp, ...] = ()
     sun: np.ndarray | None = None
-    sun_colour: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    sun_color: np.ndarray = field(default_factory=lambda: np.zeros(3))
     openings: tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], ...] | None = None
     room: tuple[np.ndarray, np.ndarray] | None = None
     reach: float = 1.0
@@ -171,7 +171,7 @@ def _light_at(
             between = blockers.near(middle, middle + 100 * light.sun, radius)
             rays = np.broadcast_to(light.sun.astype(np.float32), (len(lit), 3))
             share[lit] *= np.isinf(between.distance(points[lit], rays, own[lit]))
-            total = total + share[:, None] * light.sun_colour
+            total = total + share[:, None] * light.sun_color
     for lamp in light.lamps:
         total = total + _lamp_light(points, normal, own, blockers.near(middle, lamp.points.mean(0), radius + 0.5), lamp)
     return total
@@ -186,7 +186,7 @@ def _lamp_light(points: np.ndarray, normal: np.ndarray, own: np.ndarray, between
         share *= (-rays @ lamp.normal.astype(np.float32)).clip(0)
     n = len(lamp.points)
     way = between.distance(np.repeat(points, n, 0), rays.reshape(-1, 3), np.repeat(own, n)).reshape(far.shape)
-    return (share * (way > far - 0.05)).sum(1)[:, None] * lamp.colour
+    return (share * (way > far - 0.05)).sum(1)[:, None] * lamp.color
 
 
 def _sun_enters(points: np.ndarray, light: Lighting) -> np.ndarray:

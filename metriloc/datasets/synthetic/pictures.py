@@ -9,7 +9,7 @@ import numpy as np
 
 from metriloc.datasets.synthetic.textures import (
     Rng,
-    coloured,
+    colored,
     fabric,
     fractal,
     grid,
@@ -21,15 +21,15 @@ from metriloc.datasets.synthetic.textures import (
 )
 
 
-def rectangle(image: np.ndarray, box: tuple[float, float, float, float], colour: np.ndarray | float) -> None:
+def rectangle(image: np.ndarray, box: tuple[float, float, float, float], color: np.ndarray | float) -> None:
     """Fill (left, top, right, bottom), in 0..1, of an image that belongs to the caller."""
     side = image.shape[0]
     left, top, right, bottom = (round(float(v) * side) for v in box)
-    image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = colour
+    image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = color
 
 
 def text(
-    rng: Rng, image: np.ndarray, box: tuple[float, float, float, float], height: float, colour: np.ndarray | float
+    rng: Rng, image: np.ndarray, box: tuple[float, float, float, float], height: float, color: np.ndarray | float
 ) -> None:
     """Lines of made-up letters in a box: words of glyphs drawn with a few strokes on a 4 x 6 raster."""
     side = image.shape[0]
@@ -52,7 +52,7 @@ def text(
     across = (np.arange(right - left) / cell).astype(int)
     down, across = down[down // 9 * 9 + 6 <= (bottom - top) / cell], across[across < letters * 4]
     part = image[top : top + len(down), left : left + len(across)]
-    part[page[down][:, across]] = colour
+    part[page[down][:, across]] = color
 
 
 def landscape(rng: Rng, side: int) -> np.ndarray:
@@ -71,9 +71,9 @@ def landscape(rng: Rng, side: int) -> np.ndarray:
     ground = rng.uniform(0.35, 0.6)
     for k in range(3):
         ridge = ground + 0.13 * k + (0.22 - 0.05 * k) * (fractal(rng, side, 2 + k, 5)[:1] - 0.5)
-        colour = hue(rng, 0.3, 0.5) * 0.5 + np.array([0.25, 0.36, 0.2]) * (0.5 + 0.3 * k)
+        color = hue(rng, 0.3, 0.5) * 0.5 + np.array([0.25, 0.36, 0.2]) * (0.5 + 0.3 * k)
         shade = 0.7 + 0.6 * fractal(rng, side, 10 + 6 * k, 5, 0.7)
-        image = mix(image, coloured(shade, colour), soft(y - ridge, 0.01))
+        image = mix(image, colored(shade, color), soft(y - ridge, 0.01))
     for _ in range(int(rng.integers(2, 7))):
         cx, foot, size = rng.random(), rng.uniform(ground + 0.1, 0.95), rng.uniform(0.06, 0.2)
         if rng.random() < 0.3:
@@ -89,7 +89,7 @@ def landscape(rng: Rng, side: int) -> np.ndarray:
         else:
             rectangle(image, (cx - 0.08 * size, foot - size, cx + 0.08 * size, foot), np.array([0.25, 0.17, 0.1]))
             blob = np.hypot(x - cx, (y - foot + 1.3 * size) * 0.8) / size + 0.9 * (fractal(rng, side, 16, 3) - 0.5)
-            image = mix(image, coloured(0.4 + 0.8 * noise(rng, side, 64), [0.2, 0.4, 0.15]), soft(0.7 - blob, 0.1))
+            image = mix(image, colored(0.4 + 0.8 * noise(rng, side, 64), [0.2, 0.4, 0.15]), soft(0.7 - blob, 0.1))
     return image
 
 
@@ -101,19 +101,19 @@ def abstract(rng: Rng, side: int) -> np.ndarray:
     stretch = rng.uniform(0.5, 2.0)
     distance = np.stack([np.hypot(x - px, (y - py) * stretch) for px, py in points])
     nearest = np.partition(distance, 1, 0)[:2]
-    colours = np.stack([hue(rng, rng.uniform(0.1, 0.9), rng.uniform(0.15, 0.95)) for _ in range(6)])
-    image = colours[rng.integers(0, 6, count)][distance.argmin(0)]
+    colors = np.stack([hue(rng, rng.uniform(0.1, 0.9), rng.uniform(0.15, 0.95)) for _ in range(6)])
+    image = colors[rng.integers(0, 6, count)][distance.argmin(0)]
     image = image * (1 - 0.9 * (1 - soft(nearest[1] - nearest[0] - 0.012, 0.006)))[..., None]
     for _ in range(int(rng.integers(0, 6))):
         cx, cy, r = rng.random(), rng.random(), rng.uniform(0.05, 0.25)
         ring = np.abs(np.hypot(x - cx, y - cy) - r) - rng.uniform(0.01, 0.1)
-        image = mix(image, colours[int(rng.integers(6))], soft(-ring, 0.01))
+        image = mix(image, colors[int(rng.integers(6))], soft(-ring, 0.01))
     return image * (0.85 + 0.3 * fractal(rng, side, 16, 4))[..., None]
 
 
 def poster(rng: Rng, side: int) -> np.ndarray:
     """A headline, a picture and small print on coloured paper."""
-    image = coloured(0.95 + 0.1 * fractal(rng, side, 3, 3), hue(rng, rng.uniform(0, 0.7), rng.uniform(0.4, 0.98)))
+    image = colored(0.95 + 0.1 * fractal(rng, side, 3, 3), hue(rng, rng.uniform(0, 0.7), rng.uniform(0.4, 0.98)))
     ink = np.array([0.08, 0.08, 0.1]) if image.mean() > 0.5 else np.array([0.95, 0.93, 0.88])
     split = rng.uniform(0.25, 0.7)
     text(
@@ -155,14 +155,14 @@ def books(rng: Rng, side: int) -> np.ndarray:
         if rng.random() < 0.05:
             x += w
             continue
-        colour = hue(rng, rng.uniform(0.05, 0.9), rng.uniform(0.15, 0.95))
+        color = hue(rng, rng.uniform(0.05, 0.9), rng.uniform(0.15, 0.95))
         a, b = round(x * side), min(round((x + w) * side), side)
         if b - a > 2:
             round_back = 1 - 0.45 * np.abs(np.linspace(-1, 1, b - a)) ** 3
-            spine = np.broadcast_to(colour * round_back[:, None], (side, b - a, 3)).copy()
-            ink = 1 - 0.85 * colour if rng.random() < 0.7 else np.array([0.85, 0.7, 0.3])
-            for centre in rng.uniform(0.3, 0.95, int(rng.integers(1, 4))):
-                spine = mix(spine, ink, np.broadcast_to(soft(0.012 - np.abs(y - centre), 0.005), spine.shape[:2]))
+            spine = np.broadcast_to(color * round_back[:, None], (side, b - a, 3)).copy()
+            ink = 1 - 0.85 * color if rng.random() < 0.7 else np.array([0.85, 0.7, 0.3])
+            for center in rng.uniform(0.3, 0.95, int(rng.integers(1, 4))):
+                spine = mix(spine, ink, np.broadcast_to(soft(0.012 - np.abs(y - center), 0.005), spine.shape[:2]))
             letters = rng.random((40, 2)) < 0.5
             at, gap = rng.uniform(0.35, 0.6), max((b - a) // 4, 1)
             block = np.repeat(np.repeat(letters, max(side // 120, 1), 0), max((b - a - 2 * gap) // 2, 1), 1)
@@ -234,15 +234,15 @@ def view_outside(rng: Rng, side: int) -> np.ndarray:
 def facade_window(rng: Rng, side: int) -> np.ndarray:
     """A window from outside: dark panes that mirror the sky, curtains or blinds, bars."""
     x, y = grid(side)
-    sky = coloured(0.15 + 0.5 * np.clip(1 - y + 0.25 * x, 0, 1) * fractal(rng, side, 3, 4), [0.75, 0.88, 1.0])
+    sky = colored(0.15 + 0.5 * np.clip(1 - y + 0.25 * x, 0, 1) * fractal(rng, side, 3, 4), [0.75, 0.88, 1.0])
     if rng.random() < 0.5:
         edge = rng.uniform(0.1, 0.35)
         cloth = soft(np.maximum(edge - x, x - 1 + edge), 0.03) * np.ones_like(y)
         folds = 0.7 + 0.2 * np.sin(2 * np.pi * x * rng.integers(10, 25)) * np.ones_like(y)
-        sky = mix(sky, coloured(folds, hue(rng, 0.2, 0.8)), 0.75 * cloth)
+        sky = mix(sky, colored(folds, hue(rng, 0.2, 0.8)), 0.75 * cloth)
     if rng.random() < 0.3:
         drop = rng.uniform(0.2, 0.9)
-        blind = coloured(0.65 + 0.1 * np.sin(2 * np.pi * y * 30) * np.ones_like(x), hue(rng, 0.1, 0.95))
+        blind = colored(0.65 + 0.1 * np.sin(2 * np.pi * y * 30) * np.ones_like(x), hue(rng, 0.1, 0.95))
         sky = mix(sky, blind, soft(drop - y, 0.01) * np.ones_like(x))
     frame = hue(rng, rng.uniform(0, 0.4), rng.uniform(0.2, 0.95))
     for box in ((0, 0, 1, 0.06), (0, 0.94, 1, 1), (0, 0, 0.06, 1), (0.94, 0, 1, 1), (0.475, 0, 0.525, 1)):
@@ -295,13 +295,13 @@ def rug(rng: Rng, side: int) -> np.ndarray:
     half = fractal(rng, side, 12, 3)
     half = np.minimum(half, half[::-1])
     field = np.minimum(half, half[:, ::-1])
-    colours = [hue(rng, rng.uniform(0.3, 0.9), rng.uniform(0.2, 0.85)) for _ in range(4)]
-    image = np.broadcast_to(colours[0], (side, side, 3)).astype(np.float32)
-    image = mix(image, colours[1], soft(field - 0.4, 0.03))
-    image = mix(image, colours[2], soft(field - 0.52, 0.03))
+    colors = [hue(rng, rng.uniform(0.3, 0.9), rng.uniform(0.2, 0.85)) for _ in range(4)]
+    image = np.broadcast_to(colors[0], (side, side, 3)).astype(np.float32)
+    image = mix(image, colors[1], soft(field - 0.4, 0.03))
+    image = mix(image, colors[2], soft(field - 0.52, 0.03))
     edge = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y)) * np.ones_like(x + y)
     for k, limit in enumerate(np.sort(rng.uniform(0.02, 0.2, 3))[::-1]):
-        image = mix(image, colours[(k + 2) % 4], soft(limit - edge, 0.006))
+        image = mix(image, colors[(k + 2) % 4], soft(limit - edge, 0.006))
     return image * (0.75 + 0.4 * noise(rng, side, side // 2))[..., None]
 
 
@@ -316,13 +316,13 @@ def ribs(rng: Rng, side: int) -> np.ndarray:
     """A radiator, a vent or a roller shutter: lit ribs."""
     x, y = grid(side)
     ridge = np.abs(np.sin(np.pi * x * 16)) * np.ones_like(y)
-    return coloured(0.55 + 0.4 * ridge - 0.3 * (np.abs(y - 0.5) > 0.46), np.ones(3) * rng.uniform(0.85, 1.0))
+    return colored(0.55 + 0.4 * ridge - 0.3 * (np.abs(y - 0.5) > 0.46), np.ones(3) * rng.uniform(0.85, 1.0))
 
 
 def parcel(rng: Rng, side: int) -> np.ndarray:
     """Cardboard or a printed carton: tape, a label, a mark."""
     base = np.array([0.72, 0.56, 0.38]) if rng.random() < 0.6 else hue(rng, 0.6, 0.8)
-    image = coloured(0.85 + 0.25 * fractal(rng, side, 6, 5), base)
+    image = colored(0.85 + 0.25 * fractal(rng, side, 6, 5), base)
     at = rng.uniform(0.1, 0.8)
     rectangle(image, (0, at, 1, at + 0.12), base * 1.15)
     x0, y0 = rng.uniform(0.05, 0.5), rng.uniform(0.05, 0.5)

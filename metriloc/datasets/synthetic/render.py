@@ -201,17 +201,17 @@ def paint(visible: Visible, mesh: Mesh, atlas: Atlas, lightmap: Lightmap, sky: S
         for dx in (0, 1, 2):
             needed[2 * rows + dy, 2 * columns + dx] = True
     j, i = np.nonzero(needed)
-    colours = np.zeros((*ids.shape, 3), dtype=np.float32)
+    colors = np.zeros((*ids.shape, 3), dtype=np.float32)
     rays = np.stack([(0.5 * (i - 1) - visible.c[0]) / visible.f[0], (0.5 * (j - 1) - visible.c[1]) / visible.f[1]], 0)
     rays, sample = rays.astype(np.float32), ids[j, i]
     tables = Tables.of(visible, mesh)
     for begin in range(0, len(j), CHUNK):
         part = slice(begin, begin + CHUNK)
-        colours[j[part], i[part]] = _shade(tables, sample[part], rays[:, part], atlas, lightmap, sky)
-    image = np.ascontiguousarray(colours[1::2, 1::2])
+        colors[j[part], i[part]] = _shade(tables, sample[part], rays[:, part], atlas, lightmap, sky)
+    image = np.ascontiguousarray(colors[1::2, 1::2])
     total = np.zeros((len(rows), 3), dtype=np.float32)
     for k, weight in enumerate(TENT):
-        total += weight * colours[2 * rows + k // 3, 2 * columns + k % 3]
+        total += weight * colors[2 * rows + k // 3, 2 * columns + k % 3]
     image[rows, columns] = total
     return image
 
@@ -237,12 +237,12 @@ class Tables:
 
 
 def _shade(tables: Tables, ids: np.ndarray, rays: np.ndarray, atlas: Atlas, lightmap: Lightmap, sky: Sky) -> np.ndarray:
-    colour = np.empty((len(ids), 3), dtype=np.float32)
+    color = np.empty((len(ids), 3), dtype=np.float32)
     solid = ids >= 0
     everywhere = bool(solid.all())
     if not everywhere:
         x, y = rays[:, ~solid]
-        colour[~solid] = sky(np.stack([x, y, np.ones_like(x)], -1))
+        color[~solid] = sky(np.stack([x, y, np.ones_like(x)], -1))
         ids, rays = ids[solid], rays[:, solid]
     x, y = rays
     k = np.ascontiguousarray(tables.coefficients.take(ids, 0).T)
@@ -266,8 +266,8 @@ def _shade(tables: Tables, ids: np.ndarray, rays: np.ndarray, atlas: Atlas, ligh
     albedo *= light
     if everywhere:
         return albedo
-    colour[solid] = albedo
-    return colour
+    color[solid] = albedo
+    return color
 
 
 def _texture(atlas: Atlas, index: np.ndarray, s: np.ndarray, t: np.ndarray, level: np.ndarray) -> np.ndarray:

@@ -186,7 +186,7 @@ def _lighting(
         ground=base * 0.75 * np.array([1.0, 0.95, 0.88]),
         lamps=tuple(lamps),
         sun=sun,
-        sun_colour=np.array([1.0, 0.93, 0.8]) * rng.uniform(1.2, 2.5),
+        sun_color=np.array([1.0, 0.93, 0.8]) * rng.uniform(1.2, 2.5),
         openings=tuple(openings),
         room=(np.array([-w / 2, -d / 2, 0.0]), corner),
         reach=0.8,

@@ -104,7 +104,7 @@ def _daylight(rng: Rng) -> Lighting:
         ambient=sky,
         ground=sky * 0.5 * np.array([1.1, 1.0, 0.85]),
         sun=sun,
-        sun_colour=strength * np.array([1.0, rng.uniform(0.85, 0.97), rng.uniform(0.65, 0.9)]),
+        sun_color=strength * np.array([1.0, rng.uniform(0.85, 0.97), rng.uniform(0.65, 0.9)]),
         reach=2.0,
         texels_a_metre=4.0,
     )

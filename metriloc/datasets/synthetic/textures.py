@@ -13,7 +13,7 @@ import numpy as np
 
 from metriloc.datasets.synthetic.render import Atlas
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Rng = np.random.Generator
 
 
@@ -61,9 +61,9 @@ def soft(x: np.ndarray, width: float) -> np.ndarray:
     return np.clip(x / width + 0.5, 0, 1)
 
 
-def coloured(value: np.ndarray, colour: Sequence[float] | np.ndarray) -> np.ndarray:
+def colored(value: np.ndarray, color: Sequence[float] | np.ndarray) -> np.ndarray:
     """A grey image times a colour."""
-    return value[..., None] * np.asarray(colour, dtype=np.float32)
+    return value[..., None] * np.asarray(color, dtype=np.float32)
 
 
 def mix(a: np.ndarray, b: np.ndarray | Sequence[float], share: np.ndarray) -> np.ndarray:
@@ -91,16 +91,16 @@ def lattice(side: int, rows: int, columns: int, bond: float) -> tuple[np.ndarray
 
 
 # -- materials --------------------------------------------------------------------------------------------------------
-def plaster(rng: Rng, side: int, colour: np.ndarray | None = None) -> np.ndarray:
+def plaster(rng: Rng, side: int, color: np.ndarray | None = None) -> np.ndarray:
     """Painted wall: faint clouds, grain, a few stains."""
-    base = colour if colour is not None else wall_colour(rng)
+    base = color if color is not None else wall_color(rng)
     clouds, grain = fractal(rng, side, 3, 5), noise(rng, side, side // 2)
     value = 1 + rng.uniform(0.05, 0.2) * (clouds - 0.5) + rng.uniform(0.03, 0.1) * (grain - 0.5)
     stains = soft(fractal(rng, side, 5, 5) - 0.78, 0.2) * rng.uniform(0, 0.08)
-    return coloured(value * (1 - stains), base)
+    return colored(value * (1 - stains), base)
 
 
-def wall_colour(rng: Rng) -> np.ndarray:
+def wall_color(rng: Rng) -> np.ndarray:
     """Mostly white to cream or grey, sometimes a colour."""
     if rng.random() < 0.65:
         tone = rng.uniform(0, 1)
@@ -127,14 +127,14 @@ def wallpaper(rng: Rng, side: int) -> np.ndarray:
         shape = soft(np.tile(motif, (repeats, repeats)) - np.median(motif), 0.06)
     paper = 1 + 0.12 * (fractal(rng, side, 4, 5) - 0.5)
     return (
-        mix(coloured(np.ones((side, side), np.float32), ground), ink, shape * rng.uniform(0.4, 1.0)) * paper[..., None]
+        mix(colored(np.ones((side, side), np.float32), ground), ink, shape * rng.uniform(0.4, 1.0)) * paper[..., None]
     )
 
 
-def planks(rng: Rng, side: int, rows: int | None = None, colour: np.ndarray | None = None) -> np.ndarray:
+def planks(rng: Rng, side: int, rows: int | None = None, color: np.ndarray | None = None) -> np.ndarray:
     """Boards along x with grain, tints and seams (1: one plain board)."""
     rows = rows if rows is not None else int(rng.choice([6, 8, 12]))
-    base = colour if colour is not None else wood_colour(rng)
+    base = color if color is not None else wood_color(rng)
     columns = 1 if rows == 1 else 2
     row, column, gap_u, gap_v = lattice(side, rows, columns, 0.37)
     tint = 1 + 0.35 * (rng.random((rows, columns)) - 0.5)[row, column] * (rows > 1)
@@ -142,17 +142,17 @@ def planks(rng: Rng, side: int, rows: int | None = None, colour: np.ndarray | No
     rings = np.sin(2 * np.pi * (4 * fractal(rng, side, (6, 1), 3) + 2 * noise(rng, side, (48, 2))))
     shifted = np.take_along_axis(grain, (np.arange(side)[None] + (row * 67 + column * 29)) % side, 1)
     value = tint * (0.72 + 0.45 * shifted + 0.06 * rings)
-    image = coloured(value, base)
+    image = colored(value, base)
     if rows > 1:
         joint = np.maximum(1 - soft(gap_v - 0.03, 0.03), 1 - soft(gap_u * 8 - 0.03, 0.03))
         image = image * (1 - 0.65 * joint)[..., None]
     return image
 
 
-def wood_colour(rng: Rng) -> np.ndarray:
+def wood_color(rng: Rng) -> np.ndarray:
     """From pale birch to dark walnut, sometimes painted."""
     if rng.random() < 0.25:
-        return wall_colour(rng) if rng.random() < 0.7 else hue(rng, rng.uniform(0, 0.4), rng.uniform(0.3, 0.9))
+        return wall_color(rng) if rng.random() < 0.7 else hue(rng, rng.uniform(0, 0.4), rng.uniform(0.3, 0.9))
     dark = rng.random()
     pale, deep = np.array([0.86, 0.72, 0.53]), np.array([0.36, 0.22, 0.13])
     return ((pale + (deep - pale) * dark) * rng.uniform(0.9, 1.1)).astype(np.float32)
@@ -197,7 +197,7 @@ def fabric(rng: Rng, side: int) -> np.ndarray:
     base = hue(rng, rng.uniform(0.1, 0.7), rng.uniform(0.25, 0.85))
     x, y = grid(side)
     threads = 0.5 + 0.25 * np.sin(2 * np.pi * x * side / 4) * np.sin(2 * np.pi * y * side / 4)
-    image = coloured(0.8 + 0.25 * fractal(rng, side, 8, 5) + 0.2 * (threads - 0.5), base)
+    image = colored(0.8 + 0.25 * fractal(rng, side, 8, 5) + 0.2 * (threads - 0.5), base)
     if rng.random() < 0.45:
         accent = hue(rng, rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.9))
         stripes = soft(np.sin(2 * np.pi * (x * rng.integers(2, 9) + rng.random())) - rng.uniform(-0.2, 0.6), 0.15)
@@ -209,7 +209,7 @@ def fabric(rng: Rng, side: int) -> np.ndarray:
 def carpet(rng: Rng, side: int) -> np.ndarray:
     """Floor carpet: speckled pile."""
     base = hue(rng, rng.uniform(0.05, 0.5), rng.uniform(0.3, 0.75))
-    return coloured(0.7 + 0.35 * noise(rng, side, side // 2) + 0.3 * (fractal(rng, side, 4, 4) - 0.5), base)
+    return colored(0.7 + 0.35 * noise(rng, side, side // 2) + 0.3 * (fractal(rng, side, 4, 4) - 0.5), base)
 
 
 def concrete(rng: Rng, side: int, value: float | None = None) -> np.ndarray:
@@ -219,7 +219,7 @@ def concrete(rng: Rng, side: int, value: float | None = None) -> np.ndarray:
     crack = 1 - soft(np.abs(fractal(rng, side, 3, 5) - 0.5) - 0.004, 0.012)
     image *= 1 - rng.uniform(0, 0.5) * crack * soft(fractal(rng, side, 3, 2) - 0.55, 0.1)
     tint = np.array([1.0, 1.0, 1.0]) + rng.normal(0, 0.02, 3)
-    return coloured(value * image, tint)
+    return colored(value * image, tint)
 
 
 def paving(rng: Rng, side: int) -> np.ndarray:
@@ -235,7 +235,7 @@ def grass(rng: Rng, side: int) -> np.ndarray:
     """Grass or leaves: blades over clumps, with a few dry and dark spots."""
     blades, clumps = noise(rng, side, (side // 4, side // 2)), fractal(rng, side, 6, 5, 0.7)
     green = np.array([0.4, 0.47, 0.25]) * rng.uniform(0.8, 1.15, 3)
-    image = coloured(0.45 + 0.6 * blades * clumps + 0.4 * clumps, green)
+    image = colored(0.45 + 0.6 * blades * clumps + 0.4 * clumps, green)
     return mix(image, [0.55, 0.5, 0.3], soft(fractal(rng, side, 5, 4) - 0.65, 0.2) * 0.6)
 
 
@@ -244,13 +244,13 @@ def marble(rng: Rng, side: int) -> np.ndarray:
     base = hue(rng, rng.uniform(0, 0.15), rng.uniform(0.25, 0.95))
     veins = 1 - soft(np.abs(fractal(rng, side, 3, 6, 0.65) - 0.5) - 0.01, 0.08)
     speckle = noise(rng, side, side) > 0.8
-    return mix(coloured(0.9 + 0.2 * fractal(rng, side, 4, 4), base), 1 - 0.8 * base, 0.5 * veins + 0.15 * speckle)
+    return mix(colored(0.9 + 0.2 * fractal(rng, side, 4, 4), base), 1 - 0.8 * base, 0.5 * veins + 0.15 * speckle)
 
 
 def smooth(rng: Rng, side: int) -> np.ndarray:
     """Lacquer, plastic, metal: nearly plain, with faint marks; white, to be tinted."""
     scratches = fractal(rng, side, (2, 24), 4, 0.8)
-    return coloured(0.93 + 0.1 * (fractal(rng, side, 3, 5) - 0.5) + 0.05 * (scratches - 0.5), np.ones(3))
+    return colored(0.93 + 0.1 * (fractal(rng, side, 3, 5) - 0.5) + 0.05 * (scratches - 0.5), np.ones(3))
 
 
 # -- packing ----------------------------------------------------------------------------------------------------------

@@ -79,8 +79,8 @@ def canvases(images: tuple[Tensor, ...], side: int) -> list[Canvas]:
         reduced = F.interpolate(
             image[None].float().cpu(), size=(new[1], new[0]), mode="bilinear", antialias=True, align_corners=False
         )
-        grey = (reduced * torch.tensor(_GREY)[:, None, None]).sum(1, keepdim=True)
-        padded = F.pad(grey, (0, w - new[0], 0, h - new[1]), mode="replicate")
+        gray = (reduced * torch.tensor(_GREY)[:, None, None]).sum(1, keepdim=True)
+        padded = F.pad(gray, (0, w - new[0], 0, h - new[1]), mode="replicate")
         scale = torch.tensor([new[0] / size[0], new[1] / size[1]])
         found.append(Canvas(padded[0].expand(3, -1, -1), scale, size))
     return found

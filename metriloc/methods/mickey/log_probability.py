@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metriloc.methods.mickey.matching import log_normaliser, scaled_similarity
+from metriloc.methods.mickey.matching import log_normalizer, scaled_similarity
 from metriloc.methods.mickey.network import Keypoints
 
 LOG_EPS = math.log(1e-16)
@@ -90,8 +90,8 @@ class _Similarities(torch.autograd.Function):
         for b in range(len(desc0)):
             similarity = scaled_similarity(desc0[b], desc1[b], temperature)
             at.append(similarity[index0[b], index1[b]])
-            rows.append(log_normaliser(similarity, -1, dustbin))
-            columns.append(log_normaliser(similarity, -2, dustbin))
+            rows.append(log_normalizer(similarity, -1, dustbin))
+            columns.append(log_normalizer(similarity, -2, dustbin))
         row, column = torch.stack(rows), torch.stack(columns)
         ctx.save_for_backward(desc0, desc1, dustbin, index0, index1, row, column)
         ctx.temperature = temperature

@@ -36,7 +36,7 @@ def dual_softmax(
     Differs from the paper: the dustbin is added after dividing by the temperature, as the released weights need it.
     """
     similarity = scaled_similarity(desc0, desc1, temperature)
-    row, column = log_normaliser(similarity, -1, dustbin), log_normaliser(similarity, -2, dustbin)
+    row, column = log_normalizer(similarity, -1, dustbin), log_normalizer(similarity, -2, dustbin)
     return torch.exp(2 * similarity - row[..., :, None] - column[..., None, :])
 
 
@@ -79,7 +79,7 @@ def scored_match_probabilities(
     index0, index1 = (score0 > 0).nonzero().squeeze(-1), (score1 > 0).nonzero().squeeze(-1)
     with torch.no_grad():
         similarity = scaled_similarity(desc0, desc1, temperature)
-        row, column = log_normaliser(similarity, -1, dustbin), log_normaliser(similarity, -2, dustbin)
+        row, column = log_normalizer(similarity, -1, dustbin), log_normalizer(similarity, -2, dustbin)
         values = similarity[index0[:, None], index1]
         # the scores go into the vectors: one matrix, everything in place
         values.mul_(2).sub_((row[index0] - score0[index0].log())[:, None])
@@ -98,7 +98,7 @@ def scaled_similarity(
     return (desc0 / temperature) @ desc1.mT
 
 
-def log_normaliser(similarity: Float[Tensor, "*b N0 N1"], dim: int, dustbin: Float[Tensor, ""] | None) -> Tensor:
+def log_normalizer(similarity: Float[Tensor, "*b N0 N1"], dim: int, dustbin: Float[Tensor, ""] | None) -> Tensor:
     """Log of the denominator of the softmax along ``dim`` in paper Eq. (3), with the dustbin if there is one."""
     total = torch.logsumexp(similarity, dim)
     return total if dustbin is None else torch.logaddexp(total, dustbin.to(total))

@@ -9,7 +9,7 @@ Equation map (paper -> function):
     Eq. (5)    metriloc.methods.nre.maps.log_cardinality
     Eq. (6)    metriloc.methods.nre.maps.score_poses
     Eq. (7)    metriloc.methods.nre.maps.gain_at
-    Eq. (8)    metriloc.methods.nre.initialise.solve_triplets
+    Eq. (8)    metriloc.methods.nre.initialize.solve_triplets
     Eq. (9)    metriloc.methods.nre.refine.smoothed_moments
     Eq. (10)   metriloc.methods.nre.maps.neural_reprojection_error
     Eq. (10)   metriloc.methods.nre.correlation.correlation_error
@@ -18,7 +18,7 @@ Equation map (paper -> function):
 
 # the functions initialise and refine are not exported: they would hide the modules of these names
 from metriloc.methods.nre.checkpoint import from_official, read_official
-from metriloc.methods.nre.initialise import Initialisation, InitialiseConfig
+from metriloc.methods.nre.initialize import Initialization, InitializeConfig
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, score_poses, window_gain_maps
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
@@ -27,8 +27,8 @@ from metriloc.methods.nre.settings import NREConfig
 
 __all__ = [
     "GainMaps",
-    "Initialisation",
-    "InitialiseConfig",
+    "Initialization",
+    "InitializeConfig",
     "NRE",
     "NREConfig",
     "NRENetwork",

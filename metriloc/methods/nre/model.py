@@ -25,7 +25,7 @@ from metriloc.io.settings import differing_settings
 from metriloc.io.view import resize_view
 from metriloc.methods.nre.checkpoint import read_official
 from metriloc.methods.nre.features import NREFeatures
-from metriloc.methods.nre.initialise import initialise
+from metriloc.methods.nre.initialize import initialize
 from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
 from metriloc.methods.nre.progress import Progress
 from metriloc.methods.nre.refine import Refinement, refine, refine_in_windows
@@ -135,7 +135,7 @@ class NRE:
 
         references: images of the map that probably see the same; each point goes to the first that sees it. init: a first
         guess, which takes the place of P3P. trace: keep the maps of the stages and how they converged. Fails with
-        ``no_reference`` when no reference can be read or sees a point, and with the reasons of ``initialise.initialise``
+        ``no_reference`` when no reference can be read or sees a point, and with the reasons of ``initialize.initialize``
         and ``refine.refine``. Raises ValueError for a name that the map does not have.
         """
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
@@ -209,7 +209,7 @@ class NRE:
         start = time.perf_counter()
         starts = init
         if starts is None:
-            found = initialise(maps, xyz, camera, torch.Generator().manual_seed(seed), self.config.initialise)
+            found = initialize(maps, xyz, camera, torch.Generator().manual_seed(seed), self.config.initialize)
             if found.reason is not None:
                 return found.reason, None
             starts = found.poses

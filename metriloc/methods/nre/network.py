@@ -73,10 +73,10 @@ class NRENetwork(nn.Module):
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"image must have shape [B, 3, H, W], got {list(image.shape)}")
         mean, std = (image.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-        normalised = (image - mean) / std
+        normalized = (image - mean) / std
         if not self.training:
-            normalised = normalised.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.cnn(normalised)
+            normalized = normalized.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.cnn(normalized)
         return features
 
     def fold(self) -> NRENetwork:

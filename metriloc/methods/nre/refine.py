@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metriloc.bounds import require_all_within, require_within
 from metriloc.geometry import Camera, J_transform, Pose
-from metriloc.methods.nre.initialise import MIN_POINTS, check_inputs
+from metriloc.methods.nre.initialize import MIN_POINTS, check_inputs
 from metriloc.methods.nre.maps import GainMaps, blocks, pose_gain, window_gain_maps
 from metriloc.solvers.least_squares import damped_step, is_regular
 from metriloc.types import FailureReason

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from metriloc.bounds import require_flags, require_within
-from metriloc.methods.nre.initialise import InitialiseConfig
+from metriloc.methods.nre.initialize import InitializeConfig
 from metriloc.methods.nre.refine import RefineConfig, WindowConfig
 
 PUBLISHED_NAMES: Mapping[str, str] = MappingProxyType(
     {
-        "n_iter_p3p": "initialise.num_samples",
-        "top_n_p3p": "initialise.share",
+        "n_iter_p3p": "initialize.num_samples",
+        "top_n_p3p": "initialize.share",
         "max_fine_imsize": "fine.longest_side",
         "p3p_sigma_max": "coarse_gnc.sigmas[first]",
         "p3p_sigma_min": "coarse_gnc.sigmas[last]",
@@ -54,7 +54,7 @@ class NREConfig:
     """How the coarse stage looks at photos."""
     fine: StageConfig = StageConfig(800)
     """How the fine stage looks at photos."""
-    initialise: InitialiseConfig = InitialiseConfig()  # noqa: RUF009 - frozen
+    initialize: InitializeConfig = InitializeConfig()  # noqa: RUF009 - frozen
     """P3P."""
     coarse_gnc: RefineConfig = RefineConfig()  # noqa: RUF009 - frozen
     """Refinement of the coarse stage."""

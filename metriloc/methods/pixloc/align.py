@@ -22,9 +22,9 @@ from metriloc.geometry import Pose
 from metriloc.methods.pixloc.cost import (
     AlignmentProblem,
     CostConfig,
-    Linearisation,
+    Linearization,
     jacobi_scale,
-    linearise,
+    linearize,
     normal_equations,
 )
 from metriloc.solvers.least_squares import damped_step
@@ -80,7 +80,7 @@ class Iteration:
     init: Pose
     pose: Pose
     delta: Pose
-    at: Linearisation
+    at: Linearization
     H: Float[Tensor, "B 6 6"]
     damping: Float[Tensor, " B"] | None = None
     accepted: Bool[Tensor, " B"] | None = None
@@ -127,7 +127,7 @@ def align(
         raise ValueError(f"init must have shape {list(problem.xyz.shape[:1])}, got {list(init.shape)}")
     origin = init.center().detach()
     origin = torch.where(torch.isfinite(origin), origin, torch.zeros_like(origin))
-    local = _recentred(problem, origin)
+    local = _recentered(problem, origin)
     state = _Loop(local, _shifted(init, origin, local.features.dtype), config, damping)
     iterations = 0
     for iterations in range(1, config.num_iters + 1):
@@ -144,14 +144,14 @@ def align(
     return Alignment(pose, state.failed_at >= 0, state.failed_at, iterations)
 
 
-def evaluate(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Linearisation:
+def evaluate(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Linearization:
     """The cost at a pose of the world, computed as ``align`` does: around the camera's centre."""
     origin = pose.center().detach()
-    local = _recentred(problem, origin)
-    return linearise(local, _shifted(pose, origin, local.features.dtype), config)
+    local = _recentered(problem, origin)
+    return linearize(local, _shifted(pose, origin, local.features.dtype), config)
 
 
-def _recentred(problem: AlignmentProblem, origin: Tensor) -> AlignmentProblem:
+def _recentered(problem: AlignmentProblem, origin: Tensor) -> AlignmentProblem:
     dtype = problem.features.dtype
     wide = torch.promote_types(problem.xyz.dtype, origin.dtype)
     xyz = problem.xyz.to(wide) - origin.to(wide)[:, None]
@@ -179,7 +179,7 @@ def _shifted(pose: Pose, offset: Tensor, dtype: torch.dtype) -> Pose:
 @dataclass(frozen=True, eq=False)
 class _Step:
     delta: Tensor
-    at: Linearisation
+    at: Linearization
     H: Tensor
     g: Tensor
     accepted: Tensor | None
@@ -193,7 +193,7 @@ class _Loop:
         batch, like = pose.shape[0], problem.features
         self.failed_at = torch.full((batch,), -1, device=like.device)
         self.scale: Tensor | None = None
-        self.at: Linearisation | None = None
+        self.at: Linearization | None = None
         self.best: Tensor | None = None
         self.count = 0
         self.damping: Tensor | float = config.initial_damping
@@ -204,7 +204,7 @@ class _Loop:
 
     def advance(self) -> _Step:
         """One damped step, Eq. (4), and the update of the pose from the left, Eq. (5)."""
-        at = self.at or linearise(self.problem, self.pose, self.config.cost)
+        at = self.at or linearize(self.problem, self.pose, self.config.cost)
         active = self._active(at.count() >= self.config.min_points)
         if self.config.jacobi_scaling and self.scale is None:
             self.scale = jacobi_scale(at)
@@ -228,9 +228,9 @@ class _Loop:
         self.failed_at = torch.where(fails, torch.full_like(self.failed_at, self.count), self.failed_at)
         return self.failed_at < 0
 
-    def _choose(self, at: Linearisation, trial: Pose) -> tuple[Pose, Tensor]:
+    def _choose(self, at: Linearization, trial: Pose) -> tuple[Pose, Tensor]:
         """Keep the trial where its mean cost, over the same points with the same weights, is lower."""
-        there = linearise(self.problem, trial, self.config.cost)
+        there = linearize(self.problem, trial, self.config.cost)
         if self.config.published_acceptance:
             before = at.mean_cost() if self.best is None else self.best
             after = there.mean_cost(at.valid, weighted=False)
@@ -264,7 +264,7 @@ class _Loop:
         return bool((still | (step.g.norm(dim=-1) < config.stop_gradient)).all())
 
 
-def _select(choice: Tensor, first: Linearisation, second: Linearisation) -> Linearisation:
+def _select(choice: Tensor, first: Linearization, second: Linearization) -> Linearization:
     def pick(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(choice.view(-1, *(1,) * (a.ndim - 1)), a, b)
 
@@ -272,7 +272,7 @@ def _select(choice: Tensor, first: Linearisation, second: Linearisation) -> Line
     confidence = None
     if first.confidence is not None and second.confidence is not None:
         confidence = pick(first.confidence, second.confidence)
-    return Linearisation(
+    return Linearization(
         confidence=confidence, **{name: pick(getattr(first, name), getattr(second, name)) for name in names}
     )
 

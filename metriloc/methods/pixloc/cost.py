@@ -230,7 +230,7 @@ class AlignmentProblem:
 
 
 @dataclass(frozen=True, eq=False)
-class Linearisation:
+class Linearization:
     """The cost of every observation at one pose, and what its normal equations are made of.
 
     cost: rho. irls: rho', 0..1. valid: seen by the camera, inside the map, and in the mask. confidence: reference times
@@ -258,7 +258,7 @@ class Linearisation:
         return total / valid.flatten(1).sum(-1).clamp(min=1)
 
 
-def linearise(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Linearisation:
+def linearize(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Linearization:
     """Residuals ``r = F_query[project(pose xyz)] - F_reference`` and their robust cost, PixLoc Eq. (1) and Eq. (2).
 
     ``pose`` [B] maps ``problem.xyz`` into the cameras. The Jacobian is Eq. (3), kept as its factors. The weight of an
@@ -279,14 +279,14 @@ def linearise(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Line
     J_point = problem.camera.J_project(xyz)[0]
     # a row a of J_point times [I, -skew(p)] is [a, p x a]
     J_uv = torch.cat([J_point, torch.linalg.cross(xyz[..., None, :].expand_as(J_point), J_point)], -1)
-    return Linearisation(loss.value, loss.weight, valid, confidence, products, slopes, J_uv)
+    return Linearization(loss.value, loss.weight, valid, confidence, products, slopes, J_uv)
 
 
 def _dot_products(terms: Tensor, problem: AlignmentProblem, normalize: bool) -> tuple[Tensor, Tensor, Tensor]:
     """|r|^2 [B, N, K], slopes times r [B, N, 2, K] and slopes times slopes [B, N, 2, 2]."""
     reference = problem.features
     if normalize:
-        terms, reference = _normalised(terms), F.normalize(reference, dim=-1, eps=_EPS)
+        terms, reference = _normalized(terms), F.normalize(reference, dim=-1, eps=_EPS)
     if reference.shape[2] == 1:
         terms[..., 0, :].sub_(reference[..., 0, :])  # fresh memory
         moments = terms @ terms.mT
@@ -298,7 +298,7 @@ def _dot_products(terms: Tensor, problem: AlignmentProblem, normalize: bool) -> 
     return squares, moments[..., 1:, :1] - cross[..., 1:, :], moments[..., 1:, 1:]
 
 
-def _normalised(terms: Tensor) -> Tensor:
+def _normalized(terms: Tensor) -> Tensor:
     """Value to unit length and its slopes with it: ``(I - n n^T) d / |f|``."""
     value, slopes = terms[..., :1, :], terms[..., 1:, :]
     length = torch.linalg.vector_norm(value, dim=-1, keepdim=True).clamp(min=_EPS)  # 0 outside the map
@@ -307,7 +307,7 @@ def _normalised(terms: Tensor) -> Tensor:
 
 
 def normal_equations(
-    at: Linearisation, scale: Float[Tensor, "B 6"] | None = None
+    at: Linearization, scale: Float[Tensor, "B 6"] | None = None
 ) -> tuple[Float[Tensor, "B 6 6"], Float[Tensor, "B 6"]]:
     """``H = sum w J^T J`` and ``g = sum w J^T r`` with ``w = rho' valid confidence``: Eq. (3) and the terms of Eq. (4).
 
@@ -328,7 +328,7 @@ def normal_equations(
     return H, (flat @ pull.flatten(1)[..., None]).squeeze(-1)
 
 
-def jacobi_scale(at: Linearisation) -> Float[Tensor, "B 6"]:
+def jacobi_scale(at: Linearization) -> Float[Tensor, "B 6"]:
     """``1 / (1 + mean |J_j|)`` over the valid observations, |J_j| over the channels; without gradient."""
     with torch.no_grad():
         lengths = ((at.slopes @ at.J_uv) * at.J_uv).sum(-2).clamp(min=0).sqrt()

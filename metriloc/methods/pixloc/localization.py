@@ -16,7 +16,7 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError
 from metriloc.methods.pixloc.align import AlignConfig, Iteration, align, evaluate
-from metriloc.methods.pixloc.cost import AlignmentProblem, FeatureTable, Linearisation
+from metriloc.methods.pixloc.cost import AlignmentProblem, FeatureTable, Linearization
 from metriloc.methods.pixloc.extractor import Extraction, FeatureExtractor
 from metriloc.methods.pixloc.reference import Observations, ReferenceStore, by_point, combine
 from metriloc.methods.pixloc.selection import (
@@ -270,7 +270,7 @@ _WORDS: dict[str, str] = {
 }
 
 
-def _why_not(start: Linearisation, settings: AlignConfig) -> FailureReason | None:
+def _why_not(start: Linearization, settings: AlignConfig) -> FailureReason | None:
     """Why an alignment cannot begin here, if it cannot."""
     valid = start.valid
     if int(valid.sum()) < settings.min_points:
@@ -281,12 +281,12 @@ def _why_not(start: Linearisation, settings: AlignConfig) -> FailureReason | Non
     return "flat_maps" if float(slopes.mean()) < _FLAT else None
 
 
-def _stage(name: str, pose: Pose, at: Linearisation, observations: int) -> Stage:
+def _stage(name: str, pose: Pose, at: Linearization, observations: int) -> Stage:
     support = torch.where(at.valid, at.irls, torch.zeros_like(at.irls)).sum() / max(1, observations)
     return Stage(name, pose, float(at.mean_cost()), min(1.0, float(torch.nan_to_num(support))))
 
 
-def _level(at: Linearisation, points: Tensor) -> float:
+def _level(at: Linearization, points: Tensor) -> float:
     """Cost by confidence, which must not look better for having moved to where nothing is trusted."""
     weight = torch.ones_like(at.cost) if at.confidence is None else at.confidence
     weight = torch.where(points, weight, torch.zeros_like(weight))

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry import Pose
-from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, Linearisation, look_up, normal_equations
+from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, Linearization, look_up, normal_equations
 from metriloc.solvers.absolute_support import precision_from_normal
 from metriloc.solvers.support import coverage
 
@@ -27,7 +27,7 @@ _MAX_POINTS = 1000
 
 
 def pixloc_support(
-    problems: Sequence[AlignmentProblem], pose: Pose, end: Linearisation, cost: CostConfig, seed: int = 0
+    problems: Sequence[AlignmentProblem], pose: Pose, end: Linearization, cost: CostConfig, seed: int = 0
 ) -> dict[str, float]:
     """Support of ``pose`` by one problem a level, the finest last; end: the finest one's cost there.
 
@@ -103,7 +103,7 @@ def _shifted(
     return (uv + torch.where(inside, shift, -shift)).maximum(low).minimum(high)
 
 
-def _precision(problem: AlignmentProblem, pose: Pose, end: Linearisation) -> float:
+def _precision(problem: AlignmentProblem, pose: Pose, end: Linearization) -> float:
     """Of the normal equations at the end, as if the residual of each channel were noise."""
     valid: Bool[Tensor, "N K"] = end.valid[0]
     if not bool(valid.any()):

@@ -175,7 +175,7 @@ def test_the_sun_throws_the_shadow_of_a_box() -> None:
     b.box((-0.5, -0.5, 0), (0.5, 0.5, 1), GREY)
     mesh = b.mesh()
     sun = np.array([1.0, 0.0, 1.0]) / np.sqrt(2)
-    lighting = Lighting(np.zeros(3), np.zeros(3), sun=sun, sun_colour=np.ones(3))
+    lighting = Lighting(np.zeros(3), np.zeros(3), sun=sun, sun_color=np.ones(3))
     lightmap = bake(mesh, lighting, np.full(3, -3.0), np.full(3, 3.0))
     for patch in range(4):
         nu, nv = lightmap.shape[patch]

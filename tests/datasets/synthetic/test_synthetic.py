@@ -123,9 +123,9 @@ def test_views_warp_onto_each_other_by_depth_pose_and_intrinsics(
     there = sample(view1.depth[None].double(), uv1, pad=0).values[:, 0]
     visible = (there - z).abs() < 0.01 * z
     assert visible.double().mean() > 0.6  # the rest is hidden behind something, or lies at an edge
-    colour0, colour1 = (sample(v.image.double(), uv[visible], pad=0).values for v, uv in ((view0, uv0), (view1, uv1)))
-    error = (colour0 - colour1).abs().mean(-1)
-    wrong = (colour0 - colour1[torch.randperm(len(colour1), generator=generator)]).abs().mean(-1)
+    color0, color1 = (sample(v.image.double(), uv[visible], pad=0).values for v, uv in ((view0, uv0), (view1, uv1)))
+    error = (color0 - color1).abs().mean(-1)
+    wrong = (color0 - color1[torch.randperm(len(color1), generator=generator)]).abs().mean(-1)
     assert error.median() < 0.02 and error.mean() < 0.04
     assert error.mean() < 0.3 * wrong.mean()
 
@@ -303,11 +303,11 @@ def test_scenes_cameras_and_light_vary() -> None:
         view = sample_pair(built, torch.Generator().manual_seed(seed)).view0
         means.append(view.image.mean((1, 2)))
         spreads.append(float(view.image.std()))
-    colour = torch.stack(means)
+    color = torch.stack(means)
     assert kinds == {"room", "street", "square"}
-    assert 0.25 < float(colour.mean()) < 0.75
-    assert float(colour.mean(1).std()) > 0.03
-    assert min(spreads) > 0.05 and float((colour[:, 0] - colour[:, 2]).std()) > 0.01
+    assert 0.25 < float(color.mean()) < 0.75
+    assert float(color.mean(1).std()) > 0.03
+    assert min(spreads) > 0.05 and float((color[:, 0] - color[:, 2]).std()) > 0.01
 
 
 def test_cameras_stay_within_the_configuration_and_fill_it() -> None:

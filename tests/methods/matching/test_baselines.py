@@ -186,7 +186,7 @@ def make_map(folder: Path | None, observed: bool = True) -> SfmMap:
     )
 
 
-def test_failures_of_the_localiser_have_a_reason(tmp_path: Path) -> None:
+def test_failures_of_the_localizer_have_a_reason(tmp_path: Path) -> None:
     method = MatchingLocalizer(Painted(), "painted")
     query = View(torch.rand(3, 48, 64), Camera.from_fov((64, 48), 1.0))
     assert method.localize(query, make_map(None), ["a.jpg"]).reasons == ("no_reference",)
@@ -203,7 +203,7 @@ def test_failures_of_the_localiser_have_a_reason(tmp_path: Path) -> None:
     assert not bool(found.success) and float(found.confidence) == 0
 
 
-def test_photos_of_a_real_map_are_localised(shared: Callable[[str], Path]) -> None:
+def test_photos_of_a_real_map_are_localized(shared: Callable[[str], Path]) -> None:
     place = shared("data/eval/places/fountain_p11")
     try:
         features, identity = load_extractor("xfeat")

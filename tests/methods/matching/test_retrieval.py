@@ -24,7 +24,7 @@ from metriloc.types import SfmMap, View
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 
 
-class Colours:
+class Colors:
     """Features that need no network: a descriptor for each of 16 blocks of a photo, made of its colours."""
 
     name = "colours"
@@ -53,7 +53,7 @@ def make_map(folder: Path, count: int = 4) -> SfmMap:
     return SfmMap(names, (camera,) * count, pose, torch.ones(count, 3), seen, seen, uv, folder)
 
 
-def retrieval(features: Colours, cache: Path | None, identity: str = "a") -> MapRetrieval:
+def retrieval(features: Colors, cache: Path | None, identity: str = "a") -> MapRetrieval:
     return MapRetrieval(features, identity, RetrievalConfig(min_cosine=0.9), cache=cache)
 
 
@@ -64,23 +64,23 @@ def view_of(scene: SfmMap, name: str) -> View:
 
 def test_the_same_photo_comes_first_and_those_without_points_never(tmp_path: Path) -> None:
     scene = make_map(tmp_path)
-    found = retrieval(Colours(), None).rank(view_of(scene, "2.png"), scene)
+    found = retrieval(Colors(), None).rank(view_of(scene, "2.png"), scene)
     assert found.names[0] == "2.png" and found.matches[0] == 16
     assert "3.png" not in found.names and found.messages == ()
     assert list(found.matches) == sorted(found.matches, reverse=True)
-    assert len(retrieval(Colours(), None).rank(view_of(scene, "2.png"), scene, 1).names) == 1
+    assert len(retrieval(Colors(), None).rank(view_of(scene, "2.png"), scene, 1).names) == 1
 
 
 def test_what_was_found_is_kept_until_photos_or_weights_change(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     scene, cache = make_map(tmp_path / "photos"), tmp_path / "cache"
     query = view_of(scene, "0.png")
-    features = Colours()
+    features = Colors()
     first = retrieval(features, cache).rank(query, scene)
     assert features.calls == 1 + 3
     (file,) = cache.iterdir()
     # another process, the same files
-    again = Colours()
+    again = Colors()
     assert retrieval(again, cache).rank(query, scene) == first
     assert again.calls == 1
     # a part of the map shares what is known of the whole
@@ -88,16 +88,16 @@ def test_what_was_found_is_kept_until_photos_or_weights_change(tmp_path: Path) -
     assert again.calls == 2
     # one photo is another one now
     shutil.copy(tmp_path / "photos" / "2.png", tmp_path / "photos" / "1.png")
-    changed = Colours()
+    changed = Colors()
     assert "2.png" in retrieval(changed, cache).prepare(scene)[0]
     assert changed.calls == 1
     # other weights
-    other = Colours()
+    other = Colors()
     retrieval(other, cache, "b").prepare(scene)
     assert other.calls == 3 and len(list(cache.iterdir())) == 2
     # a file that is not whole
     file.write_bytes(file.read_bytes()[:100])
-    damaged = Colours()
+    damaged = Colors()
     retrieval(damaged, cache).prepare(scene)
     assert damaged.calls == 3
     assert not [path for path in cache.iterdir() if path.name.endswith(".tmp")]
@@ -108,7 +108,7 @@ def test_a_photo_that_is_missing_is_passed_over(tmp_path: Path) -> None:
     query = view_of(scene, "0.png")
     os.remove(tmp_path / "1.png")
     done: list[tuple[int, int]] = []
-    found = retrieval(Colours(), None).rank(query, scene, progress=lambda n, total: done.append((n, total)))
+    found = retrieval(Colors(), None).rank(query, scene, progress=lambda n, total: done.append((n, total)))
     assert found.names[0] == "0.png" and "1.png" not in found.names
     assert len(found.messages) == 1 and "1.png" in found.messages[0]
     assert done[-1] == (3, 3)
@@ -123,8 +123,8 @@ def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        retrieval(Colours(), cache).prepare(scene, stop)
-    features = Colours()
+        retrieval(Colors(), cache).prepare(scene, stop)
+    features = Colors()
     retrieval(features, cache).prepare(scene)
     assert features.calls == 1
 
@@ -133,12 +133,12 @@ def test_wrong_use(tmp_path: Path) -> None:
     scene = make_map(tmp_path)
     query = view_of(scene, "0.png")
     with pytest.raises(ValueError, match="must be positive, got 0"):
-        retrieval(Colours(), None).rank(query, scene, 0)
+        retrieval(Colors(), None).rank(query, scene, 0)
     blind = SfmMap(
         scene.names, scene.cameras, scene.cam_from_world, scene.xyz, scene.image_index, scene.point_index, scene.uv
     )
     with pytest.raises(InputError, match="not at hand"):
-        retrieval(Colours(), None).rank(query, blind)
+        retrieval(Colors(), None).rank(query, blind)
 
 
 def test_mutual_matches_against_loops(generator: torch.Generator) -> None:

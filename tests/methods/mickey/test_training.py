@@ -71,15 +71,15 @@ def render(camera: Camera, cam_from_world: Pose, texture: Tensor) -> tuple[Tenso
     width, height = (int(x) for x in camera.size)
     v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     ray, _ = camera.unproject(torch.stack([u, v], -1).reshape(-1, 2).float())
-    direction, centre = ray @ cam_from_world.R, cam_from_world.center()
-    t = ((torch.tensor([2.0, 1.4, 2.5]) * direction.sign() - centre) / direction).amin(-1)  # the walls
+    direction, center = ray @ cam_from_world.R, cam_from_world.center()
+    t = ((torch.tensor([2.0, 1.4, 2.5]) * direction.sign() - center) / direction).amin(-1)  # the walls
     low, high = torch.tensor([-0.6, 0.0, 0.9]), torch.tensor([0.3, 1.4, 1.6])  # the box
-    t0, t1 = (low - centre) / direction, (high - centre) / direction
+    t0, t1 = (low - center) / direction, (high - center) / direction
     enter, leave = torch.minimum(t0, t1).amax(-1), torch.maximum(t0, t1).amin(-1)
     t = torch.where((enter < leave) & (enter > 0), enter, t)
-    xyz = centre + t[:, None] * direction
-    colour = F.grid_sample(texture[None], (xyz / 2.6)[None, None, None], align_corners=True)[0, :, 0, 0]
-    return colour.reshape(3, height, width), t.reshape(height, width)
+    xyz = center + t[:, None] * direction
+    color = F.grid_sample(texture[None], (xyz / 2.6)[None, None, None], align_corners=True)[0, :, 0, 0]
+    return color.reshape(3, height, width), t.reshape(height, width)
 
 
 def room_pairs(count: int, with_depth: bool = True) -> list[Pair]:
@@ -127,16 +127,16 @@ def vcre(network: MicKeyNetwork, pairs: list[Pair]) -> list[float]:
 
 def overfit(training: MicKeyTraining, pairs: list[Pair], steps: int, check_every: int) -> tuple[list[float], int]:
     """Adam with a cosine schedule until every pair is below 10 px or the steps are used up; VCREs and steps."""
-    optimiser = torch.optim.Adam(training.parameters(), 2e-3, eps=1e-6)
+    optimizer = torch.optim.Adam(training.parameters(), 2e-3, eps=1e-6)
     generator = torch.Generator().manual_seed(1)
     batch, errors = batch_of(pairs), [math.inf]
     for step in range(steps):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 2e-3 * max(0.05, 0.5 * (1 + math.cos(math.pi * step / steps)))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         training.training_step(batch, step, generator).loss.backward()
         nn.utils.clip_grad_norm_(training.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
         if (step + 1) % check_every == 0:
             errors = vcre(training.network, pairs)
             if max(errors) < 10:
@@ -164,14 +164,14 @@ def test_poses_alone_teach_in_a_few_steps() -> None:
     batch, first, last = batch_of(pairs), [], []
     for seed in range(1, 5):
         training, losses = MicKeyTraining(small_network(), SMALL), []
-        optimiser = torch.optim.Adam(training.parameters(), 2e-3, eps=1e-6)
+        optimizer = torch.optim.Adam(training.parameters(), 2e-3, eps=1e-6)
         generator = torch.Generator().manual_seed(seed)
         for step in range(50):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             out = training.training_step(batch, step, generator)
             out.loss.backward()
             nn.utils.clip_grad_norm_(training.parameters(), 5.0)
-            optimiser.step()
+            optimizer.step()
             losses.append(out.metrics["loss_pose"])
         first.append(sum(losses[:10]) / 10)
         last.append(sum(losses[-10:]) / 10)
@@ -315,11 +315,11 @@ def test_visibility_by_true_depth() -> None:
     xyz = found.depth[0, :, None] * batch.camera0[0].unproject(uv[0])[0]
     target, _ = batch.camera1[0].project(batch.cam1_from_cam0[0].transform(xyz))
     size = torch.tensor([127.0, 95.0])
-    colours = [
+    colors = [
         F.grid_sample(image, (2 * p / size - 1)[None, None], align_corners=True)[0, :, 0].T
         for image, p in ((batch.image0, uv[0]), (batch.image1, target))
     ]
-    difference = (colours[0] - colours[1]).abs().mean(-1)
+    difference = (colors[0] - colors[1]).abs().mean(-1)
     assert float(difference[found.seen[0]].median()) < 0.35 * float(difference[found.hidden[0]].median() + 0.2)
     cell = (target / STRIDE).floor().long()
     assert torch.equal(found.partner[0][found.seen[0]], (16 * cell[:, 1] + cell[:, 0])[found.seen[0]])

@@ -30,7 +30,7 @@ def errors(estimate: PoseEstimate, truth: Pose | None) -> tuple[float, float]:
     return math.degrees(float(rotation_angle(pose.R @ truth.R.mT))), float((pose.t - truth.t).norm())
 
 
-def localiser(features: str) -> NRE:
+def localizer(features: str) -> NRE:
     try:
         method = NRE.from_features(features)  # type: ignore[arg-type]
     except InputError as error:
@@ -58,9 +58,9 @@ def test_sample_file_is_what_the_spec_says(sample: NreSample) -> None:
     ("features", "seeds", "bar"),
     [("xfeat", range(5), (0.5, 0.05)), ("xfeat+aliked", range(1), (0.2, 0.02)), ("xfeat+disk", range(1), (0.1, 0.01))],
 )
-def test_sample_pair_is_localised(sample: NreSample, features: str, seeds: range, bar: tuple[float, float]) -> None:
+def test_sample_pair_is_localized(sample: NreSample, features: str, seeds: range, bar: tuple[float, float]) -> None:
     """All five seeds of the slow features: ``benchmarks/nre_sample.py``; the fine stage forgets the seed."""
-    method = localiser(features)
+    method = localizer(features)
     view = sample.target.load()
     for seed in seeds:
         estimate = method.localize(view, sample.source, sample.source.names, seed=seed)
@@ -75,7 +75,7 @@ def test_sample_pair_is_localised(sample: NreSample, features: str, seeds: range
 
 def test_sample_pair_in_reverse(sample: NreSample) -> None:
     back = sample.reversed()
-    estimate = localiser("xfeat").localize(back.target.load(), back.source, back.source.names)
+    estimate = localizer("xfeat").localize(back.target.load(), back.source, back.source.names)
     rotation, translation = errors(estimate, back.target.cam_from_world)
     assert rotation <= 0.2 and translation <= 0.04
 
@@ -84,13 +84,13 @@ def test_a_first_guess_takes_the_place_of_p3p(sample: NreSample) -> None:
     truth = sample.target.cam_from_world
     assert truth is not None
     guess = Pose(so3_exp(torch.tensor([0.0, 0.02, 0.0], dtype=torch.float64)), torch.zeros(3).double()) @ truth
-    estimate = localiser("xfeat").localize(sample.target.load(), sample.source, sample.source.names, guess)
+    estimate = localizer("xfeat").localize(sample.target.load(), sample.source, sample.source.names, guess)
     assert [stage.name for stage in estimate.localization[0].stages] == ["init", "coarse", "fine"]
     assert errors(estimate, truth)[0] <= 0.5
 
 
 def test_options_of_the_published_config(sample: NreSample) -> None:
-    method = localiser("xfeat")
+    method = localizer("xfeat")
     view = sample.target.load()
     config = method.config
     method.config = dataclasses.replace(config, skip_gnc=True)
@@ -102,7 +102,7 @@ def test_options_of_the_published_config(sample: NreSample) -> None:
 
 
 def test_a_black_photo_and_a_photo_of_something_else_fail(sample: NreSample) -> None:
-    method = localiser("xfeat")
+    method = localizer("xfeat")
     camera = Camera.from_fov((320, 240), 1.0)
     black = method.localize(View(torch.zeros(3, 240, 320), camera), sample.source, sample.source.names)
     assert not bool(black.success) and black.reasons[0] is not None
@@ -112,7 +112,7 @@ def test_a_black_photo_and_a_photo_of_something_else_fail(sample: NreSample) -> 
 
 
 # -- without trained features -----------------------------------------------------------------------------------------
-class Colours:
+class Colors:
     """Dense features that are the colours of a photo, at every second pixel."""
 
     name, temperature = "colours", 0.02
@@ -134,7 +134,7 @@ def painted_map(folder: Path, kind: str = "scene") -> tuple[SfmMap, View, Pose]:
         xyz = torch.linspace(-1, 1, n, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.3, 0.2]) + torch.tensor(
             [0, 0, 3.5]
         )
-    colours = torch.rand(n, 3, generator=g)
+    colors = torch.rand(n, 3, generator=g)
     camera = Camera.from_fov((320, 240), 1.1)
     reference = Pose.identity((), dtype=torch.float64)
     truth = Pose(
@@ -145,8 +145,8 @@ def painted_map(folder: Path, kind: str = "scene") -> tuple[SfmMap, View, Pose]:
         uv, _ = camera.to(torch.float64).project(pose.transform(xyz))
         image = torch.full((3, 240, 320), 0.5)
         y, x = torch.meshgrid(torch.arange(240.0), torch.arange(320.0), indexing="ij")
-        for (u, v), colour in zip(uv.tolist(), colours, strict=True):
-            image = torch.where(((x - u) ** 2 + (y - v) ** 2) < 10, colour[:, None, None], image)
+        for (u, v), color in zip(uv.tolist(), colors, strict=True):
+            image = torch.where(((x - u) ** 2 + (y - v) ** 2) < 10, color[:, None, None], image)
         seen[name] = (uv, image)
     uv, image = seen["a.png"]
     Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(folder / "a.png")
@@ -159,9 +159,9 @@ def painted_map(folder: Path, kind: str = "scene") -> tuple[SfmMap, View, Pose]:
 CONFIG = NREConfig(coarse=StageConfig(320), fine=StageConfig(320), min_track=1, min_explained=5)
 
 
-def test_painted_spots_are_localised(tmp_path: Path) -> None:
+def test_painted_spots_are_localized(tmp_path: Path) -> None:
     scene, query, truth = painted_map(tmp_path)
-    method = NRE(Colours(), Colours(), CONFIG, "colours")
+    method = NRE(Colors(), Colors(), CONFIG, "colours")
     estimate = method.localize(query, scene, ["a.png"])
     rotation, translation = errors(estimate, truth)
     assert rotation < 0.5 and translation < 0.05  # a spot is four cells wide
@@ -178,7 +178,7 @@ def test_painted_spots_are_localised(tmp_path: Path) -> None:
 
 def test_failures_have_reasons(tmp_path: Path) -> None:
     scene, query, truth = painted_map(tmp_path)
-    method = NRE(Colours(), Colours(), CONFIG, "colours")
+    method = NRE(Colors(), Colors(), CONFIG, "colours")
     empty = dataclasses.replace(
         scene, image_index=scene.image_index[:0], point_index=scene.point_index[:0], uv=scene.uv[:0]
     )
@@ -200,7 +200,7 @@ def test_failures_have_reasons(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["three", "line"])
 def test_points_that_do_not_fix_a_pose(tmp_path: Path, kind: str) -> None:
     scene, query, _ = painted_map(tmp_path, kind)
-    estimate = NRE(Colours(), None, dataclasses.replace(CONFIG, min_explained=3), "c").localize(query, scene, ["a.png"])
+    estimate = NRE(Colors(), None, dataclasses.replace(CONFIG, min_explained=3), "c").localize(query, scene, ["a.png"])
     assert not bool(estimate.success)
     assert estimate.reasons[0] in ("too_few_points", "degenerate", "flat_maps", "diverged")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metriloc.geometry import Camera, J_transform, Pose, skew, so3_exp
-from metriloc.methods.nre.initialise import initialise
+from metriloc.methods.nre.initialize import initialize
 from metriloc.methods.nre.maps import from_log_probability, log_cardinality, window_gain_maps
 from metriloc.methods.nre.refine import (
     RefineConfig,
@@ -190,7 +190,7 @@ def test_golden_coarse_pipeline(golden, camera_of):
     data = golden("g_coarse_pipeline")
     maps, xyz = maps_of(data), data["p3D"].double()
     camera = camera_of(data, tuple(maps.log_ratio.shape[1:]))
-    start = initialise(maps, xyz, camera, torch.Generator().manual_seed(123))
+    start = initialize(maps, xyz, camera, torch.Generator().manual_seed(123))
     found = refine(maps, xyz, camera, start.poses)
     assert found.reason is None
     assert angle_deg(found.pose.R, data["irls_R"]) < 0.05 and angle_deg(found.pose.R, data["R_gt"]) < 0.05

@@ -92,7 +92,7 @@ def test_xfeat_comes_back_and_is_an_xfeat_file(tmp_path, generator):
     assert plain.temperature == 0.02, "the temperature of other XFeats is left alone"
 
 
-def test_the_localiser_takes_trained_networks(tmp_path, generator):
+def test_the_localizer_takes_trained_networks(tmp_path, generator):
     for architecture in ("coarse", "fine"):
         trained = TrainedConfig(architecture)
         NRETraining(trained, make_network(trained, generator)).save_pretrained(tmp_path / architecture)
@@ -102,7 +102,7 @@ def test_the_localiser_takes_trained_networks(tmp_path, generator):
     assert nre.coarse.temperature == nre.fine.temperature == 1.0
 
 
-def test_the_localiser_takes_a_trained_xfeat(tmp_path, generator):
+def test_the_localizer_takes_a_trained_xfeat(tmp_path, generator):
     pytest.importorskip("kornia")
     trained = TrainedConfig("xfeat", 0.03)
     NRETraining(trained, make_network(trained, generator)).save_pretrained(tmp_path)

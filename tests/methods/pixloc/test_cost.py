@@ -15,7 +15,7 @@ from metriloc.methods.pixloc.cost import (
     FeatureTable,
     RobustCost,
     jacobi_scale,
-    linearise,
+    linearize,
     look_up,
     normal_equations,
 )
@@ -91,7 +91,7 @@ def test_golden(mode: Any, pad: int, normalize: bool, trusted: bool, load: Any, 
     trust = golden["C_ref"][None, :, 0] if trusted else None
     camera, pose = data.camera(golden["cam"])[None], data.pose(golden["T_w2q"])[None]
     problem = AlignmentProblem(golden["p3D"][None], golden["F_ref"][None], table, camera, trust)
-    at = linearise(problem, pose, config)
+    at = linearize(problem, pose, config)
     valid = golden[key + "valid"]
     assert torch.equal(at.valid[0, :, 0], valid)
     # what the cost keeps of residuals and Jacobians are their products
@@ -112,7 +112,7 @@ def test_golden_system(load: Any, data: Any) -> None:
     table = FeatureTable.from_maps(golden["F_query"][None], golden["C_query"][None], False)
     camera, pose = data.camera(golden["cam"])[None], data.pose(golden["T_w2q"])[None]
     problem = AlignmentProblem(golden["p3D"][None], golden["F_ref"][None], table, camera, golden["C_ref"][None, :, 0])
-    at = linearise(problem, pose, CostConfig(pad=4, validity="pixloc"))
+    at = linearize(problem, pose, CostConfig(pad=4, validity="pixloc"))
     H, g = normal_equations(at)
     torch.testing.assert_close(H[0], golden["system_H"], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(g[0], golden["system_g"], rtol=1e-9, atol=1e-9)
@@ -179,7 +179,7 @@ def test_golden_interpolation_batch_and_derivatives(load: Any) -> None:
 def test_equals_full_jacobians(model: str, observations: int, dtype: torch.dtype, generator: torch.Generator) -> None:
     problem, pose = make_problem(generator, model, batch=2, observations=observations, dtype=dtype)
     config = CostConfig(pad=1)
-    at = linearise(problem, pose, config)
+    at = linearize(problem, pose, config)
     assert 0.3 < at.valid.double().mean() <= 1
     H, g = normal_equations(at)
     A, b, scale = naive(problem, pose, config)
@@ -205,7 +205,7 @@ def test_several_observations_are_points_that_share_their_place(generator: torch
         mask.flatten(1),
     )
     for config in (CostConfig(), CostConfig(normalize_features=True), CostConfig(mode="cubic")):
-        one, other = linearise(shared, pose, config), linearise(apart, pose, config)
+        one, other = linearize(shared, pose, config), linearize(apart, pose, config)
         assert torch.equal(one.valid.flatten(1), other.valid[..., 0])
         for a, b in zip(normal_equations(one), normal_equations(other), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
@@ -217,7 +217,7 @@ def test_several_observations_are_points_that_share_their_place(generator: torch
 def test_jacobian_against_finite_differences(model: str, generator: torch.Generator) -> None:
     """The pixel with respect to the step, with every distortion term on."""
     problem, pose = make_problem(generator, model)
-    at = linearise(problem, pose, CostConfig(pad=1))
+    at = linearize(problem, pose, CostConfig(pad=1))
     eps, numeric = 1e-6, []
     for axis in range(6):
         delta = torch.zeros(1, 6, dtype=torch.float64)
@@ -240,7 +240,7 @@ def test_gradient_is_that_of_the_cost(generator: torch.Generator) -> None:
     )
     config = CostConfig(RobustCost("squared"), pad=1)
     delta = torch.zeros(1, 6, dtype=torch.float64, requires_grad=True)
-    at = linearise(flat, Pose.from_tangent(delta) @ pose, config)
+    at = linearize(flat, Pose.from_tangent(delta) @ pose, config)
     (at.cost * at.valid).sum().backward()
     assert delta.grad is not None
     torch.testing.assert_close(2 * normal_equations(at)[1], delta.grad, rtol=1e-9, atol=1e-9)
@@ -262,7 +262,7 @@ def test_gradcheck(generator: torch.Generator) -> None:
 def test_points_that_are_nowhere(generator: torch.Generator) -> None:
     """NaN, infinite, and behind the camera: not valid, and without effect on anything."""
     problem, pose = make_problem(generator)
-    H, g = normal_equations(linearise(problem, pose, CostConfig()))
+    H, g = normal_equations(linearize(problem, pose, CostConfig()))
     odd = torch.tensor([[[torch.nan] * 3, [torch.inf, 0.0, 2.0], [0.1, 0.1, -1.0], [1e30, 1e30, 1.0], [0.0, 0.0, 0.0]]])
     xyz = torch.cat([problem.xyz, odd.double()], 1)
     assert problem.confidence is not None
@@ -274,7 +274,7 @@ def test_points_that_are_nowhere(generator: torch.Generator) -> None:
         problem.camera,
         torch.cat([problem.confidence, pad], 1),
     )
-    at = linearise(more, pose, CostConfig())
+    at = linearize(more, pose, CostConfig())
     assert not at.valid[0, -5:].any()
     H_more, g_more = normal_equations(at)
     torch.testing.assert_close(H_more, H)
@@ -282,7 +282,7 @@ def test_points_that_are_nowhere(generator: torch.Generator) -> None:
     assert torch.isfinite(at.mean_cost()).all()
 
 
-def test_normalising_pixels_is_normalising_the_map(generator: torch.Generator) -> None:
+def test_normalizing_pixels_is_normalizing_the_map(generator: torch.Generator) -> None:
     fmap = torch.randn(2, 5, 9, 11, generator=generator).double()
     uv = 8 * torch.rand(2, 30, 2, generator=generator).double()
     lazy = look_up(FeatureTable.from_maps(fmap), uv, CostConfig()).terms

@@ -25,7 +25,7 @@ from metriloc.types import SfmMap, View
 WIDTH, HEIGHT, FOCAL, DEPTH, STEP = 240, 180, 220.0, 4.0, 6
 
 
-class Colours:
+class Colors:
     """The photo as its own features."""
 
     num_levels = 2
@@ -95,7 +95,7 @@ def test_recovers_the_pose(size: int | None, image_scales: tuple[int, ...], aver
         CostConfig(RobustCost(scale=0.5), pad=2), damping="fixed", stop_translation=1e-4, stop_rotation_deg=1e-3
     )
     config = LocalizeConfig(image_scales=image_scales, average=average, normalize_features=False, use_confidences=False)
-    found = PixLoc(Colours(size), loop, config).localize(query, scene, scene.names)
+    found = PixLoc(Colors(size), loop, config).localize(query, scene, scene.names)
     details = found.localization[0]
     assert found.success and found.reasons == (None,), details.messages
     assert details.references == scene.names and details.num_points >= 280

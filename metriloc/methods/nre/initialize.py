@@ -26,7 +26,7 @@ _COMPARED = 64  # points that tell whether two poses differ
 
 
 @dataclass(frozen=True)
-class InitialiseConfig:
+class InitializeConfig:
     """Settings of the sampling."""
 
     num_samples: int = 5000
@@ -53,7 +53,7 @@ class InitialiseConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Initialisation:
+class Initialization:
     """Poses found by sampling, the best first.
 
     reason: None on success; else why there is none, and ``poses`` is empty. poses: ``cam_from_world`` [K], float64.
@@ -66,20 +66,20 @@ class Initialisation:
     num_samples: int = 0
 
     @classmethod
-    def failure(cls, reason: FailureReason, num_samples: int = 0) -> Initialisation:
+    def failure(cls, reason: FailureReason, num_samples: int = 0) -> Initialization:
         """No pose."""
         empty = Pose(torch.zeros(0, 3, 3, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.float64))
         return cls(reason, empty, torch.zeros(0, dtype=torch.float64), num_samples)
 
 
 @torch.no_grad()
-def initialise(
+def initialize(
     maps: GainMaps,
     xyz: Float[Tensor, "N 3"],
     camera: Camera,
     generator: torch.Generator,
-    config: InitialiseConfig | None = None,
-) -> Initialisation:
+    config: InitializeConfig | None = None,
+) -> Initialization:
     """``cam_from_world`` poses that explain the maps, by P3P on triplets of their best cells.
 
     maps: coarse maps of the points ``xyz`` (world). camera: of the feature map (``map_camera``). generator: on the CPU,
@@ -88,17 +88,17 @@ def initialise(
     Raises ValueError when maps, points and camera do not belong together.
     """
     check_inputs(maps, xyz, camera)
-    config, camera = config or InitialiseConfig(), camera.to(torch.float64)
+    config, camera = config or InitializeConfig(), camera.to(torch.float64)
     finite, informative = torch.isfinite(xyz).all(-1), maps.informative()
     if len(xyz) < MIN_POINTS:
-        return Initialisation.failure("too_few_points")
+        return Initialization.failure("too_few_points")
     if int(finite.sum()) < MIN_POINTS:
-        return Initialisation.failure("non_finite")
+        return Initialization.failure("non_finite")
     use = (finite & informative).nonzero().squeeze(-1)
     rays, ray_ok = camera.unproject(maps.peak_uv[use].to(camera.f))
     use, rays = use[ray_ok], rays[ray_ok]
     if len(use) < MIN_POINTS:
-        return Initialisation.failure("flat_maps")
+        return Initialization.failure("flat_maps")
     # the surest points come first, so that slices of them draw triplets and score
     pool = max(MIN_POINTS, min(config.min_pool, len(use)), int(len(use) * config.share))
     order = rank(maps[use])
@@ -174,8 +174,8 @@ def _search(
     rays: Tensor,
     pool: int,
     generator: torch.Generator,
-    config: InitialiseConfig,
-) -> Initialisation:
+    config: InitializeConfig,
+) -> Initialization:
     weights = sampling_weights(maps.entropy[:pool])
     score = _Tournament(maps, xyz, camera, config)
     best, stale, drawn = torch.inf, 0, 0
@@ -192,13 +192,13 @@ def _search(
         if float(cost.min()) < best:
             best, stale = float(cost.min()), 0
     if not poses:
-        return Initialisation.failure("degenerate", drawn)
+        return Initialization.failure("degenerate", drawn)
     order = torch.cat(costs).argsort(stable=True)
     found = Pose(torch.cat([p.R for p in poses])[order], torch.cat([p.t for p in poses])[order])
     found = found[distinct_poses(found, xyz, camera, config.num_poses, config.distinct)]
     cost = score_poses(maps, xyz, camera, found)
     order = cost.argsort(stable=True)
-    return Initialisation(None, found[order], cost[order], drawn)
+    return Initialization(None, found[order], cost[order], drawn)
 
 
 class _Tournament:
@@ -207,7 +207,7 @@ class _Tournament:
     In single precision: ranking needs no more, and it is twice as fast.
     """
 
-    def __init__(self, maps: GainMaps, xyz: Tensor, camera: Camera, config: InitialiseConfig) -> None:
+    def __init__(self, maps: GainMaps, xyz: Tensor, camera: Camera, config: InitializeConfig) -> None:
         self.camera, self.xyz, self.least = camera.to(torch.float32), xyz.float(), config.num_poses
         counts = [config.first_points]
         while counts[-1] < len(xyz):

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from metriloc.geometry import Camera, Pose, so3_exp
-from metriloc.methods.nre.initialise import (
-    InitialiseConfig,
+from metriloc.methods.nre.initialize import (
+    InitializeConfig,
     distinct_poses,
     draw_triplets,
-    initialise,
+    initialize,
     rank,
     sampling_weights,
     solve_triplets,
@@ -87,7 +87,7 @@ def test_golden_pipeline_start(golden, camera_of):
     assert float(score_poses(maps, xyz, camera, truth)) == pytest.approx(float(data["gt_cost_all"]), abs=1e-2)
     published = Pose(so3_exp(data["p3p_rvec"][:, 0].double()), data["p3p_tvec"].double())
     for seed in range(3):
-        found = initialise(maps, xyz, camera, seeded(seed))
+        found = initialize(maps, xyz, camera, seeded(seed))
         assert found.reason is None and error_deg(found.poses[0], truth) < 1.0
         # over all points, ours is as good as the published winner
         assert float(score_poses(maps, xyz, camera, found.poses[0])) <= 1.01 * float(
@@ -112,15 +112,15 @@ def test_triplets_never_repeat_a_point_and_follow_the_weights():
 def test_finds_the_pose_and_repeats_itself(scene, distortion):
     s = scene(distortion=distortion, outliers=0.4)
     state = s.maps.log_ratio.clone(), s.xyz.clone()
-    found = initialise(s.maps, s.xyz, s.camera, seeded())
+    found = initialize(s.maps, s.xyz, s.camera, seeded())
     assert found.reason is None and 1 <= len(found.costs) <= 4
     assert error_deg(found.poses[0], s.pose) < 1.5 and float((found.poses.t[0] - s.pose.t).norm()) < 0.3
     assert bool((found.costs.diff() >= 0).all())
     torch.testing.assert_close(
         found.costs, score_poses(s.maps, s.xyz, s.camera, found.poses), rtol=1e-6, atol=1e-3
     )  # all maps are informative here
-    again = initialise(s.maps, s.xyz.float(), s.camera, seeded())
-    assert torch.equal(found.poses.R, initialise(s.maps, s.xyz, s.camera, seeded()).poses.R)
+    again = initialize(s.maps, s.xyz.float(), s.camera, seeded())
+    assert torch.equal(found.poses.R, initialize(s.maps, s.xyz, s.camera, seeded()).poses.R)
     assert error_deg(again.poses[0], found.poses[0]) < 0.01
     assert torch.equal(state[0], s.maps.log_ratio) and torch.equal(state[1], s.xyz)
 
@@ -128,21 +128,21 @@ def test_finds_the_pose_and_repeats_itself(scene, distortion):
 @pytest.mark.parametrize("outliers", [0.5, 0.8])
 def test_the_tournament_finds_what_scoring_everything_finds(scene, outliers):
     s = scene(300, outliers=outliers, seed=3)
-    full = initialise(s.maps, s.xyz, s.camera, seeded(), InitialiseConfig(num_samples=1000, first_points=300))
-    quick = initialise(s.maps, s.xyz, s.camera, seeded(), InitialiseConfig(num_samples=1000, first_points=20))
+    full = initialize(s.maps, s.xyz, s.camera, seeded(), InitializeConfig(num_samples=1000, first_points=300))
+    quick = initialize(s.maps, s.xyz, s.camera, seeded(), InitializeConfig(num_samples=1000, first_points=20))
     assert float(quick.costs[0]) <= 1.02 * float(full.costs[0])
     assert error_deg(quick.poses[0], s.pose) < 2.0
 
 
 def test_stops_early_and_at_the_limit(scene):
     s = scene(outliers=0.0)
-    assert initialise(s.maps, s.xyz, s.camera, seeded(), InitialiseConfig(num_samples=300)).num_samples == 300
-    assert initialise(s.maps, s.xyz, s.camera, seeded(), InitialiseConfig(50000, patience=1000)).num_samples < 20000
+    assert initialize(s.maps, s.xyz, s.camera, seeded(), InitializeConfig(num_samples=300)).num_samples == 300
+    assert initialize(s.maps, s.xyz, s.camera, seeded(), InitializeConfig(50000, patience=1000)).num_samples < 20000
 
 
 def test_returned_poses_differ(scene):
     s = scene(outliers=0.6, seed=5)
-    found = initialise(s.maps, s.xyz, s.camera, seeded(), InitialiseConfig(num_poses=6, distinct=2.0))
+    found = initialize(s.maps, s.xyz, s.camera, seeded(), InitializeConfig(num_poses=6, distinct=2.0))
     uv = s.camera.project(found.poses.transform(s.xyz))[0]
     for i in range(1, len(found.costs)):
         seen = s.camera.project(found.poses[0].transform(s.xyz))[1]
@@ -154,7 +154,7 @@ def test_returned_poses_differ(scene):
 def test_reprojection_error_mode(scene):
     """Eq. (11), U19: one-hot maps still sample the surest points first."""
     s = scene(outliers=0.3)
-    found = initialise(s.maps.one_hot(), s.xyz, s.camera, seeded())
+    found = initialize(s.maps.one_hot(), s.xyz, s.camera, seeded())
     assert found.reason is None and error_deg(found.poses[0], s.pose) < 2.0
 
 
@@ -162,7 +162,7 @@ def test_equal_entropies_draw_uniformly(scene):
     """U8: upstream crashes when all entropies are equal."""
     s = scene(outliers=0.0)
     equal = dataclasses.replace(s.maps, entropy=torch.ones(80))
-    found = initialise(equal, s.xyz, s.camera, seeded())
+    found = initialize(equal, s.xyz, s.camera, seeded())
     assert found.reason is None and error_deg(found.poses[0], s.pose) < 1.5
 
 
@@ -198,7 +198,7 @@ def test_failures_are_values(scene, case, reason):
         maps = from_log_probability(flat)
     else:
         xyz = torch.full_like(xyz, torch.nan)
-    found = initialise(maps, xyz, s.camera, seeded(), InitialiseConfig(num_samples=200))
+    found = initialize(maps, xyz, s.camera, seeded(), InitializeConfig(num_samples=200))
     assert found.reason == reason and found.poses.shape == (0,) and found.costs.shape == (0,)
 
 
@@ -206,21 +206,21 @@ def test_points_that_are_not_finite_are_left_out(scene):
     s = scene(60, outliers=0.2)
     xyz = s.xyz.clone()
     xyz[:10] = torch.nan
-    found = initialise(s.maps, xyz, s.camera, seeded())
+    found = initialize(s.maps, xyz, s.camera, seeded())
     assert found.reason is None and error_deg(found.poses[0], s.pose) < 1.5
 
 
 def test_wrong_use_is_named(scene):
     s = scene(10)
     with pytest.raises(ValueError, match=r"\[10, 3\] .* got \[9, 3\]"):
-        initialise(s.maps, s.xyz[:9], s.camera, seeded())
+        initialize(s.maps, s.xyz[:9], s.camera, seeded())
     with pytest.raises(ValueError, match=r"50x34 cells .*\[100.0, 68.0\]"):
-        initialise(s.maps, s.xyz, s.camera.scale(2.0), seeded())
+        initialize(s.maps, s.xyz, s.camera.scale(2.0), seeded())
     with pytest.raises(ValueError, match="50x34"):
-        initialise(s.maps, s.xyz, Camera.stack([s.camera]), seeded())
+        initialize(s.maps, s.xyz, Camera.stack([s.camera]), seeded())
     with pytest.raises(ValueError, match="num_samples must be positive, got 0"):
-        InitialiseConfig(num_samples=0)
+        InitializeConfig(num_samples=0)
     with pytest.raises(ValueError, match=r"share .* got 1.5"):
-        InitialiseConfig(share=1.5)
+        InitializeConfig(share=1.5)
     with pytest.raises(ValueError, match="distinct"):
-        InitialiseConfig(distinct=-1)
+        InitializeConfig(distinct=-1)
