@@ -203,4 +203,4 @@ def test_every_public_name_has_a_home() -> None:
     assert set(metriloc.__all__) == {"__version__", *metriloc._HOMES}
     assert all(getattr(metriloc, name) is not None for name in metriloc.__all__)
     with pytest.raises(AttributeError, match="no attribute 'localise'"):
-        _ = metriloc.localize
+        _ = metriloc.localise

@@ -3,8 +3,8 @@
 Equation map (paper -> function). The paper was not at hand when this was written (the implementation follows a written
 specification), so the numbers are from memory and each row says what it means:
 
-    Eq. (1)    metriloc.methods.pixloc.cost.linearise           r = F_query[p] - F_reference
-    Eq. (2)    metriloc.methods.pixloc.cost.linearise           E = sum w rho(|r|^2)
+    Eq. (1)    metriloc.methods.pixloc.cost.linearize           r = F_query[p] - F_reference
+    Eq. (2)    metriloc.methods.pixloc.cost.linearize           E = sum w rho(|r|^2)
     Eq. (3)    metriloc.methods.pixloc.cost.normal_equations    J, H = sum w J^T J
     Eq. (4)    metriloc.methods.pixloc.align.align              step = -(H + lambda diag H)^-1 J^T W r
     Eq. (5)    metriloc.methods.pixloc.align.align              pose <- Exp(step) pose
