@@ -53,10 +53,11 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
         if metric is not None:
             fit, sources = metric[0], list(metric[1])
             observable = ONLY_TURNED not in fit.doubts
-    if fit.pose is None:
+    pose = fit.pose
+    if pose is None:
         return fit
     if not observable and not fit.metric:
-        degrees = math.degrees(float(fit.pose.angle()))
+        degrees = math.degrees(float(pose.angle()))
         return dataclasses.replace(fit, reason="degenerate", messages=(f"{ONLY_TURNED}, by {degrees:.1f} degrees",))
     if config.distance is not None and observable:
         sources.append(distance_source(config.distance))
@@ -68,7 +69,7 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
         else:
             sources.append(height)
     if sources:
-        return _measured(fit, fit.pose, sources)
+        return _measured(fit, pose, sources)
     return fit if fit.metric else dataclasses.replace(fit, scale_source=missing)
 
 
