@@ -375,7 +375,7 @@ def test_what_is_said_of_the_camera_wins_and_both_photos_tell(
         paths.append(tmp_path / path.name)
         photo.save(paths[-1], exif=exif, quality=95)
     assert run(*paths, "--method", "matching", "--fov", 60) in (0, 1)
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())  # lines are wrapped
     assert shown.count("horizontal field of view of 60 degrees, as stated") == 2
     assert shown.count("EXIF 35-mm equivalent focal length 28 mm") == 2
     assert run(*paths, "--method", "matching") in (0, 1)
