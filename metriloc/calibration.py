@@ -29,6 +29,7 @@ from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimat
 CALIBRATION_FILE = "calibration.json"
 FLOOR = 1e-3
 """Statistics enter by their logarithm; smaller ones count as this."""
+_OTHER_SIZE, _SAME_SHAPE = 0.25, 0.03
 QUANTILE_90 = 1.645
 """Standard deviations on each side of a normal interval of 90 %."""
 
@@ -160,7 +161,7 @@ class Calibration:
             confidence=torch.tensor(value, dtype=estimate.confidence.dtype),
             probability_of=str(self.target),
             distance_interval=self._interval(estimate, details, sigma),
-            doubts=(*estimate.doubts, *guess_doubts(views)),
+            doubts=(*estimate.doubts, *camera_doubts(views)),
         )
 
     def _interval(
@@ -175,9 +176,25 @@ class Calibration:
         return None if metres is None else metres.interval(float(estimate.pose.distance()), parallax, focal_sigma)
 
 
-def guess_doubts(views: Sequence[View]) -> tuple[str, ...]:
-    """One phrase for each photo whose focal length is only a guess."""
-    return tuple(f"the focal length of '{view.name}' is a guess" for view in views if view.focal_is_guessed)
+def camera_doubts(views: Sequence[View]) -> tuple[str, ...]:
+    """A phrase for each photo whose focal length is only a guess, or whose numbers look like those of another size."""
+    guessed = [f"the focal length of '{view.name}' is a guess" for view in views if view.focal_is_guessed]
+    sizes = [(view.name, _size_of_the_numbers(view)) for view in views]
+    return (
+        *guessed,
+        *(f"the camera numbers of '{name}' look like those of a photo of {w}x{h}" for name, (w, h) in sizes if w),
+    )
+
+
+def _size_of_the_numbers(view: View) -> tuple[int, int]:
+    """The size in whose middle the principal point lies, where that is a photo of the same shape but clearly another
+    size; (0, 0) otherwise. A crop hardly ever moves it by the same share of width and height."""
+    size = view.camera.size
+    share = ((2 * view.camera.c + 1) / size).tolist()
+    if min(abs(s - 1) for s in share) < _OTHER_SIZE or abs(share[0] - share[1]) > _SAME_SHAPE * max(share):
+        return 0, 0
+    width, height = (round(s * n) for s, n in zip(share, size.tolist(), strict=True))
+    return width, height
 
 
 def feature_row(confidence: float, statistics: Mapping[str, float], names: Sequence[str]) -> list[float]:

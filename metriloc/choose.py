@@ -99,6 +99,8 @@ def load(
     >>> method = metriloc.load("aliked+lightglue", depth="metriloc-small")
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method=method)
     """
+    if not isinstance(name, str):
+        raise InputError(f"a method has a name, got {name!r}: one of {_listed((*METHODS, *LOCALIZERS))}")
     if name in LOCALIZERS:
         if depth is not None:
             raise InputError(f"depth {depth!r} is for methods of two photos; {name} has its metres from the map")
@@ -279,8 +281,7 @@ def predicted_depth(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
 def require_device(name: str) -> None:
     """Raises InputError when this machine has no such device."""
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.ones(1, device=torch.device(name)).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
 

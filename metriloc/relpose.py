@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.auto import WithRival
-from metriloc.calibrated import bare
+from metriloc.calibrated import CalibratedMethod, bare, calibrations_of
 from metriloc.choose import MethodChoice, MethodName, choose_method
 from metriloc.io import InputError, Photo, as_view, turn_view
-from metriloc.io.arguments import require_method, require_number
+from metriloc.io.arguments import MAX_SEED, require_method, require_number
 from metriloc.io.photos import check_shared_K
 from metriloc.methods.matching.model import FeatureMatching, ImageFeatures
 from metriloc.turns import holds, turned_back
@@ -51,7 +51,7 @@ def relative_pose(
     """
     require_number("distance", distance)
     require_number("camera_height", camera_height)
-    require_number("seed", seed, 0, whole=True)
+    require_number("seed", seed, 0, MAX_SEED, whole=True)
     require_method(method, "relative_pose")
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
     query = as_view(query, K=K, fov=fov, name="query")
@@ -60,10 +60,8 @@ def relative_pose(
         given = reference.depth is not None
         choice = MethodChoice(method or "auto", distance=distance, camera_height=camera_height, depth_map=given)
         method = choose_method(choice)
-    else:
-        for name, metres in (("distance", distance), ("camera_height", camera_height)):
-            if metres is not None:
-                raise InputError(f"{name} {metres} is used by feature matching only: set it there, or leave out method")
+    elif distance is not None or camera_height is not None:
+        method = _knowing(method, distance=distance, camera_height=camera_height)
     features0, features1 = method.extract(reference), method.extract(query)
     estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
     reference, query = as_seen(reference, features0), as_seen(query, features1)
@@ -76,6 +74,18 @@ def as_seen(view: View, features: PhotoFeatures) -> View:
         return view
     seen = features.view
     return replace(view, camera=seen.camera, intrinsics_source=seen.intrinsics_source, focal_sigma=seen.focal_sigma)
+
+
+def _knowing(method: RelativePoseMethod, **lengths: float | None) -> RelativePoseMethod:
+    """A loaded method with lengths that are known. Raises InputError for one that has no use for them."""
+    if isinstance(method, WithRival):
+        method = method.matching
+    known, matching = {name: value for name, value in lengths.items() if value is not None}, bare(method)
+    if not isinstance(matching, FeatureMatching):
+        name, value = next(iter(known.items()))
+        raise InputError(f"{name} {value:g} is used by feature matching only, and this method is {method.name}")
+    told = matching.knowing(**known)
+    return CalibratedMethod(told, *calibrations_of(method)) if calibrations_of(method) else told
 
 
 def relative_pose_by_turns(

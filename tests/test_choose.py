@@ -51,3 +51,9 @@ def test_depth_by_the_name_of_its_weights(tmp_path: Path) -> None:
         metriloc.load("xfeat", depth="tape-measure")
     with pytest.raises(InputError, match=r"holds weights of 'pixloc', not of 'mickey'|must be"):
         metriloc.load("xfeat", depth="pixloc-small")
+
+
+def test_names_that_are_none() -> None:
+    for name in (None, 5):
+        with pytest.raises(InputError, match="a method has a name"):
+            metriloc.load(name)  # type: ignore[arg-type]

@@ -274,7 +274,7 @@ def test_methods_are_taken_by_name() -> None:
         ({"method": 3}, "method must be a name or have relative_pose, got 3"),
         ({"distance": "2"}, "distance must be a number, got '2'"),
         ({"distance": float("nan")}, "distance must be a finite number, got nan"),
-        ({"distance": -2.0}, "distance must be a positive number of metres, got -2.0"),
+        ({"distance": -2.0}, "distance must be a positive number of metres, at most 1,000,000, got -2"),
         ({"depth_scale": "5000", "depth": EXAMPLE / "reference.depth.png"}, "depth_scale must be a number, got '5000'"),
         ({"seed": 1.5}, "seed must be a finite whole number, got 1.5"),
         ({"seed": -1}, "seed must not be negative, got -1"),
@@ -284,3 +284,30 @@ def test_arguments_of_the_wrong_kind_are_named(arguments: dict[str, Any], words:
     usual: dict[str, Any] = {"reference": EXAMPLE / "reference.jpg", "query": EXAMPLE / "query.jpg"}
     with pytest.raises(InputError, match=words):
         metriloc.relative_pose(**{**usual, **arguments})
+
+
+@pytest.mark.wheels
+def test_a_loaded_method_takes_a_known_distance() -> None:
+    method = metriloc.load("xfeat")
+    loaded = metriloc.relative_pose(*PHOTOS, method=method, distance=0.61)
+    named = metriloc.relative_pose(*PHOTOS, method="xfeat", distance=0.61)
+    assert torch.equal(loaded.pose.matrix(), named.pose.matrix()) and loaded.verdict == named.verdict
+    assert method.method.config.distance is None  # the method itself stays as it was
+    with pytest.raises(InputError, match="distance 2 is used by feature matching only, and this method is mickey"):
+        metriloc.relative_pose(*PHOTOS, method=MicKey.from_pretrained(), distance=2.0)
+    with pytest.raises(InputError, match="distance must be a positive number of metres, at most 1,000,000"):
+        metriloc.relative_pose(*PHOTOS, method="xfeat", distance=1e300)
+
+
+@pytest.mark.wheels
+def test_numbers_of_another_size_make_doubtful() -> None:
+    """K of the photo before it was halved: 45 degrees for 21, and called reliable."""
+    views = [metriloc.as_view(str(path)) for path in PHOTOS]
+    doubled = [
+        dataclasses.replace(v, camera=dataclasses.replace(v.camera, f=2 * v.camera.f, c=2 * v.camera.c + 0.5))
+        for v in views
+    ]
+    found = metriloc.relative_pose(*doubled, method="xfeat")
+    assert found.verdict != "reliable" and any("look like those of a photo of 1280x960" in d for d in found.doubts)
+    right = metriloc.relative_pose(*views, method="xfeat")
+    assert not any("look like" in doubt for doubt in right.doubts)

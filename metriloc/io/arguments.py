@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 from numbers import Real
-from typing import Literal
 
 from metriloc.io.files import InputError
 
 _SHOWN = 80
+MAX_SEED = 2**63 - 1
+"""What random generators take."""
 
 
 def require_kind(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
@@ -31,8 +32,10 @@ def require_method(value: object, verb: str) -> None:
         raise InputError(f"method must be a name or have {verb}, got {_shown(value)}")
 
 
-def require_number(name: str, value: object, least: Literal[0, 1] | None = None, *, whole: bool = False) -> None:
-    """Raises InputError when a value, other than None, is not a finite number, or is below ``least``."""
+def require_number(
+    name: str, value: object, least: float | None = None, most: float | None = None, *, whole: bool = False
+) -> None:
+    """Raises InputError when a value, other than None, is not a finite number, from ``least`` (0 or 1) to ``most``."""
     if value is None:
         return
     kind = "whole number" if whole else "number"
@@ -43,6 +46,8 @@ def require_number(name: str, value: object, least: Literal[0, 1] | None = None,
         raise InputError(f"{name} must be a finite {kind}, got {number:g}")
     if least is not None and number < least:
         raise InputError(f"{name} must {'not be negative' if least == 0 else 'be positive'}, got {number:g}")
+    if most is not None and number > most:
+        raise InputError(f"{name} must be at most {most:g}, got {number:g}")
 
 
 def _shown(value: object) -> str:

@@ -23,7 +23,7 @@ from metriloc.geometry import Camera, ColmapCamera, Pose, sample_depth
 from metriloc.io.arguments import require_kind, require_number, require_path
 from metriloc.io.depth import check_depth_covers, read_depth
 from metriloc.io.files import InputError
-from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, read_image
+from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, check_size, read_image
 from metriloc.io.intrinsics import Intrinsics, resized_camera, resolve_intrinsics
 from metriloc.io.undistortion import undistorted_photo
 from metriloc.types import View
@@ -149,6 +149,7 @@ def resize_view(view: View, size: tuple[int, int], *, antialias: bool = False) -
     width, height = size = _checked_size(size)
     if size == view.size:
         return view
+    check_size(f"{view.name}, resized", size, DEFAULT_MAX_MEGAPIXELS)
     image = torch.nn.functional.interpolate(
         view.image[None], (height, width), mode="bilinear", align_corners=False, antialias=antialias
     )[0]

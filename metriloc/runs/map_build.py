@@ -63,6 +63,8 @@ def build_map(
     require_pycolmap()
     require_device(device)
     folder, target = Path(photos), Path(out)
+    if target.resolve() == folder.resolve():
+        raise InputError(f"'{out}' is the folder of the photos: give the map a folder of its own")
     config, options = config or MapConfig(), scale or ScaleOptions()
     predicted = None if depth is None else PredictedDepth(*predicted_depth(depth, device))
     with bar("photos") as progress:

@@ -35,6 +35,10 @@ _HALF_CONFIDENCE = 95.0  # inliers; with the slope below, see confidence_of
 _CONFIDENCE_SLOPE = 3.3
 
 
+_FARTHEST = 1e6
+"""Metres: no two photos of one place are farther apart."""
+
+
 @dataclass(frozen=True)
 class MatchingConfig:
     """Settings of feature matching.
@@ -58,8 +62,10 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         for name, metres in (("distance", self.distance), ("camera_height", self.camera_height)):
-            if metres is not None and not 0 < metres < float("inf"):
-                raise InputError(f"{name} must be a positive number of metres, got {metres}")
+            if metres is not None and not 0 < metres <= _FARTHEST:
+                raise InputError(
+                    f"{name} must be a positive number of metres, at most {_FARTHEST:,.0f}, got {metres:g}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +129,10 @@ class FeatureMatching:
         the weights are not there.
         """
         return cls(load_matcher(matcher, weights=source, config=features), config, depth_source)
+
+    def knowing(self, **known: float | None) -> FeatureMatching:
+        """The same with other lengths in its configuration: ``distance``, ``camera_height``."""
+        return FeatureMatching(self.matcher, dataclasses.replace(self.config, **known), self.depth_source)  # type: ignore[arg-type]
 
     def to(self, device: torch.device | str) -> FeatureMatching:
         """Move the networks; returns self."""
