@@ -19,7 +19,7 @@ from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
-from metriloc.io.arguments import MAX_SEED, require_kind, require_method, require_number, require_path
+from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path
 from metriloc.io.local_features import load_extractor
 from metriloc.io.map_folders import photos_are_lost
 from metriloc.io.maps import read_map
@@ -80,7 +80,7 @@ def localize(
     require_kind("images", images, (str, PathLike), "a folder")
     require_kind("init", init, Pose, "a Pose")
     require_method(method, "localize")
-    require_number("seed", seed, 0, MAX_SEED, whole=True)
+    require_number("seed", seed, 0, LARGEST_SEED, whole=True)
     if isinstance(scene, SfmMap):
         if images is not None:
             raise InputError(f"images {str(images)!r} was given for a map that is read already: read it with them")

@@ -12,7 +12,7 @@ from metriloc.choose import LocalizerChoice
 from metriloc.cli.made import options_from
 from metriloc.evaluation.submission import Naming
 from metriloc.io import InputError
-from metriloc.io.arguments import MAX_SEED, require_number
+from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.download import cache_folder
 from metriloc.methods.pixloc import LocalizeConfig, ResizeConfig
 from metriloc.methods.pixloc.settings import METHOD as PIXLOC
@@ -45,7 +45,7 @@ class LocalizerSettings:
 
     def choice(self) -> LocalizerChoice:
         """The localiser with these settings; the seed is not of it."""
-        require_number("--seed", self.seed, 0, MAX_SEED, whole=True)
+        require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         cache = str(self.cache_folder / "pixloc")
         return LocalizerChoice(self.method, self.weights, self.device, self.features, cache, self.calibration)
 

@@ -11,7 +11,7 @@ import tyro
 
 from metriloc.choose import HUB_METHOD, METHODS, MethodChoice
 from metriloc.io import InputError, load_view
-from metriloc.io.arguments import MAX_SEED, require_number
+from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.methods.matching.solver import Solver
@@ -100,7 +100,7 @@ class MethodSettings:
 
     def choice(self, method: str) -> MethodChoice:
         """The method of that name with these settings; the seed is not of the method."""
-        require_number("--seed", self.seed, 0, MAX_SEED, whole=True)
+        require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "seed"}
         # without the flag it is as the weights say
         values["polish"] = values["polish"] or None

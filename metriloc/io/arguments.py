@@ -9,7 +9,7 @@ from numbers import Real
 from metriloc.io.files import InputError
 
 _SHOWN = 80
-MAX_SEED = 2**63 - 1
+LARGEST_SEED = 2**63 - 1
 """What random generators take."""
 
 
