@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import io
 import re
@@ -134,6 +136,33 @@ def test_the_design_page_tells_the_levels_of_the_layer_test() -> None:
     for name, level in told.items():
         if (ROOT / "metriloc" / name).exists() or (ROOT / "metriloc" / f"{name}.py").exists():
             assert levels[name] == level, f"docs/design.md puts {name} on level {level}"
+
+
+def absent_names(code: str) -> list[str]:
+    """What the imports of metriloc in a piece of Python ask for in vain."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "metriloc":
+            try:
+                module = importlib.import_module(node.module or "")
+            except ModuleNotFoundError:
+                found.append(str(node.module))
+                continue
+            found += [f"{node.module}.{a.name}" for a in node.names if not hasattr(module, a.name)]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "metriloc":
+            found += [] if hasattr(importlib.import_module("metriloc"), node.attr) else [f"metriloc.{node.attr}"]
+    return found
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
+def test_python_that_is_not_run_asks_for_names_that_exist(path: Path) -> None:
+    blocks = re.findall(r"^```python[^\n]*\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M)
+    assert [name for code in blocks for name in absent_names(code)] == []
+
+
+def test_absent_names_are_found() -> None:
+    code = "import metriloc\nfrom metriloc.localize import x\nfrom metriloc.choose import load, calibrated\nmetriloc.gone()"
+    assert absent_names(code) == ["metriloc.localize", "metriloc.choose.calibrated", "metriloc.gone"]
 
 
 # -- what is run ------------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def test_dictionaries_are_what_the_command_line_writes() -> None:
     its camera."""
     from pathlib import Path
 
-    from metriloc.runs.relpose_results import QueryResult
+    from metriloc.runs.relpose_results import pair_result
     from metriloc.types import View
 
     class Features:
@@ -164,7 +164,7 @@ def test_dictionaries_are_what_the_command_line_writes() -> None:
         pair(distance_interval=(0.4, 0.6)),
         PoseEstimate.failure("degenerate"),
     ):
-        entry = QueryResult.computed(Path("q.jpg"), estimate, Features()).entry  # type: ignore[arg-type]
+        entry = pair_result(Path("q.jpg"), estimate, Features()).entry  # type: ignore[arg-type]
         own = estimate.to_dict()
         assert {key: entry[key] for key in own} == own
         assert set(entry) - set(own) == {"query", "photo", "camera", "intrinsics_source"}

@@ -12,7 +12,7 @@ from metriloc.cli.terminal import complain, print_lines
 from metriloc.io import load_view, read_true_poses
 from metriloc.methods.matching.hub_models import licenses_of
 from metriloc.runs.relpose_files import RelposeFolder
-from metriloc.runs.relpose_results import QueryResult, RelposeRun, position_in_words, relpose_summary
+from metriloc.runs.relpose_results import RelposeRun, pair_result, position_in_words, relpose_summary
 
 
 def demo(out: Path | None = None, method: MethodArgument = "auto", weights: str | None = None, seed: int = 0) -> int:
@@ -44,7 +44,7 @@ def demo(out: Path | None = None, method: MethodArgument = "auto", weights: str 
             truths={str(query_path): truth},
         )
         estimate = chosen.relative_pose(features0, features1, seed=seed)
-        result = QueryResult.computed(query_path, estimate, features1, truth)
+        result = pair_result(query_path, estimate, features1, truth)
         run.results.append(result)
         print_lines([f"method: {chosen.name}, weights {chosen.weights_id}", *relpose_summary(result)])
         print_lines([f"  true camera position (m): {position_in_words(truth)}"])

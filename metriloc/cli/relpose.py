@@ -77,7 +77,7 @@ def relpose(
         if result.unusable:
             complain("relpose", result.entry["error"])
         if not json_:
-            print_lines(relpose_summary(result, names[result.path]))
+            print_lines(relpose_summary(result, names[result.name]))
 
     run_relpose(run, chosen, counted("queries", query), load, folder=folder, resume=resume, told=told)
     if not json_ and run.reference.intrinsics_source != view0.intrinsics_source:

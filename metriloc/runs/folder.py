@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metriloc.io import InputError, prepare_output_folder, read_json
+from metriloc.io import prepare_output_folder, read_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
@@ -45,10 +45,3 @@ def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> di
         return entry if isinstance(entry, dict) and content["fingerprint"] == fingerprint() else None
     except (ValueError, KeyError, IndexError, TypeError):
         return None  # not a file of ours: compute again
-
-
-def why_unusable(path: object, error: Exception) -> str:
-    """The sentence for a photo on which a method failed: one that names it, whatever the method said."""
-    if isinstance(error, InputError):
-        return str(error)
-    return f"'{path}' could not be used: {' '.join(str(error).split())[:200] or type(error).__name__}"

@@ -10,9 +10,9 @@ from metriloc.geometry import Pose
 from metriloc.io.view import warn_if_guessed
 from metriloc.localization import ESTIMATED_FOCAL, looked_at_again, suited, with_doubt, with_known_focal
 from metriloc.methods.pixloc import Hints
-from metriloc.runs.folder import why_unusable
 from metriloc.runs.localize_files import LocalizeFolder
-from metriloc.runs.localize_results import LocalizeRun, QueryOutcome
+from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, localized_outcome
+from metriloc.runs.outcome import work_through
 from metriloc.runs.queries import QueryPhoto, QuerySource
 from metriloc.runs.references import FoundReferences, ReferenceFinder
 from metriloc.turns import by_quarter_turns, turned_back
@@ -39,29 +39,37 @@ def run_localize(
 
     After Ctrl+C, too, the files over all queries hold what was found.
     """
-    try:
-        for index, photo in enumerate(queries):
-            outcome = folder.saved(index, photo, run) if folder is not None and resume else None
-            if outcome is None:
-                outcome = localizer.localize(photo)
-                if folder is not None:
-                    outcome = _written(folder, run, index, photo, outcome)
-            run.results.append(outcome)
-            told(outcome)
-    finally:
-        if folder is not None and run.results:
-            folder.write_run(run)
+    work_through(_Queries(run, localizer, folder, resume), queries, run.results, told)
 
 
-def _written(
-    folder: LocalizeFolder, run: LocalizeRun, index: int, photo: QueryPhoto, outcome: QueryOutcome
-) -> QueryOutcome:
-    """The outcome, once its files are there; what cannot be drawn or written of it costs only itself."""
-    try:
-        folder.write_query(run, index, photo, outcome)
-        return outcome
-    except (ValueError, RuntimeError) as error:
-        return QueryOutcome.unreadable(photo, why_unusable(photo.path, error))
+@dataclass(frozen=True, eq=False)
+class _Queries:
+    """The ``QueryWork`` of one map."""
+
+    run: LocalizeRun
+    localizer: QueryLocalizer
+    folder: LocalizeFolder | None
+    resume: bool
+
+    def name(self, query: QueryPhoto) -> str:
+        return query.name
+
+    def path(self, query: QueryPhoto) -> Path:
+        return query.path
+
+    def saved(self, index: int, query: QueryPhoto) -> QueryOutcome | None:
+        return self.folder.saved(index, query, self.run) if self.folder is not None and self.resume else None
+
+    def solve(self, query: QueryPhoto) -> QueryOutcome:
+        return self.localizer.localize(query)
+
+    def write(self, index: int, query: QueryPhoto, outcome: QueryOutcome) -> None:
+        if self.folder is not None:
+            self.folder.write_query(self.run, index, query, outcome)
+
+    def finish(self) -> None:
+        if self.folder is not None:
+            self.folder.write_run(self.run)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,26 +87,23 @@ class QueryLocalizer:
     loaded: Mapping[Path, View] = field(default_factory=dict)
 
     def localize(self, photo: QueryPhoto) -> QueryOutcome:
-        """One query; a bad photo among many must not cost the others their poses."""
-        try:
-            view = self.loaded.get(photo.path) or self.source.load(photo)
-            scene = self.source.scene_for(photo)
+        """One query. Raises what is wrong with its photo."""
+        view = self.loaded.get(photo.path) or self.source.load(photo)
+        scene = self.source.scene_for(photo)
 
-            def attempt(turned: View, turned_from_view: Pose) -> LocalizedQuery:
-                found = self.finder.find(photo, turned, scene)
-                known, doubt = with_known_focal(turned, scene, found.names, self.seed)
-                asked = LocalizedQuery(known, _NOTHING, scene, truth=photo.truth, notes=found.messages)
-                answer = self._estimated(asked, photo, found, turned_from_view)
-                estimate = with_doubt(answer.estimate, doubt)
-                estimate = looked_at_again(estimate, known, scene, found.names, self.seed, self.method)
-                return replace(answer, estimate=estimate)
+        def attempt(turned: View, turned_from_view: Pose) -> LocalizedQuery:
+            found = self.finder.find(photo, turned, scene)
+            known, doubt = with_known_focal(turned, scene, found.names, self.seed)
+            asked = LocalizedQuery(known, _NOTHING, scene, truth=photo.truth, notes=found.messages)
+            answer = self._estimated(asked, photo, found, turned_from_view)
+            estimate = with_doubt(answer.estimate, doubt)
+            estimate = looked_at_again(estimate, known, scene, found.names, self.seed, self.method)
+            return replace(answer, estimate=estimate)
 
-            answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
-            if ESTIMATED_FOCAL not in answer.estimate.doubts:
-                warn_if_guessed(view)
-            return QueryOutcome.computed(photo, _turned_back(answer, view, quarters))
-        except (ValueError, RuntimeError) as error:
-            return QueryOutcome.unreadable(photo, why_unusable(photo.path, error))
+        answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
+        if ESTIMATED_FOCAL not in answer.estimate.doubts:
+            warn_if_guessed(view)
+        return localized_outcome(photo, _turned_back(answer, view, quarters))
 
     def _estimated(
         self, asked: LocalizedQuery, photo: QueryPhoto, found: FoundReferences, turned_from_view: Pose

@@ -15,6 +15,7 @@ from metriloc.evaluation.submission import write_visloc
 from metriloc.io import listed_name, prepare_output_folder, tum_line, write_atomically
 from metriloc.runs.folder import RunFolder, saved_entry
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome
+from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
 from metriloc.version import __version__
 from metriloc.viz import SoftwareFacts, encode_jpeg
@@ -61,27 +62,20 @@ class LocalizeFolder(RunFolder):
     def saved(self, index: int, photo: QueryPhoto, run: LocalizeRun) -> QueryOutcome | None:
         """The result of an earlier run of the same kind, if its pose.json is here."""
         entry = saved_entry(self.query_folder(index, photo.path), photo.path, lambda: run.fingerprint(photo))
-        if entry is None:
-            return None
-        try:
-            outcome = QueryOutcome(photo.name, entry)
-            _ = outcome.pose if outcome.success else None
-        except (ValueError, KeyError, TypeError):
-            return None  # a pose that is none: compute again
-        return outcome
+        return Outcome.saved(photo.name, entry)
 
     def write_query(self, run: LocalizeRun, index: int, photo: QueryPhoto, outcome: QueryOutcome) -> None:
         """Pictures, report and, last, pose.json of a query that was computed just now."""
-        if outcome.localized is None:
+        if outcome.found is None:
             return
         folder = self.query_folder(index, photo.path)
         prepare_output_folder(folder)
         _remove_pictures(folder)
         if run.settings["html"]:
-            _write_pages(folder, run, outcome.localized)
+            _write_pages(folder, run, outcome.found)
         if run.settings["video"] is not None:
             seconds, fps = run.settings["video"]
-            video = alignment_video(outcome.localized, fps, seconds)
+            video = alignment_video(outcome.found, fps, seconds)
             if video is not None:
                 write_atomically(folder / "alignment.mp4", video)
         content = {**run.header(), "fingerprint": run.fingerprint(photo), "queries": [dict(outcome.entry)]}

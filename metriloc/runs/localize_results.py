@@ -10,11 +10,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from metriloc.evaluation.submission import Naming, visloc_name
-from metriloc.geometry import Pose
-from metriloc.io import InputError, listed_name, pose_from_dict
+from metriloc.io import InputError, listed_name
+from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
 from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
 from metriloc.version import __version__
@@ -26,38 +26,12 @@ FORMAT = "metriloc-localize-1"
 _LISTS = ("pairs", "init", "truth", "intrinsics", "hloc_logs", "global_descriptors", "calibration")
 
 
-@dataclass(frozen=True, eq=False)
-class QueryOutcome:
-    """One query: its entry for poses.json, or the error that stopped it; how it was localised if that was just now."""
+QueryOutcome: TypeAlias = Outcome[LocalizedQuery]
 
-    name: str
-    entry: Mapping[str, Any]
-    localized: LocalizedQuery | None = None
 
-    @classmethod
-    def computed(cls, photo: QueryPhoto, localized: LocalizedQuery) -> QueryOutcome:
-        """What a method said of one query."""
-        return cls(photo.name, _entry(photo, localized), localized)
-
-    @classmethod
-    def unreadable(cls, photo: QueryPhoto, error: str) -> QueryOutcome:
-        """A photo that could not be used."""
-        return cls(photo.name, {"query": photo.name, "success": False, "error": error})
-
-    @property
-    def success(self) -> bool:
-        """Whether there is a pose."""
-        return bool(self.entry["success"])
-
-    @property
-    def unusable(self) -> bool:
-        """Whether the photo itself could not be used."""
-        return "error" in self.entry
-
-    @property
-    def pose(self) -> Pose:
-        """cam_from_world of a success, float64."""
-        return pose_from_dict(self.entry["cam_from_world"])
+def localized_outcome(photo: QueryPhoto, localized: LocalizedQuery) -> QueryOutcome:
+    """The outcome of one query."""
+    return Outcome(photo.name, _entry(photo, localized), localized)
 
 
 def check_names(names: Sequence[str], naming: Naming) -> None:
@@ -177,9 +151,9 @@ def localize_summary(outcome: QueryOutcome, names: Mapping[str, str] | None = No
     called = names.get(outcome.name, outcome.name)
     if outcome.unusable:
         return [f"{called}: not used"]
-    if outcome.localized is None:
+    if outcome.found is None:
         return [f"{called}: kept from the earlier run"]
-    localized, details = outcome.localized, outcome.localized.details
+    localized, details = outcome.found, outcome.found.details
     lines = [f"{called}: {localization_verdict(localized.estimate)}"]
     if outcome.success:
         pose = localized.estimate.pose

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from metriloc.relpose import as_seen, relative_pose_by_turns
-from metriloc.runs.folder import why_unusable
+from metriloc.runs.outcome import work_through
 from metriloc.runs.relpose_files import RelposeFolder
-from metriloc.runs.relpose_results import QueryResult, RelposeRun
+from metriloc.runs.relpose_results import QueryResult, RelposeRun, pair_result
 from metriloc.types import PhotoFeatures, RelativePoseMethod, View
 
 
@@ -32,38 +33,38 @@ def run_relpose(
     """
     features0 = method.extract(run.reference)
     run.reference = as_seen(run.reference, features0)
-    try:
-        for index, path in enumerate(queries):
-            result = folder.saved(index, path, run) if folder is not None and resume else None
-            if result is None:
-                result = _solved(method, features0, path, load, run)
-                if folder is not None and result.features is not None:
-                    result = _written(folder, run, index, result, features0)
-            run.results.append(result)
-            told(result)
-    finally:
-        if folder is not None and run.results:
-            folder.write_run(run)
+    work_through(_Pairs(run, method, features0, load, folder, resume), queries, run.results, told)
 
 
-def _solved(
-    method: RelativePoseMethod, features0: PhotoFeatures, path: Path, load: Callable[[Path], View], run: RelposeRun
-) -> QueryResult:
-    """One bad photo among many must not cost the others their poses."""
-    try:
-        features1 = method.extract(load(path))
-        estimate = relative_pose_by_turns(method, features0, features1, seed=run.seed)
-        return QueryResult.computed(path, estimate, features1, run.truths.get(str(path)))
-    except (ValueError, RuntimeError) as error:
-        return QueryResult.unreadable(path, why_unusable(path, error))
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """The ``QueryWork`` of one reference."""
 
+    run: RelposeRun
+    method: RelativePoseMethod
+    reference: PhotoFeatures
+    load: Callable[[Path], View]
+    folder: RelposeFolder | None
+    resume: bool
 
-def _written(
-    folder: RelposeFolder, run: RelposeRun, index: int, result: QueryResult, reference: PhotoFeatures
-) -> QueryResult:
-    """The result, once its files are there; what cannot be drawn or written of it costs only itself."""
-    try:
-        folder.write_query(run, index, result, reference)
-        return result
-    except (ValueError, RuntimeError) as error:
-        return QueryResult.unreadable(Path(result.path), why_unusable(result.path, error))
+    def name(self, query: Path) -> str:
+        return str(query)
+
+    def path(self, query: Path) -> Path:
+        return query
+
+    def saved(self, index: int, query: Path) -> QueryResult | None:
+        return self.folder.saved(index, query, self.run) if self.folder is not None and self.resume else None
+
+    def solve(self, query: Path) -> QueryResult:
+        features = self.method.extract(self.load(query))
+        estimate = relative_pose_by_turns(self.method, self.reference, features, seed=self.run.seed)
+        return pair_result(query, estimate, features, self.run.truths.get(str(query)))
+
+    def write(self, index: int, query: Path, outcome: QueryResult) -> None:
+        if self.folder is not None:
+            self.folder.write_query(self.run, index, outcome, self.reference)
+
+    def finish(self) -> None:
+        if self.folder is not None:
+            self.folder.write_run(self.run)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from metriloc.io import listed_name, prepare_output_folder, submission_line, tum_line, write_atomically
 from metriloc.runs.folder import RunFolder, saved_entry
+from metriloc.runs.outcome import Outcome
 from metriloc.runs.relpose_results import QueryResult, RelposeRun
 from metriloc.types import PhotoFeatures, PoseEstimate
 from metriloc.version import __version__
@@ -41,30 +42,31 @@ class RelposeFolder(RunFolder):
     def saved(self, index: int, query: Path, run: RelposeRun) -> QueryResult | None:
         """The result of an earlier run of the same photos and settings, if its pose.json is here."""
         entry = saved_entry(self.query_folder(index, query), query, lambda: run.fingerprint(query))
-        return None if entry is None else QueryResult(str(query), entry)
+        return Outcome.saved(str(query), entry)
 
     def write_query(self, run: RelposeRun, index: int, result: QueryResult, reference: PhotoFeatures) -> None:
         """Pictures, report and, last, pose.json of a query that was computed just now."""
-        if result.estimate is None or result.features is None:
+        if result.found is None:
             return
-        folder = self.query_folder(index, Path(result.path))
+        estimate, features = result.found.estimate, result.found.features
+        folder = self.query_folder(index, Path(result.name))
         prepare_output_folder(folder)
-        truth = run.truths.get(result.path)
-        pictures = draw_pictures(result.estimate, reference, result.features)
+        truth = run.truths.get(result.name)
+        pictures = draw_pictures(estimate, reference, features)
         for name, picture in pictures.items():
             write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
-        scene = build_scene(result.estimate, run.reference, result.features.view, truth)
+        scene = build_scene(estimate, run.reference, features.view, truth)
         (folder / "scene.png").unlink(missing_ok=True)  # of an earlier run, which may have had a pose
         if scene is not None:
             write_atomically(folder / "scene.png", encode_png(scene_picture(scene)))
         today = datetime.date.today().isoformat()
         report = RelposeReport(
-            title=f"{Path(run.reference.name).name} and {Path(result.path).name}",
+            title=f"{Path(run.reference.name).name} and {Path(result.name).name}",
             reference=run.reference,
             queries=(
                 QueryReport(
-                    result.features.view,
-                    result.estimate,
+                    features.view,
+                    estimate,
                     tuple(pictures.values()),
                     truth,
                 ),
@@ -72,7 +74,7 @@ class RelposeFolder(RunFolder):
             software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, today),
         )
         write_atomically(folder / "report.html", relpose_report(report))
-        content = {**run.header(), "fingerprint": run.fingerprint(Path(result.path)), "queries": [dict(result.entry)]}
+        content = {**run.header(), "fingerprint": run.fingerprint(Path(result.name)), "queries": [dict(result.entry)]}
         write_atomically(folder / "pose.json", json.dumps(content, indent=2) + "\n")
 
     def write_run(self, run: RelposeRun) -> None:
@@ -81,7 +83,7 @@ class RelposeFolder(RunFolder):
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
         solved = [(i, r) for i, r in enumerate(run.results) if r.success and r.entry["metric"]]
         tum = [tum_line(float(i), r.pose) for i, r in solved]
-        names = [listed_name(r.path) for _, r in solved]
+        names = [listed_name(r.name) for _, r in solved]
         # the confidence of pose.json and of the submissions of metriloc eval, not a method's own score
         mapfree = [
             submission_line(name, r.pose, float(r.entry["confidence"]))

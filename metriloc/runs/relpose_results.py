@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from metriloc.calibration import Calibration
 from metriloc.geometry import Camera, Pose
+from metriloc.runs.outcome import Outcome
 from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
 from metriloc.viz import verdict
@@ -24,40 +25,20 @@ FORMAT = "metriloc-relpose-1"
 
 
 @dataclass(frozen=True, eq=False)
-class QueryResult:
-    """One query: its entry for pose.json, or the error that stopped it; estimate and features if computed just now."""
+class PairFound:
+    """What a method said of a query, and what it made of the photo."""
 
-    path: str
-    entry: Mapping[str, Any]
-    estimate: PoseEstimate | None = None
-    features: PhotoFeatures | None = None
+    estimate: PoseEstimate
+    features: PhotoFeatures
 
-    @classmethod
-    def computed(
-        cls, path: Path, estimate: PoseEstimate, features: PhotoFeatures, truth: Pose | None = None
-    ) -> QueryResult:
-        """What a method said of one query. truth: the true query_from_reference, if it is known."""
-        return cls(str(path), _entry(path, features.view, estimate, truth), estimate, features)
 
-    @classmethod
-    def unreadable(cls, path: Path, error: str) -> QueryResult:
-        """A photo that could not be used."""
-        return cls(str(path), {"query": str(path), "success": False, "error": error})
+QueryResult: TypeAlias = Outcome[PairFound]
 
-    @property
-    def success(self) -> bool:
-        """Whether there is a pose."""
-        return bool(self.entry["success"])
 
-    @property
-    def unusable(self) -> bool:
-        """Whether the photo itself could not be used."""
-        return "error" in self.entry
-
-    @property
-    def pose(self) -> Pose:
-        """query_from_reference of a success."""
-        return Pose.from_matrix(torch.tensor(self.entry["query_from_reference"]["matrix"], dtype=torch.float64))
+def pair_result(path: Path, estimate: PoseEstimate, features: PhotoFeatures, truth: Pose | None = None) -> QueryResult:
+    """The outcome of one query. truth: the true query_from_reference, if it is known."""
+    entry = _entry(path, features.view, estimate, truth)
+    return Outcome(str(path), entry, PairFound(estimate, features))
 
 
 @dataclass(eq=False)
@@ -149,14 +130,14 @@ def _camera_entry(camera: Camera) -> dict[str, Any]:
 
 def relpose_summary(result: QueryResult, name: str | None = None) -> list[str]:
     """The answer for a person, line by line: a verdict and the numbers behind it. name: a short one for the query."""
-    name = name or Path(result.path).name
+    name, found = name or Path(result.name).name, result.found
     if result.unusable:
         return [f"{name}: not used"]
-    if result.estimate is None or result.features is None:
+    if found is None:
         return [f"{name}: kept from the earlier run"]
-    lines = [f"{name}: {verdict(result.estimate)}"]
+    lines = [f"{name}: {verdict(found.estimate)}"]
     if result.success:
-        pose, detail = result.estimate.pose, result.estimate.details[0]
+        pose, detail = found.estimate.pose, found.estimate.details[0]
         w, qx, qy, qz = pose.quaternion().tolist()
         tx, ty, tz = pose.t.tolist()
         where = "camera position (m)" if detail.metric else "camera direction"
@@ -173,7 +154,7 @@ def relpose_summary(result: QueryResult, name: str | None = None) -> list[str]:
         if "from_truth" in result.entry:
             lines.append(f"  {_error_in_words(result.entry['from_truth'])}")
         lines += [f"  note: {message}" for message in detail.messages]
-    source = without_folders(result.features.view.intrinsics_source, [result.path])
+    source = without_folders(found.features.view.intrinsics_source, [result.name])
     lines.append(f"  intrinsics of the query: {source}")
     return lines
 

@@ -10,7 +10,7 @@ import torch
 
 from metriloc.cli.terminal import COLUMNS, fitted, print_lines, text_table
 from metriloc.geometry import Camera, Pose, so3_exp
-from metriloc.runs.relpose_results import QueryResult, relpose_summary
+from metriloc.runs.relpose_results import pair_result, relpose_summary
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
 from metriloc.wording import short_names, without_folders
 
@@ -38,7 +38,7 @@ def test_the_summary_of_a_pair_fits_and_shows_the_short_name(metric: bool, capsy
     )
     found = PoseEstimate(truth, torch.tensor(True), torch.tensor(0.5), (None,), (details,))
     found = dataclasses.replace(found, probability_of="rotation below 5 degrees, direction below 10 degrees")
-    result = QueryResult.computed(LONG, found, Seen(), truth.double())  # type: ignore[arg-type]
+    result = pair_result(LONG, found, Seen(), truth.double())  # type: ignore[arg-type]
     print_lines(relpose_summary(result))
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= COLUMNS

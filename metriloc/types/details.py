@@ -1,0 +1,152 @@
+"""How one pose came about: correspondences, sources of metres, stages; and why there may be none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metriloc.geometry import Pose
+from metriloc.wording import finite_or_none, rounded
+
+FailureReason = Literal[
+    "too_few_matches",
+    "degenerate",
+    "non_finite",
+    "too_few_points",
+    "no_reference",
+    "flat_maps",
+    "diverged",
+    "unsupported",
+]
+"""Why a pose could not be found: fewer usable correspondences than the solver needs; a configuration that does not fix
+the pose (collinear, coincident, no parallax where parallax is needed); NaN or infinite values in the inputs; fewer
+points of the map in view than the solver needs; no usable reference image; nothing in the photo tells one place from
+another; the optimisation left the scene; a pose came out, but so little speaks for it that it is no answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondences:
+    """Points seen in both images of a pair. uv: pixels; depth: metres, NaN where unknown; probability: of the match."""
+
+    uv0: Float[Tensor, "M 2"]
+    uv1: Float[Tensor, "M 2"]
+    depth0: Float[Tensor, " M"]
+    depth1: Float[Tensor, " M"]
+    probability: Float[Tensor, " M"]
+
+    def __len__(self) -> int:
+        return self.uv0.shape[0]
+
+    @classmethod
+    def empty(cls) -> Correspondences:
+        """No correspondences at all (what a failure carries)."""
+        none = torch.zeros(0)
+        return cls(torch.zeros(0, 2), torch.zeros(0, 2), none, none, none)
+
+
+@dataclass(frozen=True, eq=False)
+class WinningHypothesis:
+    """The minimal solution a consensus solver chose, before refinement.
+
+    correspondence_set: which sampled set it came from; index: its place in that set; minimal: indices into the set;
+    query_from_reference: the pose of the minimal solution; refits: refinements that followed.
+    """
+
+    correspondence_set: int
+    index: int
+    minimal: Int[Tensor, " n"]
+    query_from_reference: Pose
+    refits: int
+
+
+@dataclass(frozen=True)
+class MetresSource:
+    """What one source of metres says. metres: the distance of the cameras by this source alone; sigma: standard deviation
+    of its logarithm; share: of this source in the answer, 0..1."""
+
+    name: str
+    metres: float
+    sigma: float
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class PairDetails:
+    """How one relative pose came about.
+
+    score: the solver's own support, unnormalised (for MicKey the soft-inlier sum, 0..S). metric: whether the
+    translation is in metres; scale_source says why or why not; scale_sigma: standard deviation of the logarithm of the
+    distance that comes from this source alone, NaN when it is not known. setup: what made the pose besides the weights
+    (solver, source of depth), as calibrations name it. timings: seconds by stage. statistics: numbers that only grow with
+    what speaks for the pose, by name; what confidence calibration may read. messages: what is to be known of the way.
+    metres_sources: what each source says of the distance, where the metres have sources that can be named. matches: all
+    that were looked at, agreeing or not, where a method keeps them.
+    """
+
+    score: float
+    inliers: Correspondences
+    metric: bool = True
+    scale_source: str = ""
+    scale_sigma: float = float("nan")
+    setup: str = ""
+    hypothesis: WinningHypothesis | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+    metres_sources: tuple[MetresSource, ...] = ()
+    matches: Correspondences | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its part of ``PoseEstimate.to_dict``."""
+        return {
+            "messages": list(self.messages),
+            "score": finite_or_none(self.score),
+            "num_inliers": len(self.inliers),
+            "metric": self.metric,
+            "scale_source": self.scale_source,
+            "metres_sources": [asdict(source) for source in self.metres_sources],
+            "timings_s": rounded(self.timings),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One stage of a localisation. cam_from_world: its pose; cost: its objective there (lower is better, comparable
+    within one stage only); support: mean evidence a point gives, 0..1, 1 is best."""
+
+    name: str
+    cam_from_world: Pose
+    cost: float
+    support: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class LocalizationDetails:
+    """How one absolute pose came about.
+
+    references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
+    from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each;
+    statistics, setup: as in ``PairDetails``.
+    """
+
+    references: tuple[str, ...] = ()
+    num_points: int = 0
+    stages: tuple[Stage, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    setup: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its part of ``PoseEstimate.to_dict``."""
+        return {
+            "messages": list(self.messages),
+            "references": list(self.references),
+            "num_points": self.num_points,
+            "timings_s": rounded(self.timings),
+        }

@@ -1,0 +1,142 @@
+"""What the library knows of a method: protocols for pairs, for maps, and for the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metriloc.geometry import Pose
+from metriloc.types.estimate import PoseEstimate
+from metriloc.types.photos import View
+from metriloc.types.sfm_map import SfmMap
+
+
+class PhotoFeatures(Protocol):
+    """What a relative-pose method keeps of one photo, as far as pictures and reports need to know."""
+
+    @property
+    def view(self) -> View:
+        """The photo."""
+        ...
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        """Pixels of the photo that a cell of the maps is wide and high; the first cell is at the top left corner."""
+        ...
+
+    def score_map(self) -> Float[Tensor, "h w"]:
+        """How much each cell counts as a keypoint; larger is more."""
+        ...
+
+    def depth_map(self) -> Float[Tensor, "h w"] | None:
+        """Predicted depth in metres, or None when the method predicts none."""
+        ...
+
+    @property
+    def depth_origin(self) -> str:
+        """Where the depth that is used of the photo comes from, as captions say it: ``given``, ``predicted by NAME``."""
+        ...
+
+
+class RelativePoseMethod(Protocol):
+    """Two photos in, the pose of the second camera relative to the first out.
+
+    ``extract`` does the work that belongs to one photo; ``relative_pose`` takes photos or what ``extract`` made of
+    them, so that one reference serves many queries for the price of one extraction.
+    """
+
+    @property
+    def name(self) -> str:
+        """How the command line calls the method."""
+        ...
+
+    @property
+    def weights_id(self) -> str:
+        """Which weights these are; equal only for equal numbers."""
+        ...
+
+    def extract(self, view: View) -> Any:
+        """Everything the method needs of one photo (a ``PhotoFeatures``)."""
+        ...
+
+    def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
+        """``query_from_reference`` of two Views (or their extracted features), batch shape ()."""
+        ...
+
+
+@dataclass(frozen=True)
+class QueryNeeds:
+    """What a localizer wants to be handed with a query.
+
+    references: how many photos of the map it compares; None leaves it to the caller. whole_lists: it ranks and cuts
+    lists of references itself. hints: ``localize`` takes ``hints`` (what hloc knows of the query). matches: it looks at
+    the matches in them. start: it can begin at a first pose. focal_checked: it asks itself whether the points of the map
+    speak against the focal length.
+    """
+
+    references: int | None = None
+    whole_lists: bool = False
+    hints: bool = False
+    matches: bool = False
+    start: bool = True
+    focal_checked: bool = False
+
+
+def needs_of(method: object) -> QueryNeeds:
+    """What a localizer says of itself in its attribute ``needs``; the usual where it says nothing."""
+    needs = getattr(method, "needs", None)
+    return needs if isinstance(needs, QueryNeeds) else QueryNeeds()
+
+
+class AbsolutePoseMethod(Protocol):
+    """A photo and a map in, the pose of the photo's camera in the map out.
+
+    May say in an attribute ``needs`` what it wants beside that (``QueryNeeds``).
+    """
+
+    @property
+    def name(self) -> str:
+        """How the command line calls the method."""
+        ...
+
+    @property
+    def weights_id(self) -> str:
+        """Which weights these are; equal only for equal numbers."""
+        ...
+
+    def localize(
+        self,
+        query: View,
+        scene: SfmMap,
+        references: Sequence[str],
+        init: Pose | None = None,
+        *,
+        seed: int = 0,
+        trace: bool = False,
+    ) -> PoseEstimate:
+        """``cam_from_world`` of the query, batch shape (). references: names of images of the map that probably see the
+        same, the best first; init: a first guess of ``cam_from_world``; trace: keep in ``trace`` of the estimate how it
+        came about."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StepOutput:
+    """What a method gives the trainer for one batch. loss: to minimise, a scalar; metrics: numbers for the log."""
+
+    loss: Float[Tensor, ""]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Trainable(Protocol):
+    """What the trainer knows of a method; it must also be an ``nn.Module``."""
+
+    def training_step(self, batch: Any, step: int, generator: torch.Generator) -> StepOutput:
+        """The loss of one batch, with gradients. step: optimiser steps done so far (for schedules); generator: the only
+        source of chance, on the CPU."""
+        ...
