@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -85,15 +86,7 @@ def run(method: RelativePoseMethod, root: Path, count: int) -> None:
     for place in PLACES:
         tally: Counter[str] = Counter()
         for reference, query, truth in pairs_of(root, place):
-            estimate = relative_pose_by_turns(method, extract(reference), extract(query))
-            tally["pairs"] += 1
-            tally[estimate.verdict] += 1
-            if estimate.verdict == "reliable":
-                tally["kept"] += kept(estimate, truth)
-            if estimate.distance_interval is not None:
-                low, high = estimate.distance_interval
-                tally["intervals"] += 1
-                tally["hold"] += low <= float(truth.distance()) <= high
+            _count(tally, relative_pose_by_turns(method, extract(reference), extract(query)), truth)
         total.update(tally)
         print(_row(place, tally))
     print(_row("all", total))
@@ -102,6 +95,30 @@ def run(method: RelativePoseMethod, root: Path, count: int) -> None:
         tally["pairs"] += 1
         tally[relative_pose_by_turns(method, extract(reference), extract(query)).verdict] += 1
     print(_row("different places", tally))
+
+
+def run_rooms(choice: MethodChoice, root: Path) -> None:
+    """Print the row of a method over the posed pairs of NYUv2's test half, whose photos come with depth maps."""
+    from training_pairs import nyu_pairs  # of tools/
+
+    depth_map = choice.depth == "file" and choice.name != "auto"
+    method, tally = choose_method(replace(choice, depth_map=depth_map)), Counter[str]()
+    for pair in nyu_pairs(root / "nyuv2", depth=depth_map):
+        truth = pair.view1_from_view0
+        if truth is not None:
+            _count(tally, relative_pose_by_turns(method, method.extract(pair.view0), method.extract(pair.view1)), truth)
+    print(_row(f"NYUv2, {choice.name}, {'depth maps' if depth_map else 'predicted metres'}", tally), flush=True)
+
+
+def _count(tally: Counter[str], estimate: PoseEstimate, truth: Pose) -> None:
+    tally["pairs"] += 1
+    tally[estimate.verdict] += 1
+    if estimate.verdict == "reliable":
+        tally["kept"] += kept(estimate, truth)
+    if estimate.distance_interval is not None:
+        low, high = estimate.distance_interval
+        tally["intervals"] += 1
+        tally["hold"] += low <= float(truth.distance()) <= high
 
 
 def _view(path: Path) -> View:
@@ -124,11 +141,15 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("../shared/data/eval"))
     parser.add_argument("--method", action="append", help="METHOD or METHOD@DEPTH_SOURCE; may be repeated")
     parser.add_argument("--strangers", type=int, default=200)
+    parser.add_argument("--rooms", action="store_true", help="only pairs of NYUv2, with depth maps (PYTHONPATH=tools)")
     arguments = parser.parse_args()
     for name in arguments.method or ["mickey"]:
         method, _, depth = name.partition("@")
         choice = MethodChoice(method) if method == "mickey" else MethodChoice(method, depth=depth or "none")
-        run(choose_method(choice), arguments.root, arguments.strangers)
+        if arguments.rooms:
+            run_rooms(choice, arguments.root)
+        else:
+            run(choose_method(choice), arguments.root, arguments.strangers)
 
 
 if __name__ == "__main__":
