@@ -9,18 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.io.files import InputError
-from metriloc.mapping.readings import Reading
+from metriloc.solvers.ground import GroundConfig, find_ground
+from metriloc.solvers.scales import ScaleSource
 from metriloc.types import SfmMap
 
 HEIGHT_SIGMA = 0.08
 """Of people's heights of holding a camera, relative: 1.5 m, give or take a hand."""
-_TILT = math.cos(math.radians(25))  # photos are rarely tilted more, on the mean
-_DRAWS = 500
-_NEAR = 0.03  # of the height: how thick a floor is
-_SHARE = 0.02  # of the points below the cameras that a floor must hold
+_FLOOR = GroundConfig(max_tilt_deg=25.0)
+"""Photos are rarely tilted more, on the mean."""
 
 
-def height_reading(scene: SfmMap, metres: float, generator: torch.Generator | None = None) -> Reading:
+def height_reading(scene: SfmMap, metres: float, generator: torch.Generator | None = None) -> ScaleSource:
     """Scale from the height at which the cameras were held above the floor.
 
     Raises InputError for a height that is not positive, and where no floor is found.
@@ -34,33 +33,19 @@ def height_reading(scene: SfmMap, metres: float, generator: torch.Generator | No
     spread = 1.4826 * float((heights - middle).abs().quantile(0.5)) / middle
     sigma = math.hypot(HEIGHT_SIGMA, spread / math.sqrt(len(heights)))
     said = f"{metres:g} m above the floor, within {100 * HEIGHT_SIGMA:.0f} %; heights scatter by {100 * spread:.2g} %"
-    return Reading("camera height", math.log(metres / middle), sigma, said=said)
+    return ScaleSource("camera height", math.log(metres / middle), sigma, said=said)
 
 
 def heights_above_floor(scene: SfmMap, generator: torch.Generator) -> Float[Tensor, " N"] | None:
-    """Of the cameras, in units of the map, above the level plane below all of them that holds the most points (RANSAC);
-    None where there is none. Level: as the photos are held, on the mean."""
+    """Of the cameras, in units of the map, above the ground below all of them; None where none is seen. Down is as the
+    photos are held, on the mean."""
     down = scene.cam_from_world.R[:, 1].double().mean(0)
     if float(down.norm()) < 0.5:
         return None  # the photos are held in all directions
-    down = down / down.norm()
     centers = scene.cam_from_world.center().double()
-    below = (scene.xyz.double() - centers.mean(0)) @ down > 0
-    points = scene.xyz[below].double()
-    if len(points) < 50:
+    middle = centers.mean(0)
+    ground = find_ground(scene.xyz.double() - middle, down / down.norm(), generator, _FLOOR)
+    if ground is None:
         return None
-    best, agreeing = None, int(_SHARE * len(points)) + 3
-    for _ in range(_DRAWS):
-        a, b, c = points[torch.randperm(len(points), generator=generator)[:3]]
-        normal = torch.linalg.cross(b - a, c - a)
-        if float(normal.norm()) <= 0:
-            continue
-        normal = normal / normal.norm()
-        normal = normal if float(normal @ down) > 0 else -normal
-        heights = (a - centers) @ normal
-        if float(normal @ down) < _TILT or float(heights.min()) <= 0:
-            continue
-        near = int(((points - a) @ normal).abs().lt(_NEAR * float(heights.median())).sum())
-        if near > agreeing:
-            best, agreeing = heights, near
-    return best
+    heights = ground.height - (centers - middle) @ ground.normal.double()
+    return heights if float(heights.min()) > 0 else None

@@ -13,6 +13,7 @@ from torch import Tensor
 from metriloc.geometry import sample_depth
 from metriloc.io.files import InputError
 from metriloc.mapping.names import find_name, require_name
+from metriloc.solvers.scales import ScaleSource
 from metriloc.solvers.similarity import Similarity, robust_similarity
 from metriloc.types import SfmMap
 
@@ -22,23 +23,7 @@ _MAP_SIGMA = 0.002
 """Relative error of lengths within a map, bent as it may be."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What one source says. log_length: of the metres that a unit of the map is; sigma: standard deviation of that.
-
-    kin: sources of one kin err alike, with ``correlation`` between any two. said: one phrase. The first five are the fields
-    that fusing asks for.
-    """
-
-    name: str
-    log_length: float
-    sigma: float
-    kin: str = ""
-    correlation: float = 0.0
-    said: str = ""
-
-
-def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigma_m: float = 0.01) -> Reading:
+def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigma_m: float = 0.01) -> ScaleSource:
     """A measured distance between the cameras of two photos. sigma_m: of the measurement, metres.
 
     Raises InputError for a photo that is not in the map, a length that is not positive, and cameras at one place.
@@ -55,7 +40,7 @@ def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigm
         raise InputError(f"in the map, {first!r} and {second!r} were taken at one place: measure between others")
     sigma = math.hypot(sigma_m / metres, noise / length, _MAP_SIGMA)
     said = f"{metres:g} m between {first} and {second}"
-    return Reading(f"distance {first} {second}", math.log(metres / length), sigma, said=said)
+    return ScaleSource(f"distance {first} {second}", math.log(metres / length), sigma, said=said)
 
 
 def _center_sigma(scene: SfmMap, name: str) -> float:
@@ -87,7 +72,7 @@ class Positions:
     frame: str = "that of the given positions"
 
 
-def position_reading(scene: SfmMap, positions: Positions) -> tuple[Reading, Similarity | None]:
+def position_reading(scene: SfmMap, positions: Positions) -> tuple[ScaleSource, Similarity | None]:
     """Scale from positions of three cameras or more, and the similarity ``positions_from_map`` where they fix one: not in
     one line. Raises InputError where the map has too few of them, or they contradict it."""
     names = [find_name(scene.names, name) for name in positions.names]
@@ -103,11 +88,11 @@ def position_reading(scene: SfmMap, positions: Positions) -> tuple[Reading, Simi
         return _line_reading(centers, xyz, sigma, positions.what), None
     used = int(found.inliers.sum())
     said = f"{positions.what} of {used} of {len(own)} photos, {found.rms:.3g} m from the map (rms)"
-    reading = Reading(positions.what, math.log(found.scale), math.hypot(found.log_sigma, _MAP_SIGMA), said=said)
+    reading = ScaleSource(positions.what, math.log(found.scale), math.hypot(found.log_sigma, _MAP_SIGMA), said=said)
     return reading, found
 
 
-def _line_reading(centers: Tensor, xyz: Tensor, sigma: Tensor, what: str) -> Reading:
+def _line_reading(centers: Tensor, xyz: Tensor, sigma: Tensor, what: str) -> ScaleSource:
     """Cameras in one line fix no rotation about it, but their distances along it do tell the scale."""
     i, j = torch.triu_indices(len(xyz), len(xyz), 1)
     apart0, apart1 = (centers[i] - centers[j]).norm(dim=-1), (xyz[i] - xyz[j]).norm(dim=-1)
@@ -123,7 +108,7 @@ def _line_reading(centers: Tensor, xyz: Tensor, sigma: Tensor, what: str) -> Rea
         raise InputError(f"the {what} contradict the map: fewer than half of them agree with any scale of it")
     error = float(relative[agreeing].min())
     said = f"{what} of {len(xyz)} photos in one line"
-    return Reading(what, float(ratios[agreeing].mean()), math.hypot(error, _MAP_SIGMA), said=said)
+    return ScaleSource(what, float(ratios[agreeing].mean()), math.hypot(error, _MAP_SIGMA), said=said)
 
 
 def depth_reading(
@@ -134,7 +119,7 @@ def depth_reading(
     bias: float,
     kin: str = "",
     progress: Callable[[int, int], None] | None = None,
-) -> Reading | None:
+) -> ScaleSource | None:
     """Scale from depth maps: of each photo the median of log(depth / depth in the map) over its points, and of those the
     median over photos. None where no photo has depth at enough points.
 
@@ -160,7 +145,7 @@ def depth_reading(
     scatter = 1.4826 * float((values - middle).abs().quantile(0.5))
     sigma = math.hypot(bias, scatter / math.sqrt(len(values)), _MAP_SIGMA)
     said = f"{what} of {len(values)} photos, which scatter by {_percent(scatter)} and may err by {_percent(bias)} alike"
-    return Reading(what, middle, sigma, kin=kin, correlation=0.9 if kin else 0.0, said=said)
+    return ScaleSource(what, middle, sigma, kin=kin, correlation=0.9 if kin else 0.0, said=said)
 
 
 def _percent(share: float) -> str:

@@ -3,68 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from metriloc.mapping.facts import ScaleFacts
-from metriloc.mapping.readings import Reading
+from metriloc.solvers.scales import ScaleSource, fuse_scales
 from metriloc.solvers.similarity import Similarity
-
-CONTRADICTION = 3.0
-"""Standard deviations apart from which two sources contradict each other."""
-
-
-class Fused(Protocol):
-    """What fusing returns: the logarithm of the length, its standard deviation, what each source counts for (0..1), and
-    pairs of names that contradict each other."""
-
-    @property
-    def log_length(self) -> float: ...
-    @property
-    def sigma(self) -> float: ...
-    @property
-    def shares(self) -> Sequence[float]: ...
-    @property
-    def contradictions(self) -> Sequence[tuple[str, str]]: ...
-
-
-Fuse = Callable[[Sequence[Reading]], Fused]
-
-
-@dataclass(frozen=True)
-class FusedReadings:
-    """As ``Fused``."""
-
-    log_length: float
-    sigma: float
-    shares: tuple[float, ...]
-    contradictions: tuple[tuple[str, str], ...]
-
-
-def fuse_readings(readings: Sequence[Reading]) -> FusedReadings:
-    """By inverse variance: ``w_i = s_i^-2 / sum s^-2``, ``s^2 = 1 / sum s^-2``. Of one kin only the surest counts, because
-    the others err as it does. Raises ValueError without any."""
-    if not readings:
-        raise ValueError("no source says how long the unit of the map is: give at least one")
-    surest: dict[str, int] = {}
-    for n, reading in enumerate(readings):
-        key = reading.kin or f"own {n}"
-        if key not in surest or reading.sigma < readings[surest[key]].sigma:
-            surest[key] = n
-    weights = [readings[n].sigma ** -2 if n in surest.values() else 0.0 for n in range(len(readings))]
-    total = sum(weights)
-    shares = tuple(weight / total for weight in weights)
-    apart = tuple(
-        (a.name, b.name)
-        for i, a in enumerate(readings)
-        for b in readings[:i]
-        if abs(a.log_length - b.log_length) > CONTRADICTION * math.hypot(a.sigma, b.sigma)
-    )
-    middle = sum(share * reading.log_length for share, reading in zip(shares, readings, strict=True))
-    return FusedReadings(middle, math.sqrt(1 / total), shares, apart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +24,17 @@ class MapScale:
     similarity: Similarity | None = None
 
 
-def fused_scale(
-    readings: Sequence[Reading], similarity: Similarity | None, frame: str, fuse: Fuse = fuse_readings
-) -> MapScale | None:
-    """The scale of all readings; None without any."""
+def fused_scale(readings: Sequence[ScaleSource], similarity: Similarity | None, frame: str) -> MapScale | None:
+    """The scale of all that was read; None where there is nothing."""
     if not readings:
         return None
-    fused = fuse(readings)
+    fused = fuse_scales(readings)
     sources = tuple(
         {"name": r.name, "metres_a_unit": math.exp(r.log_length), "sigma": r.sigma, "share": share, "said": r.said}
         for r, share in zip(readings, fused.shares, strict=True)
     )
     frame = frame if similarity is not None else "arbitrary"
-    facts = ScaleFacts(float(fused.sigma), sources, tuple((a, b) for a, b in fused.contradictions), frame)
+    facts = ScaleFacts(fused.sigma, sources, fused.contradictions, frame)
     return MapScale(facts, math.exp(fused.log_length), similarity)
 
 

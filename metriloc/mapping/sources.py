@@ -20,9 +20,10 @@ from metriloc.io.positions import read_positions
 from metriloc.io.view import turn_view
 from metriloc.mapping.floor import height_reading
 from metriloc.mapping.photos import QUARTERS
-from metriloc.mapping.readings import Positions, Reading, depth_reading, distance_reading, position_reading
+from metriloc.mapping.readings import Positions, depth_reading, distance_reading, position_reading
 from metriloc.mapping.scale import MapScale, fused_scale
 from metriloc.methods.matching.depth import DepthSource
+from metriloc.solvers.scales import ScaleSource
 from metriloc.types import SfmMap
 
 DEPTH_ENDINGS = (".depth.png", ".png", ".depth.npy", ".npy", ".depth.tiff", ".tiff")
@@ -72,7 +73,7 @@ def find_scale(
 ) -> tuple[MapScale | None, list[str]]:
     """The scale of a map whose photos are at hand, None where nothing tells one; and one sentence for each source that was
     found but says nothing. Raises InputError for what was *given* and cannot be used."""
-    readings: list[Reading] = []
+    readings: list[ScaleSource] = []
     notes: list[str] = []
     similarity, frame = None, ""
     for first, second, metres in options.distances:
@@ -124,7 +125,7 @@ def _depth_readings(
     options: ScaleOptions,
     predicted: PredictedDepth | None,
     bar: Callable[[str], AbstractContextManager[Callable[[int, int], None] | None]],
-) -> Sequence[Reading]:
+) -> Sequence[ScaleSource]:
     found = []
     if options.depth_maps is not None:
         folder = options.depth_maps

@@ -16,7 +16,8 @@ CONTRADICTION = 3.0
 class ScaleSource:
     """What one source says of a length: its logarithm and the standard deviation of that; 0 is exact.
 
-    kin: sources of one kin err alike, with ``correlation`` between any two of them; "" errs by itself.
+    kin: sources of one kin err alike, with ``correlation`` between any two of them; "" errs by itself. said: what it
+    rests on, one phrase.
     """
 
     name: str
@@ -24,6 +25,7 @@ class ScaleSource:
     sigma: float
     kin: str = ""
     correlation: float = 0.0
+    said: str = ""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.log_length) or not 0 <= self.sigma < math.inf:

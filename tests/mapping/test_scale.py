@@ -16,8 +16,9 @@ from metriloc.io.gps import east_north_up
 from metriloc.io.photo_headers import GpsPosition
 from metriloc.io.positions import read_positions
 from metriloc.mapping.floor import height_reading
-from metriloc.mapping.readings import Positions, Reading, depth_reading, distance_reading, position_reading
-from metriloc.mapping.scale import fuse_readings, fused_scale
+from metriloc.mapping.readings import Positions, depth_reading, distance_reading, position_reading
+from metriloc.mapping.scale import fused_scale
+from metriloc.solvers.scales import ScaleSource, fuse_scales
 from metriloc.solvers.similarity import fit_similarity, robust_similarity
 from metriloc.types import SfmMap
 
@@ -118,20 +119,14 @@ def test_the_height_of_cameras_tells_the_scale(true_map: SfmMap, shrunk: Shrink)
         height_reading(nothing_below, 1.5)
 
 
-def test_fusing_is_by_variance_and_kin_count_once() -> None:
-    readings = [Reading("tape", 1.0, 0.01), Reading("gps", 1.03, 0.02), Reading("depth", 2.0, 0.3, "net")]
-    fused = fuse_readings(readings)
-    weights = [1e4, 2500, 1 / 0.09]
-    assert fused.log_length == pytest.approx(
-        sum(w * r.log_length for w, r in zip(weights, readings, strict=True)) / sum(weights)
-    )
-    assert fused.sigma == pytest.approx(sum(weights) ** -0.5)
-    assert fused.contradictions == (("depth", "tape"), ("depth", "gps"))
-    twice = fuse_readings([readings[2], Reading("depth again", 2.1, 0.4, "net")])
-    assert twice.sigma == pytest.approx(0.3) and twice.shares == (1.0, 0.0)
+def test_a_scale_tells_its_sources_and_who_contradicts_whom() -> None:
+    sources = [ScaleSource("tape", 1.0, 0.01, said="1 m"), ScaleSource("gps", 1.03, 0.02), ScaleSource("net", 2.0, 0.3)]
+    found = fused_scale(sources, None, "")
+    assert found is not None and found.facts is not None
+    assert found.scale == pytest.approx(math.exp(fuse_scales(sources).log_length))
+    assert [source["name"] for source in found.facts.sources] == ["tape", "gps", "net"]
+    assert found.facts.sources[0]["said"] == "1 m" and found.facts.contradictions == (("net", "tape"), ("net", "gps"))
     assert fused_scale([], None, "") is None
-    with pytest.raises(ValueError, match="no source"):
-        fuse_readings([])
 
 
 def test_similarity_recovers_what_was_applied() -> None:
