@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import struct
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -482,7 +484,10 @@ def test_commands_of_the_document_are_understood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "localization.md").read_text()
-    commands = [line.split()[3:] for line in text.splitlines() if line.startswith("metriloc eval pixloc ")]
+    block = next(found for found in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "metriloc eval pixloc " in found)
+    shown = 'metriloc() { printf "%s\\n" "$*"; }\n' + block  # the shell expands the loop of the page
+    printed = subprocess.run(["bash", "-euc", shown], capture_output=True, text=True, check=True).stdout
+    commands = [line.split()[2:] for line in printed.splitlines()]
     commands = [[word for word in command if word != "--as-published"] for command in commands]
     assert [command[0] for command in commands] == ["7scenes", "cambridge", "aachen", "cmu", "robotcar"]
     monkeypatch.chdir(tmp_path)
