@@ -40,11 +40,13 @@ LEVELS = {
     "viz": 5,
     "choose": 6,
     "recipes": 6,
-    "relpose": 7,
-    "localization": 7,
-    "runs": 8,
-    "cli": 9,
-    "__main__": 10,
+    "opened_map": 4,
+    "localizer": 7,
+    "relpose": 8,
+    "localization": 8,
+    "runs": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints", "pixloc.settings")
 """What runs/ takes from methods: retrieval of references, and what hloc knows of a query."""

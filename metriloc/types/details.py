@@ -22,11 +22,13 @@ FailureReason = Literal[
     "flat_maps",
     "diverged",
     "unsupported",
+    "no_photo",
 ]
 """Why a pose could not be found: fewer usable correspondences than the solver needs; a configuration that does not fix
 the pose (collinear, coincident, no parallax where parallax is needed); NaN or infinite values in the inputs; fewer
 points of the map in view than the solver needs; no usable reference image; nothing in the photo tells one place from
-another; the optimisation left the scene; a pose came out, but so little speaks for it that it is no answer."""
+another; the optimisation left the scene; a pose came out, but so little speaks for it that it is no answer; the photo could
+not be read, one of many."""
 
 
 @dataclass(frozen=True, eq=False)

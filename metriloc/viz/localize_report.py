@@ -31,6 +31,7 @@ _VIEW_NOTE = (
 _FAILURES = {
     **FAILURES,
     "too_few_points": "too few points of the map are in view, of the references or from where the search began.",
+    "no_photo": "the photo could not be read.",
     "no_reference": "no photo of the map could be compared with the query.",
     "degenerate": "what is recognised in the photo does not fix a pose. It lies on one line, or is too little.",
     "flat_maps": "nothing in the photo tells one place from another. It may be black, blurred or of a bare wall.",

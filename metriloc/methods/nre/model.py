@@ -7,6 +7,7 @@ much, the coarse stage is done again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,8 @@ from metriloc.backbones.local import DenseExtractor, DenseMap
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
-from metriloc.io.maps import load_map_view, pixels_in
+from metriloc.io.reference_features import Look as ReferenceLook
+from metriloc.io.reference_features import ReferenceFeatures, require_channels
 from metriloc.io.settings import differing_settings
 from metriloc.io.view import resize_view
 from metriloc.methods.nre.checkpoint import read_official
@@ -30,7 +32,7 @@ from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_c
 from metriloc.methods.nre.progress import Progress
 from metriloc.methods.nre.refine import Refinement, refine, refine_in_windows
 from metriloc.methods.nre.settings import PUBLISHED_NAMES, NREConfig, StageConfig
-from metriloc.methods.nre.support import Look, nre_has_rival, nre_support
+from metriloc.methods.nre.support import Look, nre_covariance, nre_has_rival, nre_support
 from metriloc.methods.nre.trained import is_trained, load_trained_features
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
 from metriloc.types import FailureReason, PoseEstimate, SfmMap, Stage, View
@@ -41,16 +43,31 @@ FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", 
 # photos had a coarse support of 0.45 and more, photos of other places at most 0.22
 _HALF_SUPPORT, _SUPPORT_SCALE = 0.28, 0.05
 _HALF_POINTS = 25.0
+_STEPS = 7
 
 
 @dataclass(frozen=True, eq=False)
 class _Reference:
-    """One photo of the map and the points it describes. xyz: world; uv: pixels of the photo."""
+    """One photo of the map and the points it describes. image: its number; size: of the photo; camera, cam_from_world: of
+    the map; rows: which of its observations; xyz: world; uv: pixels of the map's camera."""
 
-    view: View
+    name: str
+    image: int
+    size: tuple[int, int]
+    camera: Camera
+    cam_from_world: Pose
+    rows: Int[Tensor, " n"]
     index: Int[Tensor, " n"]
     xyz: Float[Tensor, "n 3"]
     uv: Float[Tensor, "n 2"]
+
+    @classmethod
+    def of(cls, scene: SfmMap, image: int, size: tuple[int, int], chosen: Int[Tensor, " n"]) -> _Reference:
+        """Of some of the observations of an image."""
+        index = scene.point_index[chosen]
+        rows = chosen - scene.observations_of(image).start
+        camera, pose = scene.cameras[image], scene.cam_from_world[image]
+        return cls(scene.names[image], image, size, camera, pose, rows, index, scene.xyz[index], scene.uv[chosen])
 
 
 def best_features() -> FeatureNames:
@@ -69,10 +86,13 @@ class NRE:
         fine: DenseExtractor | None,
         config: NREConfig | None = None,
         weights_id: str = "",
+        kept: ReferenceFeatures | None = None,
     ) -> None:
+        """kept: what was seen in photos of maps; by default nothing yet."""
         self.coarse, self.fine = coarse, fine
         self.config = config or NREConfig()
         self.weights_id = weights_id
+        self.kept = kept or ReferenceFeatures()
         self.name = "nre-" + "+".join(dict.fromkeys(f.name for f in (coarse, fine) if f is not None))
 
     @property
@@ -82,7 +102,21 @@ class NRE:
 
     def with_settings(self, settings: NREConfig) -> NRE:
         """The same features with other settings."""
-        return NRE(self.coarse, self.fine, settings, self.weights_id)
+        return NRE(self.coarse, self.fine, settings, self.weights_id, self.kept)
+
+    def with_kept(self, kept: ReferenceFeatures) -> NRE:
+        """The same localizer with other kept features of maps, such as those of a bundle."""
+        return NRE(self.coarse, self.fine, self.config, self.weights_id, kept)
+
+    def describe(self, scene: SfmMap, image: int) -> None:
+        """Look at a photo of a map in every way in which a query may ask for it. Raises InputError for one that cannot be
+        read."""
+        size = self.kept.size(scene, image)
+        for features, stage in ((self.coarse, self.config.coarse), (self.fine, self.config.fine)):
+            if features is not None:
+                for side in {_side_of(size, side, stage) for side in reference_sides(stage.longest_side)}:
+                    self.kept.descriptors(scene, image, _reference_look(features, self.weights_id, stage, side))
+        self.kept.forget_photo()
 
     @classmethod
     def from_features(
@@ -141,6 +175,7 @@ class NRE:
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
         progress = Progress(setup, trace)
         estimate = self._localized(query.detach(), scene.detach(), references, init, seed, progress)
+        self.kept.forget_photo()
         return replace(estimate, trace=progress.trace())
 
     def _localized(
@@ -152,16 +187,16 @@ class NRE:
         pose = None if init is None else init.detach().to("cpu", torch.float64)
         if pose is not None:
             progress.stages.append(Stage("init", pose, float("nan")))
-        reason, pose = self._coarse(query, seen, pose, 1.0, seed, progress)
+        reason, pose = self._coarse(query, scene, seen, pose, 1.0, seed, progress)
         if reason is None and pose is not None and not self.config.skip_gnc:
             scale = apparent_scale(query, seen, pose)
             if max(scale, 1 / scale) > self.config.rescale:
                 # what the photos have in common looked different: look again at one scale
-                reason, pose = self._coarse(query, seen, init, scale, seed, progress)
+                reason, pose = self._coarse(query, scene, seen, init, scale, seed, progress)
         if reason is not None or pose is None:
             return progress.failure(reason or "diverged")
         if self.fine is not None and not self.config.skip_gnc:
-            reason, pose = self._fine(query, seen, pose, progress)
+            reason, pose = self._fine(query, scene, seen, pose, progress)
             if reason is not None:
                 return progress.failure(reason)
         return self._conclude(pose, progress, seed)
@@ -174,22 +209,22 @@ class NRE:
         found = []
         for image, seen in assigned:
             try:
-                view = load_map_view(scene, image)
+                size = self.kept.size(scene, image)
             except InputError as error:
                 progress.messages.append(str(error))
                 continue
             if total > self.config.max_points:
                 count = max(1, round(len(seen) * self.config.max_points / total))
                 seen = seen[torch.linspace(0, len(seen) - 1, count).round().long()]
-            index = scene.point_index[seen]
-            found.append(_Reference(view, index, scene.xyz[index], pixels_in(view, scene, image, scene.uv[seen])))
-        progress.references = tuple(reference.view.name for reference in found)
+            found.append(_Reference.of(scene, image, size, seen))
+        progress.references = tuple(reference.name for reference in found)
         progress.timings["read"] = time.perf_counter() - start
         return found
 
     def _coarse(
         self,
         query: View,
+        scene: SfmMap,
         seen: list[_Reference],
         init: Pose | None,
         scale: float,
@@ -198,8 +233,11 @@ class NRE:
     ) -> tuple[FailureReason | None, Pose | None]:
         start = time.perf_counter()
         look = _Look(self.coarse, self.config.coarse, query, seen, scale)
-        descriptors, dense, camera = look.descriptors(), look.query(), look.camera()
+        dense, camera = look.query(), look.camera()
         _add(progress.timings, "coarse features", start)
+        start = time.perf_counter()
+        descriptors = look.descriptors(scene, self.kept, self.weights_id)
+        _add(progress.timings, "references", start)
         start = time.perf_counter()
         maps = gain_maps(descriptors, dense.descriptors, look.temperature)
         maps = maps.one_hot() if self.config.use_re else maps
@@ -235,14 +273,17 @@ class NRE:
         return None, refined.pose
 
     def _fine(
-        self, query: View, seen: list[_Reference], pose: Pose, progress: Progress
+        self, query: View, scene: SfmMap, seen: list[_Reference], pose: Pose, progress: Progress
     ) -> tuple[FailureReason | None, Pose]:
         if self.fine is None:
             return None, pose
         start = time.perf_counter()
         look = _Look(self.fine, self.config.fine, query, seen, apparent_scale(query, seen, pose))
-        descriptors, dense, camera = look.descriptors(), look.query(), look.camera()
+        dense, camera = look.query(), look.camera()
         _add(progress.timings, "fine features", start)
+        start = time.perf_counter()
+        descriptors = look.descriptors(scene, self.kept, self.weights_id)
+        _add(progress.timings, "references", start)
         start = time.perf_counter()
         xyz = torch.cat([reference.xyz for reference in seen])
         found = refine_in_windows(
@@ -274,7 +315,13 @@ class NRE:
         value = torch.sigmoid(torch.tensor((least - _HALF_SUPPORT) / _SUPPORT_SCALE))
         confidence = value * explained / (explained + _HALF_POINTS)
         return PoseEstimate(
-            pose, torch.tensor(True), confidence, (None,), localization=(progress.details(),), doubts=doubts
+            pose,
+            torch.tensor(True),
+            confidence,
+            (None,),
+            localization=(progress.details(),),
+            doubts=doubts,
+            covariance=nre_covariance(pose, progress.coarse, progress.fine),
         )
 
 
@@ -293,23 +340,24 @@ class _Look:
         """scale: how much larger the query shows the scene than the references, at equal longer sides."""
         self._features, self._config, self._seen = features, config, seen
         self.temperature = features.temperature if config.temperature is None else config.temperature
-        largest = config.enlarge * max(query.size), config.enlarge * max(max(r.view.size) for r in seen)
+        largest = config.enlarge * max(query.size), config.enlarge * max(max(r.size) for r in seen)
         # as large as both may be, with sides in the ratio 1 : scale
         side = min(config.longest_side, largest[0], config.longest_side / scale, largest[1] / scale)
-        self._query = _resized(query, side)
-        self._reference_side = side * scale
+        # references are looked at in few sizes only, so that it need not be done anew for each query
+        sides = reference_sides(config.longest_side)
+        self._reference_side = min(sides, key=lambda one: abs(math.log(one / (side * scale))))
+        self._query = _resized(query, min(config.longest_side, largest[0], self._reference_side / scale))
 
-    def descriptors(self) -> Float[Tensor, "N C"]:
-        """Of the points, read in the references."""
+    def descriptors(self, scene: SfmMap, kept: ReferenceFeatures, weights_id: str) -> Float[Tensor, "N C"]:
+        """Of the points, read in the references; once the query's map was made."""
         parts = []
         for reference in self._seen:
-            largest = self._config.enlarge * max(reference.view.size)
-            view = _resized(reference.view, min(self._reference_side, largest))
-            dense = self._features.dense(view.image).pooled(self._config.pool)
-            ratio = torch.tensor(view.size) / torch.tensor(reference.view.size)
-            cells = dense.to_cells((reference.uv + 0.5) * ratio - 0.5)
-            parts.append(descriptors_at(dense.descriptors, cells.to(dense.descriptors), normalize=dense.unit))
-        return torch.cat(parts)
+            side = _side_of(reference.size, self._reference_side, self._config)
+            look = _reference_look(self._features, weights_id, self._config, side)
+            parts.append(kept.descriptors(scene, reference.image, look)[reference.rows])
+        found = torch.cat(parts).to(self._dense.descriptors)
+        require_channels(found, self._dense)
+        return found
 
     def query(self) -> DenseMap:
         """The dense features of the query."""
@@ -319,6 +367,29 @@ class _Look:
     def camera(self) -> Camera:
         """The camera whose pixels are the cells of ``query``'s map, once that was made."""
         return map_camera(self._query.camera.to("cpu"), self._dense.size, self._dense.stride, self._dense.origin)
+
+
+def reference_sides(longest: int) -> tuple[float, ...]:
+    """Longer sides at which references are looked at: from ``longest`` to a quarter of it, thirds of an octave apart, so
+    that a scene appears at most 12 % larger or smaller than in the query."""
+    return tuple(longest / 2 ** (step / 3) for step in range(_STEPS))
+
+
+def _side_of(size: tuple[int, int], side: float, config: StageConfig) -> float:
+    """The longer side at which a reference of that size is looked at."""
+    return min(side, config.enlarge * max(size))
+
+
+def _reference_look(features: DenseExtractor, weights_id: str, config: StageConfig, side: float) -> ReferenceLook:
+    def read(view: View, uv: Tensor) -> Tensor:
+        small = _resized(view, side)
+        dense = features.dense(small.image).pooled(config.pool)
+        ratio = torch.tensor(small.size) / torch.tensor(view.size)
+        cells = dense.to_cells((uv + 0.5) * ratio - 0.5)
+        return descriptors_at(dense.descriptors, cells.to(dense.descriptors), normalize=dense.unit)
+
+    settings = getattr(features, "config", "")
+    return ReferenceLook(f"nre {features.name} {weights_id} {settings} {side:.3f} {config.pool}", read)
 
 
 def _nre_features(path: str) -> tuple[DenseExtractor, str]:
@@ -338,12 +409,10 @@ def apparent_scale(query: View, seen: list[_Reference], pose: Pose) -> float:
     the median over the points, 1 where none is in front of the query."""
     ratios = []
     for reference in seen:
-        if reference.view.cam_from_world is None:
-            continue
-        z0 = reference.view.cam_from_world.transform(reference.xyz)[:, 2]
+        z0 = reference.cam_from_world.transform(reference.xyz)[:, 2]
         z1 = pose.transform(reference.xyz)[:, 2]
         front = (z0 > 0) & (z1 > 0)
-        f0 = float(reference.view.camera.f.mean()) / max(reference.view.size)
+        f0 = float(reference.camera.f.mean()) / float(reference.camera.size.max())
         f1 = float(query.camera.f.mean()) / max(query.size)
         ratios.append((f1 / z1[front]) / (f0 / z0[front]))
     joined = torch.cat(ratios) if ratios else torch.zeros(0)

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 
 from metriloc.geometry import Pose
+from metriloc.io.files import InputError
+from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.extractor import FeatureExtractor, NetworkExtractor, ResizeConfig
@@ -34,7 +36,7 @@ class PixLoc:
     """A localiser: features, alignment and a store of reference features.
 
     extractor: of features. align: settings of the loop. config: choices about references and points. cache: folder for
-    reference features; None keeps them in memory only.
+    reference features; None keeps them in memory only. kept: those of a bundle.
     """
 
     name = METHOD
@@ -47,11 +49,14 @@ class PixLoc:
         *,
         cache: str | os.PathLike[str] | None = None,
         weights_id: str = "pixloc-unsaved",
+        kept: ReferenceFeatures | None = None,
     ) -> None:
         self.extractor, self.align = extractor, align or AlignConfig()
         self.config = config or LocalizeConfig()
         self.weights_id = weights_id
-        self.store = ReferenceStore(extractor, self.align.cost, cache, self.config.half_references)
+        # a bundle holds features in float16 only
+        half = self.config.half_references or kept is not None
+        self.store = ReferenceStore(extractor, self.align.cost, cache, half, kept=kept)
         self.levels = self.config.levels or tuple(range(extractor.num_levels))
         if max(self.levels) >= extractor.num_levels:
             raise ValueError(f"levels {self.levels} are not among the {extractor.num_levels} of the network")
@@ -117,7 +122,23 @@ class PixLoc:
             if not isinstance(extractor, NetworkExtractor):
                 raise ValueError(f"photos for {extractor.identity!r} cannot be brought to another size")
             extractor = extractor.resized(settings.resize)
-        return PixLoc(extractor, settings.align, settings.config, cache=self.store.folder, weights_id=self.weights_id)
+        return PixLoc(
+            extractor,
+            settings.align,
+            settings.config,
+            cache=self.store.folder,
+            weights_id=self.weights_id,
+            kept=self.store.kept,
+        )
+
+    def with_kept(self, kept: ReferenceFeatures) -> PixLoc:
+        """The same localizer with reference features in float16, from a bundle where that has them."""
+        return PixLoc(self.extractor, self.align, self.config, weights_id=self.weights_id, kept=kept)
+
+    def describe(self, scene: SfmMap, image: int) -> None:
+        """Look at a photo of a map as queries ask for it. Raises InputError for one that cannot be read."""
+        for problem in self.store.build(scene, self.config.image_scales, [image]):
+            raise InputError(problem)
 
     @property
     def needs(self) -> QueryNeeds:
