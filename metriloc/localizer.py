@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from metriloc.backbones.local import DenseExtractor
-from metriloc.calibrated import CalibratedLocalizer, calibrated_localizer
+from metriloc.calibrated import CalibratedLocalizer, bare, calibrated_localizer
 from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.geometry import Pose
@@ -67,7 +67,7 @@ class Answer:
 
 
 @runtime_checkable
-class _KeepsFeatures(Protocol):
+class KeepsFeatures(Protocol):
     """A localizer that looks at each photo of a map once."""
 
     def with_kept(self, kept: ReferenceFeatures) -> AbsolutePoseMethod: ...
@@ -305,7 +305,19 @@ def with_kept(method: AbsolutePoseMethod, kept: ReferenceFeatures) -> AbsolutePo
     """A localizer that keeps what it sees in photos of maps there; one that keeps nothing as it is."""
     if isinstance(method, CalibratedLocalizer):
         return method.around(with_kept(method.method, kept))
-    return method.with_kept(kept) if isinstance(method, _KeepsFeatures) else method
+    return method.with_kept(kept) if isinstance(method, KeepsFeatures) else method
+
+
+def keepers_of(methods: Sequence[AbsolutePoseMethod], kept: ReferenceFeatures) -> list[KeepsFeatures]:
+    """What looks at the photos of a map for these localizers, and for second looks. Raises InputError for one of somebody's
+    own that keeps nothing, and without XFeat's weights."""
+    found: list[KeepsFeatures] = [MatchingLocalizer(*_map_features(), kept=kept)]
+    for method in methods:
+        own = bare(with_kept(method, kept))
+        if not isinstance(own, KeepsFeatures):
+            raise InputError(f"{method.name} keeps no features of photos that could be put into a bundle")
+        found.append(own)
+    return found
 
 
 @cache

@@ -85,11 +85,16 @@ class Look:
 class ReferenceFeatures:
     """Descriptors at the observations of a map's photos, each looked at once.
 
-    source: asked before a photo is. max_bytes: of memory.
+    source: asked before a photo is. max_bytes: of memory. keep: is told every entry that was not in memory.
     """
 
-    def __init__(self, source: FeatureSource | None = None, max_bytes: int = KEPT_BYTES) -> None:
-        self.source, self.max_bytes = source, max_bytes
+    def __init__(
+        self,
+        source: FeatureSource | None = None,
+        max_bytes: int = KEPT_BYTES,
+        keep: Callable[[Key, Entry], None] | None = None,
+    ) -> None:
+        self.source, self.max_bytes, self.keep = source, max_bytes, keep
         self._hashes = PhotoHashes()
         self._memory: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         self._bytes = 0
@@ -134,6 +139,8 @@ class ReferenceFeatures:
             return self._memory[tag]
         found = None if self.source is None else self.source.find(key)
         self._memory[tag] = found = make() if found is None else found
+        if self.keep is not None:
+            self.keep(key, found)
         self._bytes += _bytes(found)
         while self._bytes > self.max_bytes and len(self._memory) > 1:
             self._bytes -= _bytes(self._memory.popitem(last=False)[1])
