@@ -105,15 +105,16 @@ class ReferenceFinder:
     ) -> ReferenceFinder:
         """Raises InputError for files that cannot be used."""
         pairs = log = descriptors = retrieval = None
+        bundle = source.opened.bundle
         if options.pairs is not None:
             pairs = parse_pairs(read_text(options.pairs), str(options.pairs))
             _warn_of_strangers(options.pairs, pairs, source)
         if options.hloc_logs is not None:
-            log = HlocLog.open(options.hloc_logs, source.path, source.scene)
+            model = source.path if bundle is None else bundle.model
+            log = HlocLog.open(options.hloc_logs, model, source.scene)
         if options.global_descriptors is not None:
             descriptors = GlobalDescriptors.open(options.global_descriptors, source.scene, source.queries)
         if options.references is None and pairs is None and log is None and descriptors is None:
-            bundle = source.opened.bundle
             kept = None if bundle is None else bundle.features
             retrieval = MapRetrieval.from_pretrained(cache=cache / "retrieval", source=kept)
         return cls(options, count, whole_lists, pairs, log, descriptors, retrieval, bar)
