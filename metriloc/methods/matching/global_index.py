@@ -19,7 +19,6 @@ from torch import Tensor
 WORDS = 64
 _LEARNED_FROM = 32_768  # descriptors; more do not make better words
 _ITERATIONS = 15
-_CHUNK = 2048  # photos that are compared at once, so that float16 is made wider without doubling the memory
 
 
 def learned_words(descriptors: Float[Tensor, "n C"], count: int = WORDS, seed: int = 0) -> Float[Tensor, "K C"]:
@@ -54,7 +53,8 @@ def vlad(descriptors: Float[Tensor, "n C"], words: Float[Tensor, "K C"]) -> Floa
 
 @dataclass(frozen=True, eq=False)
 class GlobalIndex:
-    """Vectors of photos in one matrix, float16, and the words that they were made with."""
+    """Vectors of photos in one matrix, float32 of what float16 keeps (164 MB of 10,000 photos), and the words that they
+    were made with."""
 
     words: Float[Tensor, "K C"]
     matrix: Float[Tensor, "N D"]
@@ -64,16 +64,17 @@ class GlobalIndex:
         """Of the local descriptors of photos, with a vocabulary of their own. Raises ValueError where none has any."""
         share = -(-_LEARNED_FROM // max(len(photos), 1))
         words = learned_words(torch.cat([descriptors[:share] for descriptors in photos]), seed=seed)
-        return cls(words, torch.stack([vlad(descriptors, words).half() for descriptors in photos]))
+        matrix = torch.empty(len(photos), words.numel())
+        for row, descriptors in zip(matrix, photos, strict=True):
+            row.copy_(vlad(descriptors, words).half())
+        return cls(words, matrix)
 
     def __len__(self) -> int:
         return len(self.matrix)
 
     def likeness(self, descriptors: Float[Tensor, "n C"]) -> Float[Tensor, " N"]:
         """Cosine of a photo with each."""
-        vector = vlad(descriptors, self.words)
-        parts = [self.matrix[start : start + _CHUNK].float() @ vector for start in range(0, len(self), _CHUNK)]
-        return torch.cat(parts) if parts else vector.new_zeros(0)
+        return self.matrix @ vlad(descriptors, self.words)
 
     def most_alike(self, descriptors: Float[Tensor, "n C"], count: int) -> Int[Tensor, " n"]:
         """Which photos are the most alike, the best first (of equals, the first)."""

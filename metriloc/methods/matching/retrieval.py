@@ -154,7 +154,7 @@ class MapRetrieval:
         for (name, descriptors), vector in zip(found.items(), index.matrix, strict=True):
             image = scene.index(name)
             yield self._key("keypoints", scene, image), {"descriptors": descriptors}
-            yield self._key("vector", scene, image), {"vector": vector}
+            yield self._key("vector", scene, image), {"vector": vector.half()}
 
     def _key(self, what: str, scene: SfmMap | None = None, image: int = 0) -> dict[str, str]:
         name, photo = ("", "") if scene is None else (scene.names[image], self._hashes.of(scene, image))
@@ -192,7 +192,7 @@ class MapRetrieval:
             vectors = [torch.zeros(max(size, 0)).half() if row is None else row for row in rows]
             if any(vector.shape != (size,) for vector in vectors):
                 raise InputError("the vectors that photos are looked for with are not whole: make the bundle again")
-            self._index = what, GlobalIndex(words.float(), torch.stack(vectors))
+            self._index = what, GlobalIndex(words.float(), torch.stack(vectors).float())
         return self._index[1]
 
     def prepare(
