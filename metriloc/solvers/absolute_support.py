@@ -90,15 +90,21 @@ def position_precision(
 
 
 def pose_covariance(
-    pose: Pose, xyz: Float[Tensor, "N 3"], uv: Float[Tensor, "N 2"], camera: Camera, cell: float
+    pose: Pose,
+    xyz: Float[Tensor, "N 3"],
+    uv: Float[Tensor, "N 2"],
+    camera: Camera,
+    cell: float,
+    times: float = 1.0,
 ) -> Float[Tensor, "6 6"] | None:
     """Covariance of a pose by the residuals of points that agree with it; None where they do not fix it.
 
     Of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``: translation (units of the map) and rotation (radians) in
     the axes of the camera. Gauss-Newton at the solution; the noise of a residual as in ``position_precision``.
+    times: by how much standard deviations are larger because residuals are not independent.
     """
     H, _ = normal_equations(pose, xyz, uv, camera, cell)
-    return covariance_from_normal(H)
+    return covariance_from_normal(H / times**2)
 
 
 def normal_equations(

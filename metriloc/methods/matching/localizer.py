@@ -37,6 +37,7 @@ from metriloc.types import LocalizationDetails, PoseEstimate, QueryNeeds, SfmMap
 
 _CHUNK = 1 << 25  # similarities in memory at once
 _RIVAL_CELLS = 16_000
+_TIMES = 2.5  # larger than independent residuals let expect: the threshold cuts off rounding to cells; measured
 _NEARLY = 0.05  # by how much less alike another cell may be and still explain a point nearly as well
 
 
@@ -155,7 +156,7 @@ class MatchingLocalizer:
             against = contradiction(query, fit)
         doubts = tuple(doubt for doubt in (rival, against) if doubt is not None)
         good = matches[found.inliers]
-        spread = pose_covariance(found.pose, good.xyz, good.uv, query.camera, max(dense.stride))
+        spread = pose_covariance(found.pose, good.xyz, good.uv, query.camera, max(dense.stride), _TIMES)
         return PoseEstimate(
             found.pose,
             torch.tensor(True),

@@ -28,6 +28,7 @@ from metriloc.solvers.absolute_support import (
 
 NEAR = 1.5
 """Cells within which a best cell agrees with a projection."""
+_TIMES = 1.2  # standard deviations are larger than independent residuals let expect; measured
 _NEARLY = math.log(12)  # by how much less probable another cell may be and still explain a point nearly as well
 
 
@@ -75,7 +76,7 @@ def nre_support(pose: Pose, coarse: Look, fine: Look | None) -> dict[str, float]
 def nre_covariance(pose: Pose, coarse: Look, fine: Look | None) -> Float[Tensor, "6 6"] | None:
     """``pose_covariance`` by the best cells of the windows (coarse maps without) that agree with the pose."""
     best, _ = _closest(pose, coarse, fine)
-    return pose_covariance(pose, best.xyz, best.uv, (coarse if fine is None else fine).camera, cell=1.0)
+    return pose_covariance(pose, best.xyz, best.uv, (coarse if fine is None else fine).camera, 1.0, _TIMES)
 
 
 def _closest(pose: Pose, coarse: Look, fine: Look | None) -> tuple[PointMatches, Bool[Tensor, " N"]]:

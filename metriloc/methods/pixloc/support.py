@@ -24,6 +24,7 @@ FAR_PX, NEAR_PX = 12.0, 3.0
 """Least shift of a projection, pixels of the map: to somewhere else, and to just beside."""
 _SHIFTS = 4
 _MAX_POINTS = 1000
+_TIMES = 2.0  # standard deviations are larger than independent residuals let expect; measured
 
 
 def pixloc_support(
@@ -106,7 +107,7 @@ def _shifted(
 def pixloc_covariance(problem: AlignmentProblem, end: Linearization) -> Float[Tensor, "6 6"] | None:
     """``covariance_from_normal`` of the finest level's normal equations at the end; None where no point is in view."""
     H = _normalized(problem, end)
-    return None if H is None else covariance_from_normal(H)
+    return None if H is None else covariance_from_normal(H / _TIMES**2)
 
 
 def _precision(problem: AlignmentProblem, pose: Pose, end: Linearization) -> float:
