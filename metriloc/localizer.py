@@ -6,22 +6,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 
-from metriloc.backbones.local import DenseExtractor
-from metriloc.calibrated import CalibratedLocalizer, bare, calibrated_localizer
+from metriloc.calibrated import CalibratedLocalizer, calibrated_localizer
 from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
 from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path
 from metriloc.io.bundles import Bundle
-from metriloc.io.local_features import load_extractor
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.view import warn_if_guessed
+from metriloc.keepers import map_features, with_kept
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
@@ -64,15 +62,6 @@ class Answer:
     estimate: PoseEstimate
     view: View
     asked: Asked
-
-
-@runtime_checkable
-class KeepsFeatures(Protocol):
-    """A localizer that looks at each photo of a map once."""
-
-    def with_kept(self, kept: ReferenceFeatures) -> AbsolutePoseMethod: ...
-
-    def describe(self, scene: SfmMap, image: int) -> None: ...
 
 
 class Localizer:
@@ -144,7 +133,7 @@ class Localizer:
         """What focal lengths and mirror images are looked at with; None where XFeat's weights are missing."""
         if self._points is None:
             try:
-                self._points = MatchingLocalizer(*_map_features(), kept=self._kept)
+                self._points = MatchingLocalizer(*map_features(), kept=self._kept)
             except (InputError, ImportError):
                 return None
         return self._points
@@ -299,31 +288,6 @@ def _require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
             f"the bundle '{bundle.path}' has no photos, and features of {names}, not of {method.name} "
             f"{method.weights_id}: make it with --methods {method.name}, or with photos"
         )
-
-
-def with_kept(method: AbsolutePoseMethod, kept: ReferenceFeatures) -> AbsolutePoseMethod:
-    """A localizer that keeps what it sees in photos of maps there; one that keeps nothing as it is."""
-    if isinstance(method, CalibratedLocalizer):
-        return method.around(with_kept(method.method, kept))
-    return method.with_kept(kept) if isinstance(method, KeepsFeatures) else method
-
-
-def keepers_of(methods: Sequence[AbsolutePoseMethod], kept: ReferenceFeatures) -> list[KeepsFeatures]:
-    """What looks at the photos of a map for these localizers, and for second looks. Raises InputError for one of somebody's
-    own that keeps nothing, and without XFeat's weights."""
-    found: list[KeepsFeatures] = [MatchingLocalizer(*_map_features(), kept=kept)]
-    for method in methods:
-        own = bare(with_kept(method, kept))
-        if not isinstance(own, KeepsFeatures):
-            raise InputError(f"{method.name} keeps no features of photos that could be put into a bundle")
-        found.append(own)
-    return found
-
-
-@cache
-def _map_features() -> tuple[DenseExtractor, str]:
-    features, identity = load_extractor("xfeat")
-    return cast(DenseExtractor, features), identity
 
 
 def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:

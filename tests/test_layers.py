@@ -41,6 +41,7 @@ LEVELS = {
     "choose": 6,
     "recipes": 6,
     "opened_map": 4,
+    "keepers": 6,
     "localizer": 7,
     "relpose": 8,
     "localization": 8,
