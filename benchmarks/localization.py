@@ -33,7 +33,7 @@ STEPS = {"holo_a": 10, "kitchen": 5}
 def method_of(name: str) -> AbsolutePoseMethod:
     """``nre-FEATURES`` or ``FEATURES-pnp``; PnP looks at photos of the size of NRE's fine stage, and at the same points."""
     if name.startswith("nre-"):
-        return NRE.from_features(name.removeprefix("nre-"))  # type: ignore[arg-type]
+        return NRE.from_features(name.removeprefix("nre-"), calibrations=())  # type: ignore[arg-type]
     features = name.removesuffix("-pnp")
     side = CONFIGS["xfeat" if features == "xfeat" else f"xfeat+{features}"].fine.longest_side
     extractor, identity = load_extractor(features, longest_side=side)

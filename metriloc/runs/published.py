@@ -66,7 +66,7 @@ class PublishedRun:
                 f"the published runs on {self.benchmark} use {checkpoint}, which is not in '{source}': give --weights, "
                 "a folder that metriloc weights convert made from the released file, or pixloc-small"
             )
-        stored = PixLoc.from_pretrained(source, cache=cache, device=device)
+        stored = PixLoc.from_pretrained(source, cache=cache, device=device, calibrations=())
         run = self.settings(stored)
         return stored.with_settings(QuerySettings(run.config, run.align, run.resize)), run
 

