@@ -10,7 +10,6 @@ from typing import Any
 from metriloc.choose import require_device
 from metriloc.datasets.visloc_files import VislocName, VislocPart
 from metriloc.evaluation.records import Record, read_records
-from metriloc.evaluation.runner import Worker
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.io.download import cache_folder
 from metriloc.methods.pixloc import PixLoc
@@ -29,6 +28,7 @@ from metriloc.runs.benchmark import (
     unusable_references,
 )
 from metriloc.runs.references import Bar
+from metriloc.training.processes import Worker
 
 
 @dataclass(frozen=True)

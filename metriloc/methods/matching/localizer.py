@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metriloc.backbones.local import DenseExtractor, DenseMap
+from metriloc.backbones.local import DenseExtractor, DenseMap, descriptors_at
 from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
@@ -207,7 +206,9 @@ def describe_points(
             messages.append(str(error))
             continue
         points.append(scene.point_index[seen])
-        descriptors.append(descriptors_at(features.dense(view.image), pixels_in(view, scene, image, scene.uv[seen])))
+        dense = features.dense(view.image)
+        cells = dense.to_cells(pixels_in(view, scene, image, scene.uv[seen]).to(dense.descriptors))
+        descriptors.append(descriptors_at(dense.descriptors, cells, normalize=True, border=True))
         used.append(scene.names[image])
     if not points:
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0), messages, used
@@ -216,15 +217,6 @@ def describe_points(
         even = torch.linspace(0, len(joined) - 1, config.max_points).round().long()
         joined, described = joined[even], described[even]
     return joined, described, messages, used
-
-
-def descriptors_at(dense: DenseMap, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n C"]:
-    """Descriptors between cells, bilinear, of unit length; the border's beyond it."""
-    w, h = dense.size
-    cells = dense.to_cells(uv.to(dense.descriptors))
-    grid = (2 * cells + 1) / cells.new_tensor([w, h]) - 1
-    found = F.grid_sample(dense.descriptors[None], grid[None, None], "bilinear", "border", align_corners=False)
-    return F.normalize(found[0, :, 0].mT, dim=-1)
 
 
 def best_cells(

@@ -17,9 +17,10 @@ Equation map (paper -> function):
 """
 
 # the functions initialise and refine are not exported: they would hide the modules of these names
+from metriloc.backbones.local import descriptors_at
 from metriloc.methods.nre.checkpoint import from_official, read_official
 from metriloc.methods.nre.initialize import Initialization, InitializeConfig
-from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, score_poses, window_gain_maps
+from metriloc.methods.nre.maps import GainMaps, gain_maps, map_camera, score_poses, window_gain_maps
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
 from metriloc.methods.nre.refine import RefineConfig, Refinement, WindowConfig

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metriloc.backbones.local import DenseExtractor, DenseMap
+from metriloc.backbones.local import DenseExtractor, DenseMap, descriptors_at
 from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
@@ -27,7 +27,7 @@ from metriloc.io.view import resize_view
 from metriloc.methods.nre.checkpoint import read_official
 from metriloc.methods.nre.features import NREFeatures
 from metriloc.methods.nre.initialize import initialize
-from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
+from metriloc.methods.nre.maps import GainMaps, gain_maps, map_camera, pose_gain, score_poses
 from metriloc.methods.nre.progress import Progress
 from metriloc.methods.nre.refine import Refinement, refine, refine_in_windows
 from metriloc.methods.nre.settings import PUBLISHED_NAMES, NREConfig, StageConfig

@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from metriloc.backbones.local import descriptors_at
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.methods.nre.maps import (
     GainMaps,
     blocks,
-    descriptors_at,
     from_log_probability,
     gain_at,
     gain_maps,

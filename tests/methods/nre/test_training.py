@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from metriloc.backbones.local import descriptors_at
 from metriloc.datasets.synthetic import SyntheticConfig, make_scene, sample_pair
 from metriloc.methods.nre.correlation import (
     correlation_error,
@@ -17,7 +18,6 @@ from metriloc.methods.nre.correlation import (
     window_origin,
 )
 from metriloc.methods.nre.maps import (
-    descriptors_at,
     log_correspondence,
     neural_reprojection_error,
     window_gain_maps,
