@@ -219,15 +219,6 @@ def describe_points(
     return joined, described, messages, used
 
 
-def best_cells(
-    descriptors: Float[Tensor, "n C"], dense: DenseMap, mutual: bool
-) -> tuple[Int[Tensor, " m"], Float[Tensor, "m 2"]]:
-    """(which descriptor, its cell (x, y)): the most similar cell of each; mutual: only where it chooses it back."""
-    cell, back = nearest_cells(descriptors, dense)
-    index = back.nonzero().squeeze(-1) if mutual else torch.arange(len(cell))
-    return index, cell[index]
-
-
 def nearest_cells(
     descriptors: Float[Tensor, "n C"], dense: DenseMap
 ) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:

@@ -20,11 +20,10 @@ from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.weights import Weights, load_state_dict_strictly, load_weights, resolve_weights, save_weights
-from metriloc.methods.mickey.alternatives import SCALE_SOURCE
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
 from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
-from metriloc.methods.mickey.solver import Solution, SolverConfig, solve
+from metriloc.methods.mickey.solver import SCALE_SOURCE, Solution, SolverConfig, solve
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.solvers.support import RIVAL
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View

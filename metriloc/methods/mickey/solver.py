@@ -26,6 +26,9 @@ from metriloc.solvers.consensus import (
 from metriloc.solvers.procrustes import RigidFit, kabsch
 from metriloc.types import FailureReason, WinningHypothesis
 
+SCALE_SOURCE = "depths that MicKey predicted for the matched keypoints"
+"""Where metres of MicKey come from, as results say it."""
+
 
 @dataclass(frozen=True)
 class SolverConfig:

@@ -3,15 +3,14 @@
 Equation map (paper -> function):
 
     Eq. (2)    metriloc.methods.nre.maps.log_correspondence
-    Eq. (2)    metriloc.methods.nre.maps.log_matching_probability
     Eq. (3)    metriloc.methods.nre.maps.reprojection_pmf
-    Eq. (4)    metriloc.methods.nre.maps.neural_reprojection_error
+    Eq. (4)    metriloc.methods.nre.correlation.correlation_error
     Eq. (5)    metriloc.methods.nre.maps.log_cardinality
     Eq. (6)    metriloc.methods.nre.maps.score_poses
+    Eq. (7)    metriloc.methods.nre.maps.gain_maps
     Eq. (7)    metriloc.methods.nre.maps.gain_at
     Eq. (8)    metriloc.methods.nre.initialize.solve_triplets
     Eq. (9)    metriloc.methods.nre.refine.smoothed_moments
-    Eq. (10)   metriloc.methods.nre.maps.neural_reprojection_error
     Eq. (10)   metriloc.methods.nre.correlation.correlation_error
     Eq. (11)   metriloc.methods.nre.maps.GainMaps
 """

@@ -4,7 +4,7 @@
     h = descriptors_at(features, cells, normalize=True)        [N, C] descriptors of map points seen in a reference
     maps = gain_maps(h, features, temperature)                 coarse: one map over all cells a point
     maps = window_gain_maps(h, features, centers, window, T)   fine: only a window around each predicted position
-    gain_at(maps, uv)            evidence at positions, nats, 0 = no better than "seen nowhere"
+    gain_at(maps, uv, inside)    evidence at positions, nats, 0 = no better than "seen nowhere"
     score_poses(maps, xyz, camera, poses)                      Eq. (6): the NRE of poses (lower is better)
     maps.informative(), maps[index], maps.one_hot(), maps.support(gain)
 
@@ -145,11 +145,6 @@ def log_correspondence(
     return logits.log_softmax(-1).unflatten(-1, features.shape[1:])
 
 
-def log_matching_probability(log_c: Float[Tensor, "*b"], inlier: Bool[Tensor, "*#b"], size: tuple[int, int]) -> Tensor:
-    """``ln q_m``: the correspondence map for inliers, uniform over all cells and *out* for outliers, paper Eq. (2)."""
-    return torch.where(inlier, log_c, torch.full_like(log_c, -log_cardinality(size)))
-
-
 @torch.no_grad()
 def gain_maps(
     descriptors: Float[Tensor, "N C"], features: Float[Tensor, "C h w"], temperature: float = 1.0
@@ -271,21 +266,6 @@ def blocks(
     return view[point, y, x], local + maps.origin
 
 
-def window_mass(maps: GainMaps, uv: Float[Tensor, "N 2"], before: int = 1, after: int = 1) -> Float[Tensor, " N"]:
-    """Probability that a correspondence map puts in the cells from ``before`` to ``after`` around positions, 0..1.
-
-    The coarse part of ``P(cell) = P(window) P(cell | window)``; cells outside the map count nothing.
-    """
-    center = torch.nan_to_num(uv).clamp(-1e6, 1e6).round().long()
-    log_ratio, first = blocks(maps, center, max(before, after))
-    rows, columns = log_ratio.shape[-2:]
-    x = first[:, :1] - center[:, :1] + torch.arange(columns, device=uv.device)
-    y = first[:, 1:] - center[:, 1:] + torch.arange(rows, device=uv.device)
-    wanted = ((y >= -before) & (y <= after))[:, :, None] & ((x >= -before) & (x <= after))[:, None, :]
-    mass = torch.where(wanted, (log_ratio - maps.max_gain).exp(), 0.0).sum((-1, -2))
-    return torch.where(torch.isfinite(uv).all(-1), mass, torch.zeros_like(mass))
-
-
 # -- the error of positions and poses ---------------------------------------------------------------------------------
 def reprojection_pmf(
     uv: Float[Tensor, "*b 2"], size: tuple[int, int]
@@ -306,38 +286,12 @@ def reprojection_pmf(
     return cells, weights * inside[..., None], inside
 
 
-def neural_reprojection_error(log_c: Float[Tensor, "N h w"], uv: Float[Tensor, "N 2"]) -> Float[Tensor, " N"]:
-    """Cross-entropy of ``q_r`` and the correspondence map: ``-ln C`` read bilinearly, paper Eq. (4) for an inlier.
+def gain_at(maps: GainMaps, uv: Float[Tensor, "N K 2"], inside: Bool[Tensor, "N K"]) -> Float[Tensor, "N K"]:
+    """Gains of point n at K positions, bilinear: ``ln|Omega| - L_n(uv)`` with the loss maps of paper Eq. (7).
 
-    The term that training sums, Eq. (10), and without truncation. Infinite outside the map, where C is 0.
+    0 where a position is not ``inside`` the feature map, and in cells that are not stored. In the type of the maps.
     """
-    n, h, w = log_c.shape
-    if uv.shape != (n, 2):
-        raise ValueError(f"uv must have shape [{n}, 2], got {list(uv.shape)}")
-    cells, weights, inside = reprojection_pmf(uv, (w, h))
-    point = torch.arange(n, device=log_c.device)[:, None]
-    values = log_c[point, cells[..., 1], cells[..., 0]]
-    # a cell that is impossible but has no weight must not turn the sum into NaN
-    values = torch.where(weights > 0, values, torch.zeros_like(values))
-    error = -(values * weights.to(values)).sum(-1)
-    return torch.where(inside, error, torch.full_like(error, torch.inf))
-
-
-def gain_at(maps: GainMaps, uv: Float[Tensor, "*b N 2"]) -> Float[Tensor, "*b N"]:
-    """Gains read bilinearly, each cell truncated first: ``ln|Omega| - L_n(uv)`` with the loss maps of paper Eq. (7).
-
-    0 outside the feature map, where the point is *out*, and in cells that are not stored. In the type of the maps.
-    """
-    if uv.shape[-2:] != (len(maps), 2):
-        raise ValueError(f"uv must have shape [*b, {len(maps)}, 2], got {list(uv.shape)}")
-    by_point = uv.reshape(-1, len(maps), 2).transpose(0, 1)
-    limit = uv.new_tensor([maps.size[0] - 1, maps.size[1] - 1])
-    inside = ((by_point >= 0) & (by_point <= limit)).all(-1)
-    return _read(maps, by_point, inside).mT.reshape(uv.shape[:-1])
-
-
-def _read(maps: GainMaps, uv: Float[Tensor, "N K 2"], inside: Bool[Tensor, "N K"]) -> Float[Tensor, "N K"]:
-    """Gains of point n at K positions; one map after the other, which keeps each in the cache while it is read."""
+    # one map after the other, which keeps each in the cache while it is read
     if len(maps) == 0:
         return uv.new_zeros(inside.shape, dtype=maps.log_ratio.dtype)
     h, w = maps.log_ratio.shape[1:]
@@ -376,4 +330,4 @@ def _gain_by_point(maps: GainMaps, xyz: Tensor, camera: Camera, poses: Pose) -> 
     # [N, K, 3] by one matrix product; Pose.transform would put the poses first
     p = (xyz @ poses.R.flatten(0, 1).mT).unflatten(1, (-1, 3)) + poses.t
     uv, seen = camera.project(p)
-    return _read(maps, uv, seen)
+    return gain_at(maps, uv, seen)

