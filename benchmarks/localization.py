@@ -24,7 +24,8 @@ from metriloc.evaluation.tasks import QuerySolver
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
-from metriloc.methods.nre.model import CONFIGS, NRE
+from metriloc.methods.nre.model import NRE
+from metriloc.methods.nre.settings import CONFIGS
 from metriloc.types import AbsolutePoseMethod
 
 STEPS = {"holo_a": 10, "kitchen": 5}

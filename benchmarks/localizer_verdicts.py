@@ -51,7 +51,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Solver:
+class TurningSolver:
     """A bare method: its calibrations only decide whether a photo is turned; how many doubts there are is kept beside the
     statistics."""
 
@@ -123,7 +123,7 @@ def row(place: str, name: str, tasks: list[QueryTask], others: list[QueryTask], 
     """One line of the table."""
     known = calibrations_of(choose_localizer(LocalizerChoice(name)))
     method = choose_localizer(LocalizerChoice(name, cache=str(folder / "features"), calibration="none"))
-    solver, description = Solver(method, known), {"method": name, "weights_id": method.weights_id}
+    solver, description = TurningSolver(method, known), {"method": name, "weights_id": method.weights_id}
     counts = {}
     for kind, queries in (("here", tasks), ("others", others)):
         run(queries, solver, folder / f"{place}-{name}-{kind}", description)

@@ -27,8 +27,7 @@ from metriloc.io import InputError
 from metriloc.io.settings import differing_settings
 from metriloc.localization import LOCALIZED, suited
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
-from metriloc.methods.nre.model import CONFIGS
-from metriloc.methods.nre.settings import NREConfig, StageConfig
+from metriloc.methods.nre.settings import CONFIGS, NREConfig, StageConfig
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.settings import setup_of

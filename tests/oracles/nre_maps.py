@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metriloc.methods.nre import evidence
 from metriloc.methods.nre.maps import GainMaps, blocks, log_cardinality, reprojection_pmf
-from metriloc.methods.nre.maps import gain_at as maps_gain_at
 
 
 def log_matching_probability(log_c: Float[Tensor, "*b"], inlier: Bool[Tensor, "*#b"], size: tuple[int, int]) -> Tensor:
@@ -48,10 +48,10 @@ def neural_reprojection_error(log_c: Float[Tensor, "N h w"], uv: Float[Tensor, "
 
 
 def gain_at(maps: GainMaps, uv: Float[Tensor, "*b N 2"]) -> Float[Tensor, "*b N"]:
-    """``maps.gain_at`` of any batch of positions, with what is outside of the feature map left out: the point is *out*."""
+    """``evidence.gain_at`` of any batch of positions, with what is outside of the feature map left out: the point is *out*."""
     if uv.shape[-2:] != (len(maps), 2):
         raise ValueError(f"uv must have shape [*b, {len(maps)}, 2], got {list(uv.shape)}")
     by_point = uv.reshape(-1, len(maps), 2).transpose(0, 1)
     limit = uv.new_tensor([maps.size[0] - 1, maps.size[1] - 1])
     inside = ((by_point >= 0) & (by_point <= limit)).all(-1)
-    return maps_gain_at(maps, by_point, inside).mT.reshape(uv.shape[:-1])
+    return evidence.gain_at(maps, by_point, inside).mT.reshape(uv.shape[:-1])

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
-from metriloc.io import InputError
-from metriloc.io.weights import Weights, load_state_dict_strictly, load_weights, resolve_weights, save_weights
+from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision
+from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork, Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
 from metriloc.methods.mickey.solver import SCALE_SOURCE, Solution, SolverConfig, solve
+from metriloc.methods.mickey.stored import read_configs
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.solvers.support import RIVAL
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
@@ -117,7 +117,7 @@ class MicKey:
         """
         path = resolve_weights(source, offline=offline)
         weights = load_weights(path, method=cls.name)
-        config, solver, stored, rematch = _read_configs(weights)
+        config, solver, stored, rematch = read_configs(weights)
         with torch.device("meta"):  # 300 million random numbers that the next line would throw away
             network = MicKeyNetwork(dataclasses.replace(config, precision=precision))
         load_state_dict_strictly(network, weights.tensors, source=str(weights.path))
@@ -260,23 +260,6 @@ class MicKey:
             probability=found.probability,
         )
         return matched, statistics, (RIVAL,) if found.rival else ()
-
-
-def _read_configs(weights: Weights) -> tuple[MicKeyConfig, SolverConfig, PolishConfig | None, RematchConfig | None]:
-    network, solver = weights.config.get("network"), weights.config.get("solver", {})
-    polish, again = weights.config.get("polish"), weights.config.get("rematch")
-    optional = all(part is None or isinstance(part, dict) for part in (polish, again))
-    if not isinstance(network, dict) or not isinstance(solver, dict) or not optional:
-        raise InputError(
-            f"'{weights.path}' holds no MicKey configuration: its config.json needs 'network' and 'solver' "
-            "(and may have 'polish' and 'rematch')"
-        )
-    try:
-        stored = None if polish is None else PolishConfig(**polish)
-        rematch = None if again is None else RematchConfig(**again)
-        return MicKeyConfig.from_dict(network), SolverConfig(**solver), stored, rematch
-    except (TypeError, ValueError) as error:
-        raise InputError(f"'{weights.path}' holds a wrong MicKey configuration: {error}") from error
 
 
 def _statistics(solution: Solution) -> dict[str, float]:

@@ -9,6 +9,7 @@ import torch
 from oracles.nre_maps import gain_at
 
 from metriloc.geometry import Camera, Pose, so3_exp
+from metriloc.methods.nre.evidence import score_poses
 from metriloc.methods.nre.initialize import (
     InitializeConfig,
     distinct_poses,
@@ -18,7 +19,9 @@ from metriloc.methods.nre.initialize import (
     sampling_weights,
     solve_triplets,
 )
-from metriloc.methods.nre.maps import from_log_probability, score_poses
+from metriloc.methods.nre.maps import (
+    from_log_probability,
+)
 
 EPSILON = 2.0**-23
 

@@ -14,6 +14,7 @@ from oracles.nre_maps import gain_at, log_matching_probability, neural_reproject
 
 from metriloc.backbones.local import descriptors_at
 from metriloc.geometry import Camera, Pose, so3_exp
+from metriloc.methods.nre.evidence import pose_gain, score_poses
 from metriloc.methods.nre.maps import (
     GainMaps,
     blocks,
@@ -22,9 +23,7 @@ from metriloc.methods.nre.maps import (
     log_cardinality,
     log_correspondence,
     map_camera,
-    pose_gain,
     reprojection_pmf,
-    score_poses,
     window_gain_maps,
 )
 
