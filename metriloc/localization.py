@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from metriloc.backbones.local import DenseExtractor
-from metriloc.calibrated import CalibratedLocalizer, calibrated_localizer
-from metriloc.calibration import (
-    Target,
-)
+from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.geometry import Pose
@@ -65,8 +62,7 @@ def localize(
     - K, fov: intrinsics of the query, as in ``as_view``.
     - references: names of images of the map that show the same, the best first; by default they are looked for.
     - init: a first guess of ``cam_from_world``.
-    - method: a loaded localizer or its name; by default ``NRE.from_features()``, on the best features that are here. Its
-      calibration, where one comes with metriloc, makes the confidence a probability.
+    - method: a loaded localizer or its name; by default ``NRE.from_features()``, on the best features that are here.
     - seed: same seed, same answer (on one machine, with as many threads).
     - trace: keep in ``trace`` of the estimate how the method came to it, step by step.
 
@@ -93,7 +89,7 @@ def localize(
     if isinstance(method, str):
         method = choose_localizer(LocalizerChoice(method))
     asked = {"trace": True} if trace else {}  # a localizer of somebody's own need not know of it
-    chosen = calibrated_localizer(suited(method or NRE.from_features(), scene))
+    chosen = suited(method or NRE.from_features(), scene)
     retrieval = MapRetrieval.from_pretrained() if references is None else None
 
     def attempt(view: View, view_from_query: Pose) -> PoseEstimate:
@@ -161,8 +157,6 @@ def _map_features() -> DenseExtractor:
 def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
     """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
     say) with a ``min_track`` that the best of them have."""
-    if isinstance(method, CalibratedLocalizer):
-        return method.around(suited(method.method, scene))
     longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
     if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
         return method
