@@ -7,7 +7,6 @@ from functools import cache
 from typing import Protocol, cast, runtime_checkable
 
 from metriloc.backbones.local import DenseExtractor
-from metriloc.calibrated import CalibratedLocalizer, bare
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor
 from metriloc.io.reference_features import ReferenceFeatures
@@ -26,8 +25,6 @@ class KeepsFeatures(Protocol):
 
 def with_kept(method: AbsolutePoseMethod, kept: ReferenceFeatures) -> AbsolutePoseMethod:
     """A localizer that keeps what it sees in photos of maps there; one that keeps nothing as it is."""
-    if isinstance(method, CalibratedLocalizer):
-        return method.around(with_kept(method.method, kept))
     return method.with_kept(kept) if isinstance(method, KeepsFeatures) else method
 
 
@@ -36,7 +33,7 @@ def keepers_of(methods: Sequence[AbsolutePoseMethod], kept: ReferenceFeatures) -
     own that keeps nothing, and without XFeat's weights."""
     found: list[KeepsFeatures] = [MatchingLocalizer(*map_features(), kept=kept)]
     for method in methods:
-        own = bare(with_kept(method, kept))
+        own = with_kept(method, kept)
         if not isinstance(own, KeepsFeatures):
             raise InputError(f"{method.name} keeps no features of photos that could be put into a bundle")
         found.append(own)

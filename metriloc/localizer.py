@@ -10,7 +10,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from metriloc.calibrated import CalibratedLocalizer, calibrated_localizer
 from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.geometry import Pose
@@ -113,11 +112,10 @@ class Localizer:
             method = choose_localizer(LocalizerChoice(method, device=device))
         if method is None:
             method = NRE.from_features(device=device) if self.bundle is None else _of_bundle(self.bundle, device)
-        chosen = calibrated_localizer(method)
         if self.bundle is not None:
-            _require_features(chosen, self.bundle)
-            chosen = with_kept(chosen, self._kept)
-        self.method = chosen
+            _require_features(method, self.bundle)
+            method = with_kept(method, self._kept)
+        self.method = method
         self._retrieval: MapRetrieval | None = None
         self._points: MatchingLocalizer | None = None
 
@@ -293,8 +291,6 @@ def _require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
 def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
     """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
     say) with a ``min_track`` that the best of them have."""
-    if isinstance(method, CalibratedLocalizer):
-        return method.around(suited(method.method, scene))
     longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
     if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
         return method

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import metriloc
-from metriloc.calibrated import CalibratedLocalizer, CalibratedMethod, calibrations_of
+from metriloc.calibration import calibrations_of
 from metriloc.choose import LOCALIZERS, METHODS
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError
@@ -16,12 +16,12 @@ from metriloc.methods.matching import DepthConfig, DepthNetwork
 
 def test_a_method_by_its_name_with_its_calibration() -> None:
     method = metriloc.load("mickey")
-    assert isinstance(method, CalibratedMethod) and isinstance(method.method, metriloc.MicKey)
-    assert calibrations_of(method) and calibrations_of(method.method) == ()
-    assert isinstance(metriloc.load("mickey", calibration="none"), metriloc.MicKey)
-    assert isinstance(metriloc.load("identity"), IdentityPose)
+    assert isinstance(method, metriloc.MicKey) and calibrations_of(method)
+    without = metriloc.load("mickey", calibration="none")
+    assert isinstance(without, metriloc.MicKey) and calibrations_of(without) == ()
+    assert isinstance(metriloc.load("identity"), IdentityPose) and calibrations_of(metriloc.load("identity")) == ()
     localizer = metriloc.load("pixloc")
-    assert isinstance(localizer, CalibratedLocalizer) and isinstance(localizer.method, metriloc.PixLoc)
+    assert isinstance(localizer, metriloc.PixLoc) and calibrations_of(localizer)
 
 
 def test_a_wrong_name_is_one_sentence_with_the_list() -> None:

@@ -50,12 +50,13 @@ from metriloc.evaluation.report import (
     pair_report,
     write_report,
 )
-from metriloc.evaluation.runner import collect, process_group, run, worker_from_environment
+from metriloc.evaluation.runner import collect, run
 from metriloc.evaluation.scoring import score_pairs, vcre_note
 from metriloc.evaluation.submission import scene_text, write_submission, write_visloc
 from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.methods.matching.hub_models import licenses_of
+from metriloc.training.processes import joined_processes, worker_from_environment
 
 _METHOD_HELP = (
     "a relative method (mickey, xfeat, aliked+lightglue, ...) for pairs, or a localiser (xfeat-pnp, ...) for maps"
@@ -117,7 +118,7 @@ def evaluate(
         described["set"] = assignments
     if part.resize is not None:
         described["resize"] = list(part.resize)
-    with process_group(worker) as wait, progress_bar("pairs", worker.rank) as progress:
+    with joined_processes("cpu") as processes, progress_bar("pairs", worker.rank) as progress:
         try:
             if runs.ray_workers:
                 _require_picklable(build)
@@ -136,7 +137,7 @@ def evaluate(
         except KeyboardInterrupt:
             print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
             raise
-        wait()
+        processes.wait()
     if worker.rank != 0:
         return 0
     records = collect(chosen.tasks, out)

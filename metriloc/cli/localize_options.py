@@ -10,10 +10,10 @@ from typing import Any, Literal
 from metriloc.adjust import Adjustable
 from metriloc.choose import LocalizerChoice
 from metriloc.cli.made import options_from
-from metriloc.evaluation.submission import Naming
 from metriloc.io import InputError
 from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.download import cache_folder
+from metriloc.io.poses import Naming
 from metriloc.methods.pixloc import LocalizeConfig, ResizeConfig
 from metriloc.methods.pixloc.settings import METHOD as PIXLOC
 from metriloc.methods.pixloc.settings import QuerySettings

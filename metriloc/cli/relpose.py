@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from metriloc.calibrated import calibrations_of
+from metriloc.calibration import calibrations_of
 from metriloc.choose import choose_method
 from metriloc.cli.options import MethodArgument, MethodSettings, PhotoOptions
 from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable

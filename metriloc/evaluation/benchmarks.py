@@ -30,10 +30,10 @@ from metriloc.datasets.sevenscenes import SCENES
 from metriloc.datasets.sources import PosedFrame, PosedScene
 from metriloc.datasets.visloc import CAMBRIDGE, CMU_TEST_SLICES, ROBOTCAR_CONDITIONS, LocalizationTask
 from metriloc.datasets.visloc_tasks import aachen_task, cambridge_task, cmu_task, robotcar_task, sevenscenes_task
-from metriloc.evaluation.submission import Naming
 from metriloc.evaluation.tasks import PairTask, QueryTask
 from metriloc.io import InputError
 from metriloc.io.maps import read_map
+from metriloc.io.poses import Naming
 from metriloc.types import SfmMap, View
 
 BenchmarkName = Literal[

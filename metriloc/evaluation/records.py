@@ -85,8 +85,13 @@ def open_run(folder: Path, description: Mapping[str, Any]) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(wanted, indent=2) + "\n")
         return
+    require_same_run(folder, wanted, set(wanted) | set(read_run(folder)))
+
+
+def require_same_run(folder: Path, wanted: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises InputError for a folder whose run differs in one of the names of its description."""
     found = read_run(folder)
-    for name in sorted(set(wanted) | set(found)):
+    for name in sorted(names):
         if wanted.get(name) != found.get(name):
             raise InputError(
                 f"'{folder}' holds another run ({name}: {found.get(name)!r}, now {wanted.get(name)!r}): "

@@ -26,6 +26,9 @@ from metriloc.io.files import InputError, parse_numbers, read_text, without_comm
 LengthUnit = Literal["metre", "unit of the map", "unknown scale"]
 ZERO_QUATERNION = 1e-8
 """Quaternions no longer than this stand for "no pose" (the withheld truth of Map-free test is seven zeros)."""
+Naming = Literal["file", "folder/file"]
+"""How a visuallocalization.net data set calls a query: Aachen and CMU by file name, RobotCar (and 7-Scenes and
+Cambridge in hloc) by the last folder and file name."""
 _POSE_FORM = "'image qw qx qy qz tx ty tz'"
 _SUBMISSION_FORM = "'image qw qx qy qz tx ty tz confidence'"
 _TUM_FORM = "'timestamp tx ty tz qx qy qz qw'"
@@ -79,6 +82,12 @@ def submission_line(name: str, query_from_reference: Pose, confidence: float) ->
 def listed_name(name: str) -> str:
     """A name that lists can hold, in which blanks separate, ``#`` begins a comment, and all is UTF-8 text."""
     return "".join("_" if c.isspace() or c == "#" or not c.isprintable() else c for c in name)
+
+
+def visloc_name(image: str, naming: Naming) -> str:
+    """How the submission calls a query: ``query/night/a.jpg`` -> ``a.jpg`` or ``night/a.jpg``."""
+    parts = image.replace("\\", "/").split("/")
+    return parts[-1] if naming == "file" else "/".join(parts[-2:])
 
 
 def parse_submission(text: str, file: str = "submission") -> dict[str, tuple[Pose, float]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,14 @@ class RunFolder:
         # what the system lets a name be long, the stem and the number of it may exceed
         stem = os.fsdecode(os.fsencode(photo.stem)[:200])
         return self.path if self.single else self.path / f"{index:04d}_{stem}"
+
+
+def fingerprint_of(header: Mapping[str, Any], parts: Iterable[bytes], files: Iterable[Path]) -> str:
+    """Equal exactly when all of it is: what a run says of itself, other bytes, and the content of files."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for part in (*parts, *(hashlib.sha256(file.read_bytes()).digest() for file in files)):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> dict[str, Any] | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from metriloc.evaluation.submission import Naming, visloc_name
 from metriloc.io import InputError, listed_name
+from metriloc.io.poses import Naming, visloc_name
+from metriloc.runs.folder import fingerprint_of
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
 from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
@@ -86,15 +85,11 @@ class LocalizeRun:
 
     def fingerprint(self, photo: QueryPhoto) -> str:
         """Equal exactly when the same photo would be treated in the same way again."""
-        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
         path = Path(self.map_path)
-        files = sorted(path.glob("*")) if path.is_dir() else [path]
-        for file in [*files, *self._lists()]:
-            if file.is_file():
-                status = file.stat()
-                digest.update(os.fsencode(file.name) + f" {status.st_size} {status.st_mtime_ns}".encode())
-        digest.update(hashlib.sha256(photo.path.read_bytes()).digest())
-        return digest.hexdigest()
+        files = [*(sorted(path.glob("*")) if path.is_dir() else [path]), *self._lists()]
+        known = [(os.fsencode(file.name), file.stat()) for file in files if file.is_file()]
+        parts = (name + f" {status.st_size} {status.st_mtime_ns}".encode() for name, status in known)
+        return fingerprint_of(self.header(), parts, [photo.path])
 
     def _lists(self) -> list[Path]:
         """Files that the settings name and that have a say in the result."""

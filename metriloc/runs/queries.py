@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metriloc.datasets.nre_sample import read_nre_sample
-from metriloc.evaluation.submission import read_visloc, visloc_name
+from metriloc.evaluation.submission import read_visloc
 from metriloc.geometry import Camera, ColmapCamera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.io.lists import read_queries
+from metriloc.io.poses import visloc_name
 from metriloc.opened_map import OpenedMap, open_map
 from metriloc.types import SfmMap, View
 

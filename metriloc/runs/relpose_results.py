@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ import torch
 
 from metriloc.calibration import Calibration
 from metriloc.geometry import Camera, Pose
+from metriloc.runs.folder import fingerprint_of
 from metriloc.runs.outcome import Outcome
 from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
@@ -83,12 +82,9 @@ class RelposeRun:
 
     def fingerprint(self, query: Path) -> str:
         """Equal exactly when the same photos would be treated in the same way again."""
-        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
-        if str(query) in self.truths:
-            digest.update(str(self.truths[str(query)].matrix().tolist()).encode())
-        for path in (Path(self.reference.name), query):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()
+        truth = self.truths.get(str(query))
+        known = [] if truth is None else [str(truth.matrix().tolist()).encode()]
+        return fingerprint_of(self.header(), known, (Path(self.reference.name), query))
 
 
 def _entry(path: Path, view: View, estimate: PoseEstimate, truth: Pose | None) -> dict[str, Any]:

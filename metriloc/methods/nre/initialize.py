@@ -15,7 +15,10 @@ from torch import Tensor
 
 from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
-from metriloc.methods.nre.maps import GainMaps, score_poses
+from metriloc.methods.nre.evidence import score_poses
+from metriloc.methods.nre.maps import (
+    GainMaps,
+)
 from metriloc.solvers.p3p import p3p
 from metriloc.types import FailureReason
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
-from metriloc.methods.nre.maps import GainMaps, pose_gain
+from metriloc.methods.nre.evidence import pose_gain, score_poses
+from metriloc.methods.nre.maps import (
+    GainMaps,
+)
 from metriloc.methods.nre.refine import Refinement
 from metriloc.methods.nre.support import Look
 from metriloc.types import Course, FailureReason, LocalizationDetails, PointMaps, PoseEstimate, Stage, Trace
@@ -49,6 +53,34 @@ class Progress:
     def failure(self, reason: FailureReason) -> PoseEstimate:
         """No pose."""
         return PoseEstimate.failure(reason, self.details())
+
+    def add_seconds(self, name: str, start: float) -> None:
+        """Since ``start`` of ``time.perf_counter``."""
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def add_start(self, name: str, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose, cost: float) -> None:
+        """A pose that is not refined yet, as a stage."""
+        total = maps.max_gain * len(maps)
+        gain = total - float(score_poses(maps, xyz, camera, pose))
+        self.stages.append(Stage(name, pose, cost, max(0.0, gain / total) if total else 0.0))
+
+    def add_stage(self, name: str, maps: GainMaps, refined: Refinement) -> None:
+        """A refined pose."""
+        support = float(maps.support(refined.gain).nan_to_num().mean()) if len(maps) else 0.0
+        self.stages.append(Stage(name, refined.pose, refined.cost, support))
+
+    def note_evidence(self, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose) -> None:
+        """What the confidence is made of: mean evidence a point, and how many points have a good part of it."""
+        share = maps.support(pose_gain(maps, xyz, camera, pose)).nan_to_num()
+        explained = int((share > 0.25).sum())
+        support = float(share.mean())
+        self.statistics = {
+            "support": support,
+            # of the first look; what follows only looks closer
+            "coarse_support": self.statistics.get("coarse_support", support),
+            "explained": float(explained),
+            "explained_ratio": explained / max(len(share), 1),
+        }
 
     def keep_maps(self, stage: str, maps: GainMaps, index: Tensor, xyz: Tensor, camera: Camera, pose: Pose) -> None:
         """Maps of the points ``index`` of the map, in cells of ``camera``."""

@@ -16,8 +16,9 @@ from metriloc.backbones.local import DenseMap
 from metriloc.datasets.nre_sample import NreSample, read_nre_sample
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.io import InputError
-from metriloc.methods.nre.model import CONFIGS, NRE, apparent_scale
-from metriloc.methods.nre.settings import NREConfig, StageConfig
+from metriloc.methods.nre.looks import Reference, apparent_scale
+from metriloc.methods.nre.model import NRE
+from metriloc.methods.nre.settings import CONFIGS, NREConfig, StageConfig
 from metriloc.types import PoseEstimate, SfmMap, View
 
 Shared = Callable[[str], Path]
@@ -207,9 +208,7 @@ def test_points_that_do_not_fix_a_pose(tmp_path: Path, kind: str) -> None:
 
 def test_apparent_scale_is_focal_length_over_depth(tmp_path: Path) -> None:
     scene, query, _ = painted_map(tmp_path)
-    from metriloc.methods.nre.model import _Reference
-
-    seen = [_Reference.of(scene, 0, (320, 240), torch.arange(len(scene.point_index)))]
+    seen = [Reference.of(scene, 0, (320, 240), torch.arange(len(scene.point_index)))]
     closer = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.0, 0.0, -1.7]).double())
     depths = scene.xyz[:, 2]
     expected = float((depths / (depths - 1.7)).median())
