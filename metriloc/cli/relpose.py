@@ -11,7 +11,7 @@ import tyro
 
 from metriloc.calibrated import calibrations_of
 from metriloc.choose import choose_method
-from metriloc.cli.options import MethodArgument, MethodSettings, PhotoOptions
+from metriloc.cli.options import FormatArgument, MethodArgument, MethodSettings, PhotoOptions, check_formats
 from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable
 from metriloc.io import InputError, read_true_poses
 from metriloc.methods.matching.hub_models import licenses_of
@@ -30,6 +30,7 @@ def relpose(
     how: Annotated[MethodSettings, tyro.conf.arg(name="settings")] = MethodSettings(),
     truth: Path | None = None,
     out: Path | None = None,
+    formats: FormatArgument = None,
     resume: bool = False,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
@@ -45,12 +46,14 @@ def relpose(
         how: How the pose is found.
         truth: The true query_from_reference, to be drawn and compared with: lines 'photo qw qx qy qz tx ty tz' as of
             Map-free, or for one query the 4 x 4 numbers of its matrix.
-        out: Folder for pose.json, TUM and Map-free lines, pictures and an HTML report.
+        out: Folder for pose.json, files of poses, pictures and an HTML report.
+        formats: Files of poses in --out; by default tum and mapfree. docs/conventions.md says what each holds.
         resume: Keep the queries that an earlier run with the same photos and settings left in --out.
         json_: Print the result as JSON on standard output.
     """
     if not query:
         raise InputError("no query photo given: metriloc relpose REF QUERY...")
+    check_formats(formats, out)
     choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
     chosen = choose_method(choice)
     for line in licenses_of(choice.name, choice.depth):
@@ -64,7 +67,7 @@ def relpose(
     run = RelposeRun(
         view0, chosen.name, chosen.weights_id, settings, calibrations=calibrations_of(chosen), truths=truths
     )
-    folder = RelposeFolder.prepare(out, single=single) if out is not None else None
+    folder = RelposeFolder.prepare(out, single=single, formats=formats) if out is not None else None
 
     if not json_:
         source = without_folders(view0.intrinsics_source, [reference, *query])

@@ -1,4 +1,4 @@
-"""What ``metriloc relpose`` leaves behind: pose.json, TUM and Map-free lines, pictures and the HTML report.
+"""What ``metriloc relpose`` leaves behind: pose.json, files of poses, pictures and the HTML report.
 
 Every file is written under a temporary name and renamed, the pose.json of a query last, so that whatever stands in the
 folder is whole and a run that was stopped can go on (``--resume``): a query whose pose.json carries the same
@@ -11,9 +11,14 @@ import datetime
 import json
 from pathlib import Path
 
-from metriloc.io import listed_name, prepare_output_folder, submission_line, tum_line, write_atomically
+import torch
+
+from metriloc.geometry import Pose
+from metriloc.io import prepare_output_folder, write_atomically
+from metriloc.io.posed_photos import PosedPhoto
 from metriloc.runs.folder import RunFolder, saved_entry
 from metriloc.runs.outcome import Outcome
+from metriloc.runs.pose_files import posed_photos, write_pose_files
 from metriloc.runs.relpose_results import QueryResult, RelposeRun
 from metriloc.types import PhotoFeatures, PoseEstimate
 from metriloc.version import __version__
@@ -38,6 +43,8 @@ _SCORES = "From the least score (violet) to the 99th percentile and above (yello
 
 class RelposeFolder(RunFolder):
     """Where ``metriloc relpose`` writes."""
+
+    USUAL = ("tum", "mapfree")
 
     def saved(self, index: int, query: Path, run: RelposeRun) -> QueryResult | None:
         """The result of an earlier run of the same photos and settings, if its pose.json is here."""
@@ -81,17 +88,9 @@ class RelposeFolder(RunFolder):
         """The files over all queries."""
         if not self.single:
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
-        solved = [(i, r) for i, r in enumerate(run.results) if r.success and r.entry["metric"]]
-        tum = [tum_line(float(i), r.pose) for i, r in solved]
-        names = [listed_name(r.name) for _, r in solved]
-        # the confidence of pose.json and of the submissions of metriloc eval, not a method's own score
-        mapfree = [
-            submission_line(name, r.pose, float(r.entry["confidence"]))
-            for name, (_, r) in zip(names, solved, strict=True)
-        ]
-        # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
-        write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))
-        write_atomically(self.path / "poses.mapfree.txt", "\n".join(mapfree))
+        name, camera = run.reference.name, run.reference.camera
+        world = PosedPhoto(name, Path(name), camera, Pose.identity(dtype=torch.float64))
+        write_pose_files(self.path, self.formats, posed_photos(run.results, world))
 
 
 def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: PhotoFeatures) -> dict[str, Picture]:

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import torch
 
 from metriloc.calibration import Calibration
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Pose
+from metriloc.io.intrinsics import camera_as_dict
 from metriloc.runs.outcome import Outcome
 from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
@@ -116,16 +117,7 @@ def _confidence_entry(calibrations: Sequence[Calibration]) -> dict[str, Any]:
 
 
 def _view_entry(view: View) -> dict[str, Any]:
-    return {"photo": view.name, "camera": _camera_entry(view.camera), "intrinsics_source": view.intrinsics_source}
-
-
-def _camera_entry(camera: Camera) -> dict[str, Any]:
-    return {
-        "size": camera.size.tolist(),
-        "K": camera.K.tolist(),
-        "model": camera.model,
-        "distortion": camera.distortion.tolist(),
-    }
+    return {"photo": view.name, "camera": camera_as_dict(view.camera), "intrinsics_source": view.intrinsics_source}
 
 
 def relpose_summary(result: QueryResult, name: str | None = None) -> list[str]:
