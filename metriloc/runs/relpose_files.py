@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,25 +20,29 @@ from metriloc.io.posed_photos import PosedPhoto
 from metriloc.runs.folder import RunFolder, saved_entry
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.pose_files import posed_photos, write_pose_files
-from metriloc.runs.relpose_results import QueryResult, RelposeRun
+from metriloc.runs.relpose_results import PairFound, QueryResult, RelposeRun
 from metriloc.types import PhotoFeatures, PoseEstimate
 from metriloc.version import __version__
 from metriloc.viz import (
+    Answer,
     Picture,
     QueryReport,
     RelposeReport,
     SoftwareFacts,
     build_scene,
-    depth_overlay,
-    depth_picture,
+    compared_picture,
     encode_jpeg,
     encode_png,
     match_picture,
+    predicted_strip,
     relpose_report,
     scene_picture,
-    score_overlay,
 )
+from metriloc.viz.predicted import drawn_depth, drawn_scores
 
+_SOMETIMES = ("compared.jpg", "reference.predicted.jpg", "query.predicted.jpg")
+"""Pictures that not every run has."""
+_STRIP = "Photo, depth (near is bright, black is unknown), and scores from the least (violet) to the highest (yellow)."
 _SCORES = "From the least score (violet) to the 99th percentile and above (yellow); the photo shows through."
 
 
@@ -60,12 +65,16 @@ class RelposeFolder(RunFolder):
         prepare_output_folder(folder)
         truth = run.truths.get(result.name)
         pictures = draw_pictures(estimate, reference, features)
+        if result.found.others:
+            pictures["compared"] = _compared(run, result.found, truth)
+        for name in (*_SOMETIMES, "scene.png", "scene.confidence.png"):
+            (folder / name).unlink(missing_ok=True)  # of an earlier run, which may have had a pose, or other methods
         for name, picture in pictures.items():
             write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
         scene = build_scene(estimate, run.reference, features.view, truth)
-        (folder / "scene.png").unlink(missing_ok=True)  # of an earlier run, which may have had a pose
         if scene is not None:
             write_atomically(folder / "scene.png", encode_png(scene_picture(scene)))
+            write_atomically(folder / "scene.confidence.png", encode_png(scene_picture(scene, color="confidence")))
         today = datetime.date.today().isoformat()
         report = RelposeReport(
             title=f"{Path(run.reference.name).name} and {Path(result.name).name}",
@@ -74,7 +83,7 @@ class RelposeFolder(RunFolder):
                 QueryReport(
                     features.view,
                     estimate,
-                    tuple(pictures.values()),
+                    tuple(picture for name, picture in pictures.items() if not _is_in_strip(name, pictures)),
                     truth,
                 ),
             ),
@@ -93,20 +102,31 @@ class RelposeFolder(RunFolder):
         write_pose_files(self.path, self.formats, posed_photos(run.results, world))
 
 
+def _is_in_strip(name: str, pictures: Mapping[str, Picture]) -> bool:
+    """Whether the report shows a picture of scores or depth beside the photo already."""
+    role, _, kind = name.partition(".")
+    return kind in ("score", "depth") and f"{role}.predicted" in pictures
+
+
+def _compared(run: RelposeRun, found: PairFound, truth: Pose | None) -> Picture:
+    answers = (Answer(run.method, found.estimate), *found.others)
+    note = "The inliers of each method in a frame of its color, which its camera has, too, in the view below."
+    picture = compared_picture(run.reference, found.features.view, answers, truth)
+    return Picture("Methods compared", picture, note + (" The true camera is green." if truth is not None else ""))
+
+
 def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: PhotoFeatures) -> dict[str, Picture]:
-    """File name -> picture: inlier matches, then scores and depths as far as there are any."""
+    """File name -> picture: inlier matches, then scores and depths as far as there are any, predicted ones also in a strip
+    beside the photo."""
     lines = match_picture(reference.view.image, query.view.image, estimate.details[0].inliers)
     pictures = {"matches": Picture("Inlier matches", lines)}
     for role, features in (("reference", reference), ("query", query)):
-        view, predicted = features.view, features.depth_map()
-        scores = score_overlay(view.image, features.score_map(), features.cell)
-        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", scores, _SCORES)
-        if predicted is not None:
-            depth = depth_overlay(predicted, features.cell, view.size)
-        elif view.depth is not None:
-            depth = depth_picture(view.depth)
-        else:
-            continue
-        note = "Near is bright, black is unknown."
-        pictures[f"{role}.depth"] = Picture(f"Depth {features.depth_origin}, {role}", depth, note)
+        depth = drawn_depth(features)
+        if depth is not None and features.depth_origin.startswith("predicted"):
+            strip = predicted_strip(features)
+            pictures[f"{role}.predicted"] = Picture(f"Depth {features.depth_origin} and scores, {role}", strip, _STRIP)
+        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", drawn_scores(features), _SCORES)
+        if depth is not None:
+            note = "Near is bright, black is unknown."
+            pictures[f"{role}.depth"] = Picture(f"Depth {features.depth_origin}, {role}", depth, note)
     return pictures
