@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, pose_from_dict
@@ -66,8 +66,10 @@ class Outcome(Generic[Found]):
 
     @property
     def unit(self) -> LengthUnit:
-        """Of the pose's translation."""
+        """Of the pose's translation. Raises InputError when it is none."""
         unit: LengthUnit = self._pose_entry["translation_unit"]
+        if unit not in get_args(LengthUnit):
+            raise InputError(f"a length is in one of {', '.join(get_args(LengthUnit))}, got {str(unit)[:40]!r}")
         return unit
 
     @property

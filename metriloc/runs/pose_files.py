@@ -72,8 +72,10 @@ def write_pose_files(folder: Path, formats: Sequence[str], found: PosedPhotos) -
             if name in wanted:
                 prepare_output_folder(path.parent)
                 write_atomically(path, text(found, path.parent))
-            else:
-                path.unlink(missing_ok=True)
+            elif path.is_file():
+                path.unlink()
+                if path.parent != folder and not any(path.parent.iterdir()):
+                    path.parent.rmdir()
 
 
 def posed_photos(results: Sequence[Outcome[Any]], reference: PosedPhoto | None = None) -> PosedPhotos:

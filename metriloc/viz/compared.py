@@ -44,6 +44,9 @@ def compared_picture(
 
     Each method has one color, which frames its matches and draws its camera. Returns uint8 [H, 960, 3]. Raises ValueError
     without answers.
+
+    >>> answers = [Answer(name, metriloc.relative_pose(a, b, method=name)) for name in ("mickey", "xfeat")]  # doctest: +SKIP
+    >>> picture = compared_picture(a, b, answers, true_query_from_reference)  # doctest: +SKIP
     """
     if not answers:
         raise ValueError("compared_picture needs the answer of one method at least")
@@ -120,7 +123,7 @@ def _row(reference: View, query: View, answer: Answer, color: tuple[int, int, in
     draw = ImageDraw.Draw(picture)
     draw.rectangle((border, border, _WIDTH - border - 1, bar + border - 1), fill=BACKGROUND)
     draw.rectangle((12, bar // 2 - 2, 24, bar // 2 + 10), fill=color)
-    words, written = answer_in_words(answer, truth), font(15)
+    words, written = answer_in_words(answer, truth)[:160], font(15)
     while draw.textlength(words, font=written) > _WIDTH - 48:
         words = f"{words[:-4]}..."
     draw.text((34, border + bar / 2), words, fill=TEXT, font=written, anchor="lm")

@@ -29,6 +29,7 @@ def files_in(out: Path) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_relpose_writes_every_format_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     common = ["relpose", REFERENCE, QUERY, "--method", "matching", "--depth", DEPTH, "--out", out]
@@ -62,7 +63,6 @@ def test_poses_without_metres_are_in_no_file(tmp_path: Path) -> None:
     assert "query.jpg" not in (tmp_path / "poses.colmap/images.txt").read_text()
 
 
-@pytest.mark.slow
 def test_localize_writes_every_format(example_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METRILOC_CACHE", str(tmp_path / "cache"))
     pycolmap = pytest.importorskip("pycolmap")

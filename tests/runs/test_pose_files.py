@@ -204,8 +204,15 @@ def test_a_map_keeps_its_axes_and_says_its_unit(tmp_path: Path) -> None:
 def test_only_what_is_asked_for_stays(written: Path, tmp_path: Path) -> None:
     (written / "transforms.json").write_text("the user's own")
     write_pose_files(written, ["kitti", "colmap"], relative(tmp_path))
-    left = {str(p.relative_to(written)) for p in written.rglob("*") if p.is_file()}
-    assert left == {*FORMATS["kitti"], *FORMATS["colmap"], "transforms.json"}
+    left = {str(p.relative_to(written)) for p in written.rglob("*")}
+    assert left == {*FORMATS["kitti"], *FORMATS["colmap"], "poses.colmap", "transforms.json"}
+    (written / "poses.colmap/points.ply").write_text("the user's own")
+    write_pose_files(written, [], relative(tmp_path))
+    assert {str(p.relative_to(written)) for p in written.rglob("*")} == {
+        "poses.colmap",
+        "poses.colmap/points.ply",
+        "transforms.json",
+    }
 
 
 def test_a_wrong_name_is_one_sentence_with_the_list(tmp_path: Path) -> None:
@@ -245,6 +252,12 @@ def test_no_camera_is_one_sentence(key: str) -> None:
     saved = dict(outcome(Path("a.jpg"), TURNED).entry)
     assert Outcome[None].saved("a.jpg", saved) is not None
     assert Outcome[None].saved("a.jpg", {**saved, "camera": entry}) is None
+
+
+def test_a_saved_unit_is_one_of_ours() -> None:
+    saved = dict(outcome(Path("a.jpg"), TURNED).entry)
+    told = {**saved["query_from_reference"], "translation_unit": "metre\n1 0 0 0"}
+    assert Outcome[None].saved("a.jpg", {**saved, "query_from_reference": told}) is None
 
 
 def test_no_pose_is_refused() -> None:
