@@ -14,7 +14,7 @@ from metriloc.choose.maps import (
     note_on_features,
 )
 from metriloc.choose.named import require_device
-from metriloc.choose.pairs import HUB_METHOD, METHODS, MethodChoice, MethodName, choose_method, is_method
+from metriloc.choose.pairs import HUB_METHOD, METHODS, MethodChoice, MethodName, choice_beside, choose_method, is_method
 from metriloc.io import InputError
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "LocalizerName",
     "MethodChoice",
     "MethodName",
+    "choice_beside",
     "choose_localizer",
     "choose_method",
     "depth_source",

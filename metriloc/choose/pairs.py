@@ -73,6 +73,19 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     return _with_mickey(method, choice.device) if as_usual and choice.calibration != "none" else method
 
 
+def choice_beside(choice: MethodChoice, name: str) -> MethodChoice:
+    """Another method for the same photos, to be compared with a choice: with its own weights, the same source of metres.
+
+    MicKey measures for itself, so lengths that are known are left out for it.
+
+    >>> choice_beside(MethodChoice("xfeat", distance=0.6), "mickey").distance is None
+    True
+    """
+    calibration = choice.calibration if choice.calibration == "none" else None
+    beside = replace(_resolved(choice), name=name, weights=None, polish=None, calibration=calibration)
+    return replace(beside, distance=None, camera_height=None) if name in ("mickey", "identity") else beside
+
+
 def _with_mickey(matching: RelativePoseMethod, device: str) -> RelativePoseMethod:
     """MicKey joins where the metres are predicted anyway; what is known of them, it could not use."""
     rival = MicKey.from_pretrained(MICKEY_WEIGHTS, device=device)

@@ -77,7 +77,7 @@ def localize(
     run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names)
     if (note := note_on_features(choice)) and not output.json:
         print(note, file=sys.stderr)
-    folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single)
+    folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single, formats=output.formats)
     pictures = folder is not None and (output.html or output.video)
     localizer = QueryLocalizer(chosen, finder, source, how.seed, pictures, loaded)
 

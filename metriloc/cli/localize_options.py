@@ -10,6 +10,7 @@ from typing import Any, Literal
 from metriloc.adjust import Adjustable
 from metriloc.choose import LocalizerChoice
 from metriloc.cli.made import options_from
+from metriloc.cli.options import FormatArgument, check_formats
 from metriloc.io import InputError
 from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.download import cache_folder
@@ -114,7 +115,9 @@ class OutputOptions:
     """What is written."""
 
     out: Path | None = None
-    """Folder for poses.json, poses.txt (visuallocalization.net), TUM lines, pictures and HTML reports."""
+    """Folder for poses.json, poses.txt (visuallocalization.net), files of poses, pictures and HTML reports."""
+    formats: FormatArgument = None
+    """Files of poses in --out; by default tum. docs/conventions.md says what each holds."""
     names: Naming = "file"
     """How poses.txt calls a query: file, or folder/file (RobotCar, 7-Scenes, Cambridge)."""
     html: bool = True
@@ -137,6 +140,7 @@ class OutputOptions:
         """Raises InputError for options that contradict, and for a video that cannot be made."""
         if self.resume and self.out is None:
             raise InputError("--resume goes on with an earlier run: give its --out")
+        check_formats(self.formats, self.out)
         if not self.video:
             if self.video_seconds is not None or self.video_fps is not None:
                 raise InputError("--video-seconds and --video-fps are about a video: give --video too")

@@ -15,10 +15,21 @@ from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.methods.matching.solver import Solver
+from metriloc.runs.pose_files import FORMATS, checked_formats
 from metriloc.types import View
 
 MethodArgument = Annotated[str, tyro.conf.arg(metavar=f"{{{','.join((*METHODS, HUB_METHOD))}}}")]
 """A method for two photos; ``choose_method`` says which there are."""
+
+
+FormatArgument = Annotated[tuple[str, ...] | None, tyro.conf.arg(name="format", metavar=f"{{{','.join(FORMATS)}}} ...")]
+"""Which files of poses a run leaves; ``checked_formats`` says which there are."""
+
+
+def check_formats(formats: tuple[str, ...] | None, out: Path | None) -> None:
+    """Raises InputError for an unknown name after ``--format``, and for ``--format`` without ``--out``."""
+    if checked_formats(formats or ()) and out is None:
+        raise InputError(f"--format {' '.join(formats or ())} names files of --out: give a folder")
 
 
 @dataclass(frozen=True)

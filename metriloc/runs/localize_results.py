@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from metriloc.io import InputError, listed_name
+from metriloc.io.intrinsics import camera_as_dict
 from metriloc.io.poses import Naming, visloc_name
 from metriloc.runs.folder import fingerprint_of
 from metriloc.runs.outcome import Outcome
@@ -106,7 +107,6 @@ def _plain(value: Any) -> Any:
 
 def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
     estimate, details, view = localized.estimate, localized.details, localized.query
-    camera = view.camera
     entry: dict[str, Any] = {
         "query": photo.name,
         "photo": str(photo.path),
@@ -114,12 +114,7 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "stages": [_stage_entry(stage) for stage in details.stages],
         "statistics": {k: finite_or_none(v) for k, v in details.statistics.items()},
         "messages": list(localized.messages),
-        "camera": {
-            "size": camera.size.tolist(),
-            "K": camera.K.tolist(),
-            "model": camera.model,
-            "distortion": camera.distortion.tolist(),
-        },
+        "camera": camera_as_dict(view.camera),
         "intrinsics_source": view.intrinsics_source,
     }
     if entry["success"] and localized.truth is not None:
