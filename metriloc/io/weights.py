@@ -25,6 +25,7 @@ from metriloc.io.download import cache_folder, file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, read_json, require_file, write_atomically
 from metriloc.io.hub import HUB_NAME, hub_snapshot
 from metriloc.io.packaged import BUNDLED, bundled_folder
+from metriloc.io.published import PUBLISHED
 from metriloc.version import __version__
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
@@ -46,43 +47,6 @@ class Weights:
     tensors: dict[str, Tensor]
     weights_id: str
     path: Path
-
-
-@dataclass(frozen=True)
-class Published:
-    """Official weights that metriloc can fetch and convert.
-
-    files: (url, SHA-256 or None where the publisher gives none, file name). members: what to take out of a zip.
-    """
-
-    name: str
-    description: str
-    licence: str
-    files: tuple[tuple[str, str | None, str], ...]
-    members: tuple[str, ...] = ()
-    convert: str = ""
-
-
-_MICKEY_ZIP = "https://storage.googleapis.com/niantic-lon-static/research/mickey/assets/mickey_weights.zip"
-_MICKEY_LICENCE = "non-commercial research licence of Niantic, patent pending"
-PUBLISHED = (
-    Published(
-        "mickey",
-        "MicKey trained on Map-free without overlap scores (the paper's main model)",
-        _MICKEY_LICENCE,
-        ((_MICKEY_ZIP, None, "mickey_weights.zip"),),
-        ("mickey.ckpt", "config.yaml"),
-        "mickey.ckpt",
-    ),
-    Published(
-        "mickey_sc",
-        "MicKey trained on Map-free with overlap scores",
-        _MICKEY_LICENCE,
-        ((_MICKEY_ZIP, None, "mickey_weights.zip"),),
-        ("mickey_sc.ckpt", "config.yaml"),
-        "mickey_sc.ckpt",
-    ),
-)
 
 
 def file_identity(path: Path) -> str:
@@ -240,7 +204,10 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
                 f"'{path}' is not a metriloc weights folder; convert it: metriloc weights convert '{path}' --out FOLDER"
             )
         return path
-    if name in {entry.name for entry in PUBLISHED}:
+    known = {entry.name: entry for entry in PUBLISHED}
+    if name in known and known[name].by_hand:
+        raise InputError(f"the weights {name!r} cannot be fetched: {known[name].by_hand}")
+    if name in known:
         folder = cache_folder() / name
         if not (folder / TENSORS).is_file():
             raise InputError(f"the weights {name!r} are not here: metriloc weights get {name}")
