@@ -280,10 +280,14 @@ def predicted_depth(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
 
 def require_device(name: str) -> None:
     """Raises InputError when this machine has no such device."""
-    try:
-        torch.ones(1, device=torch.device(name)).sum().item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
+    names = name.split(",")
+    if len(names) > 2:
+        raise InputError(f"--device {name}: nre takes two, of its coarse and its fine stage; others one")
+    for one in names:
+        try:
+            torch.ones(1, device=torch.device(one)).sum().item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise InputError(f"there is no device {one!r} here: {str(error).splitlines()[0]}") from error
 
 
 # -- a photo in a map -------------------------------------------------------------------------------------------------
@@ -324,6 +328,8 @@ def _choose_localizer(choice: LocalizerChoice) -> tuple[AbsolutePoseMethod, Path
         raise InputError(f"--features {choice.features} belongs to nre; {choice.name} has its own")
     if choice.name in _NRE:
         return _nre(choice), None
+    if "," in choice.device:
+        raise InputError(f"--device {choice.device}: {choice.name} has no stages that could be on two devices")
     if choice.name == "pixloc":
         source = choice.weights or PIXLOC_WEIGHTS
         model = PixLoc.from_pretrained(source, cache=choice.cache, device=choice.device)

@@ -29,6 +29,8 @@ from metriloc.io.published import PUBLISHED
 from metriloc.version import __version__
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
+RUN_WEIGHTS, RUN_CHECKPOINTS = "weights", "checkpoints"
+"""Folders of a training run."""
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
 _FILE_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".zip", ".json")
@@ -203,7 +205,7 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
             raise InputError(
                 f"'{path}' is not a metriloc weights folder; convert it: metriloc weights convert '{path}' --out FOLDER"
             )
-        return path
+        return weights_of_run(path)
     known = {entry.name: entry for entry in PUBLISHED}
     if name in known and known[name].by_hand:
         raise InputError(f"the weights {name!r} cannot be fetched: {known[name].by_hand}")
@@ -215,6 +217,21 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
     if HUB_NAME.fullmatch(name) and path.suffix not in _FILE_SUFFIXES:
         return hub_snapshot(name, (CONFIG, TENSORS), offline)
     raise InputError(f"there are no weights at '{name}': give a folder, or one of the names of: metriloc weights list")
+
+
+def weights_of_run(path: str | Path) -> Path:
+    """The weights in the folder of a training run, for the folder; every other path as it is.
+
+    Raises InputError for a run that has not written any yet.
+    """
+    path = Path(path)
+    if not _exists(path / RUN_CHECKPOINTS) or _exists(path / TENSORS):
+        return path
+    if not (path / RUN_WEIGHTS / TENSORS).is_file():
+        raise InputError(
+            f"'{path}' is the folder of a training run, and it holds no '{RUN_WEIGHTS}' yet: let it finish"
+        )
+    return path / RUN_WEIGHTS
 
 
 def is_bundled(name: str) -> bool:

@@ -116,7 +116,11 @@ class QueryLocalizer:
         if init is not None:
             init = turned_from_view.to(init.dtype) @ init
         method = suited(self.method, asked.scene)
-        more = {"hints": self._hints(photo, found)} if needs_of(method).hints else {}
+        needs, more = needs_of(method), {}
+        if needs.hints:
+            more["hints"] = self._hints(photo, found)
+        if needs.truth and photo.truth is not None:
+            more["truth"] = turned_from_view.to(photo.truth.dtype) @ photo.truth
         estimate = method.localize(
             asked.query, asked.scene, found.names, init, seed=self.seed, trace=self.pictures, **more
         )
