@@ -220,6 +220,30 @@ def test_wrong_use(model: Path, arguments: list[str], words: str, capsys: pytest
     assert len(errors) == 1 and words in errors[0]
 
 
+@pytest.mark.slow
+def test_the_photo_itself_is_aligned(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``pixloc-gaussian`` learns nothing: near the truth it comes nearer."""
+    truth = read_mapfree_poses(EXAMPLE / "poses.txt")["query.jpg"]
+    assert truth is not None
+    near = Pose(truth.R, truth.t + 0.01)
+    values = " ".join(map(str, [*near.quaternion().tolist(), *near.t.tolist()]))
+    (tmp_path / "init.txt").write_text(f"query.jpg {values}\n")
+    arguments = (
+        model,
+        "--images",
+        EXAMPLE,
+        "--method",
+        "pixloc",
+        "--weights",
+        "pixloc-gaussian",
+        "--held-out",
+        "--json",
+    )
+    assert run(*arguments, EXAMPLE / "query.jpg", "--init", tmp_path / "init.txt", "--image-scales", "1") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["queries"]
+    assert entry["from_truth"]["center"] < 0.5 * 3**0.5 * 0.01
+
+
 @pytest.mark.wheels
 def test_the_published_configuration_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("yaml")

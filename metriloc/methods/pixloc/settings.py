@@ -16,7 +16,8 @@ from metriloc.io.weights import save_weights
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.cost import CostConfig, RobustCost
 from metriloc.methods.pixloc.extractor import ResizeConfig
-from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork, with_tuples
+from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork
+from metriloc.methods.pixloc.pyramid import with_tuples
 
 METHOD = "pixloc"
 
