@@ -332,6 +332,8 @@ def _choose_localizer(choice: LocalizerChoice) -> tuple[AbsolutePoseMethod, Path
         raise InputError(f"--device {choice.device}: {choice.name} has no stages that could be on two devices")
     if choice.name == "pixloc":
         source = choice.weights or PIXLOC_WEIGHTS
+        if "," in source and not Path(source).exists():
+            raise InputError(f"--weights {source}: pixloc takes one folder, file or name")
         model = PixLoc.from_pretrained(source, cache=choice.cache, device=choice.device)
         return model, resolve_weights(source) / CALIBRATION_FILE
     extractor, identity = load_extractor(_PNP[choice.name], choice.weights)
@@ -353,4 +355,9 @@ def _nre(choice: LocalizerChoice) -> NRE:
     wanted = 2 if features == "nre" else len(features.split("+"))
     if len(weights) > wanted:
         raise InputError(f"NRE on {features} takes {wanted} weights files, got {choice.weights!r}")
-    return NRE.from_features(cast(FeatureNames, features), weights=weights, device=choice.device)
+    try:
+        return NRE.from_features(cast(FeatureNames, features), weights=weights, device=choice.device)
+    except InputError as error:
+        if not weights or features == "nre":
+            raise
+        raise InputError(f"{error} (NRE's own networks are used by --method nre --features nre)") from error

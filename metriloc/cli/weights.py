@@ -130,6 +130,10 @@ def weights_convert(
             dinov2_vitl14_pretrain.pth beside the checkpoint, in the cache or where torch.hub keeps it, if there.
         backbone_heads: Of MicKey: attention heads of a backbone that is none of ViT-S, B and L.
     """
+    if checkpoint.is_dir():
+        raise InputError(
+            f"'{checkpoint}' is a folder: what metriloc has trained or converted is used as it is (--weights)"
+        )
     if _is_of_pixloc(checkpoint):
         given = {"config": config, "backbone": backbone, "backbone-heads": backbone_heads}
         _refuse_options_of_mickey(f"'{checkpoint}' is a checkpoint of PixLoc", given)
