@@ -47,6 +47,12 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("metriloc.cli.eval", "evaluate", "run a method over a benchmark and report; resumable"),
     "train": Command("metriloc.cli.train", "train", "train a method by a recipe; resumable"),
     "overlaps": Command("metriloc.cli.overlaps", "overlaps", "how much photos of a posed set share, to train on"),
+    "pixloc confidences": Command(
+        "metriloc.cli.pixloc_pictures", "confidences", "film what PixLoc trusts in a sequence of photos"
+    ),
+    "pixloc damping": Command(
+        "metriloc.cli.pixloc_pictures", "damping", "the learned damping factors of PixLoc weights"
+    ),
     "data get": Command(
         "metriloc.cli.data", "data_get", "get a data set of the published systems, checked and resumable"
     ),
