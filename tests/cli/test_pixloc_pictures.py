@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_an_mp4_without_ffmpeg_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("metriloc.viz.video.shutil.which", lambda name: None)
-    monkeypatch.setattr("metriloc.viz.video.importlib.import_module", lambda name: (_ for _ in ()).throw(ImportError()))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     assert run("confidences", tmp_path / "nowhere.jpg", "--out", tmp_path / "film.mp4") == 2
     assert "needs ffmpeg" in capsys.readouterr().err
 
