@@ -14,6 +14,7 @@ from metriloc.cli.transfers import transfer_bar
 from metriloc.datasets.downloads import PIXLOC_SERVER, Asset, DataName, assets_of
 from metriloc.evaluation.benchmarks import part_names
 from metriloc.io import prepare_output_folder
+from metriloc.io.download import is_offline
 from metriloc.io.unpack import unpack
 from metriloc.runs.data_get import Planned, get, missing_files, plan, require_space
 
@@ -47,9 +48,11 @@ def data_get(
     parts = part_names(name, slices)
     assets = assets_of(name, parts, training=training)
     _print_by_hand(assets)
-    with progress_bar("listing") as bar:
-        planned = plan(assets, out, server, lambda count: None if bar is None else bar(count, count))
-    _print_plan(planned)
+    planned: list[Planned] = []
+    if not (unpack_here and is_offline()):  # what is at hand needs no server
+        with progress_bar("listing") as bar:
+            planned = plan(assets, out, server, lambda count: None if bar is None else bar(count, count))
+        _print_plan(planned)
     if only_list:
         return 0
     require_space(planned, out)

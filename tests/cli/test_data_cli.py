@@ -109,6 +109,18 @@ def test_wrong_use_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_archives_at_hand_need_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METRILOC_OFFLINE", "1")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("images/images_upright/db/1.jpg", b"photo")
+    assert run("aachen", "--out", tmp_path / "out", "--unpack", tmp_path / "photos.zip") == 1
+    shown = capsys.readouterr()
+    assert "1 files unpacked" in " ".join(shown.out.split()) and "reference sfm" in shown.err and "query images" not in shown.err
+    assert (tmp_path / "out/images/images_upright/db/1.jpg").is_file()
+
+
 def test_a_full_disk_is_found_before_anything_is_fetched(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
