@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "pixloc confidences": Command(
         "metriloc.cli.pixloc_pictures", "confidences", "film what PixLoc trusts in a sequence of photos"
     ),
+    "pixloc basin": Command("metriloc.cli.pixloc_basin", "pixloc_basin", "from how far PixLoc finds the true pose"),
     "pixloc damping": Command(
         "metriloc.cli.pixloc_pictures", "damping", "the learned damping factors of PixLoc weights"
     ),

@@ -117,7 +117,11 @@ def test_archives_at_hand_need_no_server(
         archive.writestr("images/images_upright/db/1.jpg", b"photo")
     assert run("aachen", "--out", tmp_path / "out", "--unpack", tmp_path / "photos.zip") == 1
     shown = capsys.readouterr()
-    assert "1 files unpacked" in " ".join(shown.out.split()) and "reference sfm" in shown.err and "query images" not in shown.err
+    assert (
+        "1 files unpacked" in " ".join(shown.out.split())
+        and "reference sfm" in shown.err
+        and "query images" not in shown.err
+    )
     assert (tmp_path / "out/images/images_upright/db/1.jpg").is_file()
 
 
