@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -33,3 +37,24 @@ def shared() -> Callable[[str], Path]:
 def generator() -> torch.Generator:
     """A seeded CPU generator."""
     return torch.Generator().manual_seed(0)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture()
+def serve() -> Iterator[Callable[[Path], str]]:
+    """``serve(folder)`` -> the address of a server of this machine that lists and gives what is in it."""
+    with ExitStack() as open_servers:
+
+        def start(folder: Path) -> str:
+            http = open_servers.enter_context(
+                ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+            )
+            open_servers.callback(http.shutdown)
+            threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+            return f"http://127.0.0.1:{http.server_port}"
+
+        yield start

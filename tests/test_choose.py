@@ -8,7 +8,8 @@ import pytest
 
 import metriloc
 from metriloc.calibration import calibrations_of
-from metriloc.choose import LOCALIZERS, METHODS, PREDICTED, MethodChoice, choice_beside
+from metriloc.choose import LOCALIZERS, METHODS, MethodChoice, choice_beside
+from metriloc.choose.depth import PREDICTED
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError
 from metriloc.methods.matching import DepthConfig, DepthNetwork

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from metriloc.io import InputError
 from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.download import cache_folder
 from metriloc.io.poses import Naming
+from metriloc.io.yaml_file import read_yaml
+from metriloc.methods.nre.published import assignments_of
 from metriloc.methods.pixloc import LocalizeConfig, ResizeConfig
 from metriloc.methods.pixloc.settings import METHOD as PIXLOC
 from metriloc.methods.pixloc.settings import QuerySettings
@@ -34,9 +37,11 @@ class LocalizerSettings:
     nre for the published networks."""
     weights: str | None = None
     """Of pixloc: folder, file or hub name, pixloc-small by default. Of others: files for their features, with a comma
-    between two."""
+    between two; of nre's networks the coarse one alone leaves the fine stage out."""
     device: str = "cpu"
-    """cpu, cuda, cuda:1, ..."""
+    """cpu, cuda, cuda:1, ...; of nre also two with a comma between, of its coarse and its fine stage: cuda,cpu."""
+    config: Path | None = None
+    """Of nre: its published configuration file, config.yml; --set goes beyond it."""
     cache: Path | None = None
     """Folder for what is kept of the map's photos from run to run; by default where metriloc keeps weights."""
     calibration: str | None = None
@@ -49,6 +54,15 @@ class LocalizerSettings:
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         cache = str(self.cache_folder / "pixloc")
         return LocalizerChoice(self.method, self.weights, self.device, self.features, cache, self.calibration)
+
+    def assignments(self, given: Sequence[Sequence[str]]) -> list[str]:
+        """What the configuration file and then ``--set`` say. Raises InputError for a file that is not NRE's."""
+        found = [one for several in given for one in several]
+        if self.config is None:
+            return found
+        if not self.method.startswith("nre"):
+            raise InputError(f"--config {self.config} is of nre; {self.method} is set by --set FIELD=VALUE")
+        return [*assignments_of(read_yaml(self.config), str(self.config)), *found]
 
     @property
     def cache_folder(self) -> Path:

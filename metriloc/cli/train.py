@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from metriloc.io import InputError
 from metriloc.overrides import plain
 from metriloc.training import Run, override, settable_fields
 from metriloc.training import train as run_training
+from metriloc.training.batches import OneBatch
 from metriloc.training.console import on_the_terminal
 
 
@@ -26,6 +28,7 @@ def train(
     set: Annotated[tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="FIELD=VALUE")] = (),
     init: Path | None = None,
     resume: bool = False,
+    overfit: bool = False,
     show: bool = False,
 ) -> int:
     """Train a method by a recipe; without one, list the recipes.
@@ -39,6 +42,7 @@ def train(
         set: Set fields of the recipe, e.g. --set training.optimizer.lr=3e-4; --show lists them.
         init: Checkpoint folder or safetensors file to take the first weights from, e.g. of a warm-up run.
         resume: Go on from the last checkpoint in --out, or start if there is none.
+        overfit: Train on the first batch alone, again and again: whether the loss can fall at all.
         show: Only print the fields that --set can set, and their values.
     """
     if recipe is None:
@@ -54,6 +58,8 @@ def train(
         raise InputError("say where the run shall be written: --out DIR")
     if data is not None and not data.is_dir():
         raise InputError(f"'{data}' is not a folder with training data")
+    if overfit:
+        run = replace(run, batches=OneBatch(run.batches))
     result = run_training(run, out, data, resume=resume, init=init, reporter=on_the_terminal)
     if int(os.environ.get("RANK", "0")) == 0:
         state = f"stopped by {result.stopped_by}" if result.stopped_by else "finished"

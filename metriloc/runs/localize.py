@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from metriloc.geometry import Pose
 from metriloc.io.view import warn_if_guessed
@@ -116,7 +117,12 @@ class QueryLocalizer:
         if init is not None:
             init = turned_from_view.to(init.dtype) @ init
         method = suited(self.method, asked.scene)
-        more = {"hints": self._hints(photo, found)} if needs_of(method).hints else {}
+        needs = needs_of(method)
+        more: dict[str, Any] = {}
+        if needs.hints:
+            more["hints"] = self._hints(photo, found)
+        if needs.truth and photo.truth is not None:
+            more["truth"] = turned_from_view.to(photo.truth.dtype) @ photo.truth
         estimate = method.localize(
             asked.query, asked.scene, found.names, init, seed=self.seed, trace=self.pictures, **more
         )

@@ -120,6 +120,8 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
     if entry["success"] and localized.truth is not None:
         turned, apart = pose_errors(estimate.pose, localized.truth)
         entry["from_truth"] = {"rotation_deg": turned, "center": apart}
+    if details.costs_at_truth:
+        entry["costs_at_truth"] = {name: finite_or_none(cost) for name, cost in details.costs_at_truth.items()}
     return entry
 
 
@@ -157,6 +159,12 @@ def localize_summary(outcome: QueryOutcome, names: Mapping[str, str] | None = No
     if "from_truth" in outcome.entry:
         error = outcome.entry["from_truth"]
         lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} (units of the map)")
+    found = {stage.name: stage.cost for stage in details.stages}
+    lines += [
+        f"  cost of {name}: {found[name]:.1f}, at the truth {cost:.1f} (lower is better)"
+        for name, cost in details.costs_at_truth.items()
+        if name in found
+    ]
     lines += [f"  note: {message}" for message in localized.messages]
     source = without_folders(localized.query.intrinsics_source, [outcome.entry["photo"]])
     lines.append(f"  intrinsics of the query: {source}")

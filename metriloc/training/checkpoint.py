@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from metriloc.io import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.io.download import file_sha256
-from metriloc.io.weights import read_checkpoint
+from metriloc.io.weights import RUN_CHECKPOINTS, read_checkpoint
 
 WEIGHTS, TRAINER, INDEX = "model.safetensors", "trainer.pt", "checkpoint.json"
 FORMAT_VERSION = 1
@@ -123,12 +123,15 @@ def load_state(method: nn.Module, tensors: Mapping[str, Tensor], extra: Mapping[
 def load_initial_weights(method: nn.Module, source: Path) -> None:
     """Start from the weights of a checkpoint folder (or of any safetensors file) of the same method, not its optimiser.
 
+    The folder of a run stands for its best checkpoint, or for the last where none is the best.
+
     Raises InputError when they are not there, are damaged, or do not fit.
     """
     if source.is_file():
         load_state(method, read_checkpoint(source), {}, f"'{source}'")
         return
-    folder = find_checkpoint(source)
+    places = (source, *(source / RUN_CHECKPOINTS / name for name in ("best", "last")))
+    folder = next((found for place in places if (found := find_checkpoint(place)) is not None), None)
     if folder is not None:
         checkpoint = load_checkpoint(folder)
         load_state(method, checkpoint.tensors, checkpoint.extra, f"'{folder}'")

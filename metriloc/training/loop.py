@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from metriloc.io import prepare_output_folder
+from metriloc.io.weights import RUN_WEIGHTS
 from metriloc.training.checkpoint import Progress, save_checkpoint
 from metriloc.training.config import Run, TrainingConfig
 from metriloc.training.console import Reporter
@@ -30,7 +31,7 @@ from metriloc.training.schedule import lr_factor, set_lr
 from metriloc.training.validation import Validation, is_better, no_grad_evaluation
 from metriloc.version import __version__
 
-BEST, WEIGHTS = "best", "weights"
+BEST, WEIGHTS = "best", RUN_WEIGHTS
 
 
 class DivergedError(ValueError):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from metriloc.io import InputError
+from metriloc.io.weights import RUN_CHECKPOINTS
 from metriloc.overrides import flat, plain
 from metriloc.training.batches import Share, prefetched
 from metriloc.training.checkpoint import (
@@ -34,7 +35,7 @@ from metriloc.training.record import read_config, software
 from metriloc.training.schedule import freeze_all_but, make_optimizer
 from metriloc.training.validation import Validator
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = RUN_CHECKPOINTS
 LAST = "last"
 
 # fields that a resumed run may have otherwise: they change no number of the steps to come, or are how a run is prolonged
