@@ -62,7 +62,13 @@ def train(
 
 
 def find_recipe(name: str) -> Callable[[], Run]:
-    """The recipe of that name. Raises InputError naming those there are."""
+    """The recipe of that name, also of a published file's (``config/MicKey/curriculum_learning.yaml``).
+
+    Raises InputError naming those there are.
+    """
+    if name.endswith(".yaml"):
+        name = Path(name).stem
+    name = recipes.PUBLISHED_NAMES.get(name, name)
     if name not in recipes.__all__:
         raise InputError(f"there is no recipe {name!r}: there are {', '.join(recipes.__all__)}")
     found: Callable[[], Run] = getattr(recipes, name)

@@ -484,7 +484,9 @@ def test_commands_of_the_document_are_understood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "localization.md").read_text()
-    block = next(found for found in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "metriloc eval pixloc " in found)
+    block = next(
+        found for found in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "metriloc eval pixloc " in found
+    )
     shown = 'metriloc() { printf "%s\\n" "$*"; }\n' + block  # the shell expands the loop of the page
     printed = subprocess.run(["bash", "-euc", shown], capture_output=True, text=True, check=True).stdout
     commands = [line.split()[2:] for line in printed.splitlines()]
