@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -18,6 +18,7 @@ from metriloc.calibrated import (
     calibrations_of,
 )
 from metriloc.calibration import CALIBRATION_FILE, load_calibration
+from metriloc.evaluation.depth import DepthPrediction
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor
@@ -45,7 +46,7 @@ from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
 from metriloc.methods.nre.model import NRE, FeatureNames, best_features
 from metriloc.methods.pixloc.model import DEFAULT_WEIGHTS as PIXLOC_WEIGHTS
 from metriloc.methods.pixloc.model import PixLoc
-from metriloc.types import AbsolutePoseMethod, RelativePoseMethod
+from metriloc.types import AbsolutePoseMethod, RelativePoseMethod, View
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
 """auto: the best matcher that is here, with the depth that metriloc-depth predicts where nothing better gives the metres
@@ -227,11 +228,9 @@ def depth_source(choice: MethodChoice) -> tuple[DepthSource, dict[str, Any]]:
 
     Raises InputError for a name that is none, and for weights that are missing or predict no depth.
     """
-    kind, _, value = choice.depth.partition(":")
-    if choice.depth in {own.name for own in BUNDLED} or Path(choice.depth).is_dir():
-        kind, value = method_of(resolve_weights(choice.depth)) or "mickey", choice.depth
-    if kind == "file" and not value:
-        return depth_of_file, {}
+    kind, value = _kind_of_depth(choice.depth)
+    if kind == "file":
+        return depth_of_file, _predicted_by(value, value) if value else {}
     if kind == "none" and not value:
         return lambda view: None, {}
     if kind == "constant":
@@ -251,10 +250,42 @@ def depth_source(choice: MethodChoice) -> tuple[DepthSource, dict[str, Any]]:
         network = DepthNetwork.from_pretrained(value or DEPTH_WEIGHTS, device=choice.device)
         return depth_of_network(network), _predicted_by(value or DEPTH_WEIGHTS, network.weights_id)
     wanted = (
-        f"file, none, constant:METRES, mickey:WEIGHTS, {HUB}OWNER/NAME, or weights that predict depth such as "
-        "metriloc-depth"
+        f"file, file:NAME (maps beside the photos), none, constant:METRES, mickey:WEIGHTS, {HUB}OWNER/NAME, or weights "
+        "that predict depth such as metriloc-depth"
     )
     raise InputError(f"--depth-source must be {wanted}, got {choice.depth!r}")
+
+
+def _kind_of_depth(name: str) -> tuple[str, str]:
+    """What kind of source it is, and the rest: ("mickey", "metriloc-small")."""
+    if name in {own.name for own in BUNDLED} or Path(name).is_dir():
+        return method_of(resolve_weights(name)) or "mickey", name
+    kind, _, value = name.partition(":")
+    return kind, value
+
+
+def choose_depth(name: str, device: str = "cpu") -> Callable[[View], DepthPrediction | None]:
+    """A source of depth by its name, to be compared with true depth: with its keypoints where it has them.
+
+    The source returns None for a photo that it knows nothing of. Raises InputError as ``depth_source``.
+    """
+    require_device(device)
+    kind, value = _kind_of_depth(name)
+    if kind == "mickey":
+        model = MicKey.from_pretrained(value or MICKEY_WEIGHTS, device=device)
+
+        def at_keypoints(view: View) -> DepthPrediction:
+            found = model.extract(view).keypoints
+            return DepthPrediction(found.depth[0].cpu(), found.uv[0].cpu(), found.score[0].cpu())
+
+        return at_keypoints
+    source, _ = depth_source(MethodChoice(depth=name, device=device))
+
+    def everywhere(view: View) -> DepthPrediction | None:
+        depth = source(view)
+        return None if depth is None else DepthPrediction(depth.cpu())
+
+    return everywhere
 
 
 def _predicted_by(source: str, weights_id: str) -> dict[str, Any]:
@@ -273,7 +304,7 @@ def predicted_depth(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
     """
     require_device(device)
     source, called = depth_source(MethodChoice(depth=name, device=device))
-    if called.get("depth_name") != "predicted depth":
+    if called.get("depth_name") != "predicted depth" or name.startswith("file:"):
         raise InputError(f"depth {name!r} predicts none: give weights that do, such as {DEPTH_WEIGHTS}")
     return source, called["depth_id"]
 
