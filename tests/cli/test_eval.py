@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import metriloc
-from metriloc.cli.eval import device_of
+from metriloc.cli.eval_run import device_of
 from metriloc.cli.main import main
 from metriloc.evaluation.submission import read_submission, write_submission
 
