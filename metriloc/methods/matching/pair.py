@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose, sample_depth
+from metriloc.methods.matching.stated_focal import pair_contradiction
 from metriloc.solvers.joint import DepthError
+from metriloc.solvers.shared_focal import shared_focal_factor
 from metriloc.solvers.support import RIVAL, has_rival, support_statistics
 from metriloc.solvers.two_view import sampson_errors
 from metriloc.types import Correspondences, FailureReason, MetresSource, PairDetails, View
@@ -126,8 +128,14 @@ class MatchedPair:
         return Correspondences(self.uv0[order], self.uv1[order], depths[0], depths[1], self.similarity[order])
 
     def doubts(self, fit: Fit, max_error: float, seed: int) -> tuple[str, ...]:
-        """What speaks against a fit: its own doubts, and a second pose that explains the photos nearly as well."""
+        """What speaks against a fit: its own doubts, and a second pose that explains the photos nearly as well; without
+        either, focal lengths that explain them better."""
         if fit.pose is None:
             return ()
-        rival = has_rival(fit.pose, self.uv0, self.uv1, fit.inliers, self.cameras, max_error, seed)
-        return (*fit.doubts, RIVAL) if rival else fit.doubts
+        if has_rival(fit.pose, self.uv0, self.uv1, fit.inliers, self.cameras, max_error, seed):
+            return (*fit.doubts, RIVAL)
+        if fit.doubts:
+            return fit.doubts
+        focal = shared_focal_factor(fit.pose, self.uv0, self.uv1, self.cameras, max_error, seed)
+        against = pair_contradiction((self.view0, self.view1), focal)
+        return () if against is None else (against,)

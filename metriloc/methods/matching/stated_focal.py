@@ -1,4 +1,4 @@
-"""Focal lengths that matches with a map speak for, and whether they contradict the one that is stated."""
+"""Focal lengths that matches with a map, or of two photos, speak for; and whether they contradict the stated ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metriloc.backbones.local import DenseMap
 from metriloc.solvers.absolute_focal import FocalFit, absolute_pose_and_focal
+from metriloc.solvers.shared_focal import FocalFactor
 from metriloc.types import View
 
 MAX_SIGMA = 0.1
@@ -20,6 +21,7 @@ _ERROR_PX, _CELLS = (
 )  # inlier threshold of a photo whose longer side has 1024, and at least: matches are to cells
 _SIGMAS, _SIGMAS_GIVEN = 3.0, 3.5
 _SHARE_GIVEN = 0.05  # of the focal length, and of the longer side for the principal point
+_SIGMAS_PAIR, _SHARE_PAIR = 4.0, 0.15
 
 
 def focal_of_matches(
@@ -61,6 +63,25 @@ def contradiction(query: View, fit: FocalFit | None) -> str | None:
         (x, y), (u, v) = fit.camera.c.tolist(), query.camera.c.tolist()
         return f"the map speaks for a principal point at {x:.0f} {y:.0f}, not at {u:.0f} {v:.0f}"
     return None
+
+
+def pair_contradiction(views: tuple[View, View], found: FocalFactor | None) -> str | None:
+    """What the matches of two photos say against their focal lengths, in words.
+
+    Doubted from 15 % and four standard deviations on; the other focal length must explain the matches that much better, too.
+    """
+    if found is None:
+        return None
+    sigma = math.hypot(found.sigma, max(view.focal_sigma for view in views))
+    clearly = abs(found.log_factor) > max(_SIGMAS_PAIR * sigma, _SHARE_PAIR) and found.gain > _SIGMAS_PAIR**2
+    if not clearly:
+        return None
+    stated = [float(view.camera.f.mean()) for view in views]
+    theirs = [f * math.exp(found.log_factor) for f in stated]
+    if round(stated[0]) == round(stated[1]):
+        return f"the matches speak for a focal length of {theirs[0]:.0f} px, not of {stated[0]:.0f} px"
+    (f0, f1), (g0, g1) = theirs, stated
+    return f"the matches speak for focal lengths of {f0:.0f} and {f1:.0f} px, not of {g0:.0f} and {g1:.0f} px"
 
 
 def between_cells(

@@ -1,0 +1,200 @@
+"""Whether the matches of two photos speak for other focal lengths than the stated ones.
+
+An epipolar geometry of two cameras that share a focal length fixes it, unless their axes meet at equal distances or are
+parallel. So the pose and one factor of both focal lengths are fitted together, from several factors on, and the factor
+comes with a standard deviation that is large where the photos do not tell.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metriloc.geometry import Camera, Pose, skew, so3_exp
+from metriloc.solvers.least_squares import damped_step, minimize
+from metriloc.solvers.pinhole import pinhole_points
+from metriloc.solvers.robust import cauchy
+from metriloc.solvers.two_view import sampson_errors
+
+MIN_MATCHES = 30
+"""Fewer leave the focal length too free."""
+_MOST_MATCHES = 400  # enough to tell, and quick
+_STARTS = (0.5, 0.75, 1.0, 1.35, 2.0)
+_SCALE = 1 / 3  # of the inlier threshold: residuals beyond it lose weight
+_ITERATIONS, _HURRIED = 40, 500  # of the fit, and of the consensus that starts it
+_FREE = 6  # rotation, direction, logarithm of the factor
+
+
+@dataclass(frozen=True)
+class FocalFactor:
+    """log_factor: logarithm of the focal lengths that explain the matches best, over the stated ones. sigma: its standard
+    deviation. gain: how much better they explain the matches, as squared standard deviations of the noise."""
+
+    log_factor: float
+    sigma: float
+    gain: float
+
+
+@torch.no_grad()
+def shared_focal_factor(
+    pose: Pose,
+    uv0: Float[Tensor, "N 2"],
+    uv1: Float[Tensor, "N 2"],
+    cameras: tuple[Camera, Camera],
+    max_error_px: float = 1.5,
+    seed: int = 0,
+) -> FocalFactor | None:
+    """The factor of both focal lengths that fits the matches best, by Sampson errors and a Cauchy loss.
+
+    pose: ``1_from_0`` of any length, found with the stated cameras. uv0, uv1: all matches, agreeing or not: those that
+    a wrong camera cannot explain tell most. None where fewer than 30 matches agree with any epipolar geometry.
+    """
+    if float(pose.distance()) == 0:
+        return None
+    squared, _ = sampson_errors(pose, uv0, uv1, cameras)
+    agreeing = _agreeing(uv0, uv1, cameras, (squared <= max_error_px**2).cpu().numpy(), max_error_px, seed)
+    if agreeing is None:
+        return None
+    problem = _Problem(*agreeing, (max_error_px * _SCALE) ** 2)
+    double = pose.detach().to(device="cpu", dtype=torch.float64)
+    stated = _State(double.R, double.t / double.distance(), 0.0)
+    fixed, _, base = minimize(stated, problem.cost, lambda s, d: problem.step(s, d, _FREE - 1), _ITERATIONS)
+    best, least = fixed, base
+    for factor in _STARTS:
+        start = stated if factor == 1 else problem.started(math.log(factor), max_error_px, seed)
+        if start is None:
+            continue
+        found, _, cost = minimize(start, problem.cost, lambda s, d: problem.step(s, d, _FREE), _ITERATIONS)
+        if cost < least:
+            best, least = found, cost
+    sigma, variance = problem.uncertainty(best)
+    return FocalFactor(best.log_factor, sigma, problem.squared_scale * (base - least) / variance)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """R, t: ``1_from_0``, t of length 1."""
+
+    R: Float[Tensor, "3 3"]
+    t: Float[Tensor, " 3"]
+    log_factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """x0, x1: normalized by the stated focal lengths ``f0``, ``f1``. squared_scale: of the loss, square pixels."""
+
+    x0: Float[Tensor, "n 2"]
+    x1: Float[Tensor, "n 2"]
+    f0: Float[Tensor, " 2"]
+    f1: Float[Tensor, " 2"]
+    squared_scale: float
+
+    def residual(self, state: _State) -> tuple[Tensor, Tensor]:
+        """Signed Sampson errors in pixels [n], and their Jacobian [n, 6]: left rotation, direction, log of the factor."""
+        # 1. rays of unit depth, and how they and the pixels of a unit change with the factor
+        shrink = math.exp(-state.log_factor)
+        ray0, ray1 = (torch.cat([shrink * x, torch.ones_like(x[:, :1])], -1) for x in (self.x0, self.x1))
+        d_ray0, d_ray1 = (torch.cat([-shrink * x, torch.zeros_like(x[:, :1])], -1) for x in (self.x0, self.x1))
+        # 2. the essential matrix and its derivatives
+        E = skew(state.t) @ state.R
+        d_pose = torch.cat([skew(state.t) @ skew(torch.eye(3).to(E)), skew(_across(state.t).mT)]) @ state.R
+        # 3. error and gradient with respect to the pixels of photo 1 (a) and photo 0 (b)
+        a, b = (ray0 @ E.mT)[:, :2] * shrink / self.f1, (ray1 @ E)[:, :2] * shrink / self.f0
+        error = ((ray1 @ E) * ray0).sum(-1)
+        norm = (a.square().sum(-1) + b.square().sum(-1)).clamp(min=1e-30).sqrt()
+        # 4. the same, differentiated
+        d_error = torch.einsum("ni,kij,nj->nk", ray1, d_pose, ray0)
+        d_a = torch.einsum("kij,nj->nki", d_pose, ray0)[..., :2] * shrink / self.f1
+        d_b = torch.einsum("ni,kij->nkj", ray1, d_pose)[..., :2] * shrink / self.f0
+        by_factor = (d_ray1 @ E * ray0).sum(-1) + (ray1 @ E * d_ray0).sum(-1)
+        a_by_factor = (d_ray0 @ E.mT)[:, :2] * shrink / self.f1 - a
+        b_by_factor = (d_ray1 @ E)[:, :2] * shrink / self.f0 - b
+        d_error = torch.cat([d_error, by_factor[:, None]], -1)
+        d_a, d_b = torch.cat([d_a, a_by_factor[:, None]], 1), torch.cat([d_b, b_by_factor[:, None]], 1)
+        d_norm = ((d_a @ a[..., None]).squeeze(-1) + (d_b @ b[..., None]).squeeze(-1)) / norm[:, None]
+        return error / norm, (d_error - (error / norm)[:, None] * d_norm) / norm[:, None]
+
+    def cost(self, state: _State) -> float:
+        """Robust cost; infinite for an absurd focal length."""
+        if abs(state.log_factor) > math.log(10):
+            return float("inf")
+        return float(cauchy(self.residual(state)[0].square() / self.squared_scale).value.sum())
+
+    def system(self, state: _State) -> tuple[Tensor, Tensor]:
+        """Normal equations of the iteratively reweighted residuals, square pixels."""
+        residual, J = self.residual(state)
+        weight = cauchy(residual.square() / self.squared_scale).weight
+        return J.mT @ (weight[:, None] * J), J.mT @ (weight * residual)
+
+    def step(self, state: _State, damping: float, free: int) -> _State | None:
+        """Where the first ``free`` parameters go from here."""
+        H, g = self.system(state)
+        step = damped_step(H[:free, :free], g[:free], damping)
+        if not bool(step.ok):
+            return None
+        delta = torch.cat([step.delta, step.delta.new_zeros(_FREE - free)])
+        t = state.t + _across(state.t) @ delta[3:5]
+        return _State(so3_exp(delta[:3]) @ state.R, t / t.norm(), state.log_factor + float(delta[5]))
+
+    def started(self, log_factor: float, max_error_px: float, seed: int) -> _State | None:
+        """The pose of a consensus with other focal lengths."""
+        import poselib
+
+        points = [(x * f).numpy() for x, f in ((self.x0, self.f0), (self.x1, self.f1))]
+        cameras = [
+            {"model": "PINHOLE", "width": 0, "height": 0, "params": [*(f * math.exp(log_factor)).tolist(), 0.0, 0.0]}
+            for f in (self.f0, self.f1)
+        ]
+        options = {"max_epipolar_error": max_error_px, "seed": seed, "max_iterations": _HURRIED}
+        found, _ = poselib.estimate_relative_pose(*points, *cameras, options)
+        R, t = torch.from_numpy(np.array(found.R)), torch.from_numpy(np.array(found.t)).reshape(3)
+        length = float(t.norm())
+        return _State(R, t / length, log_factor) if length > 1e-9 and math.isfinite(length) else None
+
+    def uncertainty(self, state: _State) -> tuple[float, float]:
+        """Standard deviation of the logarithm of the factor, and the variance of the noise in square pixels."""
+        residual, _ = self.residual(state)
+        weight = cauchy(residual.square() / self.squared_scale).weight
+        variance = max(float((weight * residual.square()).sum() / (weight.sum() - _FREE).clamp(min=1)), 1e-12)
+        inverse, info = torch.linalg.inv_ex(self.system(state)[0])
+        along = float(inverse[-1, -1]) * variance
+        return (math.sqrt(along) if int(info) == 0 and 0 < along < math.inf else math.inf), variance
+
+
+def _agreeing(
+    uv0: Tensor, uv1: Tensor, cameras: tuple[Camera, Camera], explained: np.ndarray, max_error_px: float, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """What is ``explained`` already or agrees with one fundamental matrix, lest either chooses its own witnesses:
+    normalized points of both photos, and the focal lengths."""
+    import poselib
+
+    (points0, usable0, camera0), (points1, usable1, camera1) = (
+        pinhole_points(uv.detach(), camera) for uv, camera in zip((uv0, uv1), cameras, strict=True)
+    )
+    usable = usable0 & usable1
+    if int(usable.sum()) < MIN_MATCHES:
+        return None
+    options = {"max_epipolar_error": max_error_px, "seed": seed}
+    _, info = poselib.estimate_fundamental(points0[usable], points1[usable], options)
+    explained = explained[usable] | np.array(info["inliers"], dtype=bool)
+    kept = np.flatnonzero(usable)[explained]
+    if len(kept) < MIN_MATCHES:
+        return None
+    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))[:_MOST_MATCHES].numpy()
+    found = []
+    for points, theirs in ((points0, camera0), (points1, camera1)):
+        fx, fy, cx, cy = theirs["params"]
+        f, c = torch.tensor([fx, fy], dtype=torch.float64), torch.tensor([cx, cy], dtype=torch.float64)
+        found.append(((torch.from_numpy(points[kept[order]]) - c) / f, f))
+    return found[0][0], found[1][0], found[0][1], found[1][1]
+
+
+def _across(t: Float[Tensor, " 3"]) -> Float[Tensor, "3 2"]:
+    """Two unit vectors at right angles to ``t``."""
+    return torch.linalg.svd(t[None], full_matrices=True).Vh[1:].mT
