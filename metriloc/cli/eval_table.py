@@ -15,7 +15,7 @@ from metriloc.choose import is_method
 from metriloc.cli.eval_run import device_of, solved
 from metriloc.cli.options import MethodSettings
 from metriloc.cli.terminal import print_lines, text_table
-from metriloc.evaluation.benchmarks import BenchmarkName, BenchmarkOptions, PairBenchmark, load_benchmark
+from metriloc.evaluation.benchmarks import BenchmarkName, BenchmarkOptions, load_pairs
 from metriloc.evaluation.depth_table import name_of
 from metriloc.evaluation.paper_table import OWN_DEPTH, PaperRow, paper_results, paper_row, paper_table
 from metriloc.evaluation.report import markdown_table
@@ -88,9 +88,7 @@ def _row(
     benchmark: BenchmarkName, part: BenchmarkOptions, method: str, depth: str | None, how: MethodSettings, out: Path
 ) -> PaperRow | None:
     settings = how if depth is None else replace(how, depth_source=depth)
-    chosen = load_benchmark(benchmark, part, settings.depth_files)
-    if not isinstance(chosen, PairBenchmark):
-        raise InputError(f"{benchmark} localises photos in maps; tables are of pairs (mapfree, pairs, scannet, posed)")
+    chosen = load_pairs(benchmark, part, settings.depth_files)
     if chosen.withheld:
         raise InputError(f"the truth of '{part.data}' is withheld: no table can be made of it")
     folder = prepare_output_folder(out) / folder_name(method, depth)

@@ -43,7 +43,7 @@ def train(
     """
     if recipe is None:
         for name in recipes.__all__:
-            print(f"{name:<24} {(getattr(recipes, name).__doc__ or '').strip().splitlines()[0]}")
+            print(f"{name:<26} {(getattr(recipes, name).__doc__ or '').strip().splitlines()[0]}")
         return 0
     run = override(find_recipe(recipe)(), [one for several in set for one in several])
     if show:

@@ -287,9 +287,9 @@ def _typical_depth(scene: SfmMap) -> float:
     return float(depths[depths > 0].median()) if bool((depths > 0).any()) else 1.0
 
 
-def load_pairs(benchmark: BenchmarkName, part: BenchmarkOptions) -> PairBenchmark:
+def load_pairs(benchmark: BenchmarkName, part: BenchmarkOptions, depth_files: str | None = None) -> PairBenchmark:
     """A benchmark of pairs. Raises InputError for one of photos in maps, and as ``load_benchmark``."""
-    chosen = load_benchmark(benchmark, part)
+    chosen = load_benchmark(benchmark, part, depth_files)
     if not isinstance(chosen, PairBenchmark):
         raise InputError(f"{benchmark} has queries in maps; this command takes pairs (mapfree, pairs, scannet)")
     return chosen

@@ -35,7 +35,7 @@ def pair_pictures(
     scores = [score_overlay(s.view.image, s.score_map().cpu(), s.cell) for s in sides]
     depths = [depth_overlay(s.depth_map().cpu(), s.cell, s.view.size) for s in sides]
     reward = [score_overlay(s.view.image, grid.cpu(), s.cell) for s, grid in zip(sides, grids, strict=True)]
-    drawn = match_picture(*images, best_set(sides, found), DRAWN_LINES, color="probability")
+    drawn = match_picture(*images, best_set(sides, found), DRAWN_LINES, color="probability", kind="sampled")
     return [
         Picture(f"inliers {name}", match_picture(*images, inliers), "of the pose that is found"),
         Picture(f"matches {name}", drawn, "of the set that cost least, by probability"),

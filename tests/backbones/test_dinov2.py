@@ -186,6 +186,7 @@ def test_registers_take_part_in_attention_and_are_left_out_of_the_map() -> None:
     assert dinov2_config_from_weights(model.state_dict(), 2) == model.config
 
 
+@pytest.mark.hub
 @torch.no_grad()
 def test_with_registers_it_is_the_model_of_transformers() -> None:
     transformers = pytest.importorskip("transformers", reason="compares with transformers' own model")

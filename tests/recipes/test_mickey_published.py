@@ -299,7 +299,7 @@ def test_validation_has_loss_aucs_and_the_pictures_of_training(mapfree_like: Pat
     with torch.no_grad():
         found = validator(method)
         again = validator(method)
-    assert found.metrics == again.metrics or np.isnan(list(found.metrics.values())).any()
+    assert str(found.metrics) == str(again.metrics)  # as text, because a median may be NaN
     assert {"loss", "vcre_auc", "pose_auc", "vcre_precision", "pose_precision"} <= set(found.metrics)
     assert 0 < found.metrics["loss"] <= 1 and not any("depth" in name for name in found.metrics)
     titles = [picture.title.split()[0] for picture in found.pictures]
