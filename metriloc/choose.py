@@ -134,7 +134,8 @@ class MethodChoice:
     photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish,
     precision: of MicKey; polish None is as its weights say. calibration: file that turns the confidence into a probability,
     or ``none``; by default the one beside MicKey's weights, or the one that comes with metriloc for these weights.
-    depth_map: the reference comes with one; ``auto`` is matching then.
+    depth_map: the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with
+    the depth maps that ``file:NAME`` names.
     """
 
     name: str = "auto"
@@ -148,6 +149,7 @@ class MethodChoice:
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     calibration: str | None = None
     depth_map: bool = False
+    of_data: bool = False
 
 
 def choose_method(choice: MethodChoice) -> RelativePoseMethod:
@@ -229,8 +231,12 @@ def depth_source(choice: MethodChoice) -> tuple[DepthSource, dict[str, Any]]:
     Raises InputError for a name that is none, and for weights that are missing or predict no depth.
     """
     kind, value = _kind_of_depth(choice.depth)
+    if kind == "file" and not value:
+        return depth_of_file, {}
     if kind == "file":
-        return depth_of_file, _predicted_by(value, value) if value else {}
+        if not choice.of_data:
+            raise InputError(f"--depth-source {choice.depth}: only data sets have named depth maps; give --depth FILE")
+        return depth_of_file, _predicted_by(value, value)
     if kind == "none" and not value:
         return lambda view: None, {}
     if kind == "constant":
@@ -304,7 +310,7 @@ def predicted_depth(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
     """
     require_device(device)
     source, called = depth_source(MethodChoice(depth=name, device=device))
-    if called.get("depth_name") != "predicted depth" or name.startswith("file:"):
+    if called.get("depth_name") != "predicted depth":
         raise InputError(f"depth {name!r} predicts none: give weights that do, such as {DEPTH_WEIGHTS}")
     return source, called["depth_id"]
 

@@ -109,12 +109,8 @@ class MethodSettings:
 
         of_data: photos are of a data set, which may have depth maps of several names.
         """
-        if self.depth_files is not None and not of_data:
-            raise InputError(
-                f"--depth-source {self.depth_source}: only data sets have named depth maps; give --depth FILE"
-            )
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "seed"}
         # without the flag it is as the weights say
         values["polish"] = values["polish"] or None
-        return MethodChoice(method, depth=values.pop("depth_source"), **values)
+        return MethodChoice(method, depth=values.pop("depth_source"), of_data=of_data, **values)
