@@ -217,8 +217,7 @@ class PosedScene:
 def depth_beside(path: Path, suffix: str | None) -> Path | None:
     """The depth map ``stem.suffix.png`` (or .npy, .tiff, .pgm) beside a photo, or None when there is none.
 
-    Photos named ``frame.color.jpg`` may have it without the ``color``, as ScanNet and 7-Scenes do. Raises InputError for a
-    suffix that is more than a name.
+    ``frame.color.jpg`` may have it without the ``color`` (ScanNet). Raises InputError for a suffix that is no name.
     """
     if suffix is None:
         return None
