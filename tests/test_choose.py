@@ -61,7 +61,7 @@ def test_names_that_are_none() -> None:
 
 
 def test_methods_to_compare_with_have_the_same_metres_and_their_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metriloc.choose.best_matcher", lambda: "xfeat+lightglue")
+    monkeypatch.setattr("metriloc.choose.pairs.best_matcher", lambda: "xfeat+lightglue")
     beside = choice_beside(MethodChoice("auto", weights=None), "xfeat")
     assert (beside.name, beside.depth) == ("xfeat", PREDICTED)
     asked = MethodChoice("xfeat", weights="own.pt", distance=0.6, camera_height=1.4, calibration="own.json")

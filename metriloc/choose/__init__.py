@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metriloc.choose.depth import depth_source, predicted_depth
+from metriloc.choose.depth import choose_depth, depth_source, predicted_depth
 from metriloc.choose.maps import (
     FEATURES,
     LOCALIZERS,
@@ -27,6 +27,7 @@ __all__ = [
     "MethodChoice",
     "MethodName",
     "choice_beside",
+    "choose_depth",
     "choose_localizer",
     "choose_method",
     "depth_source",

@@ -44,7 +44,8 @@ class MethodChoice:
     photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish,
     precision: of MicKey; polish None is as its weights say. calibration: file that turns the confidence into a probability,
     or ``none``; by default the one beside MicKey's weights, or the one that comes with metriloc for these weights.
-    depth_map: the reference comes with one; ``auto`` is matching then.
+    depth_map: the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with
+    the depth maps that ``file:NAME`` names.
     """
 
     name: str = "auto"
@@ -58,6 +59,7 @@ class MethodChoice:
     precision: Precision = "auto"
     calibration: str | None = None
     depth_map: bool = False
+    of_data: bool = False
 
 
 def choose_method(choice: MethodChoice) -> RelativePoseMethod:
@@ -126,7 +128,7 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
             device=choice.device,
             calibrations=calibrations,
         )
-    source, called = depth_source(choice.depth, choice.device, choice.precision)
+    source, called = depth_source(choice.depth, choice.device, choice.precision, of_data=choice.of_data)
     if name.startswith(HUB) and choice.weights is not None:
         raise InputError(f"--weights {choice.weights}: {name} names its weights itself")
     config = MatchingConfig(

@@ -44,6 +44,8 @@ COMMANDS: dict[str, Command] = {
     "eval calibrate": Command(
         "metriloc.cli.eval_calibrate", "evaluate_calibrate", "turn confidences into probabilities"
     ),
+    "eval depth": Command("metriloc.cli.eval_depth", "evaluate_depth", "predicted metric depth against true depth"),
+    "eval table": Command("metriloc.cli.eval_table", "evaluate_table", "matchers with depths in one table; resumable"),
     "eval": Command("metriloc.cli.eval", "evaluate", "run a method over a benchmark and report; resumable"),
     "train": Command("metriloc.cli.train", "train", "train a method by a recipe; resumable"),
     "overlaps": Command("metriloc.cli.overlaps", "overlaps", "how much photos of a posed set share, to train on"),

@@ -47,7 +47,7 @@ def train(
     """
     if recipe is None:
         for name in recipes.__all__:
-            print(f"{name:<24} {(getattr(recipes, name).__doc__ or '').strip().splitlines()[0]}")
+            print(f"{name:<26} {(getattr(recipes, name).__doc__ or '').strip().splitlines()[0]}")
         return 0
     run = override(find_recipe(recipe)(), [one for several in set for one in several])
     if show:
@@ -68,7 +68,13 @@ def train(
 
 
 def find_recipe(name: str) -> Callable[[], Run]:
-    """The recipe of that name. Raises InputError naming those there are."""
+    """The recipe of that name, also of a published file's (``config/MicKey/curriculum_learning.yaml``).
+
+    Raises InputError naming those there are.
+    """
+    if name.endswith(".yaml"):
+        name = Path(name).stem
+    name = recipes.PUBLISHED_NAMES.get(name, name)
     if name not in recipes.__all__:
         raise InputError(f"there is no recipe {name!r}: there are {', '.join(recipes.__all__)}")
     found: Callable[[], Run] = getattr(recipes, name)

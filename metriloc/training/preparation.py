@@ -43,7 +43,7 @@ _FREE = {
     f"training.{name}"
     for name in (
         *("steps", "workers", "prefetch", "log_every", "checkpoint_minutes", "max_minutes", "max_bad_steps"),
-        *("epoch_steps", "best_metric", "best_is", "tensorboard", "device"),
+        *("epoch_steps", "best_metric", "best_is", "also_best", "tensorboard", "device"),
     )
 }
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import metriloc
-from metriloc.cli.eval import device_of
+from metriloc.cli.eval_run import device_of
 from metriloc.cli.main import main
 from metriloc.evaluation.submission import read_submission, write_submission
 

@@ -56,7 +56,8 @@ def refine_in_windows(
 
     camera: of this feature map (``map_camera``). start: ``cam_from_world``, batch shape (). Points that the pose sees
     outside the map are left out. Descriptors and features may be on another device than the rest; maps come to the rest.
-    A failure of the first pass is returned with its reason (as ``refine``); of a later one, the pass before it is. Raises ValueError when the arguments do not belong together.
+    A failure of the first pass is returned with its reason (as ``refine``); of a later one, the pass before it is. Raises
+    ValueError when the arguments do not belong together.
     """
     if start.shape != () or descriptors.shape[:1] != xyz.shape[:1]:
         raise ValueError(
