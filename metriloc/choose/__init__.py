@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metriloc.choose.depth import depth_source, predicted_depth
+from metriloc.choose.depth import choose_depth, depth_source, predicted_depth
 from metriloc.choose.maps import (
     FEATURES,
     LOCALIZERS,
@@ -14,7 +14,7 @@ from metriloc.choose.maps import (
     note_on_features,
 )
 from metriloc.choose.named import require_device
-from metriloc.choose.pairs import HUB_METHOD, METHODS, MethodChoice, MethodName, choose_method, is_method
+from metriloc.choose.pairs import HUB_METHOD, METHODS, MethodChoice, MethodName, choice_beside, choose_method, is_method
 from metriloc.io import InputError
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "LocalizerName",
     "MethodChoice",
     "MethodName",
+    "choice_beside",
+    "choose_depth",
     "choose_localizer",
     "choose_method",
     "depth_source",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 from metriloc.choose.named import named_calibrations
@@ -56,9 +57,13 @@ def choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
         raise InputError(f"--features {choice.features} belongs to nre; {choice.name} has its own")
     if choice.name in _NRE:
         return _nre(choice)
+    if "," in choice.device:
+        raise InputError(f"--device {choice.device}: {choice.name} has no stages that could be on two devices")
     calibrations = named_calibrations(choice.calibration)
     if choice.name == "pixloc":
         source = choice.weights or PIXLOC_WEIGHTS
+        if "," in source and not Path(source).exists():
+            raise InputError(f"--weights {source}: pixloc takes one folder, file or name")
         return PixLoc.from_pretrained(source, cache=choice.cache, device=choice.device, calibrations=calibrations)
     return MatchingLocalizer.from_features(
         _PNP[choice.name], weights=choice.weights, device=choice.device, calibrations=calibrations
@@ -80,9 +85,12 @@ def _nre(choice: LocalizerChoice) -> NRE:
     wanted = 2 if features == "nre" else len(features.split("+"))
     if len(weights) > wanted:
         raise InputError(f"NRE on {features} takes {wanted} weights files, got {choice.weights!r}")
-    return NRE.from_features(
-        cast(FeatureNames, features),
-        weights=weights,
-        device=choice.device,
-        calibrations=named_calibrations(choice.calibration),
-    )
+    calibrations = named_calibrations(choice.calibration)
+    try:
+        return NRE.from_features(
+            cast(FeatureNames, features), weights=weights, device=choice.device, calibrations=calibrations
+        )
+    except InputError as error:
+        if not weights or features == "nre":
+            raise
+        raise InputError(f"{error} (NRE's own networks are used by --method nre --features nre)") from error

@@ -10,10 +10,14 @@ from metriloc.io import InputError
 
 def require_device(name: str) -> None:
     """Raises InputError when this machine has no such device."""
-    try:
-        torch.ones(1, device=torch.device(name)).sum().item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
+    names = name.split(",")
+    if len(names) > 2:
+        raise InputError(f"--device {name}: nre takes two, of its coarse and its fine stage; others one")
+    for one in names:
+        try:
+            torch.ones(1, device=torch.device(one)).sum().item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise InputError(f"there is no device {one!r} here: {str(error).splitlines()[0]}") from error
 
 
 def named_calibrations(name: str | None) -> Calibrations | None:

@@ -44,7 +44,8 @@ class MethodChoice:
     photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish,
     precision: of MicKey; polish None is as its weights say. calibration: file that turns the confidence into a probability,
     or ``none``; by default the one beside MicKey's weights, or the one that comes with metriloc for these weights.
-    depth_map: the reference comes with one; ``auto`` is matching then.
+    depth_map: the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with
+    the depth maps that ``file:NAME`` names.
     """
 
     name: str = "auto"
@@ -58,6 +59,7 @@ class MethodChoice:
     precision: Precision = "auto"
     calibration: str | None = None
     depth_map: bool = False
+    of_data: bool = False
 
 
 def choose_method(choice: MethodChoice) -> RelativePoseMethod:
@@ -71,6 +73,19 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     method = _choose_method(resolved)
     as_usual = (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None)
     return _with_mickey(method, choice.device) if as_usual and choice.calibration != "none" else method
+
+
+def choice_beside(choice: MethodChoice, name: str) -> MethodChoice:
+    """Another method for the same photos, to be compared with a choice: with its own weights, the same source of metres.
+
+    MicKey measures for itself, so lengths that are known are left out for it.
+
+    >>> choice_beside(MethodChoice("xfeat", distance=0.6), "mickey").distance is None
+    True
+    """
+    calibration = choice.calibration if choice.calibration == "none" else None
+    beside = replace(_resolved(choice), name=name, weights=None, polish=None, calibration=calibration)
+    return replace(beside, distance=None, camera_height=None) if name in ("mickey", "identity") else beside
 
 
 def _with_mickey(matching: RelativePoseMethod, device: str) -> RelativePoseMethod:
@@ -113,7 +128,7 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
             device=choice.device,
             calibrations=calibrations,
         )
-    source, called = depth_source(choice.depth, choice.device, choice.precision)
+    source, called = depth_source(choice.depth, choice.device, choice.precision, of_data=choice.of_data)
     if name.startswith(HUB) and choice.weights is not None:
         raise InputError(f"--weights {choice.weights}: {name} names its weights itself")
     config = MatchingConfig(

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metriloc.io.files import prepare_output_folder, write_atomically
+from metriloc.io.posed_photos import nerfstudio_camera
 
-_DISTORTION = {
-    "SIMPLE_PINHOLE": (),
-    "PINHOLE": (),
-    "SIMPLE_RADIAL": ("k1",),
-    "RADIAL": ("k1", "k2"),
-    "OPENCV": ("k1", "k2", "p1", "p2"),
-    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
-}
-_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 _POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
 
 
@@ -60,28 +51,10 @@ def export_nerfstudio(model: Any, photos: Path, out: Path) -> list[Path]:
         frames.append(
             {
                 "file_path": Path(os.path.relpath(photos.resolve() / image.name, out.resolve())).as_posix(),
-                **_nerfstudio_camera(model.cameras[image.camera_id]),
+                **nerfstudio_camera(model.cameras[image.camera_id]),
                 "transform_matrix": world_from_camera.tolist(),
             }
         )
     file = out / "transforms.json"
     write_atomically(file, json.dumps({"ply_file_path": "points.ply", "frames": frames}, indent=1))
     return [file, export_ply(model, out / "points.ply")]
-
-
-def _nerfstudio_camera(camera: Any) -> Mapping[str, Any]:
-    name = camera.model.name
-    if name not in _DISTORTION:
-        raise ValueError(f"nerfstudio has no camera as COLMAP's {name}; undistort the photos first")
-    params = [float(value) for value in camera.params]
-    focal = 1 if name in _ONE_FOCAL else 2
-    return {
-        "camera_model": "OPENCV_FISHEYE" if name == "OPENCV_FISHEYE" else "OPENCV",
-        "fl_x": params[0],
-        "fl_y": params[focal - 1],
-        "cx": params[focal],
-        "cy": params[focal + 1],
-        "w": camera.width,
-        "h": camera.height,
-        **dict(zip(_DISTORTION[name], params[focal + 2 :], strict=True)),
-    }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from metriloc.io import InputError, listed_name
+from metriloc.io.intrinsics import camera_as_dict
 from metriloc.io.poses import Naming, visloc_name
 from metriloc.runs.folder import fingerprint_of
 from metriloc.runs.outcome import Outcome
@@ -106,7 +107,6 @@ def _plain(value: Any) -> Any:
 
 def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
     estimate, details, view = localized.estimate, localized.details, localized.query
-    camera = view.camera
     entry: dict[str, Any] = {
         "query": photo.name,
         "photo": str(photo.path),
@@ -114,17 +114,14 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "stages": [_stage_entry(stage) for stage in details.stages],
         "statistics": {k: finite_or_none(v) for k, v in details.statistics.items()},
         "messages": list(localized.messages),
-        "camera": {
-            "size": camera.size.tolist(),
-            "K": camera.K.tolist(),
-            "model": camera.model,
-            "distortion": camera.distortion.tolist(),
-        },
+        "camera": camera_as_dict(view.camera),
         "intrinsics_source": view.intrinsics_source,
     }
     if entry["success"] and localized.truth is not None:
         turned, apart = pose_errors(estimate.pose, localized.truth)
         entry["from_truth"] = {"rotation_deg": turned, "center": apart}
+    if details.costs_at_truth:
+        entry["costs_at_truth"] = {name: finite_or_none(cost) for name, cost in details.costs_at_truth.items()}
     return entry
 
 
@@ -162,6 +159,12 @@ def localize_summary(outcome: QueryOutcome, names: Mapping[str, str] | None = No
     if "from_truth" in outcome.entry:
         error = outcome.entry["from_truth"]
         lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} (units of the map)")
+    found = {stage.name: stage.cost for stage in details.stages}
+    lines += [
+        f"  cost of {name}: {found[name]:.1f}, at the truth {cost:.1f} (lower is better)"
+        for name, cost in details.costs_at_truth.items()
+        if name in found
+    ]
     lines += [f"  note: {message}" for message in localized.messages]
     source = without_folders(localized.query.intrinsics_source, [outcome.entry["photo"]])
     lines.append(f"  intrinsics of the query: {source}")

@@ -133,7 +133,8 @@ class LocalizationDetails:
 
     references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
     from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each;
-    statistics, setup: as in ``PairDetails``.
+    statistics, setup: as in ``PairDetails``. costs_at_truth: what the objective of each stage, by its name, is at the true
+    pose, where that was told.
     """
 
     references: tuple[str, ...] = ()
@@ -143,6 +144,7 @@ class LocalizationDetails:
     messages: tuple[str, ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
     setup: str = ""
+    costs_at_truth: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Its part of ``PoseEstimate.to_dict``."""

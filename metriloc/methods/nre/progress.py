@@ -14,15 +14,18 @@ from metriloc.methods.nre.maps import (
 )
 from metriloc.methods.nre.refine import Refinement
 from metriloc.methods.nre.support import Look
+from metriloc.methods.nre.truth import sampled_cost, smoothed_cost
 from metriloc.types import Course, FailureReason, LocalizationDetails, PointMaps, PoseEstimate, Stage, Trace
 
 
 @dataclass
 class Progress:
-    """Stages, numbers and messages so far. traced: whether maps and courses are kept, too."""
+    """Stages, numbers and messages so far. traced: whether maps and courses are kept, too; truth: a pose whose cost is
+    to be told, at_truth: what it costs at each stage."""
 
     setup: str = ""
     traced: bool = False
+    truth: Pose | None = None
     references: tuple[str, ...] = ()
     stages: list[Stage] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
@@ -33,6 +36,7 @@ class Progress:
     fine: Look | None = None
     maps: list[PointMaps] = field(default_factory=list)
     courses: list[Course] = field(default_factory=list)
+    at_truth: dict[str, float] = field(default_factory=dict)
 
     def details(self) -> LocalizationDetails:
         """As a result carries it."""
@@ -44,6 +48,7 @@ class Progress:
             tuple(self.messages),
             dict(self.statistics),
             self.setup,
+            dict(self.at_truth),
         )
 
     def trace(self) -> Trace | None:
@@ -89,6 +94,16 @@ class Progress:
             self.maps.append(
                 PointMaps(stage, maps.gain, maps.origin, maps.size, maps.max_gain, camera, index, xyz, gain)
             )
+
+    def keep_sampled(self, maps: GainMaps, xyz: Tensor, camera: Camera) -> None:
+        """What P3P's objective is at the truth, where that is known."""
+        if self.truth is not None:
+            self.at_truth["p3p"] = sampled_cost(maps, xyz, camera, self.truth)
+
+    def keep_smoothed(self, stage: str, maps: GainMaps, xyz: Tensor, camera: Camera, sigma: float) -> None:
+        """What a refinement's objective is at the truth, where that is known."""
+        if self.truth is not None:
+            self.at_truth[stage] = smoothed_cost(maps, xyz, camera, self.truth, sigma)
 
     def keep_course(self, stage: str, maps: GainMaps, refined: Refinement) -> None:
         """How the pose that won was refined."""

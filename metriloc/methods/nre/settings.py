@@ -67,6 +67,8 @@ class NREConfig:
     """Points seen by fewer images are left out."""
     skip_gnc: bool = False
     """Stop after P3P."""
+    coarse_only: bool = False
+    """Leave the fine stage out."""
     use_re: bool = False
     """The reprojection error instead, Eq. (11), in the coarse stage."""
     rescale: float = 1.3
@@ -77,7 +79,7 @@ class NREConfig:
     def __post_init__(self) -> None:
         require_within(self, max_points=(1, 1_000_000), min_track=(0, 10_000), rescale=(1.0, 1e6))
         require_within(self, min_explained=(0, 1_000_000))
-        require_flags(self, "skip_gnc", "use_re")
+        require_flags(self, "skip_gnc", "coarse_only", "use_re")
 
 
 NRE_STAGE = StageConfig(1600)

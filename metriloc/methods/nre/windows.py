@@ -55,8 +55,9 @@ def refine_in_windows(
     """The fine stage: loss maps in windows around the reprojections of one pose, GNC-IRLS on them, windows centred anew.
 
     camera: of this feature map (``map_camera``). start: ``cam_from_world``, batch shape (). Points that the pose sees
-    outside the map are left out. A failure of the first pass is returned with its reason (as ``refine``); of a later
-    one, the pass before it is. Raises ValueError when the arguments do not belong together.
+    outside the map are left out. Descriptors and features may be on another device than the rest; maps come to the rest.
+    A failure of the first pass is returned with its reason (as ``refine``); of a later one, the pass before it is. Raises
+    ValueError when the arguments do not belong together.
     """
     if start.shape != () or descriptors.shape[:1] != xyz.shape[:1]:
         raise ValueError(
@@ -87,7 +88,8 @@ def _window_pass(
 ) -> WindowRefinement:
     uv, seen = camera.project(pose.transform(xyz))
     index = seen.nonzero().squeeze(-1)
-    maps = window_gain_maps(descriptors[index], features, uv[index], config.window, temperature)
+    chosen, centers = descriptors[index.to(descriptors.device)], uv[index].to(features.device)
+    maps = window_gain_maps(chosen, features, centers, config.window, temperature).to(xyz.device)
     return WindowRefinement(refine(maps, xyz[index], camera, pose, config.gnc), index, maps, 1)
 
 

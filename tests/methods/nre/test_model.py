@@ -177,6 +177,21 @@ def test_painted_spots_are_localized(tmp_path: Path) -> None:
     assert [stage.name for stage in trace.stages] == ["p3p", "coarse", "fine"]
 
 
+def test_the_truth_is_told_costs_and_changes_nothing(tmp_path: Path) -> None:
+    scene, query, truth = painted_map(tmp_path)
+    method = NRE(Colors(), Colors(), CONFIG, "colours")
+    plain = method.localize(query, scene, ["a.png"])
+    told = method.localize(query, scene, ["a.png"], truth=truth)
+    assert torch.equal(plain.pose.R, told.pose.R) and torch.equal(plain.pose.t, told.pose.t)
+    details = told.localization[0]
+    assert list(details.costs_at_truth) == ["p3p", "coarse", "fine"] and not plain.localization[0].costs_at_truth
+    stages = {stage.name: stage.cost for stage in details.stages}
+    assert stages["coarse"] <= details.costs_at_truth["coarse"] + 1e-6 < 0
+    coarse = dataclasses.replace(CONFIG, coarse_only=True)
+    alone = NRE(Colors(), Colors(), coarse, "colours").localize(query, scene, ["a.png"], truth=truth)
+    assert [stage.name for stage in alone.localization[0].stages] == ["p3p", "coarse"]
+
+
 def test_failures_have_reasons(tmp_path: Path) -> None:
     scene, query, truth = painted_map(tmp_path)
     method = NRE(Colors(), Colors(), CONFIG, "colours")
@@ -221,7 +236,7 @@ def test_unknown_features_and_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no NRE on 'orb'"):
         NRE.from_features("orb")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="two weights files"):
-        NRE.from_features("nre", weights=["one"])
+        NRE.from_features("nre", weights=[])
     assert set(CONFIGS) >= {"xfeat", "xfeat+aliked", "xfeat+disk"}
     (tmp_path / "s.npz").write_bytes(b"PK junk")
     with pytest.raises(InputError, match=r"not a usable \.npz file"):
