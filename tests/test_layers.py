@@ -40,7 +40,7 @@ LEVELS = {
     "viz": 5,
     "choose": 6,
     "recipes": 6,
-    "opened_map": 4,
+    "opened_map": 5,
     "localizer": 7,
     "relpose": 8,
     "localization": 8,

@@ -12,8 +12,10 @@ from typing import Any
 
 from metriloc.io.files import InputError, read_json
 from metriloc.io.map_folders import FACTS_FILE, find_model
+from metriloc.io.poses import LengthUnit
 
 FORMAT = 1
+_LARGEST = 100.0  # logarithm of a factor that can be printed
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,18 @@ class ScaleFacts:
     sources: tuple[Mapping[str, Any], ...] = ()
     contradictions: tuple[tuple[str, str], ...] = ()
     frame: str = "arbitrary"
+
+    @property
+    def within(self) -> str:
+        """Sigma in words: percent, or a factor where it is half of all lengths and more."""
+        if self.sigma < 0.5:
+            return f"{100 * self.sigma:.2g} %"
+        return f"a factor of {math.exp(min(self.sigma, _LARGEST)):.2g}"
+
+    @property
+    def disputes(self) -> tuple[str, ...]:
+        """One sentence for each contradiction."""
+        return tuple(f"{a} and {b} contradict each other about the scale" for a, b in self.contradictions)
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class MapFacts:
     scale_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> LengthUnit:
         """What lengths of the map are in."""
         return "unit of the map" if self.scale is None else "metre"
 

@@ -40,7 +40,9 @@ def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigm
         raise InputError(f"in the map, {first!r} and {second!r} were taken at one place: measure between others")
     sigma = math.hypot(sigma_m / metres, noise / length, _MAP_SIGMA)
     said = f"{metres:g} m between {first} and {second}"
-    return ScaleSource(f"distance {first} {second}", math.log(metres / length), sigma, said=said)
+    return ScaleSource(
+        f"the distance of {first} and {second} ({metres:g} m)", math.log(metres / length), sigma, said=said
+    )
 
 
 def _center_sigma(scene: SfmMap, name: str) -> float:

@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 
 from metriloc.evaluation.submission import Naming, visloc_name
 from metriloc.io import InputError, listed_name
+from metriloc.io.poses import LengthUnit
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
 from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
 from metriloc.version import __version__
-from metriloc.viz.localize_report import localization_verdict
+from metriloc.viz.localize_report import length_unit, localization_verdict
 from metriloc.viz.localized import LocalizedQuery, pose_errors
 from metriloc.wording import finite_or_none, without_folders
 
@@ -47,7 +48,8 @@ def check_names(names: Sequence[str], naming: Naming) -> None:
 
 @dataclass(eq=False)
 class LocalizeRun:
-    """One map, one method, many queries. scene: as read, settings: as the command was given them."""
+    """One map, one method, many queries. scene: as read, settings: as the command was given them. unit: of
+    lengths in the map."""
 
     map_path: str
     scene: SfmMap
@@ -55,6 +57,7 @@ class LocalizeRun:
     weights_id: str
     settings: Mapping[str, Any]
     names: Naming
+    unit: LengthUnit = "unit of the map"
     results: list[QueryOutcome] = field(default_factory=list)
 
     def header(self) -> dict[str, Any]:
@@ -69,7 +72,7 @@ class LocalizeRun:
                 "cam_from_world": "X_query = R X_map + t",
                 "camera_axes": "x right, y down, z forward (OpenCV)",
                 "pixels": "the centre of the first pixel is (0, 0)",
-                "lengths": "units of the map",
+                "lengths": "metres" if self.unit == "metre" else "units of the map",
             },
             "verdicts": {
                 "reliable": f"confidence >= {RELIABLE} and no doubts",
@@ -116,7 +119,7 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "query": photo.name,
         "photo": str(photo.path),
         **estimate.to_dict(),
-        "stages": [_stage_entry(stage) for stage in details.stages],
+        "stages": [_stage_entry(stage, details.unit) for stage in details.stages],
         "statistics": {k: finite_or_none(v) for k, v in details.statistics.items()},
         "messages": list(localized.messages),
         "camera": {
@@ -133,10 +136,10 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
     return entry
 
 
-def _stage_entry(stage: Stage) -> dict[str, Any]:
+def _stage_entry(stage: Stage, unit: LengthUnit) -> dict[str, Any]:
     """NaN has no place in JSON."""
     pose = stage.cam_from_world
-    told = pose.to_dict(to_frame="query camera", from_frame="map", unit="unit of the map") if pose.is_finite() else None
+    told = pose.to_dict(to_frame="query camera", from_frame="map", unit=unit) if pose.is_finite() else None
     return {
         "name": stage.name,
         "cost": finite_or_none(stage.cost),
@@ -166,7 +169,8 @@ def localize_summary(outcome: QueryOutcome, names: Mapping[str, str] | None = No
         lines.append(f"  support by stage: {', '.join(words)}")
     if "from_truth" in outcome.entry:
         error = outcome.entry["from_truth"]
-        lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} (units of the map)")
+        unit = length_unit(details.unit)
+        lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} {unit}")
     lines += [f"  note: {message}" for message in localized.messages]
     source = without_folders(localized.query.intrinsics_source, [outcome.entry["photo"]])
     lines.append(f"  intrinsics of the query: {source}")

@@ -126,7 +126,7 @@ def summary(facts: MapFacts, target: str | os.PathLike[str]) -> list[str]:
     ]
     if facts.scale is not None:
         lines += [f"  {source['said']} ({100 * source['share']:.0f} % of it)" for source in facts.scale.sources]
-        lines += [f"  {a} and {b} contradict each other" for a, b in facts.scale.contradictions]
+        lines += [f"  {sentence}" for sentence in facts.scale.disputes]
     lines += [f"  {note}" for note in facts.notes]
     for names in facts.others:
         lines.append(f"{len(names)} photos show another place, or nothing in common: {_some(names)}")
@@ -139,7 +139,8 @@ def scale_line(facts: MapFacts) -> str:
     """One sentence about the unit of a map."""
     if facts.scale is None:
         return "lengths are in units of the map: nothing told metres (--distance A B METRES tells them)"
-    return f"lengths are in metres, within {100 * facts.scale.sigma:.2g} % (one standard deviation)"
+    but = "" if not facts.scale.contradictions else ", but what tells them contradicts itself"
+    return f"lengths are in metres, within {facts.scale.within} (one standard deviation){but}"
 
 
 def _some(names: tuple[str, ...], count: int = 5) -> str:

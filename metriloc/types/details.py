@@ -133,7 +133,7 @@ class LocalizationDetails:
 
     references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
     from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each;
-    statistics, setup: as in ``PairDetails``.
+    statistics, setup: as in ``PairDetails``. unit: of lengths in the map, "metre" where it knows its metres.
     """
 
     references: tuple[str, ...] = ()
@@ -143,6 +143,7 @@ class LocalizationDetails:
     messages: tuple[str, ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
     setup: str = ""
+    unit: Literal["metre", "unit of the map"] = "unit of the map"
 
     def to_dict(self) -> dict[str, Any]:
         """Its part of ``PoseEstimate.to_dict``."""
