@@ -11,9 +11,8 @@ from metriloc.io import InputError
 from metriloc.io.bundles import Bundle, is_bundle, open_bundle
 from metriloc.io.map_folders import photos_are_lost
 from metriloc.io.maps import map_from_reconstruction, read_map, read_reconstruction, require_content
-from metriloc.io.poses import LengthUnit
 from metriloc.mapping.facts import MapFacts, read_facts
-from metriloc.types import SfmMap
+from metriloc.types import MapUnit, SfmMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +25,7 @@ class OpenedMap:
     facts: MapFacts | None = None
 
     @property
-    def unit(self) -> LengthUnit:
+    def unit(self) -> MapUnit:
         """What lengths of the map are in."""
         return "unit of the map" if self.facts is None else self.facts.unit
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.io.files import InputError, read_json
-from metriloc.io.map_folders import FACTS_FILE, find_model
-from metriloc.io.poses import LengthUnit
+from metriloc.io.map_folders import FACTS_FILE, find_model, model_within, stated_photos
+from metriloc.types import MapUnit
 
 FORMAT = 1
 _LARGEST = 100.0  # logarithm of a factor that can be printed
@@ -61,7 +61,7 @@ class MapFacts:
     scale_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def unit(self) -> LengthUnit:
+    def unit(self) -> MapUnit:
         """What lengths of the map are in."""
         return "unit of the map" if self.scale is None else "metre"
 
@@ -72,6 +72,24 @@ def facts_text(facts: MapFacts, model: Path) -> str:
     folder = Path(facts.photos).resolve()
     content["photos"] = {"relative": os.path.relpath(folder, model.resolve()), "absolute": str(folder)}
     return json.dumps({"format": FORMAT, **content}, indent=1)
+
+
+def require_same_photos(target: Path, photos: Path) -> None:
+    """Raises InputError when a folder holds a map of other photos, or a model that was not made here."""
+    model = model_within(target)
+    if model is None:
+        return
+    facts = read_facts(model)
+    if facts is None:
+        raise InputError(
+            f"'{target}' holds another COLMAP model ('{model}'), which metriloc did not make: give another --out, or delete it"
+        )
+    metres = "" if facts.scale is None else ", in metres"
+    if photos.resolve() not in stated_photos(model):
+        raise InputError(
+            f"'{target}' holds a map of other photos ({facts.registered} of '{facts.photos}'{metres}, now "
+            f"'{photos}'): give another --out, or delete it"
+        )
 
 
 def read_facts(folder: str | Path) -> MapFacts | None:

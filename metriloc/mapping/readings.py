@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.geometry import sample_depth
+from metriloc.io.arguments import require_metres
 from metriloc.io.files import InputError
 from metriloc.mapping.names import find_name, require_name
 from metriloc.solvers.scales import ScaleSource
@@ -28,10 +29,7 @@ def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigm
 
     Raises InputError for a photo that is not in the map, a length that is not positive, and cameras at one place.
     """
-    if not (math.isfinite(metres) and metres > 0):
-        raise InputError(
-            f"the distance of {first!r} and {second!r} must be a positive number of metres, got {metres:g}"
-        )
+    require_metres(f"the distance of {first!r} and {second!r}", metres)
     first, second = require_name(scene.names, first), require_name(scene.names, second)
     a, b = scene.cam_from_world[scene.index(first)], scene.cam_from_world[scene.index(second)]
     length = float(a.center_distance(b))

@@ -14,10 +14,9 @@ from typing import Any, TypeAlias
 
 from metriloc.evaluation.submission import Naming, visloc_name
 from metriloc.io import InputError, listed_name
-from metriloc.io.poses import LengthUnit
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
-from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
+from metriloc.types import FAILED, RELIABLE, MapUnit, SfmMap, Stage
 from metriloc.version import __version__
 from metriloc.viz.localize_report import length_unit, localization_verdict
 from metriloc.viz.localized import LocalizedQuery, pose_errors
@@ -57,7 +56,7 @@ class LocalizeRun:
     weights_id: str
     settings: Mapping[str, Any]
     names: Naming
-    unit: LengthUnit = "unit of the map"
+    unit: MapUnit = "unit of the map"
     results: list[QueryOutcome] = field(default_factory=list)
 
     def header(self) -> dict[str, Any]:
@@ -136,7 +135,7 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
     return entry
 
 
-def _stage_entry(stage: Stage, unit: LengthUnit) -> dict[str, Any]:
+def _stage_entry(stage: Stage, unit: MapUnit) -> dict[str, Any]:
     """NaN has no place in JSON."""
     pose = stage.cam_from_world
     told = pose.to_dict(to_frame="query camera", from_frame="map", unit=unit) if pose.is_finite() else None

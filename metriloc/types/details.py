@@ -13,6 +13,8 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.wording import finite_or_none, rounded
 
+MapUnit = Literal["metre", "unit of the map"]
+"""What lengths in a map are in."""
 FailureReason = Literal[
     "too_few_matches",
     "degenerate",
@@ -143,7 +145,7 @@ class LocalizationDetails:
     messages: tuple[str, ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
     setup: str = ""
-    unit: Literal["metre", "unit of the map"] = "unit of the map"
+    unit: MapUnit = "unit of the map"
 
     def to_dict(self) -> dict[str, Any]:
         """Its part of ``PoseEstimate.to_dict``."""
