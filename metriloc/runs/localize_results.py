@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from metriloc.evaluation.submission import Naming, visloc_name
 from metriloc.io import InputError, listed_name
+from metriloc.io.map_folders import find_model
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
 from metriloc.types import FAILED, RELIABLE, MapUnit, SfmMap, Stage
@@ -90,7 +91,7 @@ class LocalizeRun:
         """Equal exactly when the same photo would be treated in the same way again."""
         digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
         path = Path(self.map_path)
-        files = sorted(path.glob("*")) if path.is_dir() else [path]
+        files = sorted({*path.glob("*"), *find_model(path).glob("*")}) if path.is_dir() else [path]
         for file in [*files, *self._lists()]:
             if file.is_file():
                 status = file.stat()

@@ -13,6 +13,9 @@ import pytest
 import metriloc
 from metriloc.cli.main import main
 from metriloc.mapping.facts import MapFacts, ScaleFacts, facts_text
+from metriloc.opened_map import open_map
+from metriloc.runs.localize_results import LocalizeRun
+from metriloc.runs.queries import QueryPhoto
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 DISPUTED = ScaleFacts(1.9, ({"said": "2 m between a and b", "share": 1.0},), (("the long tape", "the short tape"),))
@@ -105,3 +108,17 @@ def test_an_empty_map_is_called_empty(
     photos = [EXAMPLE / "query.jpg", "--images", EXAMPLE] if command == ("localize",) else []
     assert run(*command, tmp_path, *photos) == 2
     assert "is empty (0 photos with a pose, 0 points)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_another_scale_is_another_run(make: Make, tmp_path: Path) -> None:
+    place, photo = make(ScaleFacts(0.01)), QueryPhoto(EXAMPLE / "query.jpg", "query.jpg")
+
+    def fingerprint() -> str:
+        run = LocalizeRun(str(place), open_map(place).scene, "nre", "w", {}, "file")
+        return run.fingerprint(photo)
+
+    before = fingerprint()
+    assert fingerprint() == before
+    facts = MapFacts(str(EXAMPLE), 2, 2, 0.5, scale=ScaleFacts(0.011))
+    (place / "sparse" / "map.json").write_text(facts_text(facts, place / "sparse"))
+    assert fingerprint() != before

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Pose
-from metriloc.io import InputError
 from metriloc.io.arguments import require_metres
 from metriloc.methods.matching.depth import DepthSource, depth_of_file, with_depth
 from metriloc.methods.matching.matchers import Matcher, load_matcher
