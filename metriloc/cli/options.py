@@ -76,7 +76,7 @@ class PhotoOptions:
             K=None if known else own or self.k,
             camera=camera_from_K(self.k, self.k_size) if known else None,  # type: ignore[arg-type]
             intrinsics=self.intrinsics,
-            fov_deg=self.fov,
+            fov=self.fov,
             depth=self.depth if is_reference else None,
             depth_scale=self.depth_scale if is_reference else None,
             resize=self.resize,

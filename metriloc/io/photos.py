@@ -66,7 +66,7 @@ def as_view(
     if isinstance(photo, View):
         return photo
     if isinstance(photo, (str, os.PathLike)):
-        return load_view(photo, K=K, fov_deg=fov, depth=depth, depth_scale=depth_scale, warn_of_guess=warn_of_guess)  # type: ignore[arg-type]
+        return load_view(photo, K=K, fov=fov, depth=depth, depth_scale=depth_scale, warn_of_guess=warn_of_guess)  # type: ignore[arg-type]
     image, exif, path = _pixels(photo, name)
     size = (image.shape[2], image.shape[1])
     known = resolve_intrinsics(size, path=path, K=K, exif=exif, fov_deg=fov)  # type: ignore[arg-type]

@@ -133,7 +133,7 @@ class QuerySource:
             K=None if known else k,
             camera=camera,
             intrinsics=None if known else self.options.intrinsics,
-            fov_deg=None if known else self.options.fov,
+            fov=None if known else self.options.fov,
             max_side=self.options.max_side,
             upright=photo.upright,
             undistort=photo.original,
