@@ -56,8 +56,10 @@ def relative_pose(
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)
     if method is None or isinstance(method, str):
-        given = reference.depth is not None
-        choice = MethodChoice(method or "auto", distance=distance, camera_height=camera_height, depth_map=given)
+        name = method or "auto"
+        # a depth map that comes with a View may stay unused, one that is given here may not
+        given = depth is not None or (name == "auto" and reference.depth is not None)
+        choice = MethodChoice(name, distance=distance, camera_height=camera_height, depth_map=given)
         method = choose_method(choice)
     elif distance is not None or camera_height is not None:
         method = _knowing(method, distance=distance, camera_height=camera_height)

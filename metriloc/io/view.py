@@ -68,6 +68,13 @@ def load_view(
         require_number(name, number)
     require_number("max_megapixels", max_megapixels, 0)
     require_number("max_side", max_side, 1, whole=True)
+    said = [
+        name
+        for name, value in (("K", K), ("camera", camera), ("intrinsics", intrinsics), ("fov", fov))
+        if value is not None
+    ]
+    if len(said) > 1:
+        raise InputError(f"{said[0]} and {said[1]} are both given: which of the two is meant?")
     if resize is not None and max_side is not None:
         raise InputError(f"resize {resize!r} and max_side {max_side} contradict: give one")
     if resize is not None:
