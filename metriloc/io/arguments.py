@@ -50,6 +50,13 @@ def require_number(
         raise InputError(f"{name} must be at most {most:g}, got {number:g}")
 
 
+def require_seed(value: object) -> None:
+    """Raises InputError when a seed is no whole number that random generators take."""
+    if value is None:
+        raise InputError("seed must be a whole number, got None: the same seed gives the same answer")
+    require_number("seed", value, 0, LARGEST_SEED, whole=True)
+
+
 def _shown(value: object) -> str:
     text = f"{value!r}"
     return f"{text[:_SHOWN]} ({type(value).__name__})"
