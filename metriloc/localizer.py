@@ -107,6 +107,7 @@ class Localizer:
 
     def _open(self, opened: OpenedMap, method: AbsolutePoseMethod | str | None, references: int, device: str) -> None:
         self.scene, self.bundle, self.references = opened.scene, opened.bundle, references
+        self._opened = opened
         self._kept = ReferenceFeatures(None if self.bundle is None else self.bundle.features)
         if isinstance(method, str):
             method = choose_localizer(LocalizerChoice(method, device=device))
@@ -228,7 +229,8 @@ class Localizer:
             return Answer(_timed(estimate, clock), known, asked)
 
         found, quarters = by_quarter_turns(view, attempt, lambda answer: answer.estimate)
-        return found if quarters == 0 else _turned_back(found, view, quarters)
+        found = found if quarters == 0 else _turned_back(found, view, quarters)
+        return replace(found, estimate=_of_map(found.estimate, self._opened))
 
     def _with_known_focal(
         self, view: View, scene: SfmMap, references: Sequence[str], seed: int
@@ -302,6 +304,13 @@ def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
 def _doubted(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:
     """The estimate, doubtful at best where there is a doubt."""
     return estimate if doubt is None else replace(estimate, doubts=(*estimate.doubts, doubt))
+
+
+def _of_map(estimate: PoseEstimate, opened: OpenedMap) -> PoseEstimate:
+    """With the unit of the map, and what makes all poses in it doubtful."""
+    unit = opened.unit
+    details = tuple(replace(d, unit=unit) for d in estimate.localization)
+    return _doubted(replace(estimate, localization=details), opened.doubt if bool(estimate.success) else None)
 
 
 def _timed(estimate: PoseEstimate, seconds: Mapping[str, float]) -> PoseEstimate:

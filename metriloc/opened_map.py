@@ -10,16 +10,32 @@ from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.io import InputError
 from metriloc.io.bundles import Bundle, is_bundle, open_bundle
 from metriloc.io.map_folders import photos_are_lost
-from metriloc.io.maps import map_from_reconstruction, read_map, read_reconstruction
-from metriloc.types import SfmMap
+from metriloc.io.maps import map_from_reconstruction, read_map, read_reconstruction, require_content
+from metriloc.mapping.facts import MapFacts, read_facts
+from metriloc.types import MapUnit, SfmMap
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedMap:
-    """scene: the map. bundle: what it was opened from, None for others; it must live as long as the map is used."""
+    """scene: the map. bundle: what it was opened from, None for others; it must live as long as the map is used. facts: what
+    ``map.json`` says, None where there is none."""
 
     scene: SfmMap
     bundle: Bundle | None = None
+    facts: MapFacts | None = None
+
+    @property
+    def unit(self) -> MapUnit:
+        """What lengths of the map are in."""
+        return "unit of the map" if self.facts is None else self.facts.unit
+
+    @property
+    def doubt(self) -> str | None:
+        """What makes every pose in the map doubtful: that what tells its metres contradicts itself."""
+        scale = None if self.facts is None else self.facts.scale
+        if scale is None or not scale.contradictions:
+            return None
+        return f"the map's metres are good within {scale.within} only ({'; '.join(scale.disputes)})"
 
 
 def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
@@ -27,7 +43,7 @@ def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
     it).
 
     images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is none of these, and
-    for a map whose photos are nowhere, unless it is a bundle.
+    for a map that is empty, a ``map.json`` that is damaged, and a map whose photos are nowhere, unless it is a bundle.
     """
     npz, bundled = Path(path).suffix.lower() == ".npz", is_bundle(path)
     if images is not None and (npz or bundled):
@@ -37,11 +53,14 @@ def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
         return OpenedMap(read_nre_sample(path).source)
     if bundled:
         bundle = open_bundle(path)
-        return OpenedMap(map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images), bundle)
+        scene = map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images)
+        return OpenedMap(scene, bundle, read_facts(bundle.model))
+    facts = read_facts(path)  # before the photos: a damaged one does not say where they are
     scene = read_map(path, images)
-    if scene.folder is None and len(scene):
+    require_content(scene, path)
+    if scene.folder is None:
         raise InputError(photos_are_lost(path, scene.names))
-    return OpenedMap(scene)
+    return OpenedMap(scene, facts=facts)
 
 
 def check_references(scene: SfmMap, references: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ LEVELS = {
     "training": 5,
     "evaluation": 6,
     "viz": 6,
-    "opened_map": 5,
+    "opened_map": 6,
     "keepers": 5,
     "choose": 7,
     "recipes": 7,

@@ -74,7 +74,9 @@ def localize(
     )
     options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **pixloc.given(), **output.drawn()}
     options |= {"set": assignments} if assignments else {}
-    run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names)
+    run = LocalizeRun(
+        str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names, source.opened.unit
+    )
     if (note := note_on_features(choice)) and not output.json:
         print(note, file=sys.stderr)
     folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single, formats=output.formats)

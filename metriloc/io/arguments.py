@@ -9,6 +9,8 @@ from numbers import Real
 from metriloc.io.files import InputError
 
 _SHOWN = 80
+FARTHEST = 1e6
+"""Metres: no two photos of one place are farther apart."""
 LARGEST_SEED = 2**63 - 1
 """What random generators take."""
 
@@ -48,6 +50,12 @@ def require_number(
         raise InputError(f"{name} must {'not be negative' if least == 0 else 'be positive'}, got {number:g}")
     if most is not None and number > most:
         raise InputError(f"{name} must be at most {most:g}, got {number:g}")
+
+
+def require_metres(name: str, value: float | None) -> None:
+    """Raises InputError when a value, other than None, is no positive length between photos of one place."""
+    if value is not None and not 0 < value <= FARTHEST:
+        raise InputError(f"{name} must be a positive number of metres, at most {FARTHEST:,.0f}, got {value:g}")
 
 
 def _shown(value: object) -> str:

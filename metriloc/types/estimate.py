@@ -147,7 +147,7 @@ class PoseEstimate:
         found = self.pose.detach()
         center = found.center().tolist()
         if self.localization:
-            pose = found.to_dict(to_frame="query camera", from_frame="map", unit="unit of the map")
+            pose = found.to_dict(to_frame="query camera", from_frame="map", unit=self.localization[0].unit)
             spread = None if self.covariance is None else self.covariance.tolist()
             return {**entry, "cam_from_world": pose, "camera_center": center, "covariance": spread}
         unit = "metre" if entry.get("metric", True) else "unknown scale"
@@ -173,7 +173,9 @@ class PoseEstimate:
         sure = f"{sure}: {'; '.join(self.reasons_for_doubt)}" if self.reasons_for_doubt else sure
         pose, detail = self.pose.detach(), self.detail
         if isinstance(detail, LocalizationDetails):
-            answer = words_of_place(pose.center().tolist(), detail.num_points, len(detail.references))
+            answer = words_of_place(
+                pose.center().tolist(), detail.num_points, len(detail.references), detail.unit == "metre"
+            )
         else:
             metric, source = (True, "") if detail is None else (detail.metric, detail.scale_source)
             center, turned = pose.center().tolist(), math.degrees(float(pose.angle()))
