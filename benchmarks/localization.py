@@ -24,7 +24,8 @@ from metriloc.evaluation.tasks import QuerySolver
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
-from metriloc.methods.nre.model import CONFIGS, NRE
+from metriloc.methods.nre.model import NRE
+from metriloc.methods.nre.settings import CONFIGS
 from metriloc.types import AbsolutePoseMethod
 
 STEPS = {"holo_a": 10, "kitchen": 5}
@@ -33,7 +34,7 @@ STEPS = {"holo_a": 10, "kitchen": 5}
 def method_of(name: str) -> AbsolutePoseMethod:
     """``nre-FEATURES`` or ``FEATURES-pnp``; PnP looks at photos of the size of NRE's fine stage, and at the same points."""
     if name.startswith("nre-"):
-        return NRE.from_features(name.removeprefix("nre-"))  # type: ignore[arg-type]
+        return NRE.from_features(name.removeprefix("nre-"), calibrations=())  # type: ignore[arg-type]
     features = name.removesuffix("-pnp")
     side = CONFIGS["xfeat" if features == "xfeat" else f"xfeat+{features}"].fine.longest_side
     extractor, identity = load_extractor(features, longest_side=side)

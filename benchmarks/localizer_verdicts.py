@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from metriloc.calibrated import CalibratedLocalizer, bare
+from metriloc.calibration import Calibrations, calibrations_of, judged
 from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.datasets.sources import PosedFrame
 from metriloc.evaluation.benchmarks import held_out_queries
@@ -51,29 +51,28 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Solver:
-    """The calibration only decides whether a photo is turned; how many doubts there are is kept beside the statistics."""
+class TurningSolver:
+    """A bare method: its calibrations only decide whether a photo is turned; how many doubts there are is kept beside the
+    statistics."""
 
     method: AbsolutePoseMethod
+    calibrations: Calibrations
 
     def __call__(self, task: QueryTask, seed: int) -> Record:
         """The record of one query."""
         try:
             view = task.frame.load(depth=False)
-            chosen = suited(bare(self.method), task.scene)
+            chosen = suited(self.method, task.scene)
 
             def attempt(turned: View, _: Pose) -> PoseEstimate:
                 return chosen.localize(turned, task.scene, task.references, seed=seed)
 
-            estimate, quarters = by_quarter_turns(view, attempt, lambda found: self._judged(found, view))
+            estimate, quarters = by_quarter_turns(view, attempt, lambda found: judged(found, self.calibrations, [view]))
         except InputError as error:
             return unreadable(task.key, error)
         estimate = turned_back(estimate, quarters, view.size)
         record = record_of(task.key, estimate, 0.0)
         return dataclasses.replace(record, statistics={**record.statistics, _DOUBTS: float(len(estimate.doubts))})
-
-    def _judged(self, estimate: PoseEstimate, view: View) -> PoseEstimate:
-        return self.method.judge(estimate, view) if isinstance(self.method, CalibratedLocalizer) else estimate
 
 
 def other_queries(place: str, maps: dict[str, SfmMap], count: int, sources: Sources) -> list[QueryTask]:
@@ -95,12 +94,11 @@ def other_queries(place: str, maps: dict[str, SfmMap], count: int, sources: Sour
     return tasks
 
 
-def verdict(record: Record, method: AbsolutePoseMethod) -> str:
+def verdict(record: Record, calibrations: Calibrations) -> str:
     """As ``PoseEstimate.verdict``, from a record."""
     if not record.success:
         return "failed"
-    known = method.calibrations if isinstance(method, CalibratedLocalizer) else ()
-    calibration = next((c for c in known if c.setup == record.setup), None)
+    calibration = next((c for c in calibrations if c.setup == record.setup), None)
     if calibration is None:
         return "uncalibrated"
     p = calibration.probability(record.confidence, record.statistics)
@@ -123,14 +121,15 @@ def is_right(record: Record, task: QueryTask) -> bool:
 
 def row(place: str, name: str, tasks: list[QueryTask], others: list[QueryTask], folder: Path) -> str:
     """One line of the table."""
-    method = choose_localizer(LocalizerChoice(name, cache=str(folder / "features")))
-    solver, description = Solver(method), {"method": name, "weights_id": method.weights_id}
+    known = calibrations_of(choose_localizer(LocalizerChoice(name)))
+    method = choose_localizer(LocalizerChoice(name, cache=str(folder / "features"), calibration="none"))
+    solver, description = TurningSolver(method, known), {"method": name, "weights_id": method.weights_id}
     counts = {}
     for kind, queries in (("here", tasks), ("others", others)):
         run(queries, solver, folder / f"{place}-{name}-{kind}", description)
         records = collect(queries, folder / f"{place}-{name}-{kind}")
         for record, task in zip(records, queries, strict=True):
-            key = kind, verdict(record, method), kind == "here" and is_right(record, task)
+            key = kind, verdict(record, known), kind == "here" and is_right(record, task)
             counts[key] = counts.get(key, 0) + 1
 
     def told(kind: str, words: str) -> str:

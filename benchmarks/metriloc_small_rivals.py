@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from metriloc.backbones.local import LocalFeatures
-from metriloc.calibrated import CalibratedMethod
 from metriloc.choose import MethodChoice, choose_method
 from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, load_benchmark
 from metriloc.evaluation.errors import center_error, vcre
@@ -31,7 +30,7 @@ from metriloc.geometry import Pose
 from metriloc.methods.matching.depth import DepthSource
 from metriloc.methods.matching.matchers import Matches
 from metriloc.methods.matching.model import FeatureMatching
-from metriloc.types import RelativePoseMethod, View
+from metriloc.types import View
 
 MATCHERS = ("xfeat", "aliked+lightglue")
 TITLES = {"xfeat": "XFeat + MNN", "aliked+lightglue": "ALIKED + LightGlue"}
@@ -128,15 +127,14 @@ def names_of(prefix: str, tasks: Sequence[PairTask]) -> list[str]:
     return [f"{prefix}/{p.scene}/{p.frame0.name} {p.scene}/{p.frame1.name}" for p in pairs]
 
 
-def matching(name: str, depth_source: DepthSource | None = None) -> tuple[RelativePoseMethod, FeatureMatching]:
-    """A matching method as a user gets it (with its calibration, if it has one), and the feature matching within."""
+def matching(name: str, depth_source: DepthSource | None = None) -> FeatureMatching:
+    """A matching method as a user gets it (with its calibration, if it has one)."""
     method = choose_method(MethodChoice(name=name, depth="none"))  # type: ignore[arg-type]
-    inner = method.method if isinstance(method, CalibratedMethod) else method
-    if not isinstance(inner, FeatureMatching):
+    if not isinstance(method, FeatureMatching):
         raise ValueError(f"{name!r} is no feature matching")
     if depth_source is not None:
-        inner.depth_source = depth_source
-    return method, inner
+        method.depth_source = depth_source
+    return method
 
 
 def fill(cache: MatchCache, prefix: str, name: str, tasks: Sequence[PairTask]) -> None:
@@ -144,8 +142,8 @@ def fill(cache: MatchCache, prefix: str, name: str, tasks: Sequence[PairTask]) -
     names = names_of(f"{prefix}/{name}", tasks)
     if all(n in cache for n in names):
         return
-    method, inner = matching(name)
-    inner.matcher = matcher = RememberingMatcher(inner.matcher)  # type: ignore[assignment]
+    method = matching(name)
+    method.matcher = matcher = RememberingMatcher(method.matcher)  # type: ignore[assignment]
     solve = PairSolver(method)
     for number, (key, task) in enumerate(zip(names, tasks, strict=True)):
         if key in cache:
@@ -196,8 +194,8 @@ def depth_records(
     cache: MatchCache, prefix: str, name: str, tasks: Sequence[PairTask], depth_source: DepthSource
 ) -> list[Record]:
     """Stored matches solved with depths, as ``--depth-source`` does it."""
-    method, inner = matching(name, depth_source)
-    inner.matcher = StoredMatcher(cache, f"{prefix}/{name}", name, inner.weights_id)
+    method = matching(name, depth_source)
+    method.matcher = StoredMatcher(cache, f"{prefix}/{name}", name, method.weights_id)
     solve = PairSolver(method)
     return [solve(task, 0) for task in tasks]
 

@@ -58,7 +58,7 @@ def main() -> None:
     print("| chain | direction | rotation | translation | confidence | outside the networks |")
     sample = read_nre_sample(arguments.sample)
     for chain in CHAINS:
-        method = NRE.from_features(chain)  # type: ignore[arg-type]
+        method = NRE.from_features(chain, calibrations=())  # type: ignore[arg-type]
         method.config = dataclasses.replace(method.config, min_track=1)  # the map has one photo
         method.coarse, method.fine = Remembering(method.coarse), Remembering(method.fine or method.coarse)
         for direction, pair in (("forward", sample), ("reverse", sample.reversed())):

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from metriloc.auto import WithRival
-from metriloc.calibrated import bare
 from metriloc.choose import MethodChoice, choose_method
 from metriloc.io import load_view
 from metriloc.methods.matching.model import FeatureMatching
@@ -46,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     views = [load_view(path, resize=tuple(arguments.size)) for path in arguments.photos]
     method = choose_method(MethodChoice(arguments.method, depth=arguments.depth))
-    matching = bare(method.matching if isinstance(method, WithRival) else method)
+    matching = method.matching if isinstance(method, WithRival) else method
     if not isinstance(matching, FeatureMatching):
         parser.error(f"{arguments.method} matches no features")
     local = [matching.matcher.extract(view) for view in views]

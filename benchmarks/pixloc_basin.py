@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="keep the features of the references in float16")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    method = PixLoc.from_pretrained(arguments.weights)
+    method = PixLoc.from_pretrained(arguments.weights, calibrations=())
     method = method.adjusted(config=replace(method.config, half_references=arguments.half))
     done = set()
     if arguments.out.exists():

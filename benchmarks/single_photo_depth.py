@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metriloc.choose import MethodChoice, depth_source
+from metriloc.choose import depth_source
 from metriloc.datasets.depth_photos import read_rgbd_photos
 from metriloc.geometry import sample_depth
 from metriloc.io.maps import load_map_view, read_map
@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    sources = {name: depth_source(MethodChoice("matching", depth=name))[0] for name in arguments.depth}
+    sources = {name: depth_source(name)[0] for name in arguments.depth}
     print("| depth | set | photos | abs-rel | within 25 % | scale | drift of crops |\n|---|---|--:|--:|--:|--:|--:|")
     for name, source in sources.items():
         for part in ("nyuv2", "kitti_street1"):

@@ -8,11 +8,10 @@ so its own calibration, and says in its ``messages`` whose it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from metriloc.calibration import Calibration
+from metriloc.calibration import Calibrations, calibrations_of
 from metriloc.solvers.relative import marginal_score
 from metriloc.types import FAILED, PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 
@@ -26,21 +25,18 @@ class WithRival:
 
     - matching, rival: each with its calibration. The rival takes photos; it is asked for no features in advance.
     - called: what results call the rival.
-    - calibrations: those of both, for reports.
 
     Name and weights are those of matching.
     """
 
-    def __init__(
-        self,
-        matching: RelativePoseMethod,
-        rival: RelativePoseMethod,
-        called: str,
-        calibrations: Sequence[Calibration] = (),
-    ) -> None:
+    def __init__(self, matching: RelativePoseMethod, rival: RelativePoseMethod, called: str) -> None:
         self.matching, self.rival, self.called = matching, rival, called
-        self.calibrations = tuple(calibrations)
         self.name, self.weights_id = matching.name, matching.weights_id
+
+    @property
+    def calibrations(self) -> Calibrations:
+        """Of both, for reports."""
+        return (*calibrations_of(self.matching), *calibrations_of(self.rival))
 
     def extract(self, view: Any) -> Any:
         """What matching needs of one photo."""

@@ -33,8 +33,7 @@ def localize(
     - K, fov: intrinsics of the query, as in ``as_view``.
     - references: names of images of the map that show the same, the best first; by default they are looked for.
     - init: a first guess of ``cam_from_world``.
-    - method: a loaded localizer or its name; by default ``NRE.from_features()``, on the best features that are here. Its
-      calibration, where one comes with metriloc, makes the confidence a probability.
+    - method: a loaded localizer or its name; by default ``NRE.from_features()``, on the best features that are here.
     - seed: same seed, same answer (on one machine, with as many threads).
     - trace: keep in ``trace`` of the estimate how the method came to it, step by step.
 

@@ -6,22 +6,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 
-from metriloc.backbones.local import DenseExtractor
-from metriloc.calibrated import CalibratedLocalizer, bare, calibrated_localizer
 from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
 from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path
 from metriloc.io.bundles import Bundle
-from metriloc.io.local_features import load_extractor
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.view import warn_if_guessed
+from metriloc.keepers import map_features, with_kept
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
@@ -64,15 +61,6 @@ class Answer:
     estimate: PoseEstimate
     view: View
     asked: Asked
-
-
-@runtime_checkable
-class KeepsFeatures(Protocol):
-    """A localizer that looks at each photo of a map once."""
-
-    def with_kept(self, kept: ReferenceFeatures) -> AbsolutePoseMethod: ...
-
-    def describe(self, scene: SfmMap, image: int) -> None: ...
 
 
 class Localizer:
@@ -125,11 +113,10 @@ class Localizer:
             method = choose_localizer(LocalizerChoice(method, device=device))
         if method is None:
             method = NRE.from_features(device=device) if self.bundle is None else _of_bundle(self.bundle, device)
-        chosen = calibrated_localizer(method)
         if self.bundle is not None:
-            _require_features(chosen, self.bundle)
-            chosen = with_kept(chosen, self._kept)
-        self.method = chosen
+            _require_features(method, self.bundle)
+            method = with_kept(method, self._kept)
+        self.method = method
         self._retrieval: MapRetrieval | None = None
         self._points: MatchingLocalizer | None = None
 
@@ -145,7 +132,7 @@ class Localizer:
         """What focal lengths and mirror images are looked at with; None where XFeat's weights are missing."""
         if self._points is None:
             try:
-                self._points = MatchingLocalizer(*_map_features(), kept=self._kept)
+                self._points = MatchingLocalizer(*map_features(), kept=self._kept)
             except (InputError, ImportError):
                 return None
         return self._points
@@ -303,36 +290,9 @@ def _require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
         )
 
 
-def with_kept(method: AbsolutePoseMethod, kept: ReferenceFeatures) -> AbsolutePoseMethod:
-    """A localizer that keeps what it sees in photos of maps there; one that keeps nothing as it is."""
-    if isinstance(method, CalibratedLocalizer):
-        return method.around(with_kept(method.method, kept))
-    return method.with_kept(kept) if isinstance(method, KeepsFeatures) else method
-
-
-def keepers_of(methods: Sequence[AbsolutePoseMethod], kept: ReferenceFeatures) -> list[KeepsFeatures]:
-    """What looks at the photos of a map for these localizers, and for second looks. Raises InputError for one of somebody's
-    own that keeps nothing, and without XFeat's weights."""
-    found: list[KeepsFeatures] = [MatchingLocalizer(*_map_features(), kept=kept)]
-    for method in methods:
-        own = bare(with_kept(method, kept))
-        if not isinstance(own, KeepsFeatures):
-            raise InputError(f"{method.name} keeps no features of photos that could be put into a bundle")
-        found.append(own)
-    return found
-
-
-@cache
-def _map_features() -> tuple[DenseExtractor, str]:
-    features, identity = load_extractor("xfeat")
-    return cast(DenseExtractor, features), identity
-
-
 def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
     """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
     say) with a ``min_track`` that the best of them have."""
-    if isinstance(method, CalibratedLocalizer):
-        return method.around(suited(method.method, scene))
     longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
     if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
         return method

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.auto import WithRival
-from metriloc.calibrated import CalibratedMethod, bare, calibrations_of
 from metriloc.choose import MethodChoice, MethodName, choose_method
 from metriloc.io import InputError, Photo, as_view, turn_view
 from metriloc.io.arguments import LARGEST_SEED, require_method, require_number
@@ -80,12 +79,11 @@ def _knowing(method: RelativePoseMethod, **lengths: float | None) -> RelativePos
     """A loaded method with lengths that are known. Raises InputError for one that has no use for them."""
     if isinstance(method, WithRival):
         method = method.matching
-    known, matching = {name: value for name, value in lengths.items() if value is not None}, bare(method)
-    if not isinstance(matching, FeatureMatching):
+    known = {name: value for name, value in lengths.items() if value is not None}
+    if not isinstance(method, FeatureMatching):
         name, value = next(iter(known.items()))
         raise InputError(f"{name} {value:g} is used by feature matching only, and this method is {method.name}")
-    told = matching.knowing(**known)
-    return CalibratedMethod(told, *calibrations_of(method)) if calibrations_of(method) else told
+    return method.knowing(**known)
 
 
 def relative_pose_by_turns(
@@ -96,16 +94,16 @@ def relative_pose_by_turns(
     if isinstance(method, WithRival):
         found = relative_pose_by_turns(method.matching, features0, features1, seed=seed)
         return method.better(found, features0, features1, seed=seed)
-    first, matching = method.relative_pose(features0, features1, seed=seed), bare(method)
-    if bool(first.success) or not isinstance(matching, FeatureMatching):
+    first = method.relative_pose(features0, features1, seed=seed)
+    if bool(first.success) or not isinstance(method, FeatureMatching):
         return first
     if not (isinstance(features0, ImageFeatures) and isinstance(features1, ImageFeatures)):
         return first
     # only the most promising turn is worth a whole solution
-    turns = {quarters: matching.extract(turn_view(features1.view, quarters)[0]) for quarters in (1, 2, 3)}
-    agreeing = {quarters: matching.agreeing(features0, turned, seed) for quarters, turned in turns.items()}
+    turns = {quarters: method.extract(turn_view(features1.view, quarters)[0]) for quarters in (1, 2, 3)}
+    agreeing = {quarters: method.agreeing(features0, turned, seed) for quarters, turned in turns.items()}
     best = max(agreeing, key=agreeing.__getitem__)
-    if agreeing[best] < _MORE_AGREE * matching.agreeing(features0, features1, seed):
+    if agreeing[best] < _MORE_AGREE * method.agreeing(features0, features1, seed):
         return first
     estimate = method.relative_pose(features0, turns[best], seed=seed)
     return turned_back(estimate, best, features1.view.size) if holds(estimate) else first

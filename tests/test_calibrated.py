@@ -1,4 +1,4 @@
-"""Verdicts of localisers: calibrations around them, what fits what, and doubts; on estimates made by hand."""
+"""Verdicts of localisers: their calibrations, what fits what, and doubts; on estimates made by hand."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.local import DenseMap
-from metriloc.calibrated import CalibratedLocalizer, bare, calibrated_localizer
-from metriloc.calibration import Calibration, Target, save_calibration
+from metriloc.calibration import (
+    Calibration,
+    Target,
+    calibrations_for,
+    calibrations_of,
+    judged,
+    save_calibration,
+    that_fit,
+)
 from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.settings import differing_settings
 from metriloc.localizer import LOCALIZED, suited
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
-from metriloc.methods.nre.model import CONFIGS
-from metriloc.methods.nre.settings import NREConfig, StageConfig
+from metriloc.methods.nre.settings import CONFIGS, NREConfig, StageConfig
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.settings import setup_of
@@ -49,15 +55,20 @@ class Told:
     doubts: tuple[str, ...] = ()
     name: str = "told"
     weights_id: str = "told-1"
+    calibrations: tuple[Calibration, ...] = ()
+
+    def __post_init__(self) -> None:
+        that_fit(self.name, self.weights_id, self.calibrations)
 
     def localize(
         self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None = None, *, seed: int = 0
     ) -> PoseEstimate:
         details = LocalizationDetails(statistics={"inlier_ratio": self.ratio}, setup=self.setup)
         pose = Pose(torch.eye(3), torch.ones(3))
-        return PoseEstimate(
+        found = PoseEstimate(
             pose, torch.tensor(True), torch.tensor(0.5), (None,), localization=(details,), doubts=self.doubts
         )
+        return judged(found, self.calibrations, [query])
 
 
 # sure of two in five, and lost below one in five
@@ -67,7 +78,7 @@ CALIBRATION = Calibration(
 
 
 def estimate(method: Told, view: View = VIEW) -> PoseEstimate:
-    return CalibratedLocalizer(method, CALIBRATION).localize(view, SCENE, ["a"])
+    return dataclasses.replace(method, calibrations=(CALIBRATION,)).localize(view, SCENE, ["a"])
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(0.5, "reliable"), (0.25, "doubtful"), (0.1, "failed")])
@@ -91,20 +102,19 @@ def test_a_calibration_is_for_one_setup_and_one_set_of_weights() -> None:
     assert estimate(Told(0.8, setup="other settings")).verdict == "uncalibrated"
     for other in (Told(0.8, name="else"), Told(0.8, weights_id="told-2")):
         with pytest.raises(InputError, match="the calibration is for told told-1"):
-            CalibratedLocalizer(other, CALIBRATION)
-    assert calibrated_localizer(Told(0.8)) == Told(0.8)  # nothing comes with metriloc for it
+            dataclasses.replace(other, calibrations=(CALIBRATION,))
+    assert calibrations_for("told", "told-1") == ()  # nothing comes with metriloc for it
     assert Told(0.8).localize(VIEW, SCENE, ["a"]).verdict == "uncalibrated"
 
 
-def test_files_beside_weights_and_localizers_of_other_settings(tmp_path: Path) -> None:
-    save_calibration(tmp_path / "calibration.json", CALIBRATION)
-    method = calibrated_localizer(Told(0.8), tmp_path / "calibration.json")
-    assert isinstance(method, CalibratedLocalizer) and bare(method) == Told(0.8)
-    assert calibrated_localizer(method) is method
-    replaced = calibrated_localizer(Told(0.8, weights_id="other"), tmp_path / "calibration.json")
-    assert replaced == Told(0.8, weights_id="other")  # the weights were replaced
-    lowered = method.around(Told(0.1))
-    assert lowered.localize(VIEW, SCENE, ["a"]).verdict == "failed"
+def test_files_beside_weights(tmp_path: Path) -> None:
+    beside = tmp_path / "calibration.json"
+    assert calibrations_for("told", "told-1", beside) == ()
+    save_calibration(beside, CALIBRATION)
+    assert calibrations_for("told", "told-1", beside) == (CALIBRATION,)
+    assert calibrations_for("told", "other", beside) == ()  # the weights were replaced
+    packaged = calibrations_of(choose_localizer(LocalizerChoice("pixloc")))
+    assert packaged and calibrations_for("pixloc", packaged[0].weights_id, beside) == packaged
 
 
 def test_setups_name_what_differs_and_nothing_else() -> None:
@@ -125,10 +135,13 @@ def test_targets_may_be_a_share_of_the_depth() -> None:
 
 def test_pixloc_with_its_calibration_is_chosen_changed_and_suited() -> None:
     method = choose_localizer(LocalizerChoice("pixloc"))
-    assert isinstance(method, CalibratedLocalizer) and isinstance(bare(method), PixLoc)
+    assert isinstance(method, PixLoc) and method.calibrations
     short = suited(method, SCENE)
-    assert isinstance(short, CalibratedLocalizer) and short.method.config.min_track == 1  # type: ignore[attr-defined]
-    assert isinstance(choose_localizer(LocalizerChoice("pixloc", calibration="none")), metriloc.PixLoc)
+    assert isinstance(short, PixLoc) and short.config.min_track == 1
+    changed = method.adjusted(config=dataclasses.replace(method.config, average=True))
+    assert short.calibrations == changed.calibrations == method.calibrations
+    without = choose_localizer(LocalizerChoice("pixloc", calibration="none"))
+    assert isinstance(without, metriloc.PixLoc) and without.calibrations == ()
 
 
 # -- repeated structure -----------------------------------------------------------------------------------------------

@@ -12,8 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metriloc.calibrated import CalibratedMethod, calibrations_of
-from metriloc.calibration import Calibration, Metres, Target, load_calibration, save_calibration
+from metriloc.calibration import (
+    Calibration,
+    Metres,
+    Target,
+    calibrations_of,
+    judged,
+    load_calibration,
+    save_calibration,
+    that_fit,
+)
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError
 from metriloc.io.packaged import own_data
@@ -172,13 +180,16 @@ def test_targets_in_words() -> None:
 class ToyMethod:
     name, weights_id = "toy", "toy-1"
 
+    def __init__(self, *calibrations: Calibration) -> None:
+        self.calibrations = that_fit(self.name, self.weights_id, calibrations)
+
     def extract(self, view: object) -> object:
         return view
 
-    def relative_pose(self, reference: object, query: View, *, seed: int = 0) -> PoseEstimate:
-        if query.name == "lost":
-            return PoseEstimate.failure("degenerate", estimate().details[0])
-        return estimate(setup=query.name)
+    def relative_pose(self, reference: Features, query: Features, *, seed: int = 0) -> PoseEstimate:
+        lost = PoseEstimate.failure("degenerate", estimate().details[0])
+        found = lost if query.name == "lost" else estimate(setup=query.name)
+        return judged(found, self.calibrations, (reference.view, query.view))
 
 
 class Features:
@@ -187,7 +198,7 @@ class Features:
 
 
 def test_a_calibrated_method_reports_the_probability() -> None:
-    method = CalibratedMethod(ToyMethod(), FITTED)
+    method = ToyMethod(FITTED)
     found = method.relative_pose(Features("solver a"), Features("solver a"))
     assert float(found.confidence) == pytest.approx(FITTED.probability(0, found.details[0].statistics), abs=1e-6)
     assert found.probability_of == str(FITTED.target) and found.verdict == "reliable"
@@ -202,12 +213,12 @@ def test_a_calibrated_method_reports_the_probability() -> None:
 
 def test_a_calibration_fits_all_that_made_the_estimate() -> None:
     other = dataclasses.replace(FITTED, setup="solver b", parameters=(-99.0, 0.0, 0.0))
-    method = CalibratedMethod(ToyMethod(), FITTED, other)
+    method = ToyMethod(FITTED, other)
     assert method.relative_pose(Features("x"), Features("solver a")).verdict == "reliable"
     assert method.relative_pose(Features("x"), Features("solver b")).verdict == "failed"
     assert method.relative_pose(Features("x"), Features("solver c")).verdict == "uncalibrated"
     with pytest.raises(InputError, match="toy-2"):
-        CalibratedMethod(ToyMethod(), dataclasses.replace(FITTED, weights_id="toy-2"))
+        ToyMethod(dataclasses.replace(FITTED, weights_id="toy-2"))
 
 
 @pytest.mark.parametrize("path", sorted(own_data("calibration").glob("*.json")), ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from metriloc.calibrated import CalibratedMethod
+from metriloc.calibration import calibrations_of
 from metriloc.choose import MethodChoice, choose_method
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
@@ -25,14 +25,14 @@ METHODS = (
 
 
 @pytest.fixture(scope="module", params=METHODS, ids=lambda choice: choice.name)
-def method(request: pytest.FixtureRequest) -> CalibratedMethod:
+def method(request: pytest.FixtureRequest) -> RelativePoseMethod:
     try:
         found = choose_method(request.param)
     except InputError as error:
         if request.param.name != "aliked+lightglue":
             raise
         pytest.skip(str(error))
-    assert isinstance(found, CalibratedMethod)
+    assert calibrations_of(found)
     return found
 
 
@@ -52,7 +52,7 @@ def solve(shared: Callable[[str], Path]) -> Solve:
 
 
 @pytest.mark.slow
-def test_photos_of_other_places_have_no_pose(method: CalibratedMethod, solve: Solve) -> None:
+def test_photos_of_other_places_have_no_pose(method: RelativePoseMethod, solve: Solve) -> None:
     for query in ("blank.jpg", "other_place.jpg"):
         found = solve(method, query)
         assert not bool(found.success) and found.verdict == "failed" and bool(found.pose.t.isnan().all()), query
@@ -60,13 +60,13 @@ def test_photos_of_other_places_have_no_pose(method: CalibratedMethod, solve: So
 
 
 @pytest.mark.slow
-def test_a_mirrored_facade_and_moved_tiles_are_never_reliable(method: CalibratedMethod, solve: Solve) -> None:
+def test_a_mirrored_facade_and_moved_tiles_are_never_reliable(method: RelativePoseMethod, solve: Solve) -> None:
     assert solve(method, "mirror.jpg").verdict in ("doubtful", "failed")
     assert solve(method, "tiles_shift.jpg", "tiles.jpg").verdict in ("doubtful", "failed")
 
 
 @pytest.mark.slow
-def test_a_turn_is_found_and_no_way_is_claimed(method: CalibratedMethod, solve: Solve) -> None:
+def test_a_turn_is_found_and_no_way_is_claimed(method: RelativePoseMethod, solve: Solve) -> None:
     found = solve(method, "rot8.jpg")
     if bool(found.success):
         assert math.degrees(float(found.pose.angle())) == pytest.approx(8, abs=0.5)
@@ -82,7 +82,7 @@ def test_the_same_photo_twice_stands_at_one_place(solve: Solve) -> None:
 
 
 @pytest.mark.slow
-def test_a_plane(method: CalibratedMethod, solve: Solve, shared: Callable[[str], Path]) -> None:
+def test_a_plane(method: RelativePoseMethod, solve: Solve, shared: Callable[[str], Path]) -> None:
     found = solve(method, "plane.jpg")
     rows = np.loadtxt(shared("cases/09_geometry/plane_truth.txt"))
     truth = Pose(torch.from_numpy(rows[:, :3]), torch.from_numpy(rows[:, 3]))

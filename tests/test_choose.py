@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import metriloc
-from metriloc.calibrated import CalibratedLocalizer, CalibratedMethod, calibrations_of
-from metriloc.choose import LOCALIZERS, METHODS
+from metriloc.calibration import calibrations_of
+from metriloc.choose import LOCALIZERS, METHODS, MethodChoice, choice_beside
+from metriloc.choose.depth import PREDICTED
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError
 from metriloc.methods.matching import DepthConfig, DepthNetwork
@@ -16,12 +17,12 @@ from metriloc.methods.matching import DepthConfig, DepthNetwork
 
 def test_a_method_by_its_name_with_its_calibration() -> None:
     method = metriloc.load("mickey")
-    assert isinstance(method, CalibratedMethod) and isinstance(method.method, metriloc.MicKey)
-    assert calibrations_of(method) and calibrations_of(method.method) == ()
-    assert isinstance(metriloc.load("mickey", calibration="none"), metriloc.MicKey)
-    assert isinstance(metriloc.load("identity"), IdentityPose)
+    assert isinstance(method, metriloc.MicKey) and calibrations_of(method)
+    without = metriloc.load("mickey", calibration="none")
+    assert isinstance(without, metriloc.MicKey) and calibrations_of(without) == ()
+    assert isinstance(metriloc.load("identity"), IdentityPose) and calibrations_of(metriloc.load("identity")) == ()
     localizer = metriloc.load("pixloc")
-    assert isinstance(localizer, CalibratedLocalizer) and isinstance(localizer.method, metriloc.PixLoc)
+    assert isinstance(localizer, metriloc.PixLoc) and calibrations_of(localizer)
 
 
 def test_a_wrong_name_is_one_sentence_with_the_list() -> None:
@@ -57,3 +58,13 @@ def test_names_that_are_none() -> None:
     for name in (None, 5):
         with pytest.raises(InputError, match="a method has a name"):
             metriloc.load(name)  # type: ignore[arg-type]
+
+
+def test_methods_to_compare_with_have_the_same_metres_and_their_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metriloc.choose.pairs.best_matcher", lambda: "xfeat+lightglue")
+    beside = choice_beside(MethodChoice("auto", weights=None), "xfeat")
+    assert (beside.name, beside.depth) == ("xfeat", PREDICTED)
+    asked = MethodChoice("xfeat", weights="own.pt", distance=0.6, camera_height=1.4, calibration="own.json")
+    assert choice_beside(asked, "aliked") == MethodChoice("aliked", distance=0.6, camera_height=1.4)
+    assert choice_beside(asked, "mickey") == MethodChoice("mickey")
+    assert choice_beside(MethodChoice("mickey", polish=True, calibration="none"), "sift").calibration == "none"

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 EXAMPLE = ROOT / "metriloc" / "data" / "example"
-GUIDES = [DOCS / "start.md", *sorted((DOCS / "howto").glob("*.md"))]
+GUIDES = [DOCS / "start.md", DOCS / "extending.md", *sorted((DOCS / "howto").glob("*.md"))]
 """Pages whose Python is run; what is marked ``python notest`` needs files or weights that are not here."""
 CARDS = sorted((DOCS / "models").glob("*.md"))
 

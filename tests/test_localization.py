@@ -14,7 +14,6 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.vgg import VGGConfig
-from metriloc.calibrated import bare
 from metriloc.choose import LOCALIZERS, LocalizerChoice, choose_localizer
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_mapfree_poses
@@ -178,7 +177,7 @@ def test_short_tracks(scene: SfmMap, nre: metriloc.NRE) -> None:
     )
     assert suited(nre, doubled) is nre
     matching = choose_localizer(LocalizerChoice("xfeat-pnp"))
-    lowered = bare(suited(matching, scene))
+    lowered = suited(matching, scene)
     assert isinstance(lowered, MatchingLocalizer) and lowered.config.min_track == 1
 
 

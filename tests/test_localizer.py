@@ -14,7 +14,8 @@ from metriloc.backbones.xfeat import XFeat
 from metriloc.io import InputError
 from metriloc.io.maps import map_from_view
 from metriloc.io.reference_features import ReferenceFeatures
-from metriloc.localizer import Asked, keepers_of, with_kept
+from metriloc.keepers import keepers_of, with_kept
+from metriloc.localizer import Asked
 from metriloc.types import PoseEstimate, SfmMap, View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"

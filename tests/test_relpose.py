@@ -11,11 +11,16 @@ import pytest
 import torch
 
 import metriloc
-from metriloc import choose
 from metriloc.auto import WithRival
 from metriloc.backbones.dinov2 import DinoV2Config
-from metriloc.calibrated import CalibratedMethod, calibrations_of
-from metriloc.calibration import CALIBRATION_FILE, Calibration, Target, load_calibration, save_calibration
+from metriloc.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    Target,
+    calibrations_of,
+    load_calibration,
+    save_calibration,
+)
 from metriloc.choose import MethodChoice, choose_method
 from metriloc.cli.main import main
 from metriloc.io import InputError
@@ -57,25 +62,26 @@ def bundled(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return path if path.exists() or relative.startswith("weights") else own_data(relative)
 
     monkeypatch.setattr("metriloc.io.packaged.own_data", find)
-    monkeypatch.setattr(choose, "best_matcher", lambda: None)  # as without the extra ``features``
+    monkeypatch.setattr("metriloc.choose.pairs.best_matcher", lambda: None)  # as without the extra ``features``
     fitted = load_calibration(find("calibration/metriloc-small.json"))
-    monkeypatch.setattr("metriloc.calibration._all_packaged", lambda: (fitted,))
+    monkeypatch.setattr("metriloc.calibration.files._all_packaged", lambda: (fitted,))
     return stand_in / "weights" / "metriloc-small"
 
 
 def test_matching_is_calibrated_for_the_weights_of_the_wheel() -> None:
     method = choose_method(MethodChoice("matching"))
-    assert isinstance(method, CalibratedMethod)
+    assert isinstance(method, FeatureMatching) and method.calibrations
     assert method.weights_id == load_calibration(PACKAGED).weights_id and method.name == "matching"
-    assert not isinstance(choose_method(MethodChoice("matching", calibration="none")), CalibratedMethod)
-    assert not isinstance(choose_method(MethodChoice("sift")), CalibratedMethod)
+    assert not calibrations_of(choose_method(MethodChoice("matching", calibration="none")))
+    assert not calibrations_of(choose_method(MethodChoice("sift")))
 
 
 def test_other_weights_are_not_given_its_calibration(tmp_path: Path) -> None:
     tensors = torch.load(find_weights("xfeat"), weights_only=True)
     other = tmp_path / "xfeat.pt"
     torch.save({name: value + 0.0 if i else value * 1.0001 for i, (name, value) in enumerate(tensors.items())}, other)
-    assert isinstance(choose_method(MethodChoice("matching", weights=str(other))), FeatureMatching)
+    chosen = choose_method(MethodChoice("matching", weights=str(other)))
+    assert isinstance(chosen, FeatureMatching) and not chosen.calibrations
     with pytest.raises(InputError, match="the calibration is for matching"):
         choose_method(MethodChoice("matching", weights=str(other), calibration=str(PACKAGED)))
 
@@ -85,7 +91,7 @@ def test_a_calibration_of_ones_own_is_used(tmp_path: Path) -> None:
     calibration = load_calibration(PACKAGED)
     save_calibration(mine, calibration)
     chosen = choose_method(MethodChoice("matching", calibration=str(mine)))
-    assert isinstance(chosen, CalibratedMethod) and chosen.calibrations == (calibration,)
+    assert isinstance(chosen, FeatureMatching) and chosen.calibrations == (calibration,)
     content = json.loads(mine.read_text())
     assert "unrelated" in content["source"] and content["pairs"] >= 200
 
@@ -135,7 +141,7 @@ def test_auto_is_the_best_matcher_with_predicted_depth(choice: MethodChoice, set
     joined = isinstance(method, WithRival)
     assert joined == (choice == MethodChoice())  # metres that are given, MicKey could not use
     matching = method.matching if isinstance(method, WithRival) else method
-    assert isinstance(matching, CalibratedMethod) and isinstance(matching.method, FeatureMatching)
+    assert isinstance(matching, FeatureMatching) and matching.calibrations
     here = "aliked-" if weights_are_here("aliked", "aliked_lightglue") else "xfeat-"
     assert method.weights_id.startswith(here) and "+lightglue-" in method.weights_id
     found = method.relative_pose(*(metriloc.load_view(path) for path in PHOTOS))
@@ -246,7 +252,8 @@ def test_demo_shows_the_model_and_one_flag_the_matching(
         (MethodChoice("identity", polish=True), "--polish is MicKey's"),
         (MethodChoice("mickey", distance=1.0), "MicKey measures the distance itself"),
         (MethodChoice(depth="constant:x"), "constant:x"),
-        (MethodChoice(depth="file:x"), "--depth-source must be"),
+        (MethodChoice(depth="file:x"), "only data sets have named depth maps"),
+        (MethodChoice(depth="flie"), "--depth-source must be"),
         (MethodChoice(device="nowhere"), "no device 'nowhere'"),
         (MethodChoice("loftr"), r"loftr_outdoor\.ckpt are not here"),
     ],
@@ -292,7 +299,7 @@ def test_a_loaded_method_takes_a_known_distance() -> None:
     loaded = metriloc.relative_pose(*PHOTOS, method=method, distance=0.61)
     named = metriloc.relative_pose(*PHOTOS, method="xfeat", distance=0.61)
     assert torch.equal(loaded.pose.matrix(), named.pose.matrix()) and loaded.verdict == named.verdict
-    assert method.method.config.distance is None  # the method itself stays as it was
+    assert method.config.distance is None  # the method itself stays as it was
     with pytest.raises(InputError, match="distance 2 is used by feature matching only, and this method is mickey"):
         metriloc.relative_pose(*PHOTOS, method=MicKey.from_pretrained(), distance=2.0)
     with pytest.raises(InputError, match="distance must be a positive number of metres, at most 1,000,000"):

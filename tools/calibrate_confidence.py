@@ -86,7 +86,7 @@ class HeldOutDepth:
         """Of a depth source by name; nothing of one that is no network of the recipe ``metric_depth``."""
         if depth in ("none", "map", "mickey", "metriloc-small"):
             return cls()
-        source, _ = depth_source(MethodChoice("matching", depth=depth))
+        source, _ = depth_source(depth)
         photos = [(name, view_of(photo)) for name, several in held_out_photos(data).items() for photo in several]
         errors = tuple(-photo_errors(source, view).log_scale for _, view in photos)
         return cls(tuple(f"{name}, held out" for name, _ in photos), errors)

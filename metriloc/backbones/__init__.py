@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.backbones.dinov2 import (
+    DINOV2,
     VIT_B,
     VIT_L,
     VIT_S,
@@ -39,6 +40,7 @@ class FeatureBackbone(Protocol):
 
 
 __all__ = [
+    "DINOV2",
     "DinoV2",
     "DinoV2Config",
     "EfficientNetLite",

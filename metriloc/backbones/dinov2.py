@@ -1,8 +1,9 @@
-"""DINOv2 vision transformers (ViT-S/B/L, patch 14, no registers), with the official parameter names.
+"""DINOv2 vision transformers (ViT-S/B/L, patch 14, with and without registers), with the official parameter names.
 
 Written from the DINOv2 paper and from MicKey's use of it: the feature map is the normalised patch tokens of the last
 block. The position table is interpolated by the rule of the released models, which differs from transformers' rule at
-every size but 518 x 518.
+every size but 518 x 518. Registers (Darcet et al., Vision Transformers Need Registers) are tokens without a place that
+only take part in the attention; models with them interpolate their positions as transformers does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +27,8 @@ _OFFSET = 0.1  # of the released models, against rounding in the output size
 
 @dataclass(frozen=True)
 class DinoV2Config:
-    """Shape of the transformer; the defaults are ViT-L/14, MicKey's backbone. image_size: of the position table."""
+    """Shape of the transformer; the defaults are ViT-L/14, MicKey's backbone. image_size: of the position table.
+    registers: number of register tokens, 4 in the released models that have any."""
 
     embed_dim: int = 1024
     depth: int = 24
@@ -33,10 +36,12 @@ class DinoV2Config:
     patch_size: int = 14
     image_size: int = 518
     mlp_ratio: int = 4
+    registers: int = 0
 
     def __post_init__(self) -> None:
         require_within(self, embed_dim=(1, 16_384), depth=(1, 200), num_heads=(1, 1024))
         require_within(self, patch_size=(1, 1024), image_size=(1, 16_384), mlp_ratio=(1, 64))
+        require_within(self, registers=(0, 1024))
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
 
@@ -44,6 +49,14 @@ class DinoV2Config:
 VIT_S = DinoV2Config(384, 12, 6)
 VIT_B = DinoV2Config(768, 12, 12)
 VIT_L = DinoV2Config(1024, 24, 16)
+DINOV2: Mapping[str, DinoV2Config] = MappingProxyType(
+    {
+        f"dinov2_vit{letter}14{ending}": replace(shape, registers=registers)
+        for letter, shape in (("s", VIT_S), ("b", VIT_B), ("l", VIT_L))
+        for ending, registers in (("", 0), ("_reg", 4))
+    }
+)
+"""The released models by their names, the giant left out."""
 
 
 class DinoV2(nn.Module):
@@ -65,31 +78,39 @@ class DinoV2(nn.Module):
         )
         # of the official weights; only pre-training uses it
         self.mask_token = nn.Parameter(torch.zeros(1, config.embed_dim))
+        self.register_tokens = (
+            nn.Parameter(nn.init.trunc_normal_(torch.empty(1, config.registers, config.embed_dim), std=0.02))
+            if config.registers
+            else None
+        )
         self.patch_embed = PatchEmbedding(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.embed_dim, eps=_LAYER_NORM_EPS)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         h, w = image.shape[-2] // self.stride, image.shape[-1] // self.stride
-        patches = self.tokens(image)[:, 1:]
+        patches = self.tokens(image)[:, 1 + self.config.registers :]
         return patches.mT.unflatten(-1, (h, w))
 
-    def tokens(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+N C"]:
-        """Normalised tokens of the last block, class token first, patches row by row."""
+    def tokens(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+R+N C"]:
+        """Normalised tokens of the last block: class token, R registers, patches row by row."""
         x = self.embed(image)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
-    def embed(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+N C"]:
-        """Patch embeddings with the class token in front and positions added."""
+    def embed(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+R+N C"]:
+        """Patch embeddings with the class token in front and positions added, registers (no positions) between."""
         height, width = image.shape[-2:]
         h, w = height // self.stride, width // self.stride
         if min(h, w) < 1:
             raise ValueError(f"an image of {width}x{height} pixels is smaller than one patch of {self.stride} pixels")
         patches = self.patch_embed(image[..., : h * self.stride, : w * self.stride])
         x = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], 1)
-        return x + interpolate_positions(self.pos_embed, (h, w)).to(x.dtype)
+        if self.register_tokens is None:
+            return x + interpolate_positions(self.pos_embed, (h, w)).to(x.dtype)
+        x = x + interpolate_positions(self.pos_embed, (h, w), of_registers=True).to(x.dtype)
+        return torch.cat([x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]], 1)
 
 
 class PatchEmbedding(nn.Module):
@@ -157,20 +178,26 @@ class Block(nn.Module):
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
-def interpolate_positions(table: Float[Tensor, "1 1+M C"], grid: tuple[int, int]) -> Float[Tensor, "1 1+N C"]:
+def interpolate_positions(
+    table: Float[Tensor, "1 1+M C"], grid: tuple[int, int], of_registers: bool = False
+) -> Float[Tensor, "1 1+N C"]:
     """The square position table at another grid (h, w), in float32; the class position stays as it is.
 
     Bicubic, no antialiasing, and called with scale factors ``(h + 0.1) / side``: torch then uses the factors, not the
     sizes, to map coordinates. This is the rule of the released models; transformers uses sizes, which moves features
     by up to 20 % of their spread at 714x532. A table of half precision is interpolated in float32 all the same.
+    of_registers: the rule of the models with registers, sizes and antialiasing (as transformers runs them).
     """
     h, w = grid
     side = math.isqrt(table.shape[1] - 1)
     if (h, w) == (side, side):
         return table
     patches = table[:, 1:].float().mT.unflatten(-1, (side, side))
-    factors = ((h + _OFFSET) / side, (w + _OFFSET) / side)
-    resized = F.interpolate(patches, scale_factor=factors, mode="bicubic", align_corners=False, antialias=False)
+    if of_registers:
+        resized = F.interpolate(patches, size=grid, mode="bicubic", align_corners=False, antialias=True)
+    else:
+        factors = ((h + _OFFSET) / side, (w + _OFFSET) / side)
+        resized = F.interpolate(patches, scale_factor=factors, mode="bicubic", align_corners=False, antialias=False)
     if resized.shape[-2:] != (h, w):
         raise ValueError(f"the position table of side {side} cannot be interpolated to a {h}x{w} grid")
     return torch.cat([table[:, :1].float(), resized.flatten(2).mT], 1)
@@ -179,7 +206,7 @@ def interpolate_positions(table: Float[Tensor, "1 1+M C"], grid: tuple[int, int]
 # transformers' name (5.x in memory | 4.x and hub files) -> official name; queries, keys, values are joined afterwards
 _LAYER = r"^(?:encoder\.)?layer\.(\d+)\."
 _TRANSFORMERS = [
-    (r"^embeddings\.(cls_token|mask_token)$", r"\1"),
+    (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (_LAYER + r"attention\.(?:attention\.)?(?:query|q_proj)\.", r"blocks.\1.attn.q."),
@@ -224,12 +251,12 @@ def dinov2_config_from_weights(state_dict: Mapping[str, Tensor], num_heads: int 
     """The shape that a state dict with official names was made for.
 
     num_heads: not visible in the weights; by default 64 channels a head for the published widths (S 384, B 768,
-    L 1024). Raises ValueError for other widths without it, for missing entries, and for variants that this file does
-    not implement (registers, the giant's gated MLP).
+    L 1024). Raises ValueError for other widths without it, for missing entries, and for the giant's gated MLP, which
+    this file does not implement.
     """
-    for key, what in (("register_tokens", "registers"), ("blocks.0.mlp.w12.weight", "a gated MLP (ViT-g)")):
-        if key in state_dict:
-            raise ValueError(f"DINOv2 weights with {what} are not supported: {key!r} is present")
+    gated = "blocks.0.mlp.w12.weight"
+    if gated in state_dict:
+        raise ValueError(f"DINOv2 weights with a gated MLP (ViT-g) are not supported: {gated!r} is present")
     try:
         embed_dim, positions = state_dict["cls_token"].shape[-1], state_dict["pos_embed"].shape[1] - 1
         patch_size = state_dict["patch_embed.proj.weight"].shape[-1]
@@ -242,4 +269,6 @@ def dinov2_config_from_weights(state_dict: Mapping[str, Tensor], num_heads: int 
     if num_heads is None and embed_dim not in {shape.embed_dim for shape in (VIT_S, VIT_B, VIT_L)}:
         raise ValueError(f"num_heads must be given for DINOv2 weights of the unpublished width {embed_dim}")
     depth = len({key.split(".")[1] for key in state_dict if key.startswith("blocks.")})
-    return DinoV2Config(embed_dim, depth, num_heads or embed_dim // 64, patch_size, side * patch_size, mlp_ratio)
+    registers = state_dict["register_tokens"].shape[1] if "register_tokens" in state_dict else 0
+    heads = num_heads or embed_dim // 64
+    return DinoV2Config(embed_dim, depth, heads, patch_size, side * patch_size, mlp_ratio, registers)

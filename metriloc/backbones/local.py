@@ -67,6 +67,26 @@ class DenseMap:
         return DenseMap(descriptors, (self.stride[0] * factor, self.stride[1] * factor), origin, self.unit)
 
 
+def descriptors_at(
+    features: Float[Tensor, "C h w"], cells: Float[Tensor, "N 2"], *, normalize: bool = False, border: bool = False
+) -> Float[Tensor, "N C"]:
+    """Features read bilinearly at positions, with zeros outside the map: far outside the descriptor is 0, its map flat.
+
+    normalize: to unit length (0 stays 0). border: outside the map those of its border, in place of zeros.
+    Differentiable.
+    """
+    if features.ndim != 3 or cells.ndim != 2 or cells.shape[1] != 2:
+        raise ValueError(
+            f"features must be [C, h, w] and cells [N, 2], got {list(features.shape)}, {list(cells.shape)}"
+        )
+    h, w = features.shape[1:]
+    extent = cells.new_tensor([max(w - 1, 1), max(h - 1, 1)])
+    grid = (2 * cells / extent - 1).clamp(-3, 3).to(features.dtype)  # clamped: coordinates must not overflow
+    beyond = "border" if border else "zeros"
+    found = F.grid_sample(features[None], grid[None, None], "bilinear", beyond, align_corners=True)[0, :, 0].mT
+    return F.normalize(found, dim=-1) if normalize else found
+
+
 class LocalExtractor(Protocol):
     """A local-feature network. Also: ``to(device)``, which returns it."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from metriloc.calibrated import calibrations_of
+from metriloc.calibration import calibrations_of
 from metriloc.choose import MethodChoice, choose_method
 from metriloc.cli.options import MethodArgument
 from metriloc.cli.terminal import complain, print_lines

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from metriloc.adjust import adjusted
-from metriloc.choose import (
-    HUB_METHOD,
-    LOCALIZERS,
-    METHODS,
-    LocalizerChoice,
-    MethodChoice,
-    choose_localizer,
-    choose_method,
-    is_method,
-)
 from metriloc.cli.eval_published import evaluate_published
 from metriloc.cli.eval_published_options import PublishedOptions
+from metriloc.cli.eval_run import device_of, solved
 from metriloc.cli.made import Assignments
 from metriloc.cli.options import MethodSettings
-from metriloc.cli.terminal import EXIT_NO_POSE, complain, print_lines, progress_bar, text_table
+from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, text_table
 from metriloc.evaluation.absolute import score_absolute
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
@@ -40,7 +27,6 @@ from metriloc.evaluation.benchmarks import (
 )
 from metriloc.evaluation.mapfree import MapfreeScore, Mode, score_mapfree
 from metriloc.evaluation.page import failure_figure, query_figure, render_page
-from metriloc.evaluation.ray_runner import run_with_ray
 from metriloc.evaluation.records import Record, read_run
 from metriloc.evaluation.report import (
     Report,
@@ -50,12 +36,9 @@ from metriloc.evaluation.report import (
     pair_report,
     write_report,
 )
-from metriloc.evaluation.runner import collect, process_group, run, worker_from_environment
 from metriloc.evaluation.scoring import score_pairs, vcre_note
 from metriloc.evaluation.submission import scene_text, write_submission, write_visloc
-from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
-from metriloc.io import InputError, prepare_output_folder
-from metriloc.methods.matching.hub_models import licenses_of
+from metriloc.io import InputError
 
 _METHOD_HELP = (
     "a relative method (mickey, xfeat, aliked+lightglue, ...) for pairs, or a localiser (xfeat-pnp, ...) for maps"
@@ -105,41 +88,10 @@ def evaluate(
         if runs.ray_workers:
             raise InputError("--ray-workers: published runs are shared among processes by torchrun")
         return evaluate_published(benchmark, part, published, out, how, assignments)
-    chosen = load_benchmark(benchmark, part)
-    out = prepare_output_folder(out)
-    worker = worker_from_environment()
-    build = _builder(method, chosen, how, assignments)
-    # what decides the numbers; where files are and who works on them does not
-    settings = {k: v for k, v in dataclasses.asdict(how).items() if k not in ("seed", "device")}
-    solve = build()
-    described = {"method": method, "weights_id": _weights_of(solve), "benchmark": benchmark, **settings}
-    if assignments:
-        described["set"] = assignments
-    if part.resize is not None:
-        described["resize"] = list(part.resize)
-    with process_group(worker) as wait, progress_bar("pairs", worker.rank) as progress:
-        try:
-            if runs.ray_workers:
-                _require_picklable(build)
-                run_with_ray(
-                    chosen.tasks,
-                    build,
-                    out,
-                    described,
-                    workers=runs.ray_workers,
-                    seed=how.seed,
-                    gpus_per_worker=1 if how.device.startswith("cuda") else 0,
-                    progress=progress,
-                )
-            else:
-                run(chosen.tasks, solve, out, described, seed=how.seed, worker=worker, progress=progress)
-        except KeyboardInterrupt:
-            print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
-            raise
-        wait()
-    if worker.rank != 0:
+    chosen = load_benchmark(benchmark, part, how.depth_files)
+    records = solved(method, benchmark, part, chosen, out, how, assignments, ray_workers=runs.ray_workers)
+    if records is None:
         return 0
-    records = collect(chosen.tasks, out)
     description = {**read_run(out), "data": str(part.data)}
     report, figures = _report(chosen, records, description, runs, out)
     files = write_report(out, report, render_page(report, figures) if runs.html else None)
@@ -149,51 +101,6 @@ def evaluate(
     for record in unreadable[:5]:
         print(f"warning: {record.key}: {record.reason}", file=sys.stderr)
     return EXIT_NO_POSE if unreadable else 0
-
-
-def device_of(device: str, environment: Mapping[str, str]) -> str:
-    """``cuda`` means one GPU for each process of ``torchrun`` on a machine (LOCAL_RANK); other devices stay."""
-    rank = environment.get("LOCAL_RANK")
-    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
-
-
-# -- methods ----------------------------------------------------------------------------------------------------------
-def _builder(
-    method: str, chosen: PairBenchmark | QueryBenchmark, how: MethodSettings, assignments: Sequence[str]
-) -> Callable[[], Solve]:
-    if isinstance(chosen, QueryBenchmark):
-        if method not in LOCALIZERS:
-            raise InputError(f"{chosen.name} needs a localiser, not {method!r}: one of {', '.join(LOCALIZERS)}")
-        choice = LocalizerChoice(method, how.weights, how.device, calibration=how.calibration)
-        return partial(_query_solver, choice, tuple(assignments))
-    if method in LOCALIZERS:
-        raise InputError(f"{method} localises in maps; {chosen.name} needs a relative method such as xfeat")
-    if not is_method(method):
-        raise InputError(f"there is no method {method!r}: one of {', '.join((*METHODS, HUB_METHOD))}")
-    if assignments:
-        raise InputError(f"--set {assignments[0]}: it sets localizers; {method} is a relative method")
-    for line in licenses_of(method, how.depth_source):
-        complain("eval", line)
-    return partial(_pair_solver, how.choice(method), chosen.size)
-
-
-def _pair_solver(choice: MethodChoice, size: tuple[int, int] | None) -> Solve:
-    return PairSolver(choose_method(choice), size)
-
-
-def _query_solver(choice: LocalizerChoice, assignments: Sequence[str]) -> Solve:
-    return QuerySolver(adjusted(choose_localizer(choice), assignments))
-
-
-def _weights_of(solve: Solve) -> str:
-    return str(getattr(solve, "method").weights_id)  # noqa: B009 - both solvers have it, the protocol need not
-
-
-def _require_picklable(build: Callable[[], Solve]) -> None:
-    try:
-        pickle.dumps(build)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise InputError(f"this method cannot be sent to Ray workers: {error}") from error
 
 
 # -- reports ----------------------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from metriloc.datasets.visloc_files import VislocName, VislocPart
 from metriloc.evaluation.benchmarks import BenchmarkOptions
 from metriloc.evaluation.records import Record
 from metriloc.evaluation.report import absolute_report, markdown_table, scenes_table, write_report
-from metriloc.evaluation.runner import process_group, worker_from_environment
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.overrides import flat, plain
 from metriloc.runs.benchmark import POSES, RunChoice, lost, score_parts
 from metriloc.runs.published import PublishedRun, PublishedSession, check_files, merged
+from metriloc.training.processes import joined_processes, worker_from_environment
 
 NAMED = 20
 """So many of them are named."""
@@ -69,8 +69,8 @@ def evaluate_published(
 
     session = PublishedSession(method, choice, description, out, worker, say, bar, how.seed)
     try:
-        with process_group(worker) as wait:
-            records = [record for one in parts for record in session.do(one, wait)]
+        with joined_processes("cpu") as processes:
+            records = [record for one in parts for record in session.do(one, processes.wait)]
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
         raise

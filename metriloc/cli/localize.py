@@ -50,7 +50,7 @@ def localize(
         set: Set settings of the method, by our names or those of published config files, e.g. --set fine.longest_side=640.
         shown: Only print the settings that --set can set, their values and what they mean.
     """
-    choice, assignments = how.choice(), [one for several in set for one in several]
+    choice, assignments = how.choice(), how.assignments(set)
     if shown:
         method = adjusted(pixloc.configure(choose_localizer(choice), where), assignments)
         print(*shown_settings(method), sep="\n")
@@ -79,7 +79,7 @@ def localize(
     )
     if (note := note_on_features(choice)) and not output.json:
         print(note, file=sys.stderr)
-    folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single)
+    folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single, formats=output.formats)
     pictures = folder is not None and (output.html or output.video)
     localizer = QueryLocalizer(Localizer.of(source.opened, chosen), finder, source, how.seed, pictures, loaded)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +11,13 @@ from typing import Any, Literal
 from metriloc.adjust import Adjustable
 from metriloc.choose import LocalizerChoice
 from metriloc.cli.made import options_from
-from metriloc.evaluation.submission import Naming
+from metriloc.cli.options import FormatArgument, check_formats
 from metriloc.io import InputError
 from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.download import cache_folder
+from metriloc.io.poses import Naming
+from metriloc.io.yaml_file import read_yaml
+from metriloc.methods.nre.published import assignments_of
 from metriloc.methods.pixloc import LocalizeConfig, ResizeConfig
 from metriloc.methods.pixloc.settings import METHOD as PIXLOC
 from metriloc.methods.pixloc.settings import QuerySettings
@@ -33,9 +37,11 @@ class LocalizerSettings:
     nre for the published networks."""
     weights: str | None = None
     """Of pixloc: folder, file or hub name, pixloc-small by default. Of others: files for their features, with a comma
-    between two."""
+    between two; of nre's networks the coarse one alone leaves the fine stage out."""
     device: str = "cpu"
-    """cpu, cuda, cuda:1, ..."""
+    """cpu, cuda, cuda:1, ...; of nre also two with a comma between, of its coarse and its fine stage: cuda,cpu."""
+    config: Path | None = None
+    """Of nre: its published configuration file, config.yml; --set goes beyond it."""
     cache: Path | None = None
     """Folder for what is kept of the map's photos from run to run; by default where metriloc keeps weights."""
     calibration: str | None = None
@@ -48,6 +54,15 @@ class LocalizerSettings:
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         cache = str(self.cache_folder / "pixloc")
         return LocalizerChoice(self.method, self.weights, self.device, self.features, cache, self.calibration)
+
+    def assignments(self, given: Sequence[Sequence[str]]) -> list[str]:
+        """What the configuration file and then ``--set`` say. Raises InputError for a file that is not NRE's."""
+        found = [one for several in given for one in several]
+        if self.config is None:
+            return found
+        if not self.method.startswith("nre"):
+            raise InputError(f"--config {self.config} is of nre; {self.method} is set by --set FIELD=VALUE")
+        return [*assignments_of(read_yaml(self.config), str(self.config)), *found]
 
     @property
     def cache_folder(self) -> Path:
@@ -114,7 +129,9 @@ class OutputOptions:
     """What is written."""
 
     out: Path | None = None
-    """Folder for poses.json, poses.txt (visuallocalization.net), TUM lines, pictures and HTML reports."""
+    """Folder for poses.json, poses.txt (visuallocalization.net), files of poses, pictures and HTML reports."""
+    formats: FormatArgument = None
+    """Files of poses in --out; by default tum. docs/conventions.md says what each holds."""
     names: Naming = "file"
     """How poses.txt calls a query: file, or folder/file (RobotCar, 7-Scenes, Cambridge)."""
     html: bool = True
@@ -137,6 +154,7 @@ class OutputOptions:
         """Raises InputError for options that contradict, and for a video that cannot be made."""
         if self.resume and self.out is None:
             raise InputError("--resume goes on with an earlier run: give its --out")
+        check_formats(self.formats, self.out)
         if not self.video:
             if self.video_seconds is not None or self.video_fps is not None:
                 raise InputError("--video-seconds and --video-fps are about a video: give --video too")

@@ -1,7 +1,7 @@
 """``metriloc COMMAND ...``: finds the command, runs it, and turns wrong use into one sentence and an exit code.
 
 Only the module of the command that is asked for is imported.
-Exit codes: 0 done; 1 done, but a photo has no pose; 2 wrong use or bad input; 130 interrupted.
+Exit codes: 0 done; 1 done, but a photo has no pose, or a data set lacks a part; 2 wrong use or bad input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -45,9 +45,21 @@ COMMANDS: dict[str, Command] = {
     "eval calibrate": Command(
         "metriloc.cli.eval_calibrate", "evaluate_calibrate", "turn confidences into probabilities"
     ),
+    "eval depth": Command("metriloc.cli.eval_depth", "evaluate_depth", "predicted metric depth against true depth"),
+    "eval table": Command("metriloc.cli.eval_table", "evaluate_table", "matchers with depths in one table; resumable"),
     "eval": Command("metriloc.cli.eval", "evaluate", "run a method over a benchmark and report; resumable"),
     "train": Command("metriloc.cli.train", "train", "train a method by a recipe; resumable"),
     "overlaps": Command("metriloc.cli.overlaps", "overlaps", "how much photos of a posed set share, to train on"),
+    "pixloc confidences": Command(
+        "metriloc.cli.pixloc_pictures", "confidences", "film what PixLoc trusts in a sequence of photos"
+    ),
+    "pixloc basin": Command("metriloc.cli.pixloc_basin", "pixloc_basin", "from how far PixLoc finds the true pose"),
+    "pixloc damping": Command(
+        "metriloc.cli.pixloc_pictures", "damping", "the learned damping factors of PixLoc weights"
+    ),
+    "data get": Command(
+        "metriloc.cli.data", "data_get", "get a data set of the published systems, checked and resumable"
+    ),
     "weights list": Command("metriloc.cli.weights", "weights_list", "the weights metriloc knows, and which are here"),
     "weights get": Command("metriloc.cli.weights", "weights_get", "download weights by name, checked and resumable"),
     "weights convert": Command("metriloc.cli.weights", "weights_convert", "turn official checkpoints into ours"),

@@ -15,10 +15,21 @@ from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.methods.matching.solver import Solver
+from metriloc.runs.pose_files import FORMATS, checked_formats
 from metriloc.types import View
 
 MethodArgument = Annotated[str, tyro.conf.arg(metavar=f"{{{','.join((*METHODS, HUB_METHOD))}}}")]
 """A method for two photos; ``choose_method`` says which there are."""
+
+
+FormatArgument = Annotated[tuple[str, ...] | None, tyro.conf.arg(name="format", metavar=f"{{{','.join(FORMATS)}}} ...")]
+"""Which files of poses a run leaves; ``checked_formats`` says which there are."""
+
+
+def check_formats(formats: tuple[str, ...] | None, out: Path | None) -> None:
+    """Raises InputError for an unknown name after ``--format``, and for ``--format`` without ``--out``."""
+    if checked_formats(formats or ()) and out is None:
+        raise InputError(f"--format {' '.join(formats or ())} names files of --out: give a folder")
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,8 @@ class MethodSettings:
     solver: Solver = "auto"
     """Of matching: essential matrix, pnp, rigid (3D-3D), or auto."""
     depth_source: str = "file"
-    """Metres of matching: file (the depth map given), none, constant:METRES, mickey:WEIGHTS or hub:OWNER/NAME."""
+    """Metres of matching: file (the depth map given), none, constant:METRES, mickey:WEIGHTS or hub:OWNER/NAME; in eval
+    also file:NAME for the data set's maps frame.NAME.png, such as file:dptkitti."""
     polish: bool = False
     """MicKey: refine the pose by the reprojection error of its inliers (metriloc-small always does)."""
     device: str = "cpu"
@@ -98,10 +110,18 @@ class MethodSettings:
     seed: int = 0
     """Same seed, same answer (on one machine, with as many threads)."""
 
-    def choice(self, method: str) -> MethodChoice:
-        """The method of that name with these settings; the seed is not of the method."""
+    @property
+    def depth_files(self) -> str | None:
+        """NAME of ``file:NAME``: the data set's depth maps that are to be used instead of its own; None for no such."""
+        return self.depth_source.removeprefix("file:") if self.depth_source.startswith("file:") else None
+
+    def choice(self, method: str, of_data: bool = False) -> MethodChoice:
+        """The method of that name with these settings; the seed is not of the method.
+
+        of_data: photos are of a data set, which may have depth maps of several names.
+        """
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "seed"}
         # without the flag it is as the weights say
         values["polish"] = values["polish"] or None
-        return MethodChoice(method, depth=values.pop("depth_source"), **values)
+        return MethodChoice(method, depth=values.pop("depth_source"), of_data=of_data, **values)

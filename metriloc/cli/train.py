@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from metriloc.io import InputError
 from metriloc.overrides import plain
 from metriloc.training import Run, override, settable_fields
 from metriloc.training import train as run_training
+from metriloc.training.batches import OneBatch
 from metriloc.training.console import on_the_terminal
 
 
@@ -26,6 +28,7 @@ def train(
     set: Annotated[tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="FIELD=VALUE")] = (),
     init: Path | None = None,
     resume: bool = False,
+    overfit: bool = False,
     show: bool = False,
 ) -> int:
     """Train a method by a recipe; without one, list the recipes.
@@ -39,11 +42,12 @@ def train(
         set: Set fields of the recipe, e.g. --set training.optimizer.lr=3e-4; --show lists them.
         init: Checkpoint folder or safetensors file to take the first weights from, e.g. of a warm-up run.
         resume: Go on from the last checkpoint in --out, or start if there is none.
+        overfit: Train on the first batch alone, again and again: whether the loss can fall at all.
         show: Only print the fields that --set can set, and their values.
     """
     if recipe is None:
         for name in recipes.__all__:
-            print(f"{name:<24} {(getattr(recipes, name).__doc__ or '').strip().splitlines()[0]}")
+            print(f"{name:<26} {(getattr(recipes, name).__doc__ or '').strip().splitlines()[0]}")
         return 0
     run = override(find_recipe(recipe)(), [one for several in set for one in several])
     if show:
@@ -54,6 +58,8 @@ def train(
         raise InputError("say where the run shall be written: --out DIR")
     if data is not None and not data.is_dir():
         raise InputError(f"'{data}' is not a folder with training data")
+    if overfit:
+        run = replace(run, batches=OneBatch(run.batches))
     result = run_training(run, out, data, resume=resume, init=init, reporter=on_the_terminal)
     if int(os.environ.get("RANK", "0")) == 0:
         state = f"stopped by {result.stopped_by}" if result.stopped_by else "finished"
@@ -62,7 +68,13 @@ def train(
 
 
 def find_recipe(name: str) -> Callable[[], Run]:
-    """The recipe of that name. Raises InputError naming those there are."""
+    """The recipe of that name, also of a published file's (``config/MicKey/curriculum_learning.yaml``).
+
+    Raises InputError naming those there are.
+    """
+    if name.endswith(".yaml"):
+        name = Path(name).stem
+    name = recipes.PUBLISHED_NAMES.get(name, name)
     if name not in recipes.__all__:
         raise InputError(f"there is no recipe {name!r}: there are {', '.join(recipes.__all__)}")
     found: Callable[[], Run] = getattr(recipes, name)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +11,13 @@ import torch
 import tyro
 
 from metriloc.backbones import DinoV2Config
+from metriloc.cli.transfers import transfer_bar
 from metriloc.io import InputError
 from metriloc.io.archives import extract_members
-from metriloc.io.download import SUMS, Progress, cache_folder, fetch, file_sha256
+from metriloc.io.download import SUMS, cache_folder, fetch, file_sha256
 from metriloc.io.packaged import BUNDLED, bundled_folder
+from metriloc.io.published import PUBLISHED, Published
 from metriloc.io.weights import (
-    PUBLISHED,
     TENSORS,
     is_bundled,
     load_state_dict_strictly,
@@ -39,7 +39,7 @@ from metriloc.methods.nre.checkpoint import read_official
 from metriloc.methods.pixloc.checkpoint import convert_checkpoint, is_official, read_released
 
 BACKBONE = "dinov2_vitl14_pretrain.pth"
-_INDENT = " " * 16
+_INDENT = " " * 17
 
 
 def weights_list() -> int:
@@ -51,10 +51,12 @@ def weights_list() -> int:
             if is_bundled(own.name)
             else "not in this installation"
         )
-        print(f"{own.name:<15} {own.description}\n{_INDENT}licence: {own.licence}\n{_INDENT}{here}")
+        print(f"{own.name:<16} {own.description}\n{_INDENT}licence: {own.licence}\n{_INDENT}{here}")
     for entry in PUBLISHED:
-        here = "here" if (folder / entry.name / TENSORS).is_file() else f"get it: metriloc weights get {entry.name}"
-        print(f"{entry.name:<15} {entry.description}\n{_INDENT}licence: {entry.licence}\n{_INDENT}{here}")
+        here = f"get it: metriloc weights get {entry.name}" if not entry.by_hand else f"by hand: {entry.by_hand}"
+        if (folder / entry.name / TENSORS).is_file():
+            here = "here"
+        print(f"{entry.name:<16} {entry.description}\n{_INDENT}licence: {entry.licence}\n{_INDENT}{here}")
     print(f"\ncache: {folder}")
     return 0
 
@@ -87,17 +89,28 @@ def weights_get(
     if (target / TENSORS).is_file() and backbone is None:
         print(f"{name} is here: {target}")
         return 0
+    if entry.by_hand:
+        raise InputError(f"the weights {name!r} cannot be fetched: {entry.by_hand}")
+    if entry.method == "pixloc":
+        _refuse_options_of_mickey(f"{name} is of PixLoc", {"backbone": backbone, "backbone-heads": backbone_heads})
     print(f"{entry.name}: licence: {entry.licence}", file=sys.stderr)
+    _fetch(entry, folder, offline)
+    if entry.method == "pixloc":
+        print(f"converted to {target}: PixLoc, {convert_checkpoint(folder / entry.convert, target)}")
+        return 0
+    command = f"metriloc weights get {name}" + (f" --cache '{cache}'" if cache is not None else "")
+    return _convert(folder / entry.convert, target, folder / "config.yaml", backbone, backbone_heads, command)
+
+
+def _fetch(entry: Published, folder: Path, offline: bool) -> None:
     for url, sha256, filename in entry.files:
-        with _progress(filename) as progress:
+        with transfer_bar(filename) as progress:
             archive = fetch(url, folder / filename, sha256=sha256, offline=offline or None, progress=progress)
         if sha256 is None:
             note = f"the publisher gives none to compare; recorded in {SUMS} beside it"
             print(f"{filename}: SHA-256 {file_sha256(archive)} ({note})", file=sys.stderr)
         if entry.members:
             extract_members(archive, entry.members, folder)
-    command = f"metriloc weights get {name}" + (f" --cache '{cache}'" if cache is not None else "")
-    return _convert(folder / entry.convert, target, folder / "config.yaml", backbone, backbone_heads, command)
 
 
 def weights_convert(
@@ -117,16 +130,24 @@ def weights_convert(
             dinov2_vitl14_pretrain.pth beside the checkpoint, in the cache or where torch.hub keeps it, if there.
         backbone_heads: Of MicKey: attention heads of a backbone that is none of ViT-S, B and L.
     """
+    if checkpoint.is_dir():
+        raise InputError(
+            f"'{checkpoint}' is a folder: what metriloc has trained or converted is used as it is (--weights)"
+        )
     if _is_of_pixloc(checkpoint):
         given = {"config": config, "backbone": backbone, "backbone-heads": backbone_heads}
-        for name, value in given.items():
-            if value is not None:
-                raise InputError(f"'{checkpoint}' is a checkpoint of PixLoc: --{name} is of MicKey")
+        _refuse_options_of_mickey(f"'{checkpoint}' is a checkpoint of PixLoc", given)
         identity = convert_checkpoint(checkpoint, out)
         print(f"converted to {out}: PixLoc, {identity}")
         return 0
     command = f"metriloc weights convert '{checkpoint}' --out '{out}'"
     return _convert(checkpoint, out, config or _yaml_beside(checkpoint), backbone, backbone_heads, command)
+
+
+def _refuse_options_of_mickey(what: str, given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{what}: --{name} is of MicKey")
 
 
 def _is_of_pixloc(checkpoint: Path) -> bool:
@@ -213,15 +234,3 @@ def _read_backbone(path: Path) -> dict[str, Any]:
 def _yaml_beside(checkpoint: Path) -> Path | None:
     candidates = [checkpoint.with_suffix(".yaml"), checkpoint.with_name("config.yaml")]
     return next((path for path in candidates if path.is_file()), None)
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (title, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -56,16 +56,26 @@ def read_rgbd_photos(folder: Path, every: int = 1) -> list[DepthPhoto]:
 
     Raises InputError when there is none.
     """
-    photos = []
+    return [DepthPhoto.of_view(load_rgbd(*files)) for files in rgbd_files(folder, every)]
+
+
+def rgbd_files(folder: Path, every: int = 1) -> list[tuple[Path, Path]]:
+    """(photo, depth map) of the photos of ``read_rgbd_photos``. Raises InputError when there is none."""
+    found = []
     for path in _photos(folder)[::every]:
         file = depth_beside(path, "depth") or _first(path.parent.parent / "depth", path.stem)
         if file is not None:
-            view, depth = load_view(path), read_depth(file, doubt=False)  # streets are farther than rooms
-            check_depth_covers(depth, view.size, file)
-            photos.append(DepthPhoto.of_view(dataclasses.replace(view, depth=depth)))
-    if not photos:
+            found.append((path, file))
+    if not found:
         raise InputError(f"'{folder}' holds no photo with a depth map")
-    return photos
+    return found
+
+
+def load_rgbd(path: Path, file: Path) -> View:
+    """A photo with its depth map. Raises InputError for a map of another shape."""
+    view, depth = load_view(path), read_depth(file, doubt=False)  # streets are farther than rooms
+    check_depth_covers(depth, view.size, file)
+    return dataclasses.replace(view, depth=depth)
 
 
 def read_facades(folder: Path) -> list[DepthPhoto]:

@@ -69,16 +69,23 @@ class MapfreeScene:
         """Positions (in ``posed``) of the photos that are not of ``seq0``, in file order."""
         return [index for index, name in enumerate(self.posed.names) if not name.startswith("seq0/")]
 
-    def evaluation_pairs(self, step: int = MAPFREE_STEP) -> list[FramePair]:
+    def evaluation_pairs(self, step: int = MAPFREE_STEP, overlaps: bool = False) -> list[FramePair]:
         """The reference with every ``step``-th query by position; none for a scene that has no ``seq1``.
 
         step: 5 for Map-free, 1 for sets of which every line counts. The relative pose is None where it is withheld.
+        overlaps: look up in ``overlaps.npz`` how much each pair shares, 0 for one that it does not list; InputError without
+        the file. Else it is NaN.
         """
         if step < 1:
             raise ValueError(f"step must be at least 1, got {step}")
         queries = self.queries()[::step]
         reference = self.posed.index(REFERENCE) if queries else 0
-        return [self.posed.pair(reference, query) for query in queries]
+        if not (overlaps and queries):
+            return [self.posed.pair(reference, query) for query in queries]
+        known = self.training_pairs(-1.0, 2.0)
+        mine = known.index0 == reference
+        shared = dict(zip(known.index1[mine].tolist(), known.overlap[mine].tolist(), strict=True))
+        return [self.posed.pair(reference, query, float(shared.get(query, 0.0))) for query in queries]
 
     def evaluation_blocks(self) -> list[FrameBlock]:
         """The multi-frame track: queries at positions 9, 19, 29 ... with the eight before; no incomplete block."""

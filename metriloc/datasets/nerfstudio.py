@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from metriloc.datasets.matrices import rigid_pose, stack_poses
 from metriloc.datasets.sources import DepthFormat, PosedScene
@@ -192,9 +191,3 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(top, dict):
         raise InputError(f"'{path}' is not a JSON object")
     return top
-
-
-def opengl_matrix(cam_from_world: Pose) -> Tensor:
-    """The ``transform_matrix`` [4, 4] of a pose: camera to world, OpenGL axes."""
-    world_from_cam = cam_from_world.inverse()
-    return Pose(world_from_cam.R * world_from_cam.t.new_tensor([1.0, -1.0, -1.0]), world_from_cam.t).matrix()

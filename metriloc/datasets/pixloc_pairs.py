@@ -6,7 +6,6 @@ Samples are made of loaded ``Pair``s, so whatever augments pairs works here too.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,11 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.datasets.pixloc_starts import Start, draw_start
-from metriloc.datasets.sources import Augmentation
 from metriloc.geometry import sample_depth
 from metriloc.geometry.pose import Pose
-from metriloc.io import resize_view
-from metriloc.io.maps import load_map_view
 from metriloc.types import Pair, SfmMap, View
 
 NOWHERE = (0.0, 0.0, -1.0)
@@ -113,14 +109,8 @@ def filled(xyz: Float[Tensor, "n 3"], count: int) -> Float[Tensor, "count 3"]:
 def sample_from_pair(pair: Pair, config: SampleConfig, generator: torch.Generator) -> PointPair:
     """A sample of a pair whose reference has depth. Raises ValueError for a pair without depth or pose."""
     xyz = points_from_depth(pair.view0, config.points, generator, config.texture)
-    return _with_start(pair, xyz, config, generator)
-
-
-def _with_start(pair: Pair, xyz: Tensor, config: SampleConfig, generator: torch.Generator) -> PointPair:
-    truth = true_pose(pair)
-    init = draw_start(
-        config.start, truth.to(torch.float64), xyz.double(), pair.view1.camera.to(torch.float64), generator
-    )
+    truth, camera = true_pose(pair).to(torch.float64), pair.view1.camera.to(torch.float64)
+    init = draw_start(config.start, truth, xyz.double(), camera, generator)
     return PointPair(pair, xyz, init.to(torch.float32))
 
 
@@ -147,45 +137,6 @@ class DepthSamples:
         generator = torch.Generator().manual_seed(int(seed))
         own = int(torch.randint(2**62, (), generator=generator))
         return sample_from_pair(self.pairs[int(number), own], self.config, generator)
-
-
-@dataclass(frozen=True, eq=False)
-class MapSamples:
-    """Samples of pairs of images of a map, with its points. index: (reference, query) a row.
-
-    size: (width, height) the photos are brought to. augment: of colours only, because the points stay where they are;
-    both photos by themselves. The map must know its folder of images.
-    """
-
-    scene: SfmMap
-    index: Int[Tensor, "n 2"]
-    size: tuple[int, int] | None = None
-    config: SampleConfig = field(default_factory=SampleConfig)
-    augment: Augmentation | None = None
-
-    def __post_init__(self) -> None:
-        if self.index.ndim != 2 or self.index.shape[1] != 2:
-            raise ValueError(f"MapSamples.index must have shape [n, 2], got {list(self.index.shape)}")
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, index: tuple[int, int]) -> PointPair:
-        number, seed = index
-        generator = torch.Generator().manual_seed(int(seed))
-        reference, query = self.index[int(number)].tolist()
-        views = [self._view(image) for image in (reference, query)]
-        poses = self.scene.cam_from_world
-        pair = Pair(views[0], views[1], (poses[query] @ poses[reference].inverse()).to(torch.float32))
-        xyz = points_from_map(self.scene, reference, self.config.points, generator)
-        if self.augment is not None:
-            pair = self.augment(pair, generator)
-        return _with_start(pair, xyz, self.config, generator)
-
-    def _view(self, image: int) -> View:
-        view = load_map_view(self.scene, image)
-        view = dataclasses.replace(view, camera=view.camera.to(torch.float32))
-        return view if self.size is None else resize_view(view, self.size, antialias=True)
 
 
 def covisible_pairs(

@@ -52,6 +52,11 @@ def read_posed(folder: str | os.PathLike[str]) -> PosedScene:
     )
 
 
+def is_scene(folder: Path) -> bool:
+    """Whether the folder itself has one of the forms."""
+    return any(fits(folder) for fits, _ in _FORMS)
+
+
 def scene_folders(root: str | os.PathLike[str]) -> list[Path]:
     """The folder itself when it is a scene, or holds none; else each folder in it that is one, sorted by name.
 
@@ -60,9 +65,9 @@ def scene_folders(root: str | os.PathLike[str]) -> list[Path]:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"'{root}' is not a folder")
-    if any(fits(root) for fits, _ in _FORMS):
+    if is_scene(root):
         return [root]
-    inside = sorted(path for path in root.iterdir() if path.is_dir() and any(fits(path) for fits, _ in _FORMS))
+    inside = sorted(path for path in root.iterdir() if path.is_dir() and is_scene(path))
     # read_posed says what was looked for
     return inside or [root]
 

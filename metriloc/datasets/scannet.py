@@ -20,7 +20,7 @@ from torch import Tensor
 
 from metriloc.datasets.matrices import read_camera_pose, rigid_pose, stack_poses
 from metriloc.datasets.overlap_table import read_arrays
-from metriloc.datasets.sources import FramePair, PairList, PosedFrame, PosedScene
+from metriloc.datasets.sources import FramePair, PairList, PosedFrame, PosedScene, depth_beside
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_image, read_text
 from metriloc.io.files import parse_numbers, without_comment
@@ -92,7 +92,8 @@ def read_scannet_pairs(
 ) -> list[FramePair]:
     """The test pairs with the photos below ``root``; pair by pair, the first camera is the world.
 
-    size: of the photos that K belongs to. Load them with ``EVALUATION_SIZE``, as the published results did. Raises
+    size: of the photos that K belongs to. Depth maps (millimetres) are used as if registered to the photos, as published.
+    Load them with ``EVALUATION_SIZE``, as the published results did. Raises
     InputError for a malformed list and for turned photos, which the published list does not have.
     """
     found = []
@@ -101,11 +102,24 @@ def read_scannet_pairs(
             raise InputError(f"'{path}': {pair.name0} {pair.name1}: turned photos are not supported; turn them first")
         poses = (Pose.identity((), torch.float64), pair.cam1_from_cam0)
         frames = [
-            PosedFrame(pair.scene, name, Path(root) / name, Camera.from_K(K, size), pose, intrinsics_source=str(path))
+            PosedFrame(
+                *(pair.scene, name, Path(root) / name, Camera.from_K(K, size), pose, depth_of(Path(root) / name)),
+                intrinsics_source=str(path),
+            )
             for name, K, pose in zip((pair.name0, pair.name1), (pair.K0, pair.K1), poses, strict=True)
         ]
         found.append(FramePair(frames[0], frames[1]))
     return found
+
+
+def depth_of(photo: Path) -> Path | None:
+    """The sensor's depth map of a photo: ``frame-000000.depth.pgm`` beside ``frame-000000.color.jpg``, or ``depth/0.png``
+    for ``color/0.jpg``, as the two published readers of the scans write them; None where it is not there."""
+    beside = depth_beside(photo, "depth")
+    if beside is not None or photo.parent.name != "color":
+        return beside
+    other = photo.parent.with_name("depth") / f"{photo.stem}.png"
+    return other if other.is_file() else None
 
 
 # -- training index ---------------------------------------------------------------------------------------------------

@@ -215,13 +215,19 @@ class PosedScene:
 
 
 def depth_beside(path: Path, suffix: str | None) -> Path | None:
-    """The depth map ``stem.suffix.png`` (or .npy, .tiff, .pgm) beside a photo, or None when there is none."""
+    """The depth map ``stem.suffix.png`` (or .npy, .tiff, .pgm) beside a photo, or None when there is none.
+
+    ``frame.color.jpg`` may have it without the ``color`` (ScanNet). Raises InputError for a suffix that is no name.
+    """
     if suffix is None:
         return None
-    for ending in DEPTH_ENDINGS:
-        candidate = path.with_name(f"{path.stem}.{suffix}{ending}")
-        if candidate.is_file():
-            return candidate
+    if not suffix or Path(suffix).name != suffix:
+        raise InputError(f"{suffix!r} is not the name of depth maps (frame.NAME.png)")
+    for stem in dict.fromkeys((path.stem, path.stem.removesuffix(".color"))):
+        for ending in DEPTH_ENDINGS:
+            candidate = path.with_name(f"{stem}.{suffix}{ending}")
+            if candidate.is_file():
+                return candidate
     return None
 
 

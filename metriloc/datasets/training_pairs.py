@@ -55,19 +55,21 @@ def read_training_pairs(
     *,
     overlaps: str | os.PathLike[str] | None = None,
     uniform: int | None = None,
+    listed: bool = True,
     seed: int = 0,
 ) -> list[PairList]:
     """The pairs of every scene below ``root``, one list a scene.
 
     ``overlaps.npz`` is looked for in ``overlaps/<scene>/`` when that folder is given, else in the scene; its pairs
     between ``low`` and ``high`` (strict) are taken. uniform: how many pairs to draw from the poses alone in a scene
-    that has none; with None such a scene is an InputError. The draws depend on ``seed`` and the place of the scene only.
+    that has none; with None such a scene is an InputError. listed: look at the tables at all; without, every scene's
+    pairs are drawn. The draws depend on ``seed`` and the place of the scene only.
     """
     found = []
     for number, folder in enumerate(scene_folders(root)):
         scene = read_posed(folder)
         file = (folder if overlaps is None else Path(overlaps) / folder.resolve().name) / OVERLAPS_FILE
-        if file.is_file():
+        if listed and file.is_file():
             found.append(overlapping_pairs(scene, file, low, high))
         elif uniform is not None:
             generator = torch.Generator().manual_seed(derived_seed(seed, number))

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from metriloc.datasets.sources import PosedFrame
 from metriloc.geometry import Camera
@@ -20,6 +19,7 @@ from metriloc.io import InputError, read_text
 from metriloc.io.files import parse_numbers
 from metriloc.io.lists import parse_pairs
 from metriloc.io.maps import read_map
+from metriloc.io.poses import Naming, visloc_name
 from metriloc.types import SfmMap
 
 CAMBRIDGE = ("ShopFacade", "KingsCollege", "GreatCourt", "OldHospital", "StMarysChurch")
@@ -39,7 +39,6 @@ ROBOTCAR_CONDITIONS = (
 ROBOTCAR_SIDES = ("left", "right", "rear")
 ROBOTCAR_SIZE = (1024, 1024)
 MODEL = "sfm_superpoint+superglue"
-ResultNames = Literal["file", "folder/file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,22 +55,17 @@ class LocalizationTask:
     map_folder: Path
     images: Path
     retrieval: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    result_names: ResultNames = "folder/file"
+    result_names: Naming = "folder/file"
 
     def __post_init__(self) -> None:
         names: dict[str, str] = {}
         for query in self.queries:
-            result = self.result_name(query.name)
+            result = visloc_name(query.name, self.result_names)
             if result in names:
                 raise InputError(
                     f"{self.name}: {query.name!r} and {names[result]!r} are both {result!r} in a result file"
                 )
             names[result] = query.name
-
-    def result_name(self, query: str) -> str:
-        """The name of a query in a submission: its file name, for some benchmarks with the last folder before it."""
-        parts = query.split("/")
-        return "/".join(parts[-2:]) if self.result_names == "folder/file" else parts[-1]
 
     def references(self, query: str, count: int | None = None) -> tuple[str, ...]:
         """Names of the ``count`` best references of a query; InputError when the retrieval does not know it."""

@@ -25,7 +25,6 @@ from metriloc.datasets.visloc import (
     ROBOTCAR_CONDITIONS,
     ROBOTCAR_SIDES,
     LocalizationTask,
-    ResultNames,
     cmu_cameras,
     parse_robotcar_intrinsics,
     queries_of_list,
@@ -36,6 +35,7 @@ from metriloc.geometry import Camera
 from metriloc.io import InputError, read_text, write_atomically
 from metriloc.io.lists import parse_names, parse_queries, read_queries
 from metriloc.io.maps import read_map
+from metriloc.io.poses import Naming
 
 VislocName = Literal["7scenes", "cambridge", "aachen", "cmu", "robotcar"]
 _IN_DATA = ("query_images", "reference_images", "ground_truth", "test_list", "intrinsics")
@@ -63,7 +63,7 @@ class VislocFiles:
     ground_truth: str | None = None
     test_list: str | None = None
     intrinsics: str | None = None
-    result_names: ResultNames = "folder/file"
+    result_names: Naming = "folder/file"
     known: tuple[str, ...] = ()
 
     @property

@@ -22,18 +22,19 @@ from typing import Literal
 
 import torch
 
+from metriloc.datasets.depth_frames import with_depth_named
 from metriloc.datasets.mapfree import MAPFREE_STEP, read_mapfree, uniform_pairs
 from metriloc.datasets.overlap import overlap_of_views
 from metriloc.datasets.posed import read_posed_scenes
 from metriloc.datasets.scannet import read_scannet_pairs
 from metriloc.datasets.sevenscenes import SCENES
-from metriloc.datasets.sources import PosedFrame, PosedScene
+from metriloc.datasets.sources import FramePair, PosedFrame, PosedScene
 from metriloc.datasets.visloc import CAMBRIDGE, CMU_TEST_SLICES, ROBOTCAR_CONDITIONS, LocalizationTask
 from metriloc.datasets.visloc_tasks import aachen_task, cambridge_task, cmu_task, robotcar_task, sevenscenes_task
-from metriloc.evaluation.submission import Naming
 from metriloc.evaluation.tasks import PairTask, QueryTask
 from metriloc.io import InputError
 from metriloc.io.maps import read_map
+from metriloc.io.poses import Naming
 from metriloc.types import SfmMap, View
 
 BenchmarkName = Literal[
@@ -65,6 +66,9 @@ class BenchmarkOptions:
     """posed: pairs drawn from each folder."""
     min_overlap: float = 0.2
     """posed: pairs that share less are drawn again, where the photos have depth."""
+    max_overlap: float | None = None
+    """mapfree, pairs, posed: only pairs that share less, such as 0.2 for extreme changes of view; by overlaps.npz (metriloc
+    overlaps), of posed by depth."""
     resize: tuple[int, int] | None = None
     """Pairs: WIDTH HEIGHT that photos are resized to, intrinsics follow; Map-free was published with 540 720."""
     images: Path | None = None
@@ -92,8 +96,33 @@ class QueryBenchmark:
     withheld: bool = False
 
 
-def load_benchmark(name: BenchmarkName, options: BenchmarkOptions) -> PairBenchmark | QueryBenchmark:
-    """The tasks of a benchmark. Raises InputError for files that are missing or malformed, naming them."""
+def load_benchmark(
+    name: BenchmarkName, options: BenchmarkOptions, depth_files: str | None = None
+) -> PairBenchmark | QueryBenchmark:
+    """The tasks of a benchmark. Raises InputError for files that are missing or malformed, naming them.
+
+    depth_files: NAME of the depth maps ``frame.NAME.png`` that the photos of pairs have instead of their own.
+    """
+    chosen = _load(name, options)
+    if depth_files is None:
+        return chosen
+    if isinstance(chosen, QueryBenchmark):
+        raise InputError(f"--depth-source file:{depth_files}: {name} localises photos in a map, without depth maps")
+    tasks = [_with_depth_named(task, depth_files) for task in chosen.tasks]
+    if all(task.pair.frame0.depth is None and task.pair.frame1.depth is None for task in tasks):
+        raise InputError(f"--depth-source file:{depth_files}: no photo has a depth map *.{depth_files}.png beside it")
+    return dataclasses.replace(chosen, tasks=tuple(tasks))
+
+
+def _with_depth_named(task: PairTask, suffix: str) -> PairTask:
+    pair = task.pair
+    frame0, frame1 = with_depth_named(pair.frame0, suffix), with_depth_named(pair.frame1, suffix)
+    return PairTask(FramePair(frame0, frame1, pair.overlap))
+
+
+def _load(name: BenchmarkName, options: BenchmarkOptions) -> PairBenchmark | QueryBenchmark:
+    if options.max_overlap is not None and (name not in ("mapfree", "pairs", "posed") or not options.max_overlap > 0):
+        raise InputError(f"--max-overlap {options.max_overlap}: above 0, and for mapfree, pairs and posed")
     if options.resize is not None and min(options.resize) < 1:
         raise InputError(f"--resize {options.resize[0]} {options.resize[1]}: both must be positive")
     if name in ("mapfree", "pairs"):
@@ -123,9 +152,13 @@ def _mapfree(name: str, options: BenchmarkOptions) -> PairBenchmark:
         if unknown:
             raise InputError(f"'{options.data}' has no scene {sorted(unknown)[0]!r}")
         scenes = [scene for scene in scenes if scene.name in options.parts]
-    tasks = tuple(PairTask(pair) for scene in scenes for pair in scene.evaluation_pairs(step))
-    if not tasks:
+    most = options.max_overlap
+    pairs = [pair for scene in scenes for pair in scene.evaluation_pairs(step, overlaps=most is not None)]
+    if not pairs:
         raise InputError(f"'{options.data}' has no query photo (seq1/...) in any of its {len(scenes)} scenes")
+    tasks = tuple(PairTask(pair) for pair in pairs if most is None or pair.overlap < most)
+    if not tasks:
+        raise InputError(f"--max-overlap {most}: each of the {len(pairs)} pairs of '{options.data}' shares more")
     withheld = all(task.pair.cam1_from_cam0 is None for task in tasks)
     return PairBenchmark(name, tasks, step, options.resize, withheld)
 
@@ -140,7 +173,7 @@ def _drawn(scene: PosedScene, options: BenchmarkOptions) -> list[PairTask]:
         pair = candidates[i]
         if pair.frame0.depth is not None and pair.frame1.depth is not None:
             overlap = overlap_of_views(_depth_view(pair.frame0), _depth_view(pair.frame1))
-            if overlap < options.min_overlap:
+            if overlap < options.min_overlap or (options.max_overlap is not None and overlap >= options.max_overlap):
                 continue
             pair = dataclasses.replace(pair, overlap=overlap)
         task = PairTask(pair)
@@ -254,9 +287,9 @@ def _typical_depth(scene: SfmMap) -> float:
     return float(depths[depths > 0].median()) if bool((depths > 0).any()) else 1.0
 
 
-def load_pairs(benchmark: BenchmarkName, part: BenchmarkOptions) -> PairBenchmark:
+def load_pairs(benchmark: BenchmarkName, part: BenchmarkOptions, depth_files: str | None = None) -> PairBenchmark:
     """A benchmark of pairs. Raises InputError for one of photos in maps, and as ``load_benchmark``."""
-    chosen = load_benchmark(benchmark, part)
+    chosen = load_benchmark(benchmark, part, depth_files)
     if not isinstance(chosen, PairBenchmark):
         raise InputError(f"{benchmark} has queries in maps; this command takes pairs (mapfree, pairs, scannet)")
     return chosen

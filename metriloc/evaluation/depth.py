@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -64,6 +67,49 @@ def mean_depth_score(scores: Sequence[DepthScore]) -> DepthScore:
     names = ("delta1", "delta2", "delta3", "rel", "rmse", "log10")
     means = {name: sum(getattr(score, name) for score in scores) / len(scores) for name in names}
     return DepthScore(**means, count=sum(score.count for score in scores))
+
+
+def pooled_depth_score(scores: Sequence[DepthScore]) -> DepthScore:
+    """What ``depth_score`` says of all pixels of the images together, from the scores of each."""
+    scores = [score for score in scores if score.count]
+    if not scores:
+        return depth_score(torch.zeros(0), torch.zeros(0))
+    total = sum(score.count for score in scores)
+    share = [score.count / total for score in scores]
+    names = ("delta1", "delta2", "delta3", "rel", "log10")
+    means = {name: sum(w * getattr(s, name) for w, s in zip(share, scores, strict=True)) for name in names}
+    rmse = math.sqrt(sum(w * s.rmse**2 for w, s in zip(share, scores, strict=True)))
+    return DepthScore(**means, rmse=rmse, count=total)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthPrediction:
+    """What a source says of one photo. depth: a map that covers the photo, or one value a keypoint, metres.
+
+    uv, score: pixels and scores of the keypoints, None for a map.
+    """
+
+    depth: Float[Tensor, " *n"]
+    uv: Float[Tensor, "N 2"] | None = None
+    score: Float[Tensor, " N"] | None = None
+
+
+def prediction_scores(
+    found: DepthPrediction, true: Float[Tensor, "H W"], image_size: tuple[int, int]
+) -> Mapping[str, DepthScore]:
+    """By variant: "" for everything that is predicted, ``-Sc`` for the better half by score, where there are scores.
+
+    A map is compared at every true pixel: enlarged bilinearly, or by nearest cells where it has holes.
+    """
+    if found.uv is not None and found.score is not None:
+        scores = keypoint_depth_scores(found.uv, found.depth, found.score, true, image_size)
+        return {"": scores["all"], "-Sc": scores["top half"]}
+    depth = found.depth
+    if depth.shape != true.shape:
+        whole = bool((depth > 0).all())
+        how: dict[str, Any] = {"mode": "bilinear", "align_corners": False} if whole else {"mode": "nearest-exact"}
+        depth = F.interpolate(depth[None, None].float(), true.shape, **how)[0, 0]
+    return {"": depth_score(depth, true)}
 
 
 def keypoint_depth_scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.calibration import Calibration, judged, that_fit
 from metriloc.geometry import Pose
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
 
@@ -40,10 +42,16 @@ class UnseenPhoto:
 
 
 class IdentityPose:
-    """Always the identity pose, with a constant confidence."""
+    """Always the identity pose, with a constant confidence.
+
+    calibrations: of this rival; they make it a probability.
+    """
 
     name = "identity"
     weights_id = "none"
+
+    def __init__(self, calibrations: Sequence[Calibration] = ()) -> None:
+        self.calibrations = that_fit(self.name, self.weights_id, calibrations)
 
     def extract(self, view: View) -> UnseenPhoto:
         """Nothing is looked at."""
@@ -52,4 +60,6 @@ class IdentityPose:
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
         """The identity, batch shape (), confidence one half."""
         details = PairDetails(0.0, Correspondences.empty(), True, "no motion is metric")
-        return PoseEstimate(Pose.identity(()), torch.tensor(True), torch.tensor(0.5), (None,), (details,))
+        estimate = PoseEstimate(Pose.identity(()), torch.tensor(True), torch.tensor(0.5), (None,), (details,))
+        views = (getattr(photo, "view", photo) for photo in (reference, query))
+        return judged(estimate, self.calibrations, [view for view in views if isinstance(view, View)])

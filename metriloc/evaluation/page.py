@@ -44,10 +44,10 @@ def render_page(report: Report, failures: Sequence[str] = ()) -> str:
     return document(report.title, "\n".join(part for part in parts if part))
 
 
-def comparison_page(title: str, sentences: Sequence[str], rows: Table) -> str:
-    """The page of ``eval compare``; everything is text, escaped here."""
+def comparison_page(title: str, sentences: Sequence[str], rows: Table, pictures: Sequence[str] = ()) -> str:
+    """The page of ``eval compare``; title, sentences and rows are text, escaped here. pictures: HTML of ``figure``."""
     paragraphs = "".join(f"<p>{escaped(sentence)}</p>" for sentence in sentences)
-    return document(title, f"<h1>{escaped(title)}</h1>\n{paragraphs}\n{table(rows)}")
+    return document(title, "\n".join([f"<h1>{escaped(title)}</h1>", paragraphs, table(rows), *pictures]))
 
 
 def _reliability_chart(found: Reliability) -> str:

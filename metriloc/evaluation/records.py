@@ -30,7 +30,8 @@ MAX_LINE = 1 << 20
 class Record:
     """One estimate. q: w x y z and t: metres (or no unit, if not ``metric``), None without a pose; reason: why there is
     none (a ``FailureReason``, or a sentence about a file); seconds: wall time of the task; statistics, setup: of its
-    details."""
+    details; matching_seconds: until the correspondences of a new query and their depths are known, None where that is not
+    told."""
 
     key: str
     success: bool
@@ -42,6 +43,7 @@ class Record:
     seconds: float = 0.0
     statistics: Mapping[str, float] = field(default_factory=dict)
     setup: str = ""
+    matching_seconds: float | None = None
 
     @property
     def pose(self) -> Pose | None:
@@ -60,11 +62,14 @@ def record_of(key: str, estimate: PoseEstimate, seconds: float) -> Record:
     statistics = {} if details is None else dict(details.statistics)
     setup = "" if details is None else details.setup
     metric = details.metric if isinstance(details, PairDetails) else True
+    timings = {} if details is None else details.timings
+    steps = [timings[name] for name in ("extract_query", "match") if name in timings]
+    matching = sum(steps) if len(steps) == 2 else None
     if not bool(estimate.success):
-        return Record(key, False, 0.0, None, None, metric, estimate.reasons[0], seconds, statistics, setup)
+        return Record(key, False, 0.0, None, None, metric, estimate.reasons[0], seconds, statistics, setup, matching)
     pose = estimate.pose.detach().to("cpu", torch.float64)
     q, t = tuple(pose.quaternion().tolist()), tuple(pose.t.tolist())
-    return Record(key, True, float(estimate.confidence), q, t, metric, None, seconds, statistics, setup)
+    return Record(key, True, float(estimate.confidence), q, t, metric, None, seconds, statistics, setup, matching)
 
 
 def unreadable(key: str, error: Exception) -> Record:
@@ -85,8 +90,13 @@ def open_run(folder: Path, description: Mapping[str, Any]) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(wanted, indent=2) + "\n")
         return
+    require_same_run(folder, wanted, set(wanted) | set(read_run(folder)))
+
+
+def require_same_run(folder: Path, wanted: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises InputError for a folder whose run differs in one of the names of its description."""
     found = read_run(folder)
-    for name in sorted(set(wanted) | set(found)):
+    for name in sorted(names):
         if wanted.get(name) != found.get(name):
             raise InputError(
                 f"'{folder}' holds another run ({name}: {found.get(name)!r}, now {wanted.get(name)!r}): "
@@ -156,10 +166,22 @@ def parse_record(line: str) -> Record | None:
             seconds=float(entry["seconds"]),
             statistics={str(k): float(v) for k, v in entry["statistics"].items()},
             setup=str(entry.get("setup", "")),
+            matching_seconds=_optional(entry.get("matching_seconds")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
-    numbers = [record.confidence, record.seconds, *(record.q or ()), *(record.t or ()), *record.statistics.values()]
+    numbers = [
+        record.confidence,
+        record.seconds,
+        record.matching_seconds or 0.0,
+        *(record.q or ()),
+        *(record.t or ()),
+        *record.statistics.values(),
+    ]
     complete = not record.success or (record.q is not None and record.t is not None)
     shapes = (record.q is None or len(record.q) == 4) and (record.t is None or len(record.t) == 3)
     return record if complete and shapes and all(math.isfinite(x) for x in numbers) else None
+
+
+def _optional(value: object) -> float | None:
+    return None if value is None else float(str(value))

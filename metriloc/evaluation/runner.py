@@ -7,9 +7,7 @@ on with whatever number of workers the next one has, since all read each other's
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,44 +21,10 @@ from metriloc.evaluation.records import (
 )
 from metriloc.evaluation.tasks import Solve, Task, check_unique
 from metriloc.io import InputError, prepare_output_folder
+from metriloc.training.processes import Worker
 
 Progress = Callable[[int, int], None]
 """(tasks done, tasks in all), of this worker."""
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Which of how many processes this is."""
-
-    rank: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.count:
-            raise ValueError(f"worker {self.rank} of {self.count}")
-
-
-def worker_from_environment(environment: Mapping[str, str] = os.environ) -> Worker:
-    """The worker that ``torchrun`` says this process is (RANK, WORLD_SIZE); the only one without it."""
-    try:
-        return Worker(int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
-    except ValueError as error:
-        raise InputError(f"RANK and WORLD_SIZE do not name a worker: {error}") from error
-
-
-@contextmanager
-def process_group(worker: Worker) -> Iterator[Callable[[], None]]:
-    """Gives a function that waits until all workers have called it; nothing to wait for when there is one worker."""
-    if worker.count == 1:
-        yield lambda: None
-        return
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", rank=worker.rank, world_size=worker.count)
-    try:
-        yield lambda: dist.barrier()
-    finally:
-        dist.destroy_process_group()
 
 
 def shard(tasks: Sequence[Any], worker: Worker) -> list[Any]:

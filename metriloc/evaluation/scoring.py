@@ -37,7 +37,8 @@ class PairScores:
 
     center_m and vcre_fraction (VCRE over the diagonal of the query photo) are also NaN for an estimate without metres.
     direction_deg: angle of the translations, not folded. baseline_m: true distance of the cameras. overlap: of the
-    data set, NaN when unknown. estimated: with a pose; metric: with a pose in metres.
+    data set, NaN when unknown. matching_s: seconds until the correspondences of the query are known, NaN when not told.
+    estimated: with a pose; metric: with a pose in metres.
     """
 
     keys: tuple[str, ...]
@@ -50,6 +51,7 @@ class PairScores:
     baseline_m: Float[ndarray, " n"]
     overlap: Float[ndarray, " n"]
     seconds: Float[ndarray, " n"]
+    matching_s: Float[ndarray, " n"]
     estimated: Bool[ndarray, " n"]
     metric: Bool[ndarray, " n"]
     estimate: Pose
@@ -100,6 +102,7 @@ def score_pairs(tasks: Sequence[PairTask], records: Sequence[Record]) -> PairSco
         baseline_m=truth.distance().numpy(),
         overlap=np.array([task.pair.overlap for task in tasks]).reshape(n),
         seconds=np.array([record.seconds for record in records]).reshape(n),
+        matching_s=np.array([record.matching_seconds for record in records], float).reshape(n),
         estimated=found,
         metric=metric,
         estimate=estimate,
@@ -181,6 +184,7 @@ STATISTICS: Mapping[str, Callable[[PairScores], float]] = {
     "pose AUC (25 cm, 5 deg)": pose_auc,
     "angular precision (5 deg, direction 10 deg)": angular_precision,
     "angular error AUC@20deg": angular_auc20,
+    "median time of matching (ms)": _median_over(lambda s: 1000 * s.matching_s),
 }
 """The numbers of every report, each a function of pairs; medians are over estimates, precisions over all pairs."""
 

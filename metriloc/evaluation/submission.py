@@ -12,7 +12,6 @@ import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -20,6 +19,7 @@ from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text, submission_line, write_atomically
 from metriloc.io.archives import ZIP_DAMAGE, open_zip
 from metriloc.io.files import parse_numbers, require_file
+from metriloc.io.poses import Naming, visloc_name
 
 MAX_MEMBERS = 5_000
 MAX_MEMBER_BYTES = 16 * 2**20
@@ -28,10 +28,6 @@ MAX_TOTAL_LINES = 500_000
 """The largest split of the benchmark has 75,000 queries, 10 MiB."""
 _SCENE_FILE = re.compile(r"pose_([A-Za-z0-9_-]{1,64})\.txt")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-
-Naming = Literal["file", "folder/file"]
-"""How a visuallocalization.net data set calls a query: Aachen and CMU by file name, RobotCar (and 7-Scenes and
-Cambridge in hloc) by the last folder and file name."""
 
 
 # -- Map-free ---------------------------------------------------------------------------------------------------------
@@ -102,12 +98,6 @@ def _read_members(archive: zipfile.ZipFile, path: Path) -> dict[str, str]:
 
 
 # -- visuallocalization.net -------------------------------------------------------------------------------------------
-def visloc_name(image: str, naming: Naming) -> str:
-    """How the submission calls a query: ``query/night/a.jpg`` -> ``a.jpg`` or ``night/a.jpg``."""
-    parts = image.replace("\\", "/").split("/")
-    return parts[-1] if naming == "file" else "/".join(parts[-2:])
-
-
 def write_visloc(path: str | os.PathLike[str], poses: Iterable[tuple[str, Pose]], naming: Naming) -> None:
     """One line a localised query: ``name qw qx qy qz tx ty tz``, world to camera; no header, full precision.
 

@@ -12,7 +12,7 @@ from metriloc.datasets.sources import FramePair, PosedFrame
 from metriloc.evaluation.records import Record, record_of, unreadable
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.types import AbsolutePoseMethod, RelativePoseMethod, SfmMap, View
+from metriloc.types import AbsolutePoseMethod, PoseEstimate, RelativePoseMethod, SfmMap, View
 
 
 class Task(Protocol):
@@ -89,13 +89,17 @@ class PairSolver:
         """The estimate of one pair as a record; a photo that cannot be read is a failure with its sentence."""
         start = time.perf_counter()
         try:
-            if self._reference is None or self._reference[0] != task.group:
-                self._reference = (task.group, self.method.extract(self._load(task.pair.frame0)))
-            query = self._load(task.pair.frame1)
+            estimate = self.estimate(task, seed)
         except InputError as error:
             return unreadable(task.key, error)
-        estimate = self.method.relative_pose(self._reference[1], query, seed=seed_of(task.key, seed))
         return record_of(task.key, estimate, time.perf_counter() - start)
+
+    def estimate(self, task: PairTask, seed: int) -> PoseEstimate:
+        """The same with all its details. Raises InputError for a photo that cannot be read."""
+        if self._reference is None or self._reference[0] != task.group:
+            self._reference = (task.group, self.method.extract(self._load(task.pair.frame0)))
+        query = self._load(task.pair.frame1)
+        return self.method.relative_pose(self._reference[1], query, seed=seed_of(task.key, seed))
 
     def _load(self, frame: PosedFrame) -> View:
         return frame.load(self.size, depth=self.depth)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
-from metriloc.geometry.colmap_models import ColmapCamera, colmap_fields, colmap_parameters
+from metriloc.geometry.colmap_models import ColmapCamera, colmap_camera, colmap_fields, colmap_parameters
 from metriloc.geometry.distortion import NUM_PARAMETERS, J_distort, Model, Validity, distort, undistort
 
 MIN_DEPTH = 1e-3
@@ -103,6 +103,10 @@ class Camera:
             raise ValueError(f"COLMAP camera {model} needs width, height and parameters")
         ours, f, c, distortion = colmap_parameters(model, params)
         return cls(f.new_tensor([width, height]), f, c, distortion, ours)  # type: ignore[arg-type]
+
+    def to_colmap(self) -> ColmapCamera:
+        """One camera as COLMAP writes it: the inverse of ``from_colmap``."""
+        return colmap_camera(self.model, *(x.double() for x in (self.size, self.f, self.c, self.distortion)))
 
     @classmethod
     def from_fov(cls, size: tuple[int, int], horizontal: Real) -> Camera:

@@ -72,3 +72,22 @@ def colmap_parameters(
     tensor = torch.tensor(values, dtype=torch.float64)
     distortion = torch.stack([tensor[i] if i is not None else tensor.new_zeros(()) for i in terms]) if terms else None
     return ours, tensor[[fx, fy]], tensor[[cx, cy]] - 0.5, distortion
+
+
+def colmap_camera(
+    model: Model,
+    size: Float[Tensor, "2"],
+    f: Float[Tensor, "2"],
+    c: Float[Tensor, "2"],
+    distortion: Float[Tensor, " D"],
+) -> ColmapCamera:
+    """The inverse of ``colmap_parameters``: PINHOLE, OPENCV (FULL_OPENCV with a k3) or
+    OPENCV_FISHEYE."""
+    width, height = (round(side) for side in size.tolist())
+    terms = distortion.tolist()
+    name = {"pinhole": "PINHOLE", "radtan": "OPENCV", "fisheye": "OPENCV_FISHEYE"}[model]
+    if model == "radtan" and terms[4] == 0:
+        terms = terms[:4]
+    elif model == "radtan":
+        name, terms = "FULL_OPENCV", [*terms, 0.0, 0.0, 0.0]
+    return ColmapCamera(name, width, height, (*f.tolist(), *(value + 0.5 for value in c.tolist()), *terms))

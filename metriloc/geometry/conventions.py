@@ -44,11 +44,6 @@ class Convention:
         left-handed."""
         return torch.tensor([_IN_OPENCV[direction] for direction in self.axes], dtype=torch.float64)
 
-    @property
-    def left_handed(self) -> bool:
-        """Whether x, y and z turn the other way round than everywhere here."""
-        return bool(torch.linalg.det(self.matrix()) < 0)
-
 
 CONVENTIONS: dict[str, Convention] = {
     "opencv": Convention(("right", "down", "forward"), False, "extrinsics [R | t] of cv2.projectPoints"),

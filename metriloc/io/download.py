@@ -13,7 +13,8 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -84,17 +85,39 @@ def fetch(
         destination.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"'{destination}' cannot be written: {error.strerror or error}") from error
-    try:
+    with _told(url):
         _transfer(_Part(url, part, _version_file(destination), sha256 is not None), progress, max_bytes)
+    _check_hash(part, destination, sha256, url)
+    os.replace(part, destination)
+    _version_file(destination).unlink(missing_ok=True)
+    return destination
+
+
+@contextmanager
+def open_address(url: str, method: str = "GET") -> Iterator[http.client.HTTPResponse]:
+    """The answer of a server, to be read inside of ``with``. Raises InputError as ``fetch``, for offline too."""
+    if is_offline():
+        raise InputError(f"metriloc is offline (METRILOC_OFFLINE or HF_HUB_OFFLINE is set): {url} is not asked")
+    _check_address(url)
+    with _told(url), _opened(urllib.request.Request(url, method=method)) as response:
+        yield response
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """What goes wrong with a connection, as one sentence."""
+    try:
+        yield
     except urllib.error.HTTPError as error:
         raise InputError(f"{url} could not be fetched: the server answers {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())
         raise InputError(f"{url} could not be fetched ({reason}); run the same command again to go on") from error
-    _check_hash(part, destination, sha256, url)
-    os.replace(part, destination)
-    _version_file(destination).unlink(missing_ok=True)
-    return destination
+
+
+def _opened(request: urllib.request.Request) -> http.client.HTTPResponse:
+    response: http.client.HTTPResponse = urllib.request.build_opener(SafeRedirects).open(request, timeout=TIMEOUT_S)
+    return response
 
 
 class SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -192,8 +215,7 @@ def _open(part: _Part, have: int, version: str | None) -> tuple[http.client.HTTP
     if version is not None:
         asked["If-Range"] = version
     try:
-        request = urllib.request.Request(part.url, headers=asked)
-        response = urllib.request.build_opener(SafeRedirects).open(request, timeout=TIMEOUT_S)
+        response = _opened(urllib.request.Request(part.url, headers=asked))
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,29 @@ def resized_camera(camera: Camera, size: tuple[int, int]) -> Camera:
     """The camera of the same photo resized to exactly ``size`` (width, height), by the half-pixel rule."""
     target = camera.size.new_tensor(size)
     return dataclasses.replace(camera.scale(target / camera.size), size=target)
+
+
+def camera_as_dict(camera: Camera) -> dict[str, Any]:
+    """One camera as plain numbers and a word for JSON: ``size``, ``K``, ``model``, ``distortion``."""
+    return {
+        "size": camera.size.tolist(),
+        "K": camera.K.tolist(),
+        "model": camera.model,
+        "distortion": camera.distortion.tolist(),
+    }
+
+
+def camera_from_dict(entry: Mapping[str, Any]) -> Camera:
+    """The camera of ``camera_as_dict``, float64; InputError when it is none."""
+    try:
+        numbers = [torch.tensor(entry[name], dtype=torch.float64) for name in ("K", "size", "distortion")]
+        K, size, distortion = numbers
+        camera = Camera.from_K(K, size, distortion, entry["model"])
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(f"a camera needs size, K, model and distortion, got {str(entry)[:80]}") from error
+    if not all(bool(torch.isfinite(values).all()) for values in numbers):
+        raise InputError(f"the numbers of a camera must be finite, got {str(entry)[:80]}")
+    return camera
 
 
 def same_aspect(a: tuple[float, float], b: tuple[float, float]) -> bool:

@@ -101,17 +101,6 @@ def parse_pairs(text: str, file: str = "pairs") -> dict[str, tuple[str, ...]]:
     return {query: tuple(references) for query, references in found.items()}
 
 
-def format_pairs(pairs: dict[str, tuple[str, ...]]) -> str:
-    """The text of ``parse_pairs``; tabs between names where one holds blanks. Raises ValueError for a name that the format
-    cannot hold (tabs, line breaks, blanks at its ends, a leading #)."""
-    names = [*pairs, *(name for references in pairs.values() for name in references)]
-    for name in names:
-        if not name or name != name.strip() or name.startswith("#") or any(c in name for c in "\t\r\n"):
-            raise ValueError(f"{name!r} cannot stand in a list of pairs")
-    between = "\t" if any(len(name.split()) > 1 for name in names) else " "
-    return "".join(f"{query}{between}{reference}\n" for query, references in pairs.items() for reference in references)
-
-
 def _query_fields(line: str) -> list[str]:
     """Name, model and numbers; the name may hold blanks, and ends before the last word that is a model of COLMAP's."""
     parts = re.split(r"(\s+)", line.strip())

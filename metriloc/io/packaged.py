@@ -26,6 +26,9 @@ _LICENCE = "Apache-2.0, as metriloc; NOTICE.txt beside the weights names what th
 BUNDLED = (
     Bundled("metriloc-small", "MicKey, compact: metric relative pose from two photos (3.7 million numbers)", _LICENCE),
     Bundled("pixloc-small", "PixLoc, compact: a photo aligned with a map (0.9 million numbers)", _LICENCE),
+    Bundled(
+        "pixloc-gaussian", "PixLoc's alignment on the photo itself, blurred: nothing learned, to compare with", _LICENCE
+    ),
     Bundled("metriloc-depth", "metric depth of one photo: the metres of the default (4 million numbers)", _LICENCE),
 )
 

@@ -1,10 +1,12 @@
-"""Text formats of poses: Map-free ``poses.txt`` and submissions, TUM trajectories, and a dictionary for JSON.
+"""Text formats of poses: Map-free ``poses.txt`` and submissions, TUM, KITTI, ROS, and a dictionary for JSON.
 
 | format | line | direction | quaternion |
 |---|---|---|---|
 | Map-free ``poses.txt`` | ``path qw qx qy qz tx ty tz`` | world to camera | w x y z |
 | Map-free submission | the same and a confidence | query from reference | w x y z |
 | TUM | ``timestamp tx ty tz qx qy qz qw`` | **camera to world** | **x y z w** |
+| KITTI | the 12 numbers of [R t], row by row | **camera to world** | |
+| ROS | the fields of a PoseStamped as JSON, axes of REP 103 | **camera to world** | **x y z w** |
 
 In memory a pose is always ``cam_from_world``, float64 when read, metres. Readers are strict: a line that is not of the
 format is an ``InputError`` naming file and line; blank lines and comments (``#`` at the start or after a blank) are skipped.
@@ -26,6 +28,9 @@ from metriloc.io.files import InputError, parse_numbers, read_text, without_comm
 LengthUnit = Literal["metre", "unit of the map", "unknown scale"]
 ZERO_QUATERNION = 1e-8
 """Quaternions no longer than this stand for "no pose" (the withheld truth of Map-free test is seven zeros)."""
+Naming = Literal["file", "folder/file"]
+"""How a visuallocalization.net data set calls a query: Aachen and CMU by file name, RobotCar (and 7-Scenes and
+Cambridge in hloc) by the last folder and file name."""
 _POSE_FORM = "'image qw qx qy qz tx ty tz'"
 _SUBMISSION_FORM = "'image qw qx qy qz tx ty tz confidence'"
 _TUM_FORM = "'timestamp tx ty tz qx qy qz qw'"
@@ -79,6 +84,12 @@ def submission_line(name: str, query_from_reference: Pose, confidence: float) ->
 def listed_name(name: str) -> str:
     """A name that lists can hold, in which blanks separate, ``#`` begins a comment, and all is UTF-8 text."""
     return "".join("_" if c.isspace() or c == "#" or not c.isprintable() else c for c in name)
+
+
+def visloc_name(image: str, naming: Naming) -> str:
+    """How the submission calls a query: ``query/night/a.jpg`` -> ``a.jpg`` or ``night/a.jpg``."""
+    parts = image.replace("\\", "/").split("/")
+    return parts[-1] if naming == "file" else "/".join(parts[-2:])
 
 
 def parse_submission(text: str, file: str = "submission") -> dict[str, tuple[Pose, float]]:
@@ -136,6 +147,41 @@ def parse_tum(text: str, file: str = "trajectory") -> list[tuple[float, Pose]]:
 def read_tum(path: str | os.PathLike[str]) -> list[tuple[float, Pose]]:
     """``parse_tum`` of a file; InputError when it cannot be read."""
     return parse_tum(read_text(path), str(path))
+
+
+# -- KITTI and ROS ------------------------------------------------------------------------------------------------------
+def kitti_line(cam_from_world: Pose) -> str:
+    """A line of KITTI's odometry poses: the 3x4 matrix camera to world, row by row, ten digits.
+
+    Raises ValueError for a pose that is not finite or no rotation.
+    """
+    _numbers(cam_from_world, "a line of KITTI")
+    world_from_cam = _double(cam_from_world).inverse().matrix()
+    return " ".join(f"{value:.9e}" for value in world_from_cam[:3].flatten().tolist())
+
+
+def ros_pose_stamped(
+    cam_from_world: Pose, *, stamp: float, frame_id: str, keep_world: bool = False
+) -> dict[str, dict[str, Any]]:
+    """The fields of ``geometry_msgs/PoseStamped``: where a camera stands, its axes forward, left, up (REP 103).
+
+    - cam_from_world: OpenCV axes, as everywhere here.
+    - stamp: seconds. frame_id: what the world is called.
+    - keep_world: whether the world keeps its axes, as that of a map does; else it takes forward, left, up as well.
+
+    Raises ValueError for a pose that is not finite or no rotation.
+    """
+    _numbers(cam_from_world, frame_id)
+    world_from_cam = _double(cam_from_world).to("ros", keep_world=keep_world)
+    w, x, y, z = world_from_cam.quaternion().tolist()
+    sec, nanosec = divmod(round(1e9 * stamp), 10**9)
+    return {
+        "header": {"stamp": {"sec": sec, "nanosec": nanosec}, "frame_id": frame_id},
+        "pose": {
+            "position": dict(zip("xyz", world_from_cam.t.tolist(), strict=True)),
+            "orientation": {"x": x, "y": y, "z": z, "w": w},
+        },
+    }
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------

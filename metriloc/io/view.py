@@ -141,10 +141,30 @@ def _check_depth_scale(depth_scale: float, depth: str | os.PathLike[str] | None)
 
 
 def resize_view(view: View, size: tuple[int, int], *, antialias: bool = False) -> View:
-    """The photo at ``size`` (width, height), bilinear, with the camera that belongs to it.
+    """The photo at another size, with the camera that belongs to it.
 
-    Without ``antialias`` the values equal OpenCV's bilinear resize, which MicKey was trained with (spec mickey 7.3);
-    use it when reducing strongly. The depth map stays as it is: it covers the same field of view at any resolution.
+    - view: ``image`` [3, H, W] in 0..1, with any depth map.
+    - size: (width, height) of the result, positive whole numbers; the aspect need not be kept.
+    - antialias: False takes the four pixels around each place (``align_corners=False``), which equals OpenCV's bilinear
+      resize (MicKey was trained with it) and skips pixels where the photo shrinks by more than two; True weighs all
+      pixels under the enlarged triangle. Use it when reducing strongly.
+
+    Returns a View whose image has shape [3, height, width], clamped to 0..1. With ``sx = width / W``, ``sy = height / H``:
+
+    - the corners of the photo stay its corners, so a pixel at (u, v) goes to ``sx (u + 0.5) - 0.5``,
+      ``sy (v + 0.5) - 0.5``, pixel centers at whole numbers;
+    - ``K`` follows: ``fx' = sx fx``, ``cx' = sx (cx + 0.5) - 0.5``, and so for y; distortion is of rays and stays, and
+      so do pose, name and ``focal_sigma``;
+    - ``depth`` stays as it is: it covers the same field of view at any resolution;
+    - ``intrinsics_source`` gains the two sizes.
+
+    The view itself comes back where it has this size already. Raises InputError for a size that is none, or too large.
+
+    >>> view = metriloc.load_view("reference.jpg")  # doctest: +SKIP
+    >>> view.size, view.camera.c.tolist()  # doctest: +SKIP
+    ((640, 480), [319.5, 239.5])
+    >>> resize_view(view, (320, 240)).camera.c.tolist()  # doctest: +SKIP
+    [159.5, 119.5]
     """
     width, height = size = _checked_size(size)
     if size == view.size:

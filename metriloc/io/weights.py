@@ -25,9 +25,12 @@ from metriloc.io.download import cache_folder, file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, read_json, require_file, write_atomically
 from metriloc.io.hub import HUB_NAME, hub_snapshot
 from metriloc.io.packaged import BUNDLED, bundled_folder
+from metriloc.io.published import PUBLISHED
 from metriloc.version import __version__
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
+RUN_WEIGHTS, RUN_CHECKPOINTS = "weights", "checkpoints"
+"""Folders of a training run."""
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1 << 20
 _FILE_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".zip", ".json")
@@ -46,43 +49,6 @@ class Weights:
     tensors: dict[str, Tensor]
     weights_id: str
     path: Path
-
-
-@dataclass(frozen=True)
-class Published:
-    """Official weights that metriloc can fetch and convert.
-
-    files: (url, SHA-256 or None where the publisher gives none, file name). members: what to take out of a zip.
-    """
-
-    name: str
-    description: str
-    licence: str
-    files: tuple[tuple[str, str | None, str], ...]
-    members: tuple[str, ...] = ()
-    convert: str = ""
-
-
-_MICKEY_ZIP = "https://storage.googleapis.com/niantic-lon-static/research/mickey/assets/mickey_weights.zip"
-_MICKEY_LICENCE = "non-commercial research licence of Niantic, patent pending"
-PUBLISHED = (
-    Published(
-        "mickey",
-        "MicKey trained on Map-free without overlap scores (the paper's main model)",
-        _MICKEY_LICENCE,
-        ((_MICKEY_ZIP, None, "mickey_weights.zip"),),
-        ("mickey.ckpt", "config.yaml"),
-        "mickey.ckpt",
-    ),
-    Published(
-        "mickey_sc",
-        "MicKey trained on Map-free with overlap scores",
-        _MICKEY_LICENCE,
-        ((_MICKEY_ZIP, None, "mickey_weights.zip"),),
-        ("mickey_sc.ckpt", "config.yaml"),
-        "mickey_sc.ckpt",
-    ),
-)
 
 
 def file_identity(path: Path) -> str:
@@ -239,8 +205,11 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
             raise InputError(
                 f"'{path}' is not a metriloc weights folder; convert it: metriloc weights convert '{path}' --out FOLDER"
             )
-        return path
-    if name in {entry.name for entry in PUBLISHED}:
+        return weights_of_run(path)
+    known = {entry.name: entry for entry in PUBLISHED}
+    if name in known and known[name].by_hand:
+        raise InputError(f"the weights {name!r} cannot be fetched: {known[name].by_hand}")
+    if name in known:
         folder = cache_folder() / name
         if not (folder / TENSORS).is_file():
             raise InputError(f"the weights {name!r} are not here: metriloc weights get {name}")
@@ -248,6 +217,21 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
     if HUB_NAME.fullmatch(name) and path.suffix not in _FILE_SUFFIXES:
         return hub_snapshot(name, (CONFIG, TENSORS), offline)
     raise InputError(f"there are no weights at '{name}': give a folder, or one of the names of: metriloc weights list")
+
+
+def weights_of_run(path: str | Path) -> Path:
+    """The weights in the folder of a training run, for the folder; every other path as it is.
+
+    Raises InputError for a run that has not written any yet.
+    """
+    path = Path(path)
+    if not _exists(path / RUN_CHECKPOINTS) or _exists(path / TENSORS):
+        return path
+    if not (path / RUN_WEIGHTS / TENSORS).is_file():
+        raise InputError(
+            f"'{path}' is the folder of a training run, and it holds no '{RUN_WEIGHTS}' yet: let it finish"
+        )
+    return path / RUN_WEIGHTS
 
 
 def is_bundled(name: str) -> bool:

@@ -14,20 +14,12 @@ import numpy as np
 
 from metriloc.io.download import file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, read_json, write_atomically
-from metriloc.io.map_folders import kind_of_model, model_within
+from metriloc.io.map_folders import model_within
+from metriloc.io.posed_photos import nerfstudio_camera
 
 EXPORT_FILE = "metriloc-export.json"
 """Beside an exported model: the hashes of its files."""
 
-_DISTORTION = {
-    "SIMPLE_PINHOLE": (),
-    "PINHOLE": (),
-    "SIMPLE_RADIAL": ("k1",),
-    "RADIAL": ("k1", "k2"),
-    "OPENCV": ("k1", "k2", "p1", "p2"),
-    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
-}
-_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 _POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
 
 
@@ -37,7 +29,7 @@ def export_colmap(model: Any, out: Path) -> list[Path]:
     An earlier export there is replaced. Raises InputError, and changes nothing, where the folder holds any other model.
     """
     there = model_within(out)
-    if there is not None and (there != out or kind_of_model(out) == "bin"):
+    if there is not None and (there != out or any(out.glob("*.bin"))):
         raise InputError(f"'{out}' holds another COLMAP model ('{there}'): give another --out, or delete it")
     return _installed(lambda folder: model.write_text(str(folder)), out)
 
@@ -97,7 +89,7 @@ def export_nerfstudio(model: Any, photos: Path, out: Path) -> list[Path]:
         frames.append(
             {
                 "file_path": Path(os.path.relpath(photos.resolve() / image.name, out.resolve())).as_posix(),
-                **_nerfstudio_camera(model.cameras[image.camera_id]),
+                **nerfstudio_camera(model.cameras[image.camera_id]),
                 "transform_matrix": world_from_camera.tolist(),
             }
         )
@@ -108,21 +100,3 @@ def export_nerfstudio(model: Any, photos: Path, out: Path) -> list[Path]:
         export_ply(model, folder / "points.ply")
 
     return _installed(fill, out)
-
-
-def _nerfstudio_camera(camera: Any) -> Mapping[str, Any]:
-    name = camera.model.name
-    if name not in _DISTORTION:
-        raise ValueError(f"nerfstudio has no camera as COLMAP's {name}; undistort the photos first")
-    params = [float(value) for value in camera.params]
-    focal = 1 if name in _ONE_FOCAL else 2
-    return {
-        "camera_model": "OPENCV_FISHEYE" if name == "OPENCV_FISHEYE" else "OPENCV",
-        "fl_x": params[0],
-        "fl_y": params[focal - 1],
-        "cx": params[focal],
-        "cy": params[focal + 1],
-        "w": camera.width,
-        "h": camera.height,
-        **dict(zip(_DISTORTION[name], params[focal + 2 :], strict=True)),
-    }

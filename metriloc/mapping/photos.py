@@ -20,7 +20,6 @@ from metriloc.io.exif import ExifData
 from metriloc.io.files import InputError, read_bytes
 from metriloc.io.intrinsics import Intrinsics, resolve_intrinsics
 from metriloc.io.photo_headers import GpsPosition, read_header
-from metriloc.types import GUESSED_FOCAL
 
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".heic", ".heif", ".mpo")
@@ -158,11 +157,6 @@ def cameras_of(photos: Sequence[MapPhoto]) -> tuple[list[MapPhoto], list[int]]:
             groups[photo.group] = len(groups)
             firsts.append(photo)
     return firsts, [groups[photo.group] for photo in photos]
-
-
-def guessed_cameras(photos: Sequence[MapPhoto]) -> int:
-    """How many photos have a focal length that is only a guess."""
-    return sum(photo.focal_sigma >= GUESSED_FOCAL for photo in photos)
 
 
 def stored_pixels(

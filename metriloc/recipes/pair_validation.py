@@ -1,4 +1,4 @@
-"""Validation of a relative-pose method in training: the benchmark's own metrics on a fixed list of pairs, and depth maps."""
+"""Validation of a relative-pose method in training: the benchmark's own metrics on a fixed list of pairs, and pictures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.evaluation.curves import mapfree_auc
-from metriloc.evaluation.errors import rotation_error_deg, translation_error, vcre
-from metriloc.geometry import sample_depth
+from metriloc.evaluation.errors import center_error, rotation_error_deg, translation_error, vcre
+from metriloc.evaluation.mapfree import POSE_DEGREES, POSE_METRES
+from metriloc.geometry import Camera, Pose, sample_depth
 from metriloc.methods.mickey import MicKeyTraining
-from metriloc.methods.mickey.model import MicKey, MicKeyFeatures
+from metriloc.methods.mickey.model import MicKeyFeatures
+from metriloc.methods.mickey.objective import Objective, Truth, keypoint_rewards
+from metriloc.recipes.pair_pictures import Sides, drawable, pair_pictures, photo_and_depths
 from metriloc.training import Picture, Validation
-from metriloc.types import Pair, View
+from metriloc.types import Pair, PoseEstimate
 
 ACCEPTED = 0.1
 """A pose is right when its VCRE is below this share of the photo's diagonal (Map-free)."""
@@ -26,43 +29,86 @@ ACCEPTED = 0.1
 class PairValidation:
     """A ``Validator``: runs the model on every pair, always in the same way.
 
-    Metrics: depth_log_error, mean ``|log z / z_true|`` at the keypoints (depth_constant: of the best constant depth);
-    vcre_precision and vcre_auc at 10 % of the diagonal; median rotation (degrees) and translation (metres) errors,
-    and of the identity pose beside them; pictures: photo, true and predicted depth.
+    Metrics: loss, the mean pose loss of training; vcre_precision and vcre_auc at 10 % of the diagonal; pose_precision and
+    pose_auc within 25 cm and 5 degrees, pose_auc_coarse within 50 cm and 10; median rotation (degrees) and translation
+    (metres) errors, and of the identity pose beside them; where photos have depth, depth_log_error, mean ``|log z /
+    z_true|`` at the keypoints (depth_constant: of the best constant depth).
+    pictures: pairs that are drawn, where matplotlib is installed. original_size: (width, height) in whose pixels the loss
+    is measured, None for the photos' own.
     """
 
     pairs: Sequence[Pair]
     pictures: int = 4
+    original_size: tuple[int, int] | None = None
 
     def __call__(self, method: nn.Module) -> Validation:
         if not isinstance(method, MicKeyTraining):
             raise ValueError(f"PairValidation validates MicKeyTraining, got {type(method).__name__}")
         model = method.model()
-        rows, logs, pictures = [], [], []
-        for number, pair in enumerate(self.pairs):
-            features = [model.extract(view) for view in (pair.view0, pair.view1)]
-            logs += [_log_ratios(found) for found in features]
-            rows.append(_errors(model, pair, features[0], features[1]))
-            if number < self.pictures:
-                pictures.append(Picture(pair.view0.name, _picture(features[0]), "photo, true and predicted depth"))
-        numbers = np.array(rows)
-        accepted = numbers[:, 0] < ACCEPTED
-        medians = np.nanmedian(numbers[:, 1:3], 0)
-        ratio = torch.cat([log[0] for log in logs])
-        truth = torch.cat([log[1] for log in logs])
-        return Validation(
-            {
-                "depth_log_error": float(ratio.abs().mean()),
-                "depth_constant": float((truth - truth.median()).abs().mean()),
-                "vcre_precision": float(accepted.mean()),
-                "vcre_auc": mapfree_auc(numbers[:, 3], accepted),
-                "rotation_deg": float(medians[0]),
-                "translation_m": float(medians[1]),
-                "identity_translation_m": float(np.median(numbers[:, 4])),
-                "identity_precision": float((numbers[:, 5] < ACCEPTED).mean()),
-            },
-            tuple(pictures),
-        )
+        rows: list[tuple[float, ...]] = []
+        logs: list[tuple[Tensor, Tensor]] = []
+        pictures: list[Picture] = []
+        for pair in self.pairs:
+            sides = model.extract(pair.view0), model.extract(pair.view1)
+            logs += [_log_ratios(found) for found in sides if found.view.depth is not None]
+            estimate, found = model.relative_pose(*sides), self._judged(method, pair, sides)
+            rows.append((*_errors(estimate, pair), float(found.pair_loss)))
+            if len(rows) <= self.pictures and drawable():
+                counts = sides[0].keypoints.score.shape[1], sides[1].keypoints.score.shape[1]
+                first, second = keypoint_rewards(found, counts, method.config)
+                pictures += [photo_and_depths(sides[0])] if pair.view0.depth is not None else []
+                pictures += pair_pictures(sides, estimate, found, (first[0], second[0]))
+        return Validation(_metrics(np.array(rows)) | _depth_metrics(logs), tuple(pictures))
+
+    def _judged(self, method: MicKeyTraining, pair: Pair, sides: Sides) -> Objective:
+        device = sides[0].keypoints.uv.device
+        cameras = [Camera.stack([view.camera]).to(device) for view in (pair.view0, pair.view1)]
+        original = cameras
+        if self.original_size is not None:
+            size = cameras[0].size.new_tensor(self.original_size)
+            original = [camera.scale(size / camera.size) for camera in cameras]
+        truth = Truth(Pose.stack([_true(pair).to(torch.float32)]).to(device), *original)
+        return method.judge((sides[0].keypoints, sides[1].keypoints), (cameras[0], cameras[1]), truth)
+
+
+def _true(pair: Pair) -> Pose:
+    if pair.cam1_from_cam0 is None:
+        raise ValueError(f"validation needs pairs with poses, {pair.view0.name!r} has none")
+    return pair.cam1_from_cam0
+
+
+def _metrics(rows: Float[np.ndarray, "n 8"]) -> dict[str, float]:
+    share, degrees, metres, confidence, identity_metres, identity_share, center, loss = rows.T
+    accepted = share < ACCEPTED
+    right = (center < POSE_METRES) & (degrees < POSE_DEGREES)
+    coarse = (center < 2 * POSE_METRES) & (degrees < 2 * POSE_DEGREES)
+    return {
+        "loss": float(loss.mean()),
+        "vcre_precision": float(accepted.mean()),
+        "vcre_auc": mapfree_auc(confidence, accepted),
+        "pose_precision": float(right.mean()),
+        "pose_auc": mapfree_auc(confidence, right),
+        "pose_auc_coarse": mapfree_auc(confidence, coarse),
+        "rotation_deg": _median(degrees),
+        "translation_m": _median(metres),
+        "identity_translation_m": float(np.median(identity_metres)),
+        "identity_precision": float((identity_share < ACCEPTED).mean()),
+    }
+
+
+def _median(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def _depth_metrics(logs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    if not logs:
+        return {}
+    ratio, truth = (torch.cat(parts) for parts in zip(*logs, strict=True))
+    return {
+        "depth_log_error": float(ratio.abs().mean()),
+        "depth_constant": float((truth - truth.median()).abs().mean()),
+    }
 
 
 def _log_ratios(features: MicKeyFeatures) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
@@ -75,34 +121,17 @@ def _log_ratios(features: MicKeyFeatures) -> tuple[Float[Tensor, " n"], Float[Te
     return ratio.log(), true[known].log()
 
 
-def _errors(model: MicKey, pair: Pair, first: MicKeyFeatures, second: MicKeyFeatures) -> tuple[float, ...]:
-    """(VCRE over the diagonal, degrees, metres, confidence) of the estimate, (metres, VCRE) of the identity pose."""
-    true = pair.cam1_from_cam0
-    if true is None:
-        raise ValueError(f"validation needs pairs with poses, {pair.view0.name!r} has none")
-    camera = pair.view1.camera
+def _errors(estimate: PoseEstimate, pair: Pair) -> tuple[float, ...]:
+    """(VCRE over the diagonal, degrees, metres, confidence) of the estimate, (metres, VCRE) of the identity pose, and
+    the distance of the estimated from the true camera center."""
+    true, camera = _true(pair), pair.view1.camera
     diagonal = float(camera.size.norm())
-    estimate = model.relative_pose(first, second)
     pose = estimate.pose.to(true.dtype)
     identity = type(true).identity(dtype=true.dtype)
     values = [vcre(p, true, camera.K, camera.size) / diagonal for p in (pose, identity)]
     own = [float(v) for v in (values[0], rotation_error_deg(pose, true), translation_error(pose, true))]
+    center = float(center_error(pose, true))
     if not bool(estimate.success):
-        own = [float("inf"), float("nan"), float("nan")]
-    return (*own, float(estimate.confidence), float(translation_error(identity, true)), float(values[1]))
-
-
-def _picture(features: MicKeyFeatures) -> np.ndarray:
-    """Photo, true depth, predicted depth side by side; depths as grey on one logarithmic scale."""
-    view: View = features.view
-    w, h = view.size
-    photo = (255 * view.image).byte().permute(1, 2, 0).cpu().numpy()
-    true = view.depth if view.depth is not None else torch.zeros(h, w)
-    known = true[true > 0]
-    low, high = (known.min().log(), known.max().log()) if len(known) else (torch.zeros(()), torch.ones(()))
-    panels = [photo]
-    for depth in (true, features.depth_map().cpu()):
-        gray = 255 * (1 - (depth.clamp(min=1e-3).log() - low) / (high - low).clamp(min=1e-3)).clamp(0, 1)
-        large = torch.nn.functional.interpolate(gray[None, None], size=(h, w), mode="nearest")[0, 0]
-        panels.append(large.byte().numpy()[..., None].repeat(3, -1))
-    return np.concatenate(panels, 1)
+        own, center = [float("inf"), float("nan"), float("nan")], float("inf")
+    confidence = float(estimate.confidence)
+    return (*own, confidence, float(translation_error(identity, true)), float(values[1]), center)

@@ -11,17 +11,20 @@ drawn without repetition, and samples with too few of them are not filled up wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from metriloc.backbones.resnet import ResNet, ResNetConfig, load_imagenet
 from metriloc.backbones.vgg import VGG, VGG16, VGG19, VGGConfig, vgg_from_torchvision
 from metriloc.datasets import SceneBalancedSampler, scene_balanced_order
 from metriloc.datasets.cmu import TRAIN_SLICES, VALIDATION_SLICES, cmu_slice
 from metriloc.datasets.megadepth import TRAIN_SCENES, VALIDATION_SCENES, read_megadepth
+from metriloc.datasets.pixloc_files import cmu_of_file, megadepth_of_file, training_file
 from metriloc.datasets.pixloc_pairs import PointPair, SampleConfig
 from metriloc.datasets.pixloc_starts import Start
 from metriloc.datasets.sfm_pairs import RefinerScene, SfmSamples, SquareConfig
@@ -29,11 +32,15 @@ from metriloc.io.weights import read_checkpoint
 from metriloc.methods.pixloc import (
     AlignConfig,
     CostConfig,
+    GaussianConfig,
     GNNetConfig,
     NetworkConfig,
     PixLocNetwork,
+    S2DNet,
+    S2DNetConfig,
     TwoViewBatch,
     TwoViewConfig,
+    UNet,
     UNetConfig,
 )
 from metriloc.methods.pixloc.training import PixLocTraining
@@ -44,10 +51,12 @@ from metriloc.training import OptimizerConfig, Run, TrainingConfig, Validator
 
 @dataclass(frozen=True)
 class PublishedPixLoc:
-    """Makes the network. vgg_weights: file of torchvision's ImageNet weights of the encoder, or ``random``.
+    """Makes the network. vgg_weights: file of torchvision's ImageNet weights of the encoder, VGG or ResNet, or ``random``.
 
-    pad: margin of the maps, cells. relative_translation: report translation errors as shares of the true distance.
-    gnnet: GN-Net's losses in place of the two-view refiner. checkpointed: less memory, more time.
+    features: the U-Net, or S2DNet (VGG-16, without confidences) or the photo itself in its place. resnet: layers of a
+    ResNet (18, 34, 50, 101) in place of the VGG, 0 for none. pad: margin of the maps, cells. relative_translation: report
+    translation errors as shares of the true distance. gnnet: GN-Net's losses in place of the two-view refiner.
+    checkpointed: less memory, more time.
     """
 
     vgg_weights: str = ""
@@ -57,22 +66,40 @@ class PublishedPixLoc:
     relative_translation: bool = True
     gnnet: bool = False
     checkpointed: bool = True
+    features: Literal["unet", "s2dnet", "gaussian"] = "unet"
+    resnet: int = 0
 
     def __call__(self) -> nn.Module:
-        if not self.vgg_weights:
-            raise ValueError("give torchvision's ImageNet weights of the VGG as method.vgg_weights=FILE, or 'random'")
         learned = not self.gnnet
-        shape = UNetConfig(self.encoder, confidences=learned, checkpointed=self.checkpointed)
-        network = PixLocNetwork(NetworkConfig(shape, learned_damping=learned))
-        encoder = network.extractor.encoder
-        if self.vgg_weights != "random" and isinstance(encoder, VGG):
-            tensors = vgg_from_torchvision(read_checkpoint(Path(self.vgg_weights)), self.encoder)
-            encoder.load_state_dict(tensors)
+        network = PixLocNetwork(NetworkConfig(self._shape(), learned_damping=learned))
+        if self.features != "gaussian":
+            if not self.vgg_weights:
+                raise ValueError("give torchvision's ImageNet weights as method.vgg_weights=FILE, or 'random'")
+            if self.vgg_weights != "random":
+                _start_from_imagenet(network, read_checkpoint(Path(self.vgg_weights)))
         align = AlignConfig(
             CostConfig(pad=self.pad), num_iters=self.num_iters, damping="learned" if learned else "fixed"
         )
         two_view = TwoViewConfig(align, relative_translation=self.relative_translation)
         return PixLocTraining(network, GNNetConfig(two_view=two_view) if self.gnnet else two_view)
+
+    def _shape(self) -> UNetConfig | S2DNetConfig | GaussianConfig:
+        if self.features == "s2dnet":
+            return S2DNetConfig()
+        if self.features == "gaussian":
+            return GaussianConfig()
+        encoder = ResNetConfig(self.resnet) if self.resnet else self.encoder  # type: ignore[arg-type] # it is checked
+        return UNetConfig(encoder, confidences=not self.gnnet, checkpointed=self.checkpointed)
+
+
+def _start_from_imagenet(network: PixLocNetwork, tensors: Mapping[str, Any]) -> None:
+    extractor = network.extractor
+    if isinstance(extractor, S2DNet):
+        extractor.load_imagenet(tensors)
+    elif isinstance(extractor, UNet) and isinstance(extractor.encoder, ResNet):
+        load_imagenet(extractor.encoder, tensors)
+    elif isinstance(extractor, UNet) and isinstance(extractor.encoder, VGG):
+        extractor.encoder.load_state_dict(vgg_from_torchvision(tensors, extractor.encoder.config))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +131,8 @@ class FixedSamples:
 @dataclass(frozen=True)
 class MegaDepthBatches:
     """batch_size: pairs of a step; per_scene: pairs of each scene an epoch; overlap: limits of pairs. store: folder for
-    overlaps, below the data folder."""
+    overlaps, below the data folder. files: folder of the published training files, such as ``training``, below the data
+    folder; with it no COLMAP models are needed."""
 
     batch_size: int = 6
     per_scene: int = 150
@@ -114,6 +142,7 @@ class MegaDepthBatches:
     start: Start = field(default_factory=lambda: Start("share", share=(0.75, 1.0)))
     seed: int = 1
     store: str = "pixloc_pairs"
+    files: str = ""
 
     def __call__(self, data: Path | None) -> SfmBatches:
         return _training(self.scenes(data, TRAIN_SCENES), self)
@@ -122,13 +151,16 @@ class MegaDepthBatches:
         """The scenes of a list that are there."""
         if data is None:
             raise ValueError("pixloc_megadepth needs --data DIR, the folder of MegaDepth's scenes")
-        return read_megadepth(data, names, *self.overlap, store=data / self.store)
+        if not self.files:
+            return read_megadepth(data, names, *self.overlap, store=data / self.store)
+        found = _training_files(data / self.files, names)
+        return tuple(megadepth_of_file(file, data, *self.overlap) for file in found)
 
 
 @dataclass(frozen=True)
 class CmuBatches:
     """As ``MegaDepthBatches``. baseline: largest distance of a pair, metres. model, poses: where the COLMAP model and the
-    true poses of the queries are below the data folder, with {n} for the slice."""
+    true poses of the queries are below the data folder, with {n} for the slice; not looked for with files."""
 
     batch_size: int = 3
     per_scene: int = 1000
@@ -140,6 +172,7 @@ class CmuBatches:
     seed: int = 1
     model: str = "slice{n}/sfm_superpoint+superglue/model"
     poses: str = "slice{n}/camera-poses/slice-{n}-gt-query-images.txt"
+    files: str = ""
 
     def __call__(self, data: Path | None) -> SfmBatches:
         return _training(self.scenes(data, TRAIN_SLICES), self)
@@ -148,8 +181,12 @@ class CmuBatches:
         """The slices of a list that are there."""
         if data is None:
             raise ValueError("pixloc_cmu and gnnet need --data DIR, the folder of the slices of Extended CMU Seasons")
-        found = [n for n in slices if (data / f"slice{n}").is_dir()]
-        if not found:
+        baseline = (0.0, self.baseline)
+        if self.files:
+            found = _training_files(data / self.files, tuple(f"slice{n}" for n in slices))
+            return tuple(cmu_of_file(file, data, *self.overlap, baseline=baseline) for file in found)
+        present = [n for n in slices if (data / f"slice{n}").is_dir()]
+        if not present:
             raise ValueError(f"'{data}' holds none of the slices {', '.join(map(str, slices))}")
         return tuple(
             cmu_slice(
@@ -158,10 +195,20 @@ class CmuBatches:
                 data / self.model.format(n=n),
                 data / self.poses.format(n=n),
                 *self.overlap,
-                baseline=(0.0, self.baseline),
+                baseline=baseline,
             )
-            for n in found
+            for n in present
         )
+
+
+def _training_files(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """Those that are there. Raises ValueError when none is."""
+    found = [file for name in names if (file := training_file(folder, name)) is not None]
+    if not found:
+        raise ValueError(
+            f"'{folder}' holds none of the training files {names[0]}.pkl, ... (metriloc data get --training)"
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,17 @@ import torch
 from metriloc.datasets.visloc import LocalizationTask
 from metriloc.datasets.visloc_files import VislocPart
 from metriloc.evaluation.absolute import AbsoluteScore, score_absolute
-from metriloc.evaluation.records import RUN_FILE, Record, read_run, record_of, unreadable
-from metriloc.evaluation.runner import Progress, Worker, collect, run
-from metriloc.evaluation.submission import read_visloc, visloc_name, write_visloc
+from metriloc.evaluation.records import RUN_FILE, Record, record_of, require_same_run, unreadable
+from metriloc.evaluation.runner import Progress, collect, run
+from metriloc.evaluation.submission import read_visloc, write_visloc
 from metriloc.evaluation.tasks import QueryTask
 from metriloc.geometry import Pose
 from metriloc.io import InputError, prepare_output_folder, read_text, write_atomically
 from metriloc.io.hloc import LoggedQuery, MapIds, image_names, read_global_descriptors, read_log, read_map_ids
+from metriloc.io.poses import visloc_name
 from metriloc.methods.pixloc import Hints, PixLoc
 from metriloc.methods.pixloc.hloc_hints import hints_of, logged_references, similarities
+from metriloc.training.processes import Worker
 from metriloc.types import FailureReason, PoseEstimate, SfmMap
 
 POSES = "poses.txt"
@@ -201,12 +203,7 @@ def finished(folder: Path, description: Mapping[str, Any]) -> bool:
     """Whether a part is done. Raises InputError when the folder holds one that was run otherwise."""
     if not (folder / RUN_FILE).exists():
         return False
-    found = read_run(folder)
-    for name, value in description.items():
-        if found.get(name) != value:
-            raise InputError(
-                f"'{folder}' holds another run ({name}: {found.get(name)!r}, now {value!r}): give another --out"
-            )
+    require_same_run(folder, description, description)
     return (folder / POSES).is_file()
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from metriloc.io import prepare_output_folder, read_json
+from metriloc.runs.pose_files import checked_formats
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
@@ -16,22 +19,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run writes. One query: everything in ``path``; many: each query in a folder of its own below it."""
+    """Where a run writes. One query: everything in ``path``; many: each query in a folder of its own below it.
+
+    formats: of the files of poses (``FORMATS``); those of the others are removed, since they would be of another run.
+    """
+
+    USUAL: ClassVar[tuple[str, ...]] = ()
+    """The formats of a run that is not told any."""
 
     path: Path
     single: bool
+    formats: tuple[str, ...] = ()
 
     @classmethod
-    def prepare(cls, path: Path, *, single: bool) -> Self:
-        """Make the folder; raises InputError when it cannot be written."""
+    def prepare(cls, path: Path, *, single: bool, formats: Sequence[str] | None = None) -> Self:
+        """Make the folder.
+
+        - single: whether the run has one query.
+        - formats: names of ``FORMATS``, the files of poses that are wanted beside the JSON; None for the usual ones.
+
+        Raises InputError for a folder that cannot be written and for an unknown format.
+        """
+        wanted = checked_formats(cls.USUAL if formats is None else formats)
         prepare_output_folder(path)
-        return cls(path, single)
+        return cls(path, single, wanted)
 
     def query_folder(self, index: int, photo: Path) -> Path:
         """The folder of the query at a place of the command line (its number keeps equal names apart)."""
         # what the system lets a name be long, the stem and the number of it may exceed
         stem = os.fsdecode(os.fsencode(photo.stem)[:200])
         return self.path if self.single else self.path / f"{index:04d}_{stem}"
+
+
+def fingerprint_of(header: Mapping[str, Any], parts: Iterable[bytes], files: Iterable[Path]) -> str:
+    """Equal exactly when all of it is: what a run says of itself, other bytes, and the content of files."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for part in (*parts, *(hashlib.sha256(file.read_bytes()).digest() for file in files)):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> dict[str, Any] | None:

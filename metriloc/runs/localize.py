@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from metriloc.geometry import Pose
 from metriloc.io.view import warn_if_guessed
@@ -105,7 +106,12 @@ class QueryLocalizer:
             return Asked(found.names, notes=found.messages, failed=nothing)
         if init is not None:
             init = turned_from_view.to(init.dtype) @ init
-        more = {"hints": self._hints(photo, found)} if needs_of(self.localizer.method).hints else {}
+        needs = needs_of(self.localizer.method)
+        more: dict[str, Any] = {}
+        if needs.hints:
+            more["hints"] = self._hints(photo, found)
+        if needs.truth and photo.truth is not None:
+            more["truth"] = turned_from_view.to(photo.truth.dtype) @ photo.truth
         return Asked(found.names, init, found.messages, more)
 
     def _hints(self, photo: QueryPhoto, found: FoundReferences) -> Hints | None:

@@ -1,4 +1,4 @@
-"""What ``metriloc localize`` leaves behind: poses.json, visuallocalization.net and TUM lines, pictures, HTML reports.
+"""What ``metriloc localize`` leaves behind: poses.json, files of poses, pictures, HTML reports.
 
 As with ``metriloc relpose`` every file is written under a temporary name and renamed, the pose.json of a query last, and
 a query whose pose.json carries the same fingerprint (photo, map, settings, weights, version) is not computed again.
@@ -12,10 +12,11 @@ import re
 from pathlib import Path
 
 from metriloc.evaluation.submission import write_visloc
-from metriloc.io import listed_name, prepare_output_folder, tum_line, write_atomically
+from metriloc.io import listed_name, prepare_output_folder, write_atomically
 from metriloc.runs.folder import RunFolder, saved_entry
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome
 from metriloc.runs.outcome import Outcome
+from metriloc.runs.pose_files import posed_photos, write_pose_files
 from metriloc.runs.queries import QueryPhoto
 from metriloc.version import __version__
 from metriloc.viz import SoftwareFacts, encode_jpeg
@@ -59,6 +60,8 @@ def _write_pages(folder: Path, run: LocalizeRun, localized: LocalizedQuery) -> N
 class LocalizeFolder(RunFolder):
     """Where ``metriloc localize`` writes."""
 
+    USUAL = ("tum",)
+
     def saved(self, index: int, photo: QueryPhoto, run: LocalizeRun) -> QueryOutcome | None:
         """The result of an earlier run of the same kind, if its pose.json is here."""
         entry = saved_entry(self.query_folder(index, photo.path), photo.path, lambda: run.fingerprint(photo))
@@ -84,8 +87,6 @@ class LocalizeFolder(RunFolder):
     def write_run(self, run: LocalizeRun) -> None:
         """The files over all queries."""
         write_atomically(self.path / "poses.json", json.dumps(run.as_dict(), indent=2) + "\n")
-        solved = [(index, result) for index, result in enumerate(run.results) if result.success]
-        poses = [(listed_name(result.name), result.pose) for _, result in solved]
+        poses = [(listed_name(result.name), result.pose) for result in run.results if result.success]
         write_visloc(self.path / "poses.txt", poses, run.names)
-        tum = [tum_line(float(index), result.pose) for index, result in solved]
-        write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))
+        write_pose_files(self.path, self.formats, posed_photos(run.results))

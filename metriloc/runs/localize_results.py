@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from metriloc.evaluation.submission import Naming, visloc_name
 from metriloc.io import InputError, listed_name
+from metriloc.io.intrinsics import camera_as_dict
 from metriloc.io.map_folders import find_model
+from metriloc.io.poses import Naming, visloc_name
+from metriloc.runs.folder import fingerprint_of
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
 from metriloc.types import FAILED, RELIABLE, MapUnit, SfmMap, Stage
@@ -89,15 +89,12 @@ class LocalizeRun:
 
     def fingerprint(self, photo: QueryPhoto) -> str:
         """Equal exactly when the same photo would be treated in the same way again."""
-        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
         path = Path(self.map_path)
-        files = sorted({*path.glob("*"), *find_model(path).glob("*")}) if path.is_dir() else [path]
-        for file in [*files, *self._lists()]:
-            if file.is_file():
-                status = file.stat()
-                digest.update(os.fsencode(file.name) + f" {status.st_size} {status.st_mtime_ns}".encode())
-        digest.update(hashlib.sha256(photo.path.read_bytes()).digest())
-        return digest.hexdigest()
+        within = sorted({*path.glob("*"), *find_model(path).glob("*")}) if path.is_dir() else [path]
+        files = [*within, *self._lists()]
+        known = [(os.fsencode(file.name), file.stat()) for file in files if file.is_file()]
+        parts = (name + f" {status.st_size} {status.st_mtime_ns}".encode() for name, status in known)
+        return fingerprint_of(self.header(), parts, [photo.path])
 
     def _lists(self) -> list[Path]:
         """Files that the settings name and that have a say in the result."""
@@ -114,7 +111,6 @@ def _plain(value: Any) -> Any:
 
 def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
     estimate, details, view = localized.estimate, localized.details, localized.query
-    camera = view.camera
     entry: dict[str, Any] = {
         "query": photo.name,
         "photo": str(photo.path),
@@ -122,17 +118,14 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "stages": [_stage_entry(stage, details.unit) for stage in details.stages],
         "statistics": {k: finite_or_none(v) for k, v in details.statistics.items()},
         "messages": list(localized.messages),
-        "camera": {
-            "size": camera.size.tolist(),
-            "K": camera.K.tolist(),
-            "model": camera.model,
-            "distortion": camera.distortion.tolist(),
-        },
+        "camera": camera_as_dict(view.camera),
         "intrinsics_source": view.intrinsics_source,
     }
     if entry["success"] and localized.truth is not None:
         turned, apart = pose_errors(estimate.pose, localized.truth)
         entry["from_truth"] = {"rotation_deg": turned, "center": apart}
+    if details.costs_at_truth:
+        entry["costs_at_truth"] = {name: finite_or_none(cost) for name, cost in details.costs_at_truth.items()}
     return entry
 
 
@@ -171,6 +164,12 @@ def localize_summary(outcome: QueryOutcome, names: Mapping[str, str] | None = No
         error = outcome.entry["from_truth"]
         unit = length_unit(details.unit)
         lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} {unit}")
+    found = {stage.name: stage.cost for stage in details.stages}
+    lines += [
+        f"  cost of {name}: {found[name]:.1f}, at the truth {cost:.1f} (lower is better)"
+        for name, cost in details.costs_at_truth.items()
+        if name in found
+    ]
     lines += [f"  note: {message}" for message in localized.messages]
     source = without_folders(localized.query.intrinsics_source, [outcome.entry["photo"]])
     lines.append(f"  intrinsics of the query: {source}")

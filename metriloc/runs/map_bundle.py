@@ -31,7 +31,8 @@ from metriloc.io.map_folders import FACTS_FILE, find_model, photo_in
 from metriloc.io.mapped_tensors import TensorWriter
 from metriloc.io.maps import read_map, read_reconstruction
 from metriloc.io.reference_features import Entry, FeatureSource, Key, ReferenceFeatures, entry_name
-from metriloc.localizer import Localizer, keepers_of
+from metriloc.keepers import keepers_of
+from metriloc.localizer import Localizer
 from metriloc.mapping.build import Bar, install
 from metriloc.opened_map import OpenedMap
 from metriloc.runs.map_build import no_bar

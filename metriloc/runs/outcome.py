@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
-from metriloc.geometry import Pose
+from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, pose_from_dict
+from metriloc.io.intrinsics import camera_from_dict
+from metriloc.io.poses import LengthUnit
 
 POSE_KEYS = ("query_from_reference", "cam_from_world")
 """Where entries have their pose."""
@@ -37,12 +39,12 @@ class Outcome(Generic[Found]):
 
     @classmethod
     def saved(cls, name: str, entry: Mapping[str, Any] | None) -> Outcome[Found] | None:
-        """What an earlier run left; None where it left nothing, or a success with a pose that is none."""
+        """What an earlier run left; None where it left nothing, or a success with a pose or camera that is none."""
         if entry is None:
             return None
         outcome = cls(name, entry)
         try:
-            _ = outcome.pose if outcome.success else None
+            _ = (outcome.pose, outcome.unit, outcome.camera) if outcome.success else None
         except (ValueError, KeyError, TypeError):
             return None
         return outcome
@@ -60,7 +62,25 @@ class Outcome(Generic[Found]):
     @property
     def pose(self) -> Pose:
         """``query_from_reference`` or ``cam_from_world`` of a success, float64."""
-        return pose_from_dict(next(self.entry[key] for key in POSE_KEYS if key in self.entry))
+        return pose_from_dict(self._pose_entry)
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Of the pose's translation. Raises InputError when it is none."""
+        unit: LengthUnit = self._pose_entry["translation_unit"]
+        if unit not in get_args(LengthUnit):
+            raise InputError(f"a length is in one of {', '.join(get_args(LengthUnit))}, got {str(unit)[:40]!r}")
+        return unit
+
+    @property
+    def camera(self) -> Camera:
+        """Of the photo as it was looked at, float64."""
+        return camera_from_dict(self.entry["camera"])
+
+    @property
+    def _pose_entry(self) -> Mapping[str, Any]:
+        entry: Mapping[str, Any] = next(self.entry[key] for key in POSE_KEYS if key in self.entry)
+        return entry
 
 
 class QueryWork(Protocol[_AnyQuery, Found]):

@@ -10,7 +10,6 @@ from typing import Any
 from metriloc.choose import require_device
 from metriloc.datasets.visloc_files import VislocName, VislocPart
 from metriloc.evaluation.records import Record, read_records
-from metriloc.evaluation.runner import Worker
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.io.download import cache_folder
 from metriloc.methods.pixloc import PixLoc
@@ -29,6 +28,7 @@ from metriloc.runs.benchmark import (
     unusable_references,
 )
 from metriloc.runs.references import Bar
+from metriloc.training.processes import Worker
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class PublishedRun:
                 f"the published runs on {self.benchmark} use {checkpoint}, which is not in '{source}': give --weights, "
                 "a folder that metriloc weights convert made from the released file, or pixloc-small"
             )
-        stored = PixLoc.from_pretrained(source, cache=cache, device=device)
+        stored = PixLoc.from_pretrained(source, cache=cache, device=device, calibrations=())
         run = self.settings(stored)
         return stored.with_settings(QuerySettings(run.config, run.align, run.resize)), run
 

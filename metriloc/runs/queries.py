@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from metriloc.datasets.nre_sample import read_nre_sample
-from metriloc.evaluation.submission import read_visloc, visloc_name
+from metriloc.evaluation.submission import read_visloc
 from metriloc.geometry import Camera, ColmapCamera, Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.io.lists import read_queries
+from metriloc.io.poses import visloc_name
 from metriloc.opened_map import OpenedMap, open_map
 from metriloc.types import SfmMap, View
 
@@ -207,9 +208,24 @@ def _no_photo_of(whole: SfmMap, folder: Path, path: Path) -> str:
     return f"--held-out: {str(path)!r} is no photo of the map (these lie in '{folder}'{example})"
 
 
+def require_own_entries(queries: Sequence[QueryPhoto], listed: Collection[str], file: Path) -> None:
+    """Raises InputError where two photos of one file name, in different folders, would share an entry of a list."""
+    owners: dict[str, QueryPhoto] = {}
+    for query in queries:
+        name = next((name for name in query.names if name in listed), None)
+        if name is None:
+            continue
+        other = owners.setdefault(name, query)
+        if other.path != query.path:
+            raise InputError(
+                f"'{file}' lists {name!r}, which is {other.name!r} as well as {query.name!r}: list them with their folders"
+            )
+
+
 def _with_poses(queries: Sequence[QueryPhoto], kind: str, file: Path) -> list[QueryPhoto]:
     """With first or true poses from a file."""
     poses = read_visloc(file)
+    require_own_entries(queries, poses, file)
     found = []
     for query in queries:
         pose = next((poses[name] for name in query.names if name in poses), None)

@@ -20,7 +20,7 @@ from metriloc.methods.pixloc import Hints
 from metriloc.methods.pixloc.hloc_hints import hints_of, logged_references
 from metriloc.opened_map import check_references
 from metriloc.runs.hloc import GlobalDescriptors, HlocLog
-from metriloc.runs.queries import QueryPhoto, QuerySource
+from metriloc.runs.queries import QueryPhoto, QuerySource, require_own_entries
 from metriloc.types import SfmMap, View
 
 FEW_KEYPOINTS = 20
@@ -108,10 +108,12 @@ class ReferenceFinder:
         bundle = source.opened.bundle
         if options.pairs is not None:
             pairs = parse_pairs(read_text(options.pairs), str(options.pairs))
+            require_own_entries(source.queries, pairs, options.pairs)
             _warn_of_strangers(options.pairs, pairs, source)
         if options.hloc_logs is not None:
             model = source.path if bundle is None else bundle.model
             log = HlocLog.open(options.hloc_logs, model, source.scene)
+            require_own_entries(source.queries, log.queries, options.hloc_logs)
         if options.global_descriptors is not None:
             descriptors = GlobalDescriptors.open(options.global_descriptors, source.scene, source.queries)
         if options.references is None and pairs is None and log is None and descriptors is None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from metriloc.relpose import as_seen, relative_pose_by_turns
 from metriloc.runs.outcome import work_through
+from metriloc.runs.relpose_export import is_export_of, write_export
 from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, pair_result
-from metriloc.types import PhotoFeatures, RelativePoseMethod, View
+from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
+from metriloc.viz.compared import Answer
 
 
 def run_relpose(
@@ -22,18 +25,23 @@ def run_relpose(
     folder: RelposeFolder | None = None,
     resume: bool = False,
     told: Callable[[QueryResult], None] = lambda result: None,
+    others: Mapping[str, RelativePoseMethod] = MappingProxyType({}),
+    export: Callable[[int, Path], Path] | None = None,
 ) -> None:
     """Fill ``run.results``, one query after the other, and write each as soon as it is done.
 
     - load: the view of a query; what it raises costs only that query.
     - folder, resume: where to write, if anywhere, and whether to keep what an equal run has left there.
     - told: hears every result, also of photos that could not be used.
+    - others: methods to compare with, by name; what they say is drawn beside, and decides nothing.
+    - export: the npz file for a query (its number and path), if its matches and depths are wanted.
 
     After Ctrl+C, too, the files over all queries hold what was found.
     """
     features0 = method.extract(run.reference)
     run.reference = as_seen(run.reference, features0)
-    work_through(_Pairs(run, method, features0, load, folder, resume), queries, run.results, told)
+    rivals = {name: (other, other.extract(run.reference)) for name, other in others.items()}
+    work_through(_Pairs(run, method, features0, load, folder, resume, rivals, export), queries, run.results, told)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +54,8 @@ class _Pairs:
     load: Callable[[Path], View]
     folder: RelposeFolder | None
     resume: bool
+    rivals: Mapping[str, tuple[RelativePoseMethod, PhotoFeatures]]
+    export: Callable[[int, Path], Path] | None
 
     def name(self, query: Path) -> str:
         return str(query)
@@ -54,14 +64,35 @@ class _Pairs:
         return query
 
     def saved(self, index: int, query: Path) -> QueryResult | None:
-        return self.folder.saved(index, query, self.run) if self.folder is not None and self.resume else None
+        if self.folder is None or not self.resume:
+            return None
+        saved = self.folder.saved(index, query, self.run)
+        if saved is None or self.export is None:
+            return saved
+        # what was found is not kept, only the pose: without its export the query is done again
+        return saved if is_export_of(self.export(index, query), self.run.fingerprint(query)) else None
 
     def solve(self, query: Path) -> QueryResult:
-        features = self.method.extract(self.load(query))
+        view = self.load(query)
+        features = self.method.extract(view)
         estimate = relative_pose_by_turns(self.method, self.reference, features, seed=self.run.seed)
-        return pair_result(query, estimate, features, self.run.truths.get(str(query)))
+        others = [self._asked(name, view) for name in self.rivals]
+        return pair_result(query, estimate, features, self.run.truths.get(str(query)), others)
+
+    def _asked(self, name: str, view: View) -> Answer:
+        """What another method says; whatever stops it costs only its own answer."""
+        method, reference = self.rivals[name]
+        try:
+            estimate = relative_pose_by_turns(method, reference, method.extract(view), seed=self.run.seed)
+            return Answer(name, estimate)
+        except (ValueError, RuntimeError) as error:
+            return Answer(name, PoseEstimate.failure("degenerate"), " ".join(str(error).split())[:200])
 
     def write(self, index: int, query: Path, outcome: QueryResult) -> None:
+        if self.export is not None and outcome.found is not None:
+            write_export(
+                self.export(index, query), self.reference, outcome.found, fingerprint=self.run.fingerprint(query)
+            )
         if self.folder is not None:
             self.folder.write_query(self.run, index, outcome, self.reference)
 

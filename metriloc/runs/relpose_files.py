@@ -1,4 +1,4 @@
-"""What ``metriloc relpose`` leaves behind: pose.json, TUM and Map-free lines, pictures and the HTML report.
+"""What ``metriloc relpose`` leaves behind: pose.json, files of poses, pictures and the HTML report.
 
 Every file is written under a temporary name and renamed, the pose.json of a query last, so that whatever stands in the
 folder is whole and a run that was stopped can go on (``--resume``): a query whose pose.json carries the same
@@ -9,35 +9,47 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from metriloc.io import listed_name, prepare_output_folder, submission_line, tum_line, write_atomically
+import torch
+
+from metriloc.geometry import Pose
+from metriloc.io import prepare_output_folder, write_atomically
+from metriloc.io.posed_photos import PosedPhoto
 from metriloc.runs.folder import RunFolder, saved_entry
 from metriloc.runs.outcome import Outcome
-from metriloc.runs.relpose_results import QueryResult, RelposeRun
+from metriloc.runs.pose_files import posed_photos, write_pose_files
+from metriloc.runs.relpose_results import PairFound, QueryResult, RelposeRun
 from metriloc.types import PhotoFeatures, PoseEstimate
 from metriloc.version import __version__
 from metriloc.viz import (
+    Answer,
     Picture,
     QueryReport,
     RelposeReport,
     SoftwareFacts,
     build_scene,
-    depth_overlay,
-    depth_picture,
+    compared_picture,
     encode_jpeg,
     encode_png,
     match_picture,
+    predicted_strip,
     relpose_report,
     scene_picture,
-    score_overlay,
 )
+from metriloc.viz.predicted import drawn_depth, drawn_scores
 
+_SOMETIMES = ("compared.jpg", "reference.predicted.jpg", "query.predicted.jpg")
+"""Pictures that not every run has."""
+_STRIP = "Photo, depth (near is bright, black is unknown), and scores from the least (violet) to the highest (yellow)."
 _SCORES = "From the least score (violet) to the 99th percentile and above (yellow); the photo shows through."
 
 
 class RelposeFolder(RunFolder):
     """Where ``metriloc relpose`` writes."""
+
+    USUAL = ("tum", "mapfree")
 
     def saved(self, index: int, query: Path, run: RelposeRun) -> QueryResult | None:
         """The result of an earlier run of the same photos and settings, if its pose.json is here."""
@@ -53,12 +65,16 @@ class RelposeFolder(RunFolder):
         prepare_output_folder(folder)
         truth = run.truths.get(result.name)
         pictures = draw_pictures(estimate, reference, features)
+        if result.found.others:
+            pictures["compared"] = _compared(run, result.found, truth)
+        for name in (*_SOMETIMES, "scene.png", "scene.confidence.png"):
+            (folder / name).unlink(missing_ok=True)  # of an earlier run, which may have had a pose, or other methods
         for name, picture in pictures.items():
             write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
         scene = build_scene(estimate, run.reference, features.view, truth)
-        (folder / "scene.png").unlink(missing_ok=True)  # of an earlier run, which may have had a pose
         if scene is not None:
             write_atomically(folder / "scene.png", encode_png(scene_picture(scene)))
+            write_atomically(folder / "scene.confidence.png", encode_png(scene_picture(scene, color="confidence")))
         today = datetime.date.today().isoformat()
         report = RelposeReport(
             title=f"{Path(run.reference.name).name} and {Path(result.name).name}",
@@ -67,7 +83,7 @@ class RelposeFolder(RunFolder):
                 QueryReport(
                     features.view,
                     estimate,
-                    tuple(pictures.values()),
+                    tuple(picture for name, picture in pictures.items() if not _is_in_strip(name, pictures)),
                     truth,
                 ),
             ),
@@ -81,33 +97,36 @@ class RelposeFolder(RunFolder):
         """The files over all queries."""
         if not self.single:
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
-        solved = [(i, r) for i, r in enumerate(run.results) if r.success and r.entry["metric"]]
-        tum = [tum_line(float(i), r.pose) for i, r in solved]
-        names = [listed_name(r.name) for _, r in solved]
-        # the confidence of pose.json and of the submissions of metriloc eval, not a method's own score
-        mapfree = [
-            submission_line(name, r.pose, float(r.entry["confidence"]))
-            for name, (_, r) in zip(names, solved, strict=True)
-        ]
-        # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
-        write_atomically(self.path / "poses.tum.txt", "".join(f"{line}\n" for line in tum))
-        write_atomically(self.path / "poses.mapfree.txt", "\n".join(mapfree))
+        name, camera = run.reference.name, run.reference.camera
+        world = PosedPhoto(name, Path(name), camera, Pose.identity(dtype=torch.float64))
+        write_pose_files(self.path, self.formats, posed_photos(run.results, world))
+
+
+def _is_in_strip(name: str, pictures: Mapping[str, Picture]) -> bool:
+    """Whether the report shows a picture of scores or depth beside the photo already."""
+    role, _, kind = name.partition(".")
+    return kind in ("score", "depth") and f"{role}.predicted" in pictures
+
+
+def _compared(run: RelposeRun, found: PairFound, truth: Pose | None) -> Picture:
+    answers = (Answer(run.method, found.estimate), *found.others)
+    note = "The inliers of each method in a frame of its color, which its camera has, too, in the view below."
+    picture = compared_picture(run.reference, found.features.view, answers, truth)
+    return Picture("Methods compared", picture, note + (" The true camera is green." if truth is not None else ""))
 
 
 def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: PhotoFeatures) -> dict[str, Picture]:
-    """File name -> picture: inlier matches, then scores and depths as far as there are any."""
+    """File name -> picture: inlier matches, then scores and depths as far as there are any, predicted ones also in a strip
+    beside the photo."""
     lines = match_picture(reference.view.image, query.view.image, estimate.details[0].inliers)
     pictures = {"matches": Picture("Inlier matches", lines)}
     for role, features in (("reference", reference), ("query", query)):
-        view, predicted = features.view, features.depth_map()
-        scores = score_overlay(view.image, features.score_map(), features.cell)
-        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", scores, _SCORES)
-        if predicted is not None:
-            depth = depth_overlay(predicted, features.cell, view.size)
-        elif view.depth is not None:
-            depth = depth_picture(view.depth)
-        else:
-            continue
-        note = "Near is bright, black is unknown."
-        pictures[f"{role}.depth"] = Picture(f"Depth {features.depth_origin}, {role}", depth, note)
+        depth = drawn_depth(features)
+        if depth is not None and features.depth_origin.startswith("predicted"):
+            strip = predicted_strip(features)
+            pictures[f"{role}.predicted"] = Picture(f"Depth {features.depth_origin} and scores, {role}", strip, _STRIP)
+        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", drawn_scores(features), _SCORES)
+        if depth is not None:
+            note = "Near is bright, black is unknown."
+            pictures[f"{role}.depth"] = Picture(f"Depth {features.depth_origin}, {role}", depth, note)
     return pictures

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +12,14 @@ from typing import Any, TypeAlias
 import torch
 
 from metriloc.calibration import Calibration
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Pose
+from metriloc.io.intrinsics import camera_as_dict
+from metriloc.runs.folder import fingerprint_of
 from metriloc.runs.outcome import Outcome
 from metriloc.types import FAILED, RELIABLE, RELIABLE_METRES, PhotoFeatures, PoseEstimate, View
 from metriloc.version import __version__
 from metriloc.viz import verdict
+from metriloc.viz.compared import Answer, answer_in_words
 from metriloc.wording import without_folders
 
 FORMAT = "metriloc-relpose-1"
@@ -26,19 +27,28 @@ FORMAT = "metriloc-relpose-1"
 
 @dataclass(frozen=True, eq=False)
 class PairFound:
-    """What a method said of a query, and what it made of the photo."""
+    """What a method said of a query, what it made of the photo, and what others said that were asked, too."""
 
     estimate: PoseEstimate
     features: PhotoFeatures
+    others: tuple[Answer, ...] = ()
 
 
 QueryResult: TypeAlias = Outcome[PairFound]
 
 
-def pair_result(path: Path, estimate: PoseEstimate, features: PhotoFeatures, truth: Pose | None = None) -> QueryResult:
-    """The outcome of one query. truth: the true query_from_reference, if it is known."""
-    entry = _entry(path, features.view, estimate, truth)
-    return Outcome(str(path), entry, PairFound(estimate, features))
+def pair_result(
+    path: Path,
+    estimate: PoseEstimate,
+    features: PhotoFeatures,
+    truth: Pose | None = None,
+    others: Sequence[Answer] = (),
+) -> QueryResult:
+    """The outcome of one query. truth: the true query_from_reference, if it is known; others: of methods to compare with."""
+    entry = {"query": str(path), **_told(estimate, truth), **_view_entry(features.view)}
+    if others:
+        entry["compared"] = [{"method": other.method, **_told(other.estimate, truth)} for other in others]
+    return Outcome(str(path), entry, PairFound(estimate, features, tuple(others)))
 
 
 @dataclass(eq=False)
@@ -83,16 +93,13 @@ class RelposeRun:
 
     def fingerprint(self, query: Path) -> str:
         """Equal exactly when the same photos would be treated in the same way again."""
-        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode())
-        if str(query) in self.truths:
-            digest.update(str(self.truths[str(query)].matrix().tolist()).encode())
-        for path in (Path(self.reference.name), query):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()
+        truth = self.truths.get(str(query))
+        known = [] if truth is None else [str(truth.matrix().tolist()).encode()]
+        return fingerprint_of(self.header(), known, (Path(self.reference.name), query))
 
 
-def _entry(path: Path, view: View, estimate: PoseEstimate, truth: Pose | None) -> dict[str, Any]:
-    entry = {"query": str(path), **estimate.to_dict(), **_view_entry(view)}
+def _told(estimate: PoseEstimate, truth: Pose | None) -> dict[str, Any]:
+    entry = estimate.to_dict()
     if truth is not None and entry["success"]:
         pose = estimate.pose.to("cpu", torch.float64)
         apart = float(pose.center_distance(truth)) if entry["metric"] else None
@@ -116,20 +123,12 @@ def _confidence_entry(calibrations: Sequence[Calibration]) -> dict[str, Any]:
 
 
 def _view_entry(view: View) -> dict[str, Any]:
-    return {"photo": view.name, "camera": _camera_entry(view.camera), "intrinsics_source": view.intrinsics_source}
+    return {"photo": view.name, "camera": camera_as_dict(view.camera), "intrinsics_source": view.intrinsics_source}
 
 
-def _camera_entry(camera: Camera) -> dict[str, Any]:
-    return {
-        "size": camera.size.tolist(),
-        "K": camera.K.tolist(),
-        "model": camera.model,
-        "distortion": camera.distortion.tolist(),
-    }
-
-
-def relpose_summary(result: QueryResult, name: str | None = None) -> list[str]:
-    """The answer for a person, line by line: a verdict and the numbers behind it. name: a short one for the query."""
+def relpose_summary(result: QueryResult, name: str | None = None, truth: Pose | None = None) -> list[str]:
+    """The answer for a person, line by line: a verdict and the numbers behind it. name: a short one for the query; truth:
+    for what other methods said."""
     name, found = name or Path(result.name).name, result.found
     if result.unusable:
         return [f"{name}: not used"]
@@ -154,6 +153,7 @@ def relpose_summary(result: QueryResult, name: str | None = None) -> list[str]:
         if "from_truth" in result.entry:
             lines.append(f"  {_error_in_words(result.entry['from_truth'])}")
         lines += [f"  note: {message}" for message in detail.messages]
+    lines += [f"  {answer_in_words(other, truth)}" for other in found.others]
     source = without_folders(found.features.view.intrinsics_source, [result.name])
     lines.append(f"  intrinsics of the query: {source}")
     return lines

@@ -12,6 +12,7 @@ import resource
 import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -72,6 +73,30 @@ class ShuffledBatches:
         return self.collate(
             [self.load(index, generator_of(self.seed, step, first + place)) for place, index in enumerate(indices)]
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _FirstBatch:
+    """The first batch of a source, again and again."""
+
+    source: BatchSource
+
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Any:
+        """See ``BatchSource``."""
+        return self.source.batch(0, part, parts)
+
+
+@dataclass(frozen=True, eq=False)
+class OneBatch:
+    """Opens training data of which only the first batch is seen: a loss that does not fall on it will fall on none.
+
+    batches: of a ``Run``.
+    """
+
+    batches: Callable[[Path | None], BatchSource]
+
+    def __call__(self, data: Path | None) -> BatchSource:
+        return _FirstBatch(self.batches(data))
 
 
 @dataclass(frozen=True)

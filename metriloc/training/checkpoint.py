@@ -12,7 +12,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from metriloc.io import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.io.download import file_sha256
-from metriloc.io.weights import read_checkpoint
+from metriloc.io.weights import RUN_CHECKPOINTS, read_checkpoint
 
 WEIGHTS, TRAINER, INDEX = "model.safetensors", "trainer.pt", "checkpoint.json"
 FORMAT_VERSION = 1
@@ -31,7 +31,7 @@ FORMAT_VERSION = 1
 class Progress:
     """How far a run has come. step: steps done, skipped ones too; validated: the last step with a validation;
     skipped and skipped_in_a_row: steps that changed nothing; best, best_step: of the best metric, which best_of names;
-    seconds: spent."""
+    also_best: of further metrics, by "largest NAME" or "smallest NAME"; seconds: spent."""
 
     step: int = 0
     validated: int = 0
@@ -41,6 +41,7 @@ class Progress:
     best_step: int = 0
     best_of: str = ""
     seconds: float = 0.0
+    also_best: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             )
     state = read_checkpoint(folder / TRAINER)
     try:
-        progress = Progress(**{f.name: state["progress"][f.name] for f in fields(Progress)})
+        known = {"also_best": {}, **state["progress"]}  # older runs know one best only
+        progress = Progress(**{f.name: known[f.name] for f in fields(Progress)})
         return Checkpoint(folder, read_checkpoint(folder / WEIGHTS), state["extra"], state["optimizer"], progress)
     except (KeyError, TypeError) as error:
         raise InputError(f"'{folder / TRAINER}' is not a trainer's state: {error} is missing") from error
@@ -123,12 +125,15 @@ def load_state(method: nn.Module, tensors: Mapping[str, Tensor], extra: Mapping[
 def load_initial_weights(method: nn.Module, source: Path) -> None:
     """Start from the weights of a checkpoint folder (or of any safetensors file) of the same method, not its optimiser.
 
+    The folder of a run stands for its best checkpoint, or for the last where none is the best.
+
     Raises InputError when they are not there, are damaged, or do not fit.
     """
     if source.is_file():
         load_state(method, read_checkpoint(source), {}, f"'{source}'")
         return
-    folder = find_checkpoint(source)
+    places = (source, *(source / RUN_CHECKPOINTS / name for name in ("best", "last")))
+    folder = next((found for place in places if (found := find_checkpoint(place)) is not None), None)
     if folder is not None:
         checkpoint = load_checkpoint(folder)
         load_state(method, checkpoint.tensors, checkpoint.extra, f"'{folder}'")

@@ -18,6 +18,8 @@ from torch import nn
 from metriloc.training.batches import BatchSource
 from metriloc.training.validation import Validator
 
+Best = Literal["largest", "smallest"]
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -95,6 +97,7 @@ class TrainingConfig:
     the gradient, None for no clipping. precision: ``auto`` is bfloat16 autocast on a GPU that has it, float32 elsewhere.
     seed: of everything. workers: processes that load batches ahead, 0 for none; prefetch: batches each loads ahead.
     best_metric: the validation metric the kept ``best`` checkpoint has the ``best_is`` value of ("" keeps none).
+    also_best: (metric, largest or smallest) of further checkpoints ``best_METRIC`` and weights ``weights_METRIC``.
     max_bad_steps: steps in a row without a finite gradient after which training stops. max_minutes: save and stop after
     so long. device: auto, cpu, cuda or cuda:N.
     """
@@ -113,7 +116,8 @@ class TrainingConfig:
     checkpoint_minutes: float = 10.0
     max_minutes: float | None = None
     best_metric: str = ""
-    best_is: Literal["largest", "smallest"] = "largest"
+    best_is: Best = "largest"
+    also_best: tuple[tuple[str, Best], ...] = ()
     max_bad_steps: int = 20
     tensorboard: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"
@@ -122,6 +126,9 @@ class TrainingConfig:
         for name in ("steps", "epoch_steps", "accumulation", "prefetch", "log_every", "max_bad_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 1, got {getattr(self, name)}")
+        for name, _ in self.also_best:
+            if not re.fullmatch(r"\w+", name) or name == self.best_metric:
+                raise ValueError(f"training.also_best: {name!r} must be a metric other than best_metric")
         if self.workers < 0 or self.seed < 0:
             raise ValueError(f"training.workers and seed must not be negative, got {self.workers}, {self.seed}")
         if self.clip_norm is not None and not self.clip_norm > 0:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from metriloc.io import prepare_output_folder
+from metriloc.io.weights import RUN_WEIGHTS
 from metriloc.training.checkpoint import Progress, save_checkpoint
 from metriloc.training.config import Run, TrainingConfig
 from metriloc.training.console import Reporter
@@ -30,7 +31,7 @@ from metriloc.training.schedule import lr_factor, set_lr
 from metriloc.training.validation import Validation, is_better, no_grad_evaluation
 from metriloc.version import __version__
 
-BEST, WEIGHTS = "best", "weights"
+BEST, WEIGHTS = "best", RUN_WEIGHTS
 
 
 class DivergedError(ValueError):
@@ -155,32 +156,44 @@ class Training:
                 result = prepared.validate(prepared.method)
             self.record.validation(step, result)
             self.record.say(f"step {step}: validation {_words(result.metrics)}")
-            best = self._is_best(result)
+            best = self._best_of(result)
             self.progress.validated = step
-            if best:
-                self._save(BEST)
+            for name in best:
+                self._save(name)
         self.progress.validated = step
         self.processes.wait()
 
-    def _is_best(self, result: Validation) -> bool:
-        name = self.config.best_metric
-        if not name:
-            return False
+    def _best_of(self, result: Validation) -> list[str]:
+        """Names of the checkpoints that this validation is the best of so far; their values are noted."""
+        progress, config = self.progress, self.config
+        found = []
+        if config.best_metric:
+            value = self._value(result, config.best_metric, "best_metric")
+            if is_better(value, progress.best, config.best_is):
+                progress.best, progress.best_step = value, progress.step
+                found.append(BEST)
+        for name, best_is in config.also_best:
+            value, key = self._value(result, name, "also_best"), f"{best_is} {name}"
+            if is_better(value, progress.also_best.get(key), best_is):
+                progress.also_best = {**progress.also_best, key: value}
+                found.append(f"{BEST}_{name}")
+        return found
+
+    def _value(self, result: Validation, name: str, field: str) -> float:
         if name not in result.metrics:
             self._save(LAST)  # not validated: a resumed run, told the right name, begins with this validation
-            raise ValueError(f"training.best_metric {name!r} is none of the validation's {', '.join(result.metrics)}")
-        value = float(result.metrics[name])
-        if not is_better(value, self.progress.best, self.config.best_is):
-            return False
-        self.progress.best, self.progress.best_step = value, self.progress.step
-        return True
+            raise ValueError(f"training.{field} {name!r} is none of the validation's {', '.join(result.metrics)}")
+        return float(result.metrics[name])
 
     def _save(self, name: str) -> None:
         if self.processes.is_first:
             method = self.prepared.method
             save_checkpoint(self.checkpoints / name, method, self.prepared.optimizer, self.progress)
-            if name == (BEST if self.config.best_metric else LAST) and hasattr(method, "save_pretrained"):
-                method.save_pretrained(self.checkpoints.with_name(WEIGHTS))  # type: ignore[operator]
+            is_best = name.startswith(BEST)
+            if (is_best or not self.config.best_metric) and hasattr(method, "save_pretrained"):
+                # "weights" are the best's, "weights_METRIC" those of a further metric's
+                folder = WEIGHTS + name.removeprefix(BEST) if is_best else WEIGHTS
+                method.save_pretrained(self.checkpoints.with_name(folder))  # type: ignore[operator]
         self.saved = time.monotonic()
 
     def _log(self) -> None:

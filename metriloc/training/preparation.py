@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from metriloc.io import InputError
+from metriloc.io.weights import RUN_CHECKPOINTS
 from metriloc.overrides import flat, plain
 from metriloc.training.batches import Share, prefetched
 from metriloc.training.checkpoint import (
@@ -34,7 +35,7 @@ from metriloc.training.record import read_config, software
 from metriloc.training.schedule import freeze_all_but, make_optimizer
 from metriloc.training.validation import Validator
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = RUN_CHECKPOINTS
 LAST = "last"
 
 # fields that a resumed run may have otherwise: they change no number of the steps to come, or are how a run is prolonged
@@ -42,7 +43,7 @@ _FREE = {
     f"training.{name}"
     for name in (
         *("steps", "workers", "prefetch", "log_every", "checkpoint_minutes", "max_minutes", "max_bad_steps"),
-        *("epoch_steps", "best_metric", "best_is", "tensorboard", "device"),
+        *("epoch_steps", "best_metric", "best_is", "also_best", "tensorboard", "device"),
     )
 }
 

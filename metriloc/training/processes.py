@@ -8,7 +8,7 @@ stop in the same message, so that all processes stop at the same step.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,8 +18,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from metriloc.io import InputError
+
 _PATIENCE = timedelta(hours=2)
-"""The others wait while the first process validates and saves."""
+"""The others wait while the first process validates and saves, or for one that has more to do."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of how many processes this is, and which of those on its machine."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.count:
+            raise ValueError(f"worker {self.rank} of {self.count}")
+
+
+def worker_from_environment(environment: Mapping[str, str] = os.environ) -> Worker:
+    """The worker that ``torchrun`` says this process is (RANK, WORLD_SIZE, LOCAL_RANK); the only one without it."""
+    try:
+        rank, count, local = (environment.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        return Worker(int(rank or 0), int(count or 1), int(local or 0))
+    except ValueError as error:
+        raise InputError(f"RANK, WORLD_SIZE and LOCAL_RANK do not name a worker: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -87,13 +111,13 @@ def choose_device(name: str, local_rank: int) -> torch.device:
 def joined_processes(device_name: str) -> Iterator[Processes]:
     """Join the group that torchrun announces in the environment (or one that is joined already); alone without one.
 
-    Raises ValueError for a device that is not there.
+    Raises ValueError for a device that is not there, and where the environment names no worker.
     """
-    world_size, local_rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-    device = choose_device(device_name, local_rank)
+    worker = worker_from_environment()
+    device = choose_device(device_name, worker.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # NCCL and plain "cuda" mean this one
-    joining = world_size > 1 and not dist.is_initialized()
+    joining = worker.count > 1 and not dist.is_initialized()
     if joining:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:

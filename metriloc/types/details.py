@@ -135,7 +135,8 @@ class LocalizationDetails:
 
     references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
     from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each;
-    statistics, setup: as in ``PairDetails``. unit: of lengths in the map, "metre" where it knows its metres.
+    statistics, setup: as in ``PairDetails``. costs_at_truth: what the objective of each stage, by its name, is at the true
+    pose, where that was told. unit: of lengths in the map, "metre" where it knows its metres.
     """
 
     references: tuple[str, ...] = ()
@@ -145,6 +146,7 @@ class LocalizationDetails:
     messages: tuple[str, ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
     setup: str = ""
+    costs_at_truth: Mapping[str, float] = field(default_factory=dict)
     unit: MapUnit = "unit of the map"
 
     def to_dict(self) -> dict[str, Any]:

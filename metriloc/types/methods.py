@@ -76,7 +76,8 @@ class QueryNeeds:
     references: how many photos of the map it compares; None leaves it to the caller. whole_lists: it ranks and cuts
     lists of references itself. hints: ``localize`` takes ``hints`` (what hloc knows of the query). matches: it looks at
     the matches in them. start: it can begin at a first pose. focal_checked: it asks itself whether the points of the map
-    speak against the focal length.
+    speak against the focal length. truth: ``localize`` takes ``truth``, the true pose, and tells what its stages cost there
+    (``LocalizationDetails.costs_at_truth``); the answer does not depend on it.
     """
 
     references: int | None = None
@@ -85,6 +86,7 @@ class QueryNeeds:
     matches: bool = False
     start: bool = True
     focal_checked: bool = False
+    truth: bool = False
 
 
 def needs_of(method: object) -> QueryNeeds:

@@ -4,10 +4,12 @@ Arrays in, uint8 RGB arrays or strings out; nothing here writes a file, opens a 
 network. Colour maps come from matplotlib (extra ``viz``), which is imported only when a picture needs one.
 """
 
+from metriloc.viz.compared import Answer, compared_picture
 from metriloc.viz.markup import Picture, SoftwareFacts
 from metriloc.viz.matches import match_picture
 from metriloc.viz.overlays import depth_overlay, depth_picture, score_overlay
 from metriloc.viz.pictures import encode_jpeg, encode_png, shrink
+from metriloc.viz.predicted import predicted_strip
 from metriloc.viz.relpose_report import QueryReport, RelposeReport, relpose_report
 from metriloc.viz.scene import Frustum, Scene, build_scene, triangulate
 from metriloc.viz.scene_picture import scene_picture
@@ -15,11 +17,14 @@ from metriloc.viz.words import verdict
 
 __all__ = [
     # pictures
+    "Answer",
+    "compared_picture",
     "depth_overlay",
     "depth_picture",
     "encode_jpeg",
     "encode_png",
     "match_picture",
+    "predicted_strip",
     "score_overlay",
     "shrink",
     # report

@@ -5,7 +5,6 @@ Few of many steps are worth showing: the first, the last, and those between whic
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from metriloc.types import View
 from metriloc.viz.localized import LocalizedQuery, reference_points, shown_points
 from metriloc.viz.marks import Drawing, project, sized_photo
 from metriloc.viz.pictures import Rgb, encode_jpeg, rgb_from_image
-from metriloc.viz.video import encode_video
+from metriloc.viz.video import encode_gif, encode_video
 
 _SEEN_MOTION = 0.005
 """Median motion of the points, as a share of the photo's smaller side, that a new frame is worth (pixloc spec 16)."""
@@ -84,14 +83,9 @@ def alignment_gif(
     view: View, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"], side: int = 480, seconds: float = 4.0
 ) -> bytes:
     """A GIF of ``alignment_frames``, 30 at most; the last stays a second longer. Raises ValueError without poses."""
-    from PIL import Image
-
-    frames = [Image.fromarray(frame) for frame in alignment_frames(view, poses, xyz, side)]
+    frames = alignment_frames(view, poses, xyz, side)
     each = max(20, round(1000 * seconds / len(frames)))
-    file = io.BytesIO()
-    durations = [each] * (len(frames) - 1) + [each + 1000]
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    return file.getvalue()
+    return encode_gif(frames, fps=1000 / each, last_ms=each + 1000)
 
 
 def alignment_video(entry: LocalizedQuery, fps: float | None = None, seconds: float | None = None) -> bytes | None:

@@ -24,13 +24,14 @@ def match_picture(
     max_lines: int = 200,
     color: Literal["position", "probability"] = "position",
     height: int = 720,
+    kind: str = "inlier",
 ) -> Rgb:
     """Two photos side by side with a line for every match (the most probable ``max_lines``) and their count below.
 
     colour: ``position`` gives neighbours in the first photo one hue, so that a line that crosses its neighbours is
     seen at once; ``probability`` runs from dark to bright (viridis) up to the most probable match.
-    height: the photos are brought to the height of the taller one, at most this,
-    and lower where one is a long strip. Matches that are not finite are neither drawn nor counted.
+    height: the photos are brought to the height of the taller one, at most this, and lower where one is a long strip.
+    kind: of the matches, for the caption. Matches that are not finite are neither drawn nor counted.
     """
     from PIL import Image
 
@@ -50,7 +51,7 @@ def match_picture(
     end = _on_canvas(uv1, image1, photos[1].size) + np.array([offset, 0.0])
     colors = _line_colors(uv0, image0, probability, color)
     canvas.alpha_composite(_lines(start, end, colors, canvas.size))
-    caption = f"{total} inlier {'match' if total == 1 else 'matches'}"
+    caption = f"{total} {kind} {'match' if total == 1 else 'matches'}"
     caption += f", the {len(start)} most probable drawn" if len(start) < total else ""
     return np.concatenate([np.asarray(canvas.convert("RGB")), _caption(caption, canvas.width, height)], 0)
 

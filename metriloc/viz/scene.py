@@ -30,7 +30,8 @@ class Frustum:
     """One camera: where it stood and the directions to its image corners, both in the frame of the reference camera.
 
     corners: top left, top right, bottom right, bottom left, at depth 1 of the camera itself (to be scaled), relative to
-    ``center``. thumbnail: the photo, small, or None for an outline alone (the true pose).
+    ``center``. thumbnail: the photo, small, or None for an outline alone (the true pose). color: of a still picture, red,
+    green, blue; None for that of the role.
     """
 
     role: Literal["reference", "query", "truth"]
@@ -38,13 +39,15 @@ class Frustum:
     center: Float[np.ndarray, "3"]
     corners: Float[np.ndarray, "4 3"]
     thumbnail: Rgb | None = None
+    color: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
     """Frusta (the reference first, then the query, then perhaps the truth), inlier points and the length unit.
 
-    baseline: distance of reference and query camera, in metres if ``metric``, else 1.
+    baseline: distance of reference and query camera, in metres if ``metric``, else 1. confidence: of the pose, 0..1, None
+    where several or none are shown; probability: of the match behind each point.
     """
 
     frusta: tuple[Frustum, ...]
@@ -52,6 +55,8 @@ class Scene:
     colors: UInt8[np.ndarray, "P 3"]
     baseline: float
     metric: bool
+    confidence: float | None = None
+    probability: Float[np.ndarray, " P"] | None = None
 
     def to_json(self, images: Sequence[str | None]) -> dict[str, Any]:
         """For ``json.dumps``; ``images`` are the addresses (data URIs) of the frusta's thumbnails, in their order."""
@@ -99,14 +104,16 @@ def build_scene(
     if true_query_from_reference is not None and bool(true_query_from_reference.is_finite()):
         truth, _ = _scaled(true_query_from_reference, details.metric)
         frusta.append(frustum_of("truth", "true pose", truth, query, with_photo=False))
-    points, colors = inlier_points(details, query_from_reference, reference, query.camera, max_points)
-    return Scene(tuple(frusta), points, colors, baseline, details.metric)
+    points, colors, probability = inlier_points(details, query_from_reference, reference, query.camera, max_points)
+    confidence = float(estimate.confidence)
+    return Scene(tuple(frusta), points, colors, baseline, details.metric, confidence, probability)
 
 
 def inlier_points(
     details: PairDetails, query_from_reference: Pose, reference: View, query_camera: Camera, max_points: int = 2000
-) -> tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"]]:
-    """The inliers that can be placed: xyz in the reference frame and the pose's unit, RGB from the reference photo."""
+) -> tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"], Float[np.ndarray, " P"]]:
+    """The inliers that can be placed: xyz in the reference frame and the pose's unit, RGB from the reference photo, and
+    the probability of each."""
     inliers = details.inliers
     ray0, valid0 = _to_double(reference.camera).unproject(inliers.uv0.detach().cpu().double())
     ray1, valid1 = _to_double(query_camera).unproject(inliers.uv1.detach().cpu().double())
@@ -125,7 +132,7 @@ def inlier_points(
     photo = rgb_from_image(reference.image)
     uv = inliers.uv0.detach().cpu()[indices].round().long().numpy()
     colors = photo[np.clip(uv[:, 1], 0, photo.shape[0] - 1), np.clip(uv[:, 0], 0, photo.shape[1] - 1)]
-    return xyz[indices].numpy(), colors
+    return xyz[indices].numpy(), colors, inliers.probability.detach().cpu().double()[indices].numpy()
 
 
 def triangulate(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -17,15 +17,23 @@ from metriloc.viz.scene import Frustum, Scene
 
 _SUPERSAMPLING = 2
 _COLORS = {"reference": (110, 168, 255), "query": (255, 138, 76), "truth": (76, 195, 138)}
+_CONFIDENCE = ((235, 70, 60), (250, 205, 60), (90, 220, 110))
+"""Of confidences 0, 0.5 and 1."""
 _GRID = (88, 93, 102)
 _PITCH = 0.45
 
 
-def scene_picture(scene: Scene, size: tuple[int, int] = (960, 720)) -> Rgb:
-    """A scene seen from behind its cameras; points have the colors of their position (``position_colors``).
+def scene_picture(
+    scene: Scene, size: tuple[int, int] = (960, 720), color: Literal["position", "confidence"] = "position"
+) -> Rgb:
+    """A scene seen from behind its cameras, as a still picture.
 
     - scene: of ``build_scene``; a frustum of the role ``truth`` is dashed and green.
     - size: width and height of the picture in pixels.
+    - color: of the points: ``position`` is the cube of ``position_colors``; ``confidence`` runs from red (0) over yellow
+      to green (1) with the confidence of the pose, brighter for the more probable matches (``confidence_colors``).
+
+    Raises ValueError for another color, and for ``confidence`` of a scene that has none.
     """
     from PIL import Image, ImageDraw
 
@@ -38,7 +46,7 @@ def scene_picture(scene: Scene, size: tuple[int, int] = (960, 720)) -> Rgb:
         (f for f in scene.frusta if f.role != "truth"),
         key=lambda f: -float(eye.look(f.center + 0.5 * eye.frustum * f.corners.mean(0))[2]),
     )
-    points, colors = scene.points, position_colors(scene.points)
+    points, (colors, meaning) = scene.points, _point_colors(scene, color)
     depth, high = eye.look(points)[:, 2], math.inf
     for frustum in order:
         far = float(eye.look(frustum.center + 0.5 * eye.frustum * frustum.corners.mean(0))[2])
@@ -46,12 +54,23 @@ def scene_picture(scene: Scene, size: tuple[int, int] = (960, 720)) -> Rgb:
         _draw_frustum(canvas, draw, eye, frustum)
         high = far
     _draw_points(draw, eye, points, colors, depth < high)
-    for frustum in scene.frusta[2:]:
-        _draw_frustum(canvas, draw, eye, frustum)  # an outline, which nothing may hide
+    for frustum in scene.frusta:
+        if frustum.role == "truth":
+            _draw_frustum(canvas, draw, eye, frustum)  # an outline, which nothing may hide
     _draw_baseline(draw, eye, scene)
     picture = canvas.reduce(_SUPERSAMPLING)
-    _write_names(picture, eye, scene, step)
+    _write_names(picture, eye, scene, step, meaning)
     return np.asarray(picture)
+
+
+def _point_colors(scene: Scene, color: str) -> tuple[UInt8[np.ndarray, "P 3"], str]:
+    """Of each point, and what they mean in words."""
+    if color == "position":
+        return position_colors(scene.points), "points colored by position (x red, y green, z blue)"
+    if color != "confidence" or scene.confidence is None or scene.probability is None:
+        raise ValueError(f"color must be 'position', or 'confidence' of a scene that has one, got {color!r}")
+    words = f"confidence of the pose {scene.confidence:.2f} (0 red, 1 green); brighter: more probable matches"
+    return confidence_colors(scene.confidence, scene.probability), words
 
 
 def position_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"]:
@@ -61,6 +80,16 @@ def position_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"
     low, high = np.percentile(points, (2, 98), axis=0)
     share = np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1)
     return np.round(70 + 185 * share).astype(np.uint8)
+
+
+def confidence_colors(confidence: float, probability: Float[np.ndarray, " P"]) -> UInt8[np.ndarray, "P 3"]:
+    """One hue for all points, red over yellow to green by the confidence 0..1 of their pose; brightness by the rank of the
+    probability of each match, from 45 % to all of it."""
+    hue = np.array([np.interp(confidence, (0, 0.5, 1), channel) for channel in zip(*_CONFIDENCE, strict=True)])
+    order = np.sort(probability)
+    rank = (np.searchsorted(order, probability, "left") + np.searchsorted(order, probability, "right") - 1) / 2
+    share = 0.45 + 0.55 * (rank / max(len(order) - 1, 1))
+    return np.round(share[:, None] * hue).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +191,7 @@ def _draw_frustum(canvas: Any, draw: Any, eye: _Eye, frustum: Frustum) -> None:
             options = Image.Transform.PERSPECTIVE, warp, Image.Resampling.BICUBIC
             mask = Image.new("L", photo.size, 235).transform(size, *options)
             canvas.paste(photo.transform(size, *options), (int(low[0]), int(low[1])), mask)
-    color = _COLORS[frustum.role]
+    color = frustum.color or _COLORS[frustum.role]
     for k in range(4):
         for a, b in ((corners[k], corners[(k + 1) % 4]), (frustum.center, corners[k])):
             pieces = np.linspace(0, 1, 16) if frustum.role == "truth" else np.array([0.0, 1.0])
@@ -184,24 +213,32 @@ def _draw_baseline(draw: Any, eye: _Eye, scene: Scene) -> None:
     _line(draw, eye, scene.frusta[0].center, scene.frusta[1].center, TEXT, 2)
 
 
-def _write_names(picture: Any, eye: _Eye, scene: Scene, step: float) -> None:
+def _write_names(picture: Any, eye: _Eye, scene: Scene, step: float, meaning: str) -> None:
     """Names of the cameras, the length of the baseline and the side of the grid, with a dark rim to be legible."""
     from PIL import ImageDraw
 
     draw, size = ImageDraw.Draw(picture), max(11, round(picture.height / 40))
+    taken: list[tuple[float, float, float, float]] = []
 
-    def write(at: np.ndarray, text: str, color: tuple[int, int, int], lower: float) -> None:
+    def write(at: np.ndarray, text: str, color: tuple[int, int, int]) -> None:
         place = eye.screen(at) / _SUPERSAMPLING
-        if np.isfinite(place).all():
-            where = (float(place[0]), float(place[1]) + lower * size)
-            draw.text(where, text, color, font(size), anchor="mm", stroke_width=3, stroke_fill=BACKGROUND)
+        if not np.isfinite(place).all():
+            return
+        x, y = float(place[0]), float(place[1]) + 1.2 * size
+        # below the names that stand there already
+        while any(_overlap(draw.textbbox((x, y), text, font(size), anchor="mm"), other) for other in taken):
+            y += size / 2
+        taken.append(draw.textbbox((x, y), text, font(size), anchor="mm"))
+        draw.text((x, y), text, color, font(size), anchor="mm", stroke_width=3, stroke_fill=BACKGROUND)
 
-    a, b = scene.frusta[0].center, scene.frusta[1].center
-    length = f"{scene.baseline:.3g} m" if scene.metric else "baseline = 1 (no metres)"
-    write((a + b) / 2, length, TEXT, 3.6)
     for frustum in scene.frusta:
-        write(frustum.center, frustum.label, _COLORS[frustum.role], 2.4 if frustum.role == "truth" else 1.2)
-    words = (
-        f"grid {step:g} {'m' if scene.metric else 'x baseline'}; points colored by position (x red, y green, z blue)"
-    )
+        write(frustum.center, frustum.label, frustum.color or _COLORS[frustum.role])
+    length = f"{scene.baseline:.3g} m" if scene.metric else "baseline = 1 (no metres)"
+    write((scene.frusta[0].center + scene.frusta[1].center) / 2, length, TEXT)
+    words = f"grid {step:g} {'m' if scene.metric else 'x baseline'}; {meaning}"
     draw.text((10, picture.height - 1.2 * size), words, TEXT, font(max(10, size - 4)), anchor="lm")
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether two boxes (left, top, right, bottom) share pixels."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

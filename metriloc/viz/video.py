@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import shutil
 import subprocess
 import tempfile
@@ -62,3 +63,21 @@ def encode_video(
             words = done.stderr.decode(errors="replace").strip().splitlines() or ["no word of why"]
             raise InputError(f"ffmpeg ('{command[0]}') made no video: {words[-1][:200]}")
         return file.read_bytes()
+
+
+def encode_gif(frames: Sequence[Rgb], *, fps: float = 10.0, last_ms: int | None = None) -> bytes:
+    """A GIF of frames of one size that begins again when it ends; needs no ffmpeg.
+
+    last_ms: how long the last frame stays, in thousandths of a second; as long as the others by default. Raises
+    ValueError without frames.
+    """
+    from PIL import Image
+
+    if not frames:
+        raise ValueError("a GIF needs a frame")
+    each = max(20, round(1000 / fps))
+    images = [Image.fromarray(frame) for frame in frames]
+    durations = [each] * (len(images) - 1) + [each if last_ms is None else last_ms]
+    file = io.BytesIO()
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+    return file.getvalue()

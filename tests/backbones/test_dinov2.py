@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from metriloc.backbones import (
+    DINOV2,
     VIT_B,
     VIT_L,
     VIT_S,
@@ -161,6 +163,48 @@ def test_presets_are_the_published_models() -> None:
         assert config.embed_dim // config.num_heads == 64
 
 
+def test_every_released_model_has_a_name() -> None:
+    assert set(DINOV2) == {f"dinov2_vit{size}14{ending}" for size in "sbl" for ending in ("", "_reg")}
+    for name, config in DINOV2.items():
+        assert config.registers == (4 if name.endswith("_reg") else 0)
+    assert replace(DINOV2["dinov2_vitb14_reg"], registers=0) == VIT_B
+
+
+@torch.no_grad()
+def test_registers_take_part_in_attention_and_are_left_out_of_the_map() -> None:
+    torch.manual_seed(0)
+    model = DinoV2(replace(TINY, registers=3)).eval()
+    for block in model.blocks:
+        block.ls1.gamma.fill_(1.0)
+    image = torch.rand(1, 3, 42, 56)
+    tokens, features = model.tokens(image), model(image)
+    assert tokens.shape == (1, 1 + 3 + 12, 16) and features.shape == (1, 16, 3, 4)
+    assert torch.equal(features.flatten(2).mT, tokens[:, 4:])
+    assert torch.equal(model.embed(image)[:, 1:4], model.register_tokens)
+    model.register_tokens.mul_(20)
+    assert not torch.allclose(model(image), features)
+    assert dinov2_config_from_weights(model.state_dict(), 2) == model.config
+
+
+@pytest.mark.hub
+@torch.no_grad()
+def test_with_registers_it_is_the_model_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers", reason="compares with transformers' own model")
+    config = transformers.Dinov2WithRegistersConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=56, num_register_tokens=3
+    )
+    torch.manual_seed(0)
+    theirs = transformers.Dinov2WithRegistersModel(config).eval()
+    for parameter in theirs.parameters():
+        parameter.copy_(0.5 * torch.randn_like(parameter))
+    tensors = dinov2_weights(theirs.state_dict())
+    ours = DinoV2(dinov2_config_from_weights(tensors, 2)).eval()
+    ours.load_state_dict(tensors)
+    for size in ((56, 56), (42, 98), (28, 42)):
+        image = torch.rand(2, 3, *size)
+        assert relative(ours.tokens(image), theirs(image).last_hidden_state) < 1e-5
+
+
 def to_transformers(official: dict[str, Tensor], version: int) -> dict[str, Tensor]:
     """The inverse of the converter, written from transformers' side."""
     projections = ("q_proj", "k_proj", "v_proj") if version == 5 else ("query", "key", "value")
@@ -211,8 +255,8 @@ def test_wrong_weights_are_named(weights: dict[str, Tensor]) -> None:
         dinov2_config_from_weights(weights)
     with pytest.raises(ValueError, match="'pos_embed' is missing"):
         dinov2_config_from_weights({k: v for k, v in weights.items() if k != "pos_embed"}, 3)
-    with pytest.raises(ValueError, match="registers"):
-        dinov2_config_from_weights({**weights, "register_tokens": torch.zeros(1, 4, 96)}, 3)
+    with pytest.raises(ValueError, match="gated MLP"):
+        dinov2_config_from_weights({**weights, "blocks.0.mlp.w12.weight": torch.zeros(1)}, 3)
     with pytest.raises(ValueError, match="square, got 7 positions"):
         dinov2_config_from_weights({**weights, "pos_embed": torch.zeros(1, 8, 96)}, 3)
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import metriloc
-from metriloc.cli.eval import device_of
+from metriloc.cli.eval_run import device_of
 from metriloc.cli.main import main
 from metriloc.evaluation.submission import read_submission, write_submission
 
@@ -176,6 +177,33 @@ def test_compare_and_calibrate(
     assert run("eval", "calibrate", finished, *words, "--out", tmp_path / "c.json") == 2
     assert "a calibration needs at least 30" in capsys.readouterr().err
     assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.slow
+def test_pictures_of_the_pairs_that_differ_most(
+    finished: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, pictures, page = tmp_path / "identity", tmp_path / "pictures", tmp_path / "compare.html"
+    assert run("eval", "identity", "pairs", "--data", dataset, "--out", other, "--draws", "5", "--no-html") == 0
+    words = ("--benchmark", "pairs", "--data", dataset, "--draws", "5", "--pictures", pictures, "--count", "2")
+    assert run("eval", "compare", finished, other, *words, "--out", page) == 0
+    files = sorted(pictures.iterdir())
+    assert [file.name[:9] for file in files] == ["00_s00460", "01_s00460"]
+    assert all(Image.open(file).size[0] == 960 for file in files)
+    assert page.read_text().count("<img") == 2
+    # a run compared with itself differs nowhere
+    assert run("eval", "compare", finished, finished, *words) == 0
+    assert "0 pictures" in capsys.readouterr().out
+    described = json.loads((other / "run.json").read_text())
+    for changed, says in (
+        ({"weights_id": "others"}, "was made with others, and the weights here are"),
+        ({"resize": [320, 240]}, "one picture cannot show photos of two sizes: the runs had --resize 320 240 and none"),
+        ({"method": "orb"}, "cannot be loaded for pictures: there is no method 'orb'"),
+        ({"resize": "large"}, "cannot be loaded for pictures"),
+    ):
+        (other / "run.json").write_text(json.dumps({**described, **changed}))
+        assert run("eval", "compare", finished, other, *words) == 2
+        assert says in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_comparison_shows_markup_of_a_run_as_text(finished: Path, dataset: Path, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_everything_of_one_query(model: Path, tmp_path: Path, capsys: pytest.Cap
     assert entry["success"] and entry["references"] == ["reference.jpg"]
     assert [stage["name"] for stage in entry["stages"]] == ["p3p", "coarse", "fine"]
     assert all(0 < stage["support"] <= 1 for stage in entry["stages"])
+    assert set(entry["costs_at_truth"]) == {"p3p", "coarse", "fine"} and "at the truth" in shown
     assert entry["from_truth"]["rotation_deg"] < 0.2 and entry["from_truth"]["center"] < 0.02
     pose = pose_from_dict(entry["cam_from_world"])
     (line,) = read_visloc(out / "poses.txt").items()
@@ -217,6 +218,46 @@ def test_wrong_use(model: Path, arguments: list[str], words: str, capsys: pytest
     assert run(model, "--images", EXAMPLE, *(photo if a == "q" else a for a in arguments)) == 2
     errors = [line for line in capsys.readouterr().err.strip().splitlines() if not line.startswith("warning")]
     assert len(errors) == 1 and words in errors[0]
+
+
+@pytest.mark.slow
+def test_the_photo_itself_is_aligned(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``pixloc-gaussian`` learns nothing: near the truth it comes nearer."""
+    truth = read_mapfree_poses(EXAMPLE / "poses.txt")["query.jpg"]
+    assert truth is not None
+    near = Pose(truth.R, truth.t + 0.01)
+    values = " ".join(map(str, [*near.quaternion().tolist(), *near.t.tolist()]))
+    (tmp_path / "init.txt").write_text(f"query.jpg {values}\n")
+    arguments = (
+        model,
+        "--images",
+        EXAMPLE,
+        "--method",
+        "pixloc",
+        "--weights",
+        "pixloc-gaussian",
+        "--held-out",
+        "--json",
+    )
+    assert run(*arguments, EXAMPLE / "query.jpg", "--init", tmp_path / "init.txt", "--image-scales", "1") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["queries"]
+    assert entry["from_truth"]["center"] < 0.5 * 3**0.5 * 0.01
+
+
+@pytest.mark.wheels
+def test_the_published_configuration_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("yaml")
+    file = tmp_path / "config.yml"
+    file.write_text("skip_gnc: False\nn_iter_p3p: 700\nmax_fine_imsize: 900\ngnc_minibatch: 3000\np3p_sigma_max: 4.0\n")
+    assert run(*FAST, "--config", file, "--set", "n_iter_p3p=500", "--show") == 0
+    shown = capsys.readouterr().out
+    for line in ("initialize.num_samples=500", "fine.longest_side=900", "coarse_gnc.sigmas=[4.0, 2.0, 1.0, 0.8, 0.6]"):
+        assert line in shown
+    assert run("--method", "xfeat-pnp", "--config", file, "--show") == 2
+    assert "is of nre" in capsys.readouterr().err
+    file.write_text("n_iter: 3\n")
+    assert run(*FAST, "--config", file, "--show") == 2
+    assert f"'{file}': 'n_iter' is no setting of NRE" in capsys.readouterr().err
 
 
 def test_a_map_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import metriloc
-from metriloc.calibrated import bare
 from metriloc.calibration import Calibration, save_calibration
 from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.cli.main import main
@@ -48,7 +47,7 @@ def calibration(folder: Path, intercept: float, setup: str, weights_id: str = ""
 
 def setup_of_nre_xfeat(model: Path) -> str:
     scene = metriloc.read_map(model, EXAMPLE)
-    method = bare(choose_localizer(LocalizerChoice("nre-xfeat")))
+    method = choose_localizer(LocalizerChoice("nre-xfeat", calibration="none"))
     found = method.localize(metriloc.load_view(EXAMPLE / "query.jpg"), scene, ["reference.jpg"])
     return found.localization[0].setup
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 import metriloc
 from metriloc.backbones.dinov2 import DinoV2Config
-from metriloc.calibrated import CalibratedMethod
 from metriloc.calibration import Calibration, Metres, Target, save_calibration
 from metriloc.cli.main import main
+from metriloc.methods.matching.model import FeatureMatching
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
 from metriloc.runs import relpose_files
 
@@ -466,7 +466,7 @@ def test_a_method_that_fails_on_one_photo_keeps_the_others(
     if at == "drawing":
         monkeypatch.setattr(relpose_files, "draw_pictures", failing(relpose_files.draw_pictures, 2))
     else:
-        monkeypatch.setattr(CalibratedMethod, at, failing(getattr(CalibratedMethod, at), 1 if at == "extract" else 2))
+        monkeypatch.setattr(FeatureMatching, at, failing(getattr(FeatureMatching, at), 1 if at == "extract" else 2))
     out = tmp_path / "out"
     photos = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")]
     small(REFERENCE, tmp_path / "reference.jpg")

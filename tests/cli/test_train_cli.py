@@ -16,6 +16,7 @@ import torch
 from metriloc import recipes
 from metriloc.cli.main import main
 from metriloc.training import Run
+from metriloc.training.batches import OneBatch
 from metriloc.training.checkpoint import load_checkpoint
 
 COMMAND = [sys.executable, "-c", "from metriloc.cli.main import main; main()", "train"]
@@ -64,6 +65,15 @@ def test_the_toy_learns(tmp_path: Path) -> None:
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert (last["kind"], last["step"]) == ("validation", 300)
     assert last["rmse"] < 0.25  # a constant has 0.7
+
+
+def test_overfit_sees_the_first_batch_alone(tmp_path: Path) -> None:
+    whole, one = recipes.toy().batches(None), OneBatch(recipes.toy().batches)(None)
+    for step in (0, 1, 7):
+        assert torch.equal(one.batch(step, 0, 2)[0], whole.batch(0, 0, 2)[0])
+    assert not torch.equal(whole.batch(1, 0, 1)[0], whole.batch(0, 0, 1)[0])
+    assert run("toy", "--out", str(tmp_path), "--overfit", "--set", *QUICK) == 0
+    assert json.loads((tmp_path / "config.json").read_text())["recipe"]["batches"]["type"].endswith("OneBatch")
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,8 @@ from safetensors.torch import load_file, save_file
 import metriloc.cli.weights as command
 from metriloc.backbones.vgg import VGGConfig
 from metriloc.cli.main import main
+from metriloc.io import InputError
+from metriloc.io.weights import resolve_weights
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
 from metriloc.methods.pixloc import NetworkConfig, PixLoc, PixLocNetwork, UNetConfig
@@ -200,23 +199,14 @@ def test_wrong_files_are_one_sentence(release: Path, tmp_path: Path, capsys: pyt
 
 
 @pytest.fixture()
-def published(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def published(release: Path, tmp_path: Path, serve: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The release as a zip on a server of this machine, in place of the published addresses."""
     with zipfile.ZipFile(tmp_path / "mickey_weights.zip", "w") as archive:
         for name in ("mickey.ckpt", "config.yaml"):
             archive.write(release / name, f"mickey_weights/{name}")
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as http:
-        threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
-        files = ((f"http://127.0.0.1:{http.server_port}/mickey_weights.zip", None, "mickey_weights.zip"),)
-        here = tuple(dataclasses.replace(entry, files=files) for entry in command.PUBLISHED)
-        monkeypatch.setattr(command, "PUBLISHED", here)
-        yield
-        http.shutdown()
+    files = ((f"{serve(tmp_path)}/mickey_weights.zip", None, "mickey_weights.zip"),)
+    here = tuple(dataclasses.replace(entry, files=files) for entry in command.PUBLISHED if entry.method == "mickey")
+    monkeypatch.setattr(command, "PUBLISHED", here)
 
 
 @pytest.mark.usefixtures("published")
@@ -256,8 +246,23 @@ def test_get_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_published_entries_are_complete() -> None:
     for entry in command.PUBLISHED:
-        assert all(dataclasses.astuple(entry)[:3]) and entry.convert in entry.members
+        assert all(dataclasses.astuple(entry)[:3])
+        assert bool(entry.files) != bool(entry.by_hand)
+        assert entry.by_hand or entry.convert in (*entry.members, *(name for _, _, name in entry.files))
         assert all(url.startswith("https://") for url, _, _ in entry.files)
+
+
+@pytest.mark.parametrize("name", ["s2dnet", "nre"])
+def test_weights_without_an_address_say_so_and_what_to_do(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("get", name) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "cannot be fetched" in message and "address" in message
+    assert run("list") == 0
+    assert " ".join(f"by hand: {next(e for e in command.PUBLISHED if e.name == name).by_hand}".split()) in " ".join(
+        capsys.readouterr().out.split()
+    )
+    with pytest.raises(InputError, match="cannot be fetched"):
+        resolve_weights(name)
 
 
 # -- PixLoc -----------------------------------------------------------------------------------------------------------
@@ -292,6 +297,30 @@ def test_pixloc_is_told_by_its_tensors(
     assert PixLoc.from_pretrained(tmp_path / "alone").weights_id == model.weights_id
     save_file({key.removeprefix("module."): value for key, value in tensors.items()}, tmp_path / "c.safetensors")
     assert run("convert", tmp_path / "c.safetensors", "--out", tmp_path / "safe") == 0
+
+
+def test_get_pixloc_downloads_and_converts_into_what_published_runs_look_for(
+    pixloc_release: dict[str, Any],
+    tmp_path: Path,
+    serve: Callable[[Path], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save(pixloc_release, tmp_path / "checkpoint_best.tar")
+    address = f"{serve(tmp_path)}/checkpoint_best.tar"
+    here = tuple(
+        dataclasses.replace(entry, files=((address, None, entry.convert),)) if entry.method == "pixloc" else entry
+        for entry in command.PUBLISHED
+        if not entry.by_hand
+    )
+    monkeypatch.setattr(command, "PUBLISHED", here)
+    assert run("get", "pixloc_cmu", "--backbone", "x.pth") == 2
+    assert "--backbone is of MicKey" in capsys.readouterr().err
+    assert run("get", "pixloc_cmu") == 0
+    shown = capsys.readouterr()
+    assert f"converted to {tmp_path / 'cache' / 'pixloc_cmu'}" in shown.out and "licence" in shown.err
+    assert PixLoc.from_pretrained("pixloc_cmu").align.cost.pad == 3
+    assert run("get", "pixloc_cmu", "--offline") == 0  # it is here
 
 
 def test_wrong_pixloc_checkpoints_are_one_sentence(

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from metriloc.datasets import Augment, Photometric
 from metriloc.datasets.pixloc_pairs import (
     DepthSamples,
-    MapSamples,
     PointPair,
     SampleConfig,
     covisible_pairs,
@@ -127,18 +125,3 @@ def test_map_points_are_seen(fountain: Any, generator: torch.Generator) -> None:
     assert float(nearest.median()) < 0.5  # reprojection of the map, pixels
     few = points_from_map(fountain, 2, 100_000, generator)
     assert len(few) == 100_000 and not fountain.cameras[2].project(few[-1:].double())[1].any()
-
-
-def test_map_samples(fountain: Any) -> None:
-    index, _ = covisible_pairs(fountain, 0.3, 1.0)
-    augment = Augment(Photometric(), None)
-    samples = MapSamples(fountain, index, (128, 96), SampleConfig(64, start=Start("share")), augment)
-    sample = samples[0, 5]
-    assert sample.pair.view0.size == sample.pair.view1.size == (128, 96) and sample.xyz.shape == (64, 3)
-    a, b = index[0].tolist()
-    truth = fountain.cam_from_world[b] @ fountain.cam_from_world[a].inverse()
-    torch.testing.assert_close(sample.query_from_reference.matrix(), truth.matrix().float(), rtol=1e-5, atol=1e-5)
-    _, seen = sample.pair.view0.camera.project(sample.xyz)
-    assert seen.all() and sample.pair.view0.camera.dtype == torch.float32
-    with pytest.raises(ValueError, match=r"\[n, 2\]"):
-        MapSamples(fountain, torch.zeros(3))

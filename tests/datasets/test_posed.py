@@ -28,7 +28,7 @@ from metriloc.datasets import (
     with_depth_folder,
 )
 from metriloc.datasets.matrices import parse_camera_pose, parse_matrix, pinhole
-from metriloc.datasets.nerfstudio import opengl_matrix, parse_opengl_pose
+from metriloc.datasets.nerfstudio import parse_opengl_pose
 from metriloc.datasets.rgbd import natural_key, parse_camera
 from metriloc.datasets.sevenscenes import parse_absolute_list, parse_relative_list, parse_split
 from metriloc.datasets.tum import interpolate_poses, parse_stamped_files
@@ -209,6 +209,12 @@ def test_sevenscenes_lists() -> None:
 
 
 # -- nerfstudio -------------------------------------------------------------------------------------------------------
+def opengl_matrix(cam_from_world: Pose) -> Tensor:
+    """The ``transform_matrix`` [4, 4] of a pose: camera to world, OpenGL axes."""
+    world_from_cam = cam_from_world.inverse()
+    return Pose(world_from_cam.R * world_from_cam.t.new_tensor([1.0, -1.0, -1.0]), world_from_cam.t).matrix()
+
+
 def make_nerfstudio(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     poses = [some_pose(i) for i in range(3)]

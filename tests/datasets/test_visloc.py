@@ -25,6 +25,7 @@ from metriloc.datasets.matrices import pinhole
 from metriloc.datasets.visloc import cmu_cameras, parse_robotcar_intrinsics
 from metriloc.io import InputError
 from metriloc.io.maps import read_map
+from metriloc.io.poses import visloc_name
 
 Shared = Callable[[str], Path]
 CMU_INTRINSICS = """# camera model w h params
@@ -72,7 +73,7 @@ def test_benchmarks_with_public_truth(golden: Path, tmp_path: Path, benchmark: s
         assert query.cam_from_world is not None
         torch.testing.assert_close(query.cam_from_world.matrix(), expected.matrix(), rtol=0, atol=1e-12)
         assert query.path == dataset / scene / query.name
-    assert task.result_name(names[0]) == names[0] == "seq2/frame00010.png"
+    assert visloc_name(names[0], task.result_names) == names[0] == "seq2/frame00010.png"
     assert task.references(names[0], 2) == ("seq1/frame00008.png", "seq1/frame00001.png")
     assert len(task.read_map()) == 40
     with pytest.raises(InputError, match="do not list the query 'nowhere'"):
@@ -96,7 +97,7 @@ def test_aachen(tmp_path: Path) -> None:
         (tmp_path / f"queries/{part}_time_queries_with_intrinsics.txt").write_text(line)
     (tmp_path / "pairs-query-netvlad50.txt").write_text("query/day/milestone/IMG_3.jpg db/1.jpg\n")
     task = aachen_task(tmp_path, tmp_path)
-    assert [task.result_name(query.name) for query in task.queries] == ["IMG_3.jpg", "IMG_5.jpg"]
+    assert [visloc_name(query.name, task.result_names) for query in task.queries] == ["IMG_3.jpg", "IMG_5.jpg"]
     assert task.queries[0].cam_from_world is None and task.queries[0].camera.model == "radtan"
     assert task.queries[0].path == tmp_path / "images/images_upright/query/day/milestone/IMG_3.jpg"
     assert task.references("query/day/milestone/IMG_3.jpg") == ("db/1.jpg",)
@@ -138,7 +139,7 @@ def test_robotcar(tmp_path: Path) -> None:
         "dawn/rear/1418.jpg overcast-reference/rear/1.jpg\n"
     )
     task = robotcar_task("dawn", tmp_path, tmp_path)
-    assert [task.result_name(query.name) for query in task.queries] == [
+    assert [visloc_name(query.name, task.result_names) for query in task.queries] == [
         "left/1418.jpg",
         "right/1418.jpg",
         "rear/1418.jpg",

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from metriloc.evaluation.depth import depth_score, keypoint_depth_scores, mean_depth_score, top_half
+from metriloc.evaluation.depth import (
+    DepthPrediction,
+    depth_score,
+    keypoint_depth_scores,
+    mean_depth_score,
+    pooled_depth_score,
+    prediction_scores,
+    top_half,
+)
 
 
 def test_depth_score_by_hand() -> None:
@@ -48,3 +56,27 @@ def test_keypoint_scores_read_the_map_at_keypoints_and_take_the_better_half() ->
     assert found["all"].count == 5 and found["all"].delta3 == pytest.approx(0.6)
     assert found["top half"].count == 3 and found["top half"].delta3 == 1
     assert top_half(torch.tensor([0.5, 0.5, 0.5])).tolist() == [0, 1]
+
+
+def test_scores_of_images_pool_to_the_score_of_their_pixels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true = [1 + 3 * torch.rand(n, generator=generator) for n in (90, 10, 33)]
+    predicted = [t * (0.6 + torch.rand(len(t), generator=generator)) for t in true]
+    images = [depth_score(p, t) for p, t in zip(predicted, true, strict=True)]
+    pooled = pooled_depth_score([*images, depth_score(torch.zeros(5), torch.zeros(5))])
+    whole = depth_score(torch.cat(predicted), torch.cat(true))
+    for name in ("delta1", "delta2", "delta3", "rel", "rmse", "log10", "count"):
+        assert getattr(pooled, name) == pytest.approx(getattr(whole, name)), name
+    assert math.isnan(pooled_depth_score([]).rel)
+
+
+def test_maps_are_compared_at_every_true_pixel_and_keypoints_where_they_are() -> None:
+    true = torch.full((12, 16), 2.0)
+    small = torch.full((3, 4), 2.0)
+    assert prediction_scores(DepthPrediction(small), true, (16, 12))[""].rel == 0
+    holed = small.clone()
+    holed[0, 0] = 0.0  # nearest cells: the hole costs its own 16 pixels and no mean with its neighbours
+    assert prediction_scores(DepthPrediction(holed), true, (16, 12))[""].delta1 == pytest.approx(1 - 16 / 192)
+    uv = torch.tensor([[1.0, 1.0], [5.0, 5.0]])
+    found = prediction_scores(DepthPrediction(torch.tensor([2.0, 4.0]), uv, torch.tensor([0.9, 0.1])), true, (16, 12))
+    assert (found[""].rel, found["-Sc"].rel) == (0.5, 0.0)

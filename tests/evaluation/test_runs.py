@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metriloc.evaluation.records import Record, parse_record, read_records, record_of
-from metriloc.evaluation.runner import Worker, collect, run, shard, worker_from_environment
+from metriloc.evaluation.runner import collect, run, shard
 from metriloc.evaluation.tasks import seed_of
 from metriloc.geometry import Pose
 from metriloc.io import InputError
+from metriloc.training.processes import Worker, worker_from_environment
 from metriloc.types import Correspondences, PairDetails, PoseEstimate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +127,7 @@ def test_seeds_differ_by_task_and_by_seed() -> None:
 def test_worker_from_environment() -> None:
     assert worker_from_environment({}) == Worker(0, 1)
     assert worker_from_environment({"RANK": "2", "WORLD_SIZE": "4"}) == Worker(2, 4)
+    assert worker_from_environment({"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}).local_rank == 1
     with pytest.raises(InputError, match="RANK"):
         worker_from_environment({"RANK": "x"})
     with pytest.raises(ValueError, match="4 of 4"):
@@ -138,11 +140,12 @@ def test_two_processes_of_torchrun_wait_for_each_other(tmp_path: Path) -> None:
     script.write_text(
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]\n"
         "from test_runs import TASKS, DESCRIPTION, solve\n"
-        "from metriloc.evaluation.runner import collect, process_group, run, worker_from_environment\n"
+        "from metriloc.evaluation.runner import collect, run\n"
+        "from metriloc.training.processes import joined_processes, worker_from_environment\n"
         "worker = worker_from_environment()\n"
-        "with process_group(worker) as wait:\n"
+        "with joined_processes('cpu') as processes:\n"
         f"    run(TASKS, solve, {str(tmp_path / 'run')!r}, DESCRIPTION, worker=worker)\n"
-        "    wait()\n"
+        "    processes.wait()\n"
         f"if worker.rank == 0: print(len(collect(TASKS, {str(tmp_path / 'run')!r})))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]

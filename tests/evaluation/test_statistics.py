@@ -44,6 +44,7 @@ def make_scores(n: int, seed: int, noise: float = 3.0) -> PairScores:
         baseline_m=np.full(n, 2.0),
         overlap=np.full(n, np.nan),
         seconds=np.ones(n),
+        matching_s=np.full(n, 0.5),
         estimated=~lost,
         metric=~lost & ~unscaled,
         estimate=identity,

@@ -20,13 +20,13 @@ from metriloc.evaluation.submission import (
     read_submission,
     read_visloc,
     scene_text,
-    visloc_name,
     write_submission,
     write_visloc,
 )
 from metriloc.geometry import Pose, so3_exp
 from metriloc.io import InputError, parse_submission
 from metriloc.io.maps import read_map
+from metriloc.io.poses import visloc_name
 
 Shared = Callable[[str], Path]
 

@@ -131,4 +131,4 @@ def test_the_page_tells_the_table_that_is_applied() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+), (\w+), (\w+) \| (world to camera|camera to world) \|", page, re.MULTILINE)
     told = {name: ((x, y, z), direction == "camera to world") for name, x, y, z, direction in rows}
     assert told == {name: (c.axes, c.camera_to_world) for name, c in CONVENTIONS.items()}
-    assert {name for name, c in CONVENTIONS.items() if c.left_handed} == {"unity"}
+    assert {name for name, c in CONVENTIONS.items() if torch.linalg.det(c.matrix()) < 0} == {"unity"}

@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles.lists import format_pairs
 
 from metriloc.io import InputError
-from metriloc.io.lists import format_pairs, parse_names, parse_pairs, parse_queries, read_queries
+from metriloc.io.lists import parse_names, parse_pairs, parse_queries, read_queries
 
 
 def test_golden_pairs(shared: Callable[[str], Path]) -> None:

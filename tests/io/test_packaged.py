@@ -14,7 +14,12 @@ from metriloc.io.packaged import BUNDLED, bundled_folder, own_data
 from metriloc.io.weights import CONFIG, TENSORS, is_bundled, load_weights, resolve_weights, save_weights
 
 PACKAGE = Path(metriloc.__file__).parent
-METHODS = {"metriloc-small": "mickey", "metriloc-depth": "depth", "pixloc-small": "pixloc"}
+METHODS = {
+    "metriloc-small": "mickey",
+    "metriloc-depth": "depth",
+    "pixloc-small": "pixloc",
+    "pixloc-gaussian": "pixloc",
+}
 
 
 @pytest.fixture()
@@ -30,7 +35,8 @@ def test_own_data_is_in_the_package() -> None:
     assert own_data("example") == PACKAGE / "data" / "example" and own_data("example").is_dir()
     assert {entry.name for entry in BUNDLED} == set(METHODS)
     with pytest.raises(
-        ValueError, match="no bundled weights 'mickey': one of metriloc-small, pixloc-small, metriloc-depth"
+        ValueError,
+        match="no bundled weights 'mickey': one of metriloc-small, pixloc-small, pixloc-gaussian, metriloc-depth",
     ):
         bundled_folder("mickey")
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import metriloc
 from metriloc.geometry import Camera, Pose
 from metriloc.geometry.distortion import Model
 from metriloc.geometry.so3 import so3_exp
@@ -19,6 +20,7 @@ from metriloc.io import InputError, crop_view, load_view, resize_view, turn_view
 from metriloc.types import View
 
 K = (60.0, 62.0, 30.0, 22.0)
+EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 
 
 def gradient(width: int = 64, height: int = 48) -> np.ndarray:
@@ -173,6 +175,16 @@ def test_resize_leaves_the_rays(photo: Path) -> None:
     assert torch.allclose(before.camera.unproject(corners)[0], after.camera.unproject(scaled)[0], atol=1e-6)
     assert after.image.shape == (3, 30, 100) and before.size == (64, 48)
     assert resize_view(before, (64, 48)) is before
+
+
+def test_resize_moves_the_camera_as_it_says() -> None:
+    view = load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
+    half = resize_view(view, (320, 120))
+    assert half.camera.f.tolist() == [0.5 * 520, 0.25 * 520] and half.camera.size.tolist() == [320, 120]
+    assert half.camera.c.tolist() == [0.5 * (319.5 + 0.5) - 0.5, 0.25 * (239.5 + 0.5) - 0.5]
+    assert half.depth is view.depth and half.name == view.name and half.focal_sigma == view.focal_sigma
+    assert half.image.shape == (3, 120, 320) and 0 <= float(half.image.min()) <= float(half.image.max()) <= 1
+    assert half.intrinsics_source.endswith("resized from 640x480 to 320x120")
 
 
 def test_resize_is_half_pixel_bilinear() -> None:

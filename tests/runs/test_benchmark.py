@@ -10,7 +10,7 @@ import torch
 
 from metriloc.datasets.sources import PosedFrame
 from metriloc.evaluation.records import Record, record_of, unreadable
-from metriloc.evaluation.runner import Worker, shard
+from metriloc.evaluation.runner import shard
 from metriloc.evaluation.tasks import QueryTask
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
@@ -25,6 +25,7 @@ from metriloc.runs.benchmark import (
     read_results,
     with_start,
 )
+from metriloc.training.processes import Worker
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, Stage
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metriloc.backbones.local import LocalFeatures
-from metriloc.choose import MethodChoice, depth_source
+from metriloc.choose import depth_source
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
 from metriloc.runs.relpose_files import draw_pictures
@@ -41,7 +41,7 @@ def estimate() -> PoseEstimate:
 )
 def test_only_a_depth_map_from_a_file_is_called_given(source: str, said: dict[str, str]) -> None:
     """The depth that metriloc-small predicts was captioned "Depth map given"."""
-    source_of_depth, called = depth_source(MethodChoice(depth=source))
+    source_of_depth, called = depth_source(source)
     method = FeatureMatching(Nothing(), MatchingConfig(**called), source_of_depth)  # type: ignore[arg-type]
     camera = Camera.from_fov((64, 48), 1.0)
     query = View(torch.rand(3, 48, 64), camera, name="query.jpg")

@@ -394,6 +394,45 @@ def test_a_method_that_can_export_leaves_weights_ready_to_use(tmp_path: Path) ->
     assert (tmp_path / "last" / "weights" / "weights").read_text() == "80"
 
 
+@dataclass(frozen=True)
+class TwoNumbers:
+    """A validation with two metrics, whose best steps differ."""
+
+    values: tuple[tuple[float, float], ...]
+
+    def __call__(self, data: Path | None) -> Any:
+        values = iter(self.values)
+
+        def validate(method: nn.Module) -> Validation:
+            auc, loss = next(values)
+            return Validation({"auc": auc, "loss": loss})
+
+        return validate
+
+
+def test_the_best_of_every_metric_is_kept_also_over_a_resumption(tmp_path: Path) -> None:
+    numbers = TwoNumbers(((0.1, 5.0), (0.9, 7.0), (0.2, 1.0)))
+    run = replace(recipe(best_metric="auc", also_best=(("loss", "smallest"),)), method=Exporting, validation=numbers)
+    train(override(run, ["training.steps=5"]), tmp_path)
+    train(override(run, ["training.steps=10"]), tmp_path, resume=True)  # the numbers begin anew: as good, not better
+    found = [load_checkpoint(tmp_path / "checkpoints" / name).progress.step for name in ("best", "best_loss")]
+    assert found == [5, 5]
+    assert load_checkpoint(tmp_path / "checkpoints" / "last").progress.also_best == {"smallest loss": 5.0}
+
+
+def test_best_checkpoints_of_two_metrics_are_two(tmp_path: Path) -> None:
+    numbers = TwoNumbers(((0.1, 5.0), (0.9, 7.0), (0.2, 1.0)))
+    run = replace(recipe(best_metric="auc", also_best=(("loss", "smallest"),)), method=Exporting, validation=numbers)
+    train(run, tmp_path)
+    found = [load_checkpoint(tmp_path / "checkpoints" / name).progress.step for name in ("best", "best_loss")]
+    assert found == [10, 12]
+    assert [(tmp_path / name / "weights").read_text() for name in ("weights", "weights_loss")] == ["80", "80"]
+    with pytest.raises(ValueError, match="also_best 'lost' is none of the validation's auc, loss"):
+        train(replace(run, training=replace(run.training, also_best=(("lost", "largest"),))), tmp_path / "other")
+    with pytest.raises(ValueError, match="'auc' must be a metric other than best_metric"):
+        recipe(best_metric="auc", also_best=(("auc", "largest"),))
+
+
 def test_a_method_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"recipe 'test' must be an nn.Module with training_step"):
         train(replace(recipe(), method=lambda: nn.Linear(1, 1)), tmp_path)

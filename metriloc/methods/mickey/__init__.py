@@ -3,9 +3,10 @@
 Equation map (paper -> function):
 
     Eq. (1)    metriloc.geometry.camera.Camera.lift
-    Eq. (2)    metriloc.methods.mickey.matching.match_probabilities
     Eq. (2)    metriloc.methods.mickey.matching.scored_match_probabilities
-    Eq. (3)    metriloc.methods.mickey.matching.dual_softmax
+    Eq. (2)    metriloc.methods.mickey.log_probability.log_match_probability
+    Eq. (3)    metriloc.methods.mickey.matching.log_normalizer
+    Eq. (3)    metriloc.methods.mickey.log_probability.log_dual_softmax
     Eq. (4)    metriloc.solvers.procrustes.kabsch
     Eq. (4)    metriloc.methods.mickey.solver.fit_minimal_sets
     Eq. (5)    metriloc.solvers.consensus.soft_inliers

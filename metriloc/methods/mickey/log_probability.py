@@ -29,7 +29,10 @@ def log_dual_softmax(
     temperature: float = 0.1,
     dustbin: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, "B M"]:
-    """``log dual_softmax(desc0, desc1)[index0, index1]``, paper Eq. (3), differentiable in descriptors and dustbin."""
+    """Log of softmax over rows times softmax over columns at (index0, index1), paper Eq. (3).
+
+    Differentiable in descriptors and dustbin.
+    """
     at, row, column = similarities(desc0, desc1, index0, index1, temperature, dustbin)
     return 2 * at - row.gather(1, index0) - column.gather(1, index1)
 

@@ -8,6 +8,7 @@ published choice. All are differentiable in the estimated pose and broadcast ove
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,6 +64,11 @@ class PoseLossConfig:
         if self.soft_clip:
             return 0.8
         return 90.0 if self.kind == "vcre" else 1.5
+
+
+def soft_clipped(pixels: float) -> float:
+    """What a VCRE of so many pixels costs with soft clipping: ``tanh(px / 80)``."""
+    return math.tanh(pixels / _SOFT_PIXELS)
 
 
 def vcre_loss(

@@ -23,44 +23,6 @@ class MatchProbabilities:
     index1: Int[Tensor, " M1"]
 
 
-def dual_softmax(
-    desc0: Float[Tensor, "*b N0 C"],
-    desc1: Float[Tensor, "*b N1 C"],
-    temperature: float = 0.1,
-    dustbin: Float[Tensor, ""] | None = None,
-) -> Float[Tensor, "*b N0 N1"]:
-    """Softmax over rows times softmax over columns of the similarities, paper Eq. (3), both augmented by a dustbin.
-
-    dustbin: logit of "no partner", None for no such bin. N0 and N1 may differ. Raises ValueError for descriptors that
-    do not fit together and for a temperature that is not positive.
-    Differs from the paper: the dustbin is added after dividing by the temperature, as the released weights need it.
-    """
-    similarity = scaled_similarity(desc0, desc1, temperature)
-    row, column = log_normalizer(similarity, -1, dustbin), log_normalizer(similarity, -2, dustbin)
-    return torch.exp(2 * similarity - row[..., :, None] - column[..., None, :])
-
-
-def keypoint_product(score0: Float[Tensor, "*b N0"], score1: Float[Tensor, "*b N1"]) -> Float[Tensor, "*b N0 N1"]:
-    """Probability of drawing both keypoints, the two factors P(i) P(j) of paper Eq. (2)."""
-    return score0[..., :, None] * score1[..., None, :]
-
-
-def match_probabilities(
-    desc0: Float[Tensor, "*b N0 C"],
-    desc1: Float[Tensor, "*b N1 C"],
-    score0: Float[Tensor, "*b N0"],
-    score1: Float[Tensor, "*b N1"],
-    temperature: float = 0.1,
-    dustbin: Float[Tensor, ""] | None = None,
-) -> Float[Tensor, "*b N0 N1"]:
-    """The full matrix of paper Eq. (2); not normalised. Differentiable; what training uses.
-
-    Raises ValueError as ``dual_softmax`` does, and for scores that do not belong to the descriptors.
-    """
-    _check_scores(desc0, desc1, score0, score1)
-    return dual_softmax(desc0, desc1, temperature, dustbin) * keypoint_product(score0, score1)
-
-
 def scored_match_probabilities(
     desc0: Float[Tensor, "N0 C"],
     desc1: Float[Tensor, "N1 C"],
@@ -69,9 +31,12 @@ def scored_match_probabilities(
     temperature: float = 0.1,
     dustbin: Float[Tensor, ""] | None = None,
 ) -> MatchProbabilities:
-    """As ``match_probabilities`` of one pair, only for keypoints with a positive score (paper Eq. (2)); no gradients.
+    """The matrix of paper Eq. (2) of one pair, only for keypoints with a positive score; not normalised, no gradients.
 
-    Keypoints without score (the border) still count in the softmax denominators. Scores that are NaN give no rows.
+    Keypoints without score (the border) still count in the softmax denominators of Eq. (3). Scores that are NaN give no
+    rows. dustbin: logit of "no partner", None for no such bin. N0 and N1 may differ. Raises ValueError for descriptors
+    that do not fit together, for scores that do not belong to them, and for a temperature that is not positive.
+    Differs from the paper: the dustbin is added after dividing by the temperature, as the released weights need it.
     """
     _check_scores(desc0, desc1, score0, score1)
     if desc0.ndim != 2:
@@ -90,7 +55,10 @@ def scored_match_probabilities(
 def scaled_similarity(
     desc0: Float[Tensor, "*b N0 C"], desc1: Float[Tensor, "*b N1 C"], temperature: float
 ) -> Float[Tensor, "*b N0 N1"]:
-    """Inner products over the temperature: the logits of paper Eq. (3). Raises ValueError as ``dual_softmax`` does."""
+    """Inner products over the temperature: the logits of paper Eq. (3).
+
+    Raises ValueError for descriptors that do not fit together and for a temperature that is not positive.
+    """
     if min(desc0.ndim, desc1.ndim) < 2 or desc0.shape[:-2] != desc1.shape[:-2] or desc0.shape[-1] != desc1.shape[-1]:
         raise ValueError(f"descriptors {list(desc0.shape)} and {list(desc1.shape)} do not fit together")
     if not temperature > 0:

@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
-from metriloc.io import InputError
-from metriloc.io.weights import Weights, load_state_dict_strictly, load_weights, resolve_weights, save_weights
-from metriloc.methods.mickey.alternatives import SCALE_SOURCE
+from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints, MicKeyConfig, MicKeyNetwork, Precision
+from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork, Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
-from metriloc.methods.mickey.solver import Solution, SolverConfig, solve
+from metriloc.methods.mickey.solver import SCALE_SOURCE, Solution, SolverConfig, solve
+from metriloc.methods.mickey.stored import read_configs
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.solvers.support import RIVAL
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
@@ -75,7 +75,8 @@ class MicKey:
 
     network: weights. solver: settings of the probabilistic Procrustes. polish: settings of the refinement by
     reprojection error after it, rematch: of the guided matching after that; None (as published) for none. weights_id:
-    recorded with every result.
+    recorded with every result. calibrations: of these weights; what they were fitted for has a probability as its
+    confidence, and a verdict. Raises InputError for one of other weights.
     """
 
     name = "mickey"
@@ -87,11 +88,13 @@ class MicKey:
         polish: PolishConfig | None = None,
         weights_id: str = "mickey-unsaved",
         rematch: RematchConfig | None = None,
+        calibrations: Sequence[Calibration] = (),
     ) -> None:
         self.network = network.eval()
         self.solver = solver or SolverConfig()
         self.polish, self.rematch = polish, rematch
         self.weights_id = weights_id
+        self.calibrations = that_fit(self.name, weights_id, calibrations)
 
     @classmethod
     def from_pretrained(
@@ -101,32 +104,41 @@ class MicKey:
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         polish: bool | None = None,
+        calibrations: Sequence[Calibration] | None = None,
         offline: bool | None = None,
     ) -> MicKey:
         """Load the bundled weights, or a folder, a file, a published name (``mickey``, ``mickey_sc``), a hub ``owner/name``.
 
         precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere. polish: refine poses by reprojection
         error, and by guided matching where the weights store settings of it; None for what they store (of the bundled
-        ones both, of the published none). offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError,
+        ones both, of the published none). calibrations: None for what lies beside the weights or comes with metriloc for
+        them, ``()`` for bare confidences. offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError,
         with the command that gets the weights where they are missing.
         """
-        weights = load_weights(resolve_weights(source, offline=offline), method=cls.name)
-        config, solver, stored, rematch = _read_configs(weights)
+        path = resolve_weights(source, offline=offline)
+        weights = load_weights(path, method=cls.name)
+        config, solver, stored, rematch = read_configs(weights)
         with torch.device("meta"):  # 300 million random numbers that the next line would throw away
             network = MicKeyNetwork(dataclasses.replace(config, precision=precision))
         load_state_dict_strictly(network, weights.tensors, source=str(weights.path))
         wanted = stored is not None if polish is None else polish
         polished = (stored or PolishConfig()) if wanted else None
-        model = cls(network, solver, polished, weights.weights_id, rematch if wanted else None)
+        if calibrations is None:
+            calibrations = calibrations_for(cls.name, weights.weights_id, path / CALIBRATION_FILE)
+        model = cls(network, solver, polished, weights.weights_id, rematch if wanted else None, calibrations)
         return model.to(device)
 
     def save_pretrained(self, folder: str | Path) -> str:
-        """Write ``config.json`` and ``model.safetensors``; returns the weights id, which the model takes on."""
+        """Write ``config.json`` and ``model.safetensors``; returns the weights id, which the model takes on.
+
+        Calibrations of the weights that it had before are no longer its own.
+        """
         config = {"network": dataclasses.asdict(self.network.config), "solver": dataclasses.asdict(self.solver)}
         for name, settings in (("polish", self.polish), ("rematch", self.rematch)):
             if settings is not None:
                 config[name] = dataclasses.asdict(settings)
         self.weights_id = save_weights(folder, self.name, config, self.network.state_dict())
+        self.calibrations = tuple(c for c in self.calibrations if c.weights_id == self.weights_id)
         return self.weights_id
 
     def to(self, device: torch.device | str) -> MicKey:
@@ -156,7 +168,8 @@ class MicKey:
         features0 = reference if isinstance(reference, MicKeyFeatures) else self.extract(reference)
         features1 = query if isinstance(query, MicKeyFeatures) else self.extract(query)
         timings = {"extract_reference": features0.seconds, "extract_query": features1.seconds}
-        return self._solve(features0, features1, seed, timings)
+        estimate = self._solve(features0, features1, seed, timings)
+        return judged(estimate, self.calibrations, (features0.view, features1.view))
 
     def relative_poses(
         self, reference: View | MicKeyFeatures, queries: Sequence[View | MicKeyFeatures], *, seed: int = 0
@@ -247,23 +260,6 @@ class MicKey:
             probability=found.probability,
         )
         return matched, statistics, (RIVAL,) if found.rival else ()
-
-
-def _read_configs(weights: Weights) -> tuple[MicKeyConfig, SolverConfig, PolishConfig | None, RematchConfig | None]:
-    network, solver = weights.config.get("network"), weights.config.get("solver", {})
-    polish, again = weights.config.get("polish"), weights.config.get("rematch")
-    optional = all(part is None or isinstance(part, dict) for part in (polish, again))
-    if not isinstance(network, dict) or not isinstance(solver, dict) or not optional:
-        raise InputError(
-            f"'{weights.path}' holds no MicKey configuration: its config.json needs 'network' and 'solver' "
-            "(and may have 'polish' and 'rematch')"
-        )
-    try:
-        stored = None if polish is None else PolishConfig(**polish)
-        rematch = None if again is None else RematchConfig(**again)
-        return MicKeyConfig.from_dict(network), SolverConfig(**solver), stored, rematch
-    except (TypeError, ValueError) as error:
-        raise InputError(f"'{weights.path}' holds a wrong MicKey configuration: {error}") from error
 
 
 def _statistics(solution: Solution) -> dict[str, float]:

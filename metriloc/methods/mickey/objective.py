@@ -85,7 +85,8 @@ class Draws:
 class Objective:
     """loss: the scalar to differentiate, its value the mean ``pair_loss`` of the ``chosen`` pairs. set_loss: expected
     loss of each set; weight: of each hypothesis in its set (the rest to 1 is the null hypothesis). rotation_error (radians),
-    translation_error (L1, metres): expected errors over all pairs, without the null hypothesis, for the log."""
+    translation_error (L1, metres): expected errors over all pairs, without the null hypothesis, for the log. draws: what
+    all of it is about."""
 
     loss: Float[Tensor, ""]
     pair_loss: Float[Tensor, " B"]
@@ -96,6 +97,7 @@ class Objective:
     rotation_error: Float[Tensor, ""]
     translation_error: Float[Tensor, ""]
     hypotheses: Hypotheses
+    draws: Draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +220,7 @@ def objective_given_draws(
     loss = single_scalar(set_loss, log_p.where(draws.present, 0.0).sum(-1), chosen, config)
     pose = hypotheses.pose.detach()
     errors = [expected_error(error(pose, true), weight.detach()) for error in (rotation_error, translation_error)]
-    return Objective(loss, pair_loss, chosen, set_loss, losses, weight, errors[0], errors[1], hypotheses)
+    return Objective(loss, pair_loss, chosen, set_loss, losses, weight, errors[0], errors[1], hypotheses, draws)
 
 
 def expected_error(errors: Float[Tensor, "B Q J"], weight: Float[Tensor, "B Q J"]) -> Float[Tensor, ""]:
@@ -268,11 +270,31 @@ def single_scalar(
     normalised (``reinforce="mean"`` makes the two parts consistent).
     """
     number = chosen.sum().clamp(min=1)
-    pair_loss = set_loss.mean(1)
-    direct = pair_loss.where(chosen, 0.0).sum() / number
-    baseline = pair_loss[:, None] if config.baseline else torch.zeros_like(pair_loss)[:, None]
-    advantage = ((set_loss - baseline) / set_loss.shape[1]).detach().where(chosen[:, None], 0.0)
+    direct = set_loss.mean(1).where(chosen, 0.0).sum() / number
+    advantage = set_advantage(set_loss, config).where(chosen[:, None], 0.0)
     if config.reinforce == "mean":
         advantage = advantage / number
-    draws = (advantage * log_p).sum()
-    return direct + draws - draws.detach()
+    drawn = (advantage * log_p).sum()
+    return direct + drawn - drawn.detach()
+
+
+def set_advantage(set_loss: Float[Tensor, "B Q"], config: ObjectiveConfig) -> Float[Tensor, "B Q"]:
+    """``(L_q - b) / Q``: how much more a set cost than the pair's mean; minus it is the reward of what was drawn."""
+    baseline = set_loss.mean(1, keepdim=True) if config.baseline else 0.0
+    return ((set_loss - baseline) / set_loss.shape[1]).detach()
+
+
+def keypoint_rewards(
+    found: Objective, counts: tuple[int, int], config: ObjectiveConfig
+) -> tuple[Float[Tensor, "B N0"], Float[Tensor, "B N1"]]:
+    """What REINFORCE says of each keypoint (Eq. (11)): the sum of ``-(L_q - b) / Q`` over the matches drawn with it.
+
+    counts: keypoints of the two photos. Positive where a keypoint was drawn in sets that did better than the mean.
+    """
+    draws = found.draws
+    reward = -set_advantage(found.set_loss, config)[..., None] * draws.present
+    sides = zip((draws.index0, draws.index1), counts, strict=True)
+    first, second = (
+        reward.new_zeros(len(reward), n).scatter_add_(1, i.flatten(1), reward.flatten(1)) for i, n in sides
+    )
+    return first, second

@@ -26,6 +26,9 @@ from metriloc.solvers.consensus import (
 from metriloc.solvers.procrustes import RigidFit, kabsch
 from metriloc.types import FailureReason, WinningHypothesis
 
+SCALE_SOURCE = "depths that MicKey predicted for the matched keypoints"
+"""Where metres of MicKey come from, as results say it."""
+
 
 @dataclass(frozen=True)
 class SolverConfig:
@@ -59,7 +62,7 @@ class SolverConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Matches:
+class DrawnMatches:
     """Sets of matches that were drawn, [Q, S]: keypoint indices, match probabilities and points in camera frames."""
 
     index0: Int[Tensor, "Q S"]
@@ -119,7 +122,7 @@ def solve(
     flat = draw_without_replacement(values.flatten(), config.set_size, config.num_sets, generator)
     row = torch.div(flat, values.shape[1], rounding_mode="floor")
     index0, index1 = matches.index0[row], matches.index1[flat - row * values.shape[1]]
-    drawn = Matches(index0, index1, values.flatten()[flat], xyz0[index0], xyz1[index1])
+    drawn = DrawnMatches(index0, index1, values.flatten()[flat], xyz0[index0], xyz1[index1])
     minimal = draw_minimal_sets(drawn.probability, config.num_hypotheses, config.minimal_size, generator)
     sampled = time.perf_counter()
     solution = solve_given_samples(drawn, minimal, config)
@@ -128,7 +131,7 @@ def solve(
 
 
 @torch.no_grad()
-def solve_given_samples(drawn: Matches, minimal: Int[Tensor, "Q J n"], config: SolverConfig) -> Solution:
+def solve_given_samples(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"], config: SolverConfig) -> Solution:
     """Everything after the draws: minimal fits, Eq. (4); scores, Eq. (5); refinement, Eq. (6); confidence.
 
     Differs from the paper: three thresholds instead of one (0.3 m to choose, 0.15 m to refine and for the confidence).
@@ -177,7 +180,7 @@ def threshold_unit(
     return (median / config.threshold_depth).nan_to_num(nan=1.0)[..., None]
 
 
-def fit_minimal_sets(drawn: Matches, minimal: Int[Tensor, "Q J n"]) -> RigidFit:
+def fit_minimal_sets(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"]) -> RigidFit:
     """One pose a minimal set [Q, J], paper Eq. (4)."""
     index = minimal.flatten(1)[..., None].expand(-1, -1, 3)
     shape = (*minimal.shape, 3)

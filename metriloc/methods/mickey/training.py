@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.curriculum import Curriculum
 from metriloc.methods.mickey.model import MicKey, PoseFinding
-from metriloc.methods.mickey.network import KeypointMaps, MicKeyNetwork
+from metriloc.methods.mickey.network import KeypointMaps, Keypoints, MicKeyNetwork
 from metriloc.methods.mickey.objective import Objective, ObjectiveConfig, PairFeatures, Truth, objective
 from metriloc.methods.mickey.supervision import SupervisionConfig, supervised_loss
 from metriloc.types import Pair, StepOutput
@@ -162,6 +162,16 @@ class MicKeyTraining(nn.Module):
         names, values = list(metrics), torch.stack([value.detach().float() for value in metrics.values()])
         numbers = dict(zip(names, values.tolist(), strict=True))
         return StepOutput(loss, numbers | {"percent": percent})
+
+    @torch.no_grad()
+    def judge(
+        self, keypoints: tuple[Keypoints, Keypoints], cameras: tuple[Camera, Camera], truth: Truth, seed: int = 0
+    ) -> Objective:
+        """The objective of pairs [B] whose keypoints are known, without selection: for validation and its pictures."""
+        device = keypoints[0].uv.device
+        config, dustbin = self.network.config, self.network.dustbin if self.network.config.use_dustbin else None
+        features = PairFeatures.lifted(*keypoints, cameras, config.match_temperature, dustbin)
+        return objective(features, truth, self.config, torch.Generator(device).manual_seed(seed))
 
     def model(self) -> MicKey:
         """The network as it is, ready to find poses (it goes into evaluation mode)."""

@@ -32,6 +32,7 @@ _OBJECTS = (
     *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
     *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "Integer", "Float", "String", "Boolean")),
     *("typing.Any", "argparse.Namespace"),
+    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype"),  # of PixLoc's, to tell them
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
     "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
@@ -66,6 +67,9 @@ def from_official(checkpoint: Mapping[str, Any]) -> tuple[NRENetworkConfig, dict
     tensors = checkpoint.get("state_dict", checkpoint)
     if not isinstance(tensors, Mapping):
         raise ValueError(f"its 'state_dict' is a {type(tensors).__name__}, not a table of tensors")
+    other = tensors.get("model", tensors)
+    if isinstance(other, Mapping) and any(str(key).removeprefix("module.").startswith("extractor.") for key in other):
+        raise ValueError("its tensors are PixLoc's: metriloc weights convert, then --method pixloc")
     for key, value in tensors.items():
         if not isinstance(value, Tensor) or not str(key).startswith("cnn."):
             raise ValueError(f"unexpected entry {key!r}")

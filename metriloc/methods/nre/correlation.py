@@ -2,7 +2,7 @@
 
 A dense correspondence map a point would need N x h x w numbers, and autograd would keep several of them. Here the maps
 are made for a chunk of points at a time, forward for the loss and once more backward for its gradient, so memory is
-O(chunk x cells). ``maps.neural_reprojection_error`` of ``maps.log_correspondence`` is the same number, dense.
+O(chunk x cells). Tests compare it with the same number, dense.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def correlation_error(
     uv: Float[Tensor, "N 2"],
     chunk: int = CHUNK,
 ) -> CorrelationError:
-    """The neural reprojection error of positions ``uv`` (cells of the map) over the whole map, Eq. (10) a point.
+    """The neural reprojection error of positions ``uv`` (cells of the map) over the whole map, paper Eq. (10) a point.
 
-    A cross-entropy between the four bilinear weights and the softmax over all cells of descriptor times feature (divide
-    descriptors by a temperature first). Differentiable once, in descriptors and features; in float32 or wider, also
-    under autocast. Raises ValueError for shapes that do not fit.
+    Eq. (4) for an inlier: a cross-entropy between the four bilinear weights and the softmax over all cells of
+    descriptor times feature (divide descriptors by a temperature first). Differentiable once, in descriptors and
+    features; in float32 or wider, also under autocast. Raises ValueError for shapes that do not fit.
     """
     size = _checked(descriptors, features, uv, chunk)
     cells, weights, inside = reprojection_pmf(uv.detach(), size)

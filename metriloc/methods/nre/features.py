@@ -22,6 +22,7 @@ class NREFeatures:
     def __init__(self, network: NRENetwork) -> None:
         self._network = network.eval().fold()
         self._stride = float(network.config.stride)
+        self.level = network.config.level
 
     def to(self, device: torch.device | str) -> NREFeatures:
         """Move the weights; returns self."""

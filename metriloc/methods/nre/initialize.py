@@ -15,7 +15,10 @@ from torch import Tensor
 
 from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
-from metriloc.methods.nre.maps import GainMaps, score_poses
+from metriloc.methods.nre.evidence import score_poses
+from metriloc.methods.nre.maps import (
+    GainMaps,
+)
 from metriloc.solvers.p3p import p3p
 from metriloc.types import FailureReason
 
@@ -89,14 +92,11 @@ def initialize(
     """
     check_inputs(maps, xyz, camera)
     config, camera = config or InitializeConfig(), camera.to(torch.float64)
-    finite, informative = torch.isfinite(xyz).all(-1), maps.informative()
     if len(xyz) < MIN_POINTS:
         return Initialization.failure("too_few_points")
-    if int(finite.sum()) < MIN_POINTS:
+    if int(torch.isfinite(xyz).all(-1).sum()) < MIN_POINTS:
         return Initialization.failure("non_finite")
-    use = (finite & informative).nonzero().squeeze(-1)
-    rays, ray_ok = camera.unproject(maps.peak_uv[use].to(camera.f))
-    use, rays = use[ray_ok], rays[ray_ok]
+    use, rays = usable_points(maps, xyz, camera)
     if len(use) < MIN_POINTS:
         return Initialization.failure("flat_maps")
     # the surest points come first, so that slices of them draw triplets and score
@@ -104,6 +104,15 @@ def initialize(
     order = rank(maps[use])
     order = torch.cat([_shuffled(order[:pool], generator), _shuffled(order[pool:], generator)])
     return _search(maps[use[order]], xyz[use[order]].to(torch.float64), camera, rays[order], pool, generator, config)
+
+
+def usable_points(
+    maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera
+) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 3"]]:
+    """Which points are finite, with maps that say something, and the rays of their best cells."""
+    use = (torch.isfinite(xyz).all(-1) & maps.informative()).nonzero().squeeze(-1)
+    rays, known = camera.unproject(maps.peak_uv[use].to(camera.f))
+    return use[known], rays[known]
 
 
 def _shuffled(index: Tensor, generator: torch.Generator) -> Tensor:

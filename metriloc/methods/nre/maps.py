@@ -4,15 +4,15 @@
     h = descriptors_at(features, cells, normalize=True)        [N, C] descriptors of map points seen in a reference
     maps = gain_maps(h, features, temperature)                 coarse: one map over all cells a point
     maps = window_gain_maps(h, features, centers, window, T)   fine: only a window around each predicted position
-    gain_at(maps, uv)            evidence at positions, nats, 0 = no better than "seen nowhere"
-    score_poses(maps, xyz, camera, poses)                      Eq. (6): the NRE of poses (lower is better)
     maps.informative(), maps[index], maps.one_hot(), maps.support(gain)
 
 and then (other modules; every result carries ``reason``, None on success)
 
-    found = initialise.initialise(maps, xyz, camera, generator)           .poses [K], best first; .costs
+    evidence.gain_at(maps, uv, inside)                                    nats, 0 = no better than "seen nowhere"
+    evidence.score_poses(maps, xyz, camera, poses)                        Eq. (6): the NRE of poses (lower is better)
+    found = initialize.initialize(maps, xyz, camera, generator)           .poses [K], best first; .costs
     refined = refine.refine(maps, xyz, camera, found.poses)               .pose, .cost, .gain [N], .steps
-    fine = refine.refine_in_windows(h, features, xyz, camera, pose, T)    .refinement, .index, .maps
+    fine = windows.refine_in_windows(h, features, xyz, camera, pose, T)   .refinement, .index, .maps
 
 All positions are cells of the map the features belong to, (x, y), first cell centre (0, 0). A ``GainMaps`` stores
 ``ln(|Omega| C(q))``: by how many nats cell q explains the point better than the outlier model. Below 0 the outlier
@@ -27,16 +27,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera
 
 MIN_PEAK = math.log(2)
 """A map whose best cell is not at least twice as likely as the mean of its cells says nothing: it is flat."""
 _CHUNK = 1 << 20  # numbers a temporary of a chunk may hold: stays in the cache
-_SCORE_CHUNK = 1 << 15
 _IMPOSSIBLE = -1e4  # stands for the logarithm of 0, where 0 times it must be 0
 
 
@@ -126,24 +124,6 @@ def map_camera(
     return replace(camera, size=camera.size.new_tensor(size).expand(camera.f.shape), f=camera.f / s, c=c)
 
 
-def descriptors_at(
-    features: Float[Tensor, "C h w"], cells: Float[Tensor, "N 2"], normalize: bool = False
-) -> Float[Tensor, "N C"]:
-    """Features read bilinearly at positions, with zeros outside the map: far outside the descriptor is 0, its map flat.
-
-    normalize: to unit length (0 stays 0). Differentiable.
-    """
-    if features.ndim != 3 or cells.ndim != 2 or cells.shape[1] != 2:
-        raise ValueError(
-            f"features must be [C, h, w] and cells [N, 2], got {list(features.shape)}, {list(cells.shape)}"
-        )
-    h, w = features.shape[1:]
-    extent = cells.new_tensor([max(w - 1, 1), max(h - 1, 1)])
-    grid = (2 * cells / extent - 1).clamp(-3, 3).to(features.dtype)  # clamped: coordinates must not overflow
-    found = F.grid_sample(features[None], grid[None, None], mode="bilinear", align_corners=True)[0, :, 0].mT
-    return F.normalize(found, dim=-1) if normalize else found
-
-
 # -- correspondence maps ----------------------------------------------------------------------------------------------
 def log_correspondence(
     descriptors: Float[Tensor, "N C"], features: Float[Tensor, "C h w"], temperature: float = 1.0
@@ -161,11 +141,6 @@ def log_correspondence(
         raise ValueError(f"temperature must be positive, got {temperature}")
     logits = (descriptors / temperature) @ features.flatten(1)
     return logits.log_softmax(-1).unflatten(-1, features.shape[1:])
-
-
-def log_matching_probability(log_c: Float[Tensor, "*b"], inlier: Bool[Tensor, "*#b"], size: tuple[int, int]) -> Tensor:
-    """``ln q_m``: the correspondence map for inliers, uniform over all cells and *out* for outliers, paper Eq. (2)."""
-    return torch.where(inlier, log_c, torch.full_like(log_c, -log_cardinality(size)))
 
 
 @torch.no_grad()
@@ -289,21 +264,6 @@ def blocks(
     return view[point, y, x], local + maps.origin
 
 
-def window_mass(maps: GainMaps, uv: Float[Tensor, "N 2"], before: int = 1, after: int = 1) -> Float[Tensor, " N"]:
-    """Probability that a correspondence map puts in the cells from ``before`` to ``after`` around positions, 0..1.
-
-    The coarse part of ``P(cell) = P(window) P(cell | window)``; cells outside the map count nothing.
-    """
-    center = torch.nan_to_num(uv).clamp(-1e6, 1e6).round().long()
-    log_ratio, first = blocks(maps, center, max(before, after))
-    rows, columns = log_ratio.shape[-2:]
-    x = first[:, :1] - center[:, :1] + torch.arange(columns, device=uv.device)
-    y = first[:, 1:] - center[:, 1:] + torch.arange(rows, device=uv.device)
-    wanted = ((y >= -before) & (y <= after))[:, :, None] & ((x >= -before) & (x <= after))[:, None, :]
-    mass = torch.where(wanted, (log_ratio - maps.max_gain).exp(), 0.0).sum((-1, -2))
-    return torch.where(torch.isfinite(uv).all(-1), mass, torch.zeros_like(mass))
-
-
 # -- the error of positions and poses ---------------------------------------------------------------------------------
 def reprojection_pmf(
     uv: Float[Tensor, "*b 2"], size: tuple[int, int]
@@ -322,76 +282,3 @@ def reprojection_pmf(
     cells = torch.stack([torch.stack([x, y], -1) for y in (y0, y1) for x in (x0, x1)], -2)
     weights = torch.stack([(1 - ax) * (1 - ay), ax * (1 - ay), (1 - ax) * ay, ax * ay], -1)
     return cells, weights * inside[..., None], inside
-
-
-def neural_reprojection_error(log_c: Float[Tensor, "N h w"], uv: Float[Tensor, "N 2"]) -> Float[Tensor, " N"]:
-    """Cross-entropy of ``q_r`` and the correspondence map: ``-ln C`` read bilinearly, paper Eq. (4) for an inlier.
-
-    The term that training sums, Eq. (10), and without truncation. Infinite outside the map, where C is 0.
-    """
-    n, h, w = log_c.shape
-    if uv.shape != (n, 2):
-        raise ValueError(f"uv must have shape [{n}, 2], got {list(uv.shape)}")
-    cells, weights, inside = reprojection_pmf(uv, (w, h))
-    point = torch.arange(n, device=log_c.device)[:, None]
-    values = log_c[point, cells[..., 1], cells[..., 0]]
-    # a cell that is impossible but has no weight must not turn the sum into NaN
-    values = torch.where(weights > 0, values, torch.zeros_like(values))
-    error = -(values * weights.to(values)).sum(-1)
-    return torch.where(inside, error, torch.full_like(error, torch.inf))
-
-
-def gain_at(maps: GainMaps, uv: Float[Tensor, "*b N 2"]) -> Float[Tensor, "*b N"]:
-    """Gains read bilinearly, each cell truncated first: ``ln|Omega| - L_n(uv)`` with the loss maps of paper Eq. (7).
-
-    0 outside the feature map, where the point is *out*, and in cells that are not stored. In the type of the maps.
-    """
-    if uv.shape[-2:] != (len(maps), 2):
-        raise ValueError(f"uv must have shape [*b, {len(maps)}, 2], got {list(uv.shape)}")
-    by_point = uv.reshape(-1, len(maps), 2).transpose(0, 1)
-    limit = uv.new_tensor([maps.size[0] - 1, maps.size[1] - 1])
-    inside = ((by_point >= 0) & (by_point <= limit)).all(-1)
-    return _read(maps, by_point, inside).mT.reshape(uv.shape[:-1])
-
-
-def _read(maps: GainMaps, uv: Float[Tensor, "N K 2"], inside: Bool[Tensor, "N K"]) -> Float[Tensor, "N K"]:
-    """Gains of point n at K positions; one map after the other, which keeps each in the cache while it is read."""
-    if len(maps) == 0:
-        return uv.new_zeros(inside.shape, dtype=maps.log_ratio.dtype)
-    h, w = maps.log_ratio.shape[1:]
-    scale = uv.new_tensor([2 / w, 2 / h])
-    # ``align_corners=False`` counts from the corner of the first cell; its zeros outside are the cells not stored
-    shift = (0.5 * scale - 1) if (w, h) == maps.size else ((0.5 - maps.origin) * scale - 1)[:, None]
-    grid = torch.addcmul(shift, uv, scale)
-    gain = maps.gain[:, None]
-    values = F.grid_sample(gain, grid[:, :, None].to(gain.dtype), padding_mode="zeros", align_corners=False)
-    return torch.where(inside, values[:, 0, :, 0], 0.0)
-
-
-def score_poses(maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, poses: Pose) -> Float[Tensor, "*k"]:
-    """The NRE of poses, ``sum_n L_n(reprojection)``, paper Eq. (6) (Eq. (5) with the truncation taken cell by cell).
-
-    camera: of the feature map. A point behind the camera, beyond the fold of the distortion or outside the map costs
-    ``ln|Omega|``; so does every point under a pose that is not finite. Projected in the type of ``poses``.
-    """
-    flat = Pose(poses.R.reshape(-1, 3, 3), poses.t.reshape(-1, 3))
-    xyz, camera = xyz.to(poses.dtype), camera.to(poses.dtype)
-    step = max(1, _SCORE_CHUNK // max(len(xyz), 1))
-    costs = [
-        len(xyz) * maps.max_gain
-        - _gain_by_point(maps, xyz, camera, flat[start : start + step]).sum(0, dtype=flat.dtype)
-        for start in range(0, flat.shape[0], step)
-    ]
-    return torch.cat(costs).reshape(poses.shape) if costs else poses.t.new_zeros(poses.shape)
-
-
-def pose_gain(maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, pose: Pose) -> Float[Tensor, " N"]:
-    """How much each point speaks for one pose, nats: 0 (no better than an outlier) to ``ln|Omega|``."""
-    return _gain_by_point(maps, xyz.to(pose.dtype), camera.to(pose.dtype), pose[None])[:, 0]
-
-
-def _gain_by_point(maps: GainMaps, xyz: Tensor, camera: Camera, poses: Pose) -> Float[Tensor, "N K"]:
-    # [N, K, 3] by one matrix product; Pose.transform would put the poses first
-    p = (xyz @ poses.R.flatten(0, 1).mT).unflatten(1, (-1, 3)) + poses.t
-    uv, seen = camera.project(p)
-    return _read(maps, uv, seen)

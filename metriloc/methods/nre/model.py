@@ -7,35 +7,31 @@ much, the coarse stage is done again.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from metriloc.backbones.local import DenseExtractor, DenseMap
-from metriloc.geometry import Camera, Pose
+from metriloc.backbones.local import DenseExtractor
+from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
+from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
-from metriloc.io.reference_features import Look as ReferenceLook
-from metriloc.io.reference_features import ReferenceFeatures, require_channels
+from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.settings import differing_settings
-from metriloc.io.view import resize_view
-from metriloc.methods.nre.checkpoint import read_official
-from metriloc.methods.nre.features import NREFeatures
 from metriloc.methods.nre.initialize import initialize
-from metriloc.methods.nre.maps import GainMaps, descriptors_at, gain_maps, map_camera, pose_gain, score_poses
+from metriloc.methods.nre.looks import Reference, StageLook, apparent_scale, reference_looks, sights
+from metriloc.methods.nre.maps import gain_maps
 from metriloc.methods.nre.progress import Progress
-from metriloc.methods.nre.refine import Refinement, refine, refine_in_windows
-from metriloc.methods.nre.settings import PUBLISHED_NAMES, NREConfig, StageConfig
+from metriloc.methods.nre.published import load_networks
+from metriloc.methods.nre.refine import refine
+from metriloc.methods.nre.settings import CONFIGS, PUBLISHED_NAMES, NREConfig
 from metriloc.methods.nre.support import Look, nre_covariance, nre_has_rival, nre_support
-from metriloc.methods.nre.trained import is_trained, load_trained_features
+from metriloc.methods.nre.windows import refine_in_windows
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
-from metriloc.types import FailureReason, PoseEstimate, SfmMap, Stage, View
+from metriloc.types import FailureReason, PoseEstimate, QueryNeeds, SfmMap, Stage, View
 
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
 """Coarse features, and fine ones after the plus; ``nre``: the published networks."""
@@ -43,31 +39,6 @@ FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", 
 # photos had a coarse support of 0.45 and more, photos of other places at most 0.22
 _HALF_SUPPORT, _SUPPORT_SCALE = 0.28, 0.05
 _HALF_POINTS = 25.0
-_STEPS = 7
-
-
-@dataclass(frozen=True, eq=False)
-class _Reference:
-    """One photo of the map and the points it describes. image: its number; size: of the photo; camera, cam_from_world: of
-    the map; rows: which of its observations; xyz: world; uv: pixels of the map's camera."""
-
-    name: str
-    image: int
-    size: tuple[int, int]
-    camera: Camera
-    cam_from_world: Pose
-    rows: Int[Tensor, " n"]
-    index: Int[Tensor, " n"]
-    xyz: Float[Tensor, "n 3"]
-    uv: Float[Tensor, "n 2"]
-
-    @classmethod
-    def of(cls, scene: SfmMap, image: int, size: tuple[int, int], chosen: Int[Tensor, " n"]) -> _Reference:
-        """Of some of the observations of an image."""
-        index = scene.point_index[chosen]
-        rows = chosen - scene.observations_of(image).start
-        camera, pose = scene.cameras[image], scene.cam_from_world[image]
-        return cls(scene.names[image], image, size, camera, pose, rows, index, scene.xyz[index], scene.uv[chosen])
 
 
 def best_features() -> FeatureNames:
@@ -76,9 +47,14 @@ def best_features() -> FeatureNames:
 
 
 class NRE:
-    """Localizes photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``."""
+    """Localizes photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``.
+
+    calibrations: of these weights; what they were fitted for has a probability as its confidence, and a verdict. Raises
+    InputError for one of other weights.
+    """
 
     published_names = PUBLISHED_NAMES
+    needs = QueryNeeds(truth=True)
 
     def __init__(
         self,
@@ -86,6 +62,7 @@ class NRE:
         fine: DenseExtractor | None,
         config: NREConfig | None = None,
         weights_id: str = "",
+        calibrations: Sequence[Calibration] = (),
         kept: ReferenceFeatures | None = None,
     ) -> None:
         """kept: what was seen in photos of maps; by default nothing yet."""
@@ -94,6 +71,7 @@ class NRE:
         self.weights_id = weights_id
         self.kept = kept or ReferenceFeatures()
         self.name = "nre-" + "+".join(dict.fromkeys(f.name for f in (coarse, fine) if f is not None))
+        self.calibrations = that_fit(self.name, weights_id, calibrations)
 
     @property
     def settings(self) -> NREConfig:
@@ -102,11 +80,11 @@ class NRE:
 
     def with_settings(self, settings: NREConfig) -> NRE:
         """The same features with other settings."""
-        return NRE(self.coarse, self.fine, settings, self.weights_id, self.kept)
+        return NRE(self.coarse, self.fine, settings, self.weights_id, self.calibrations, self.kept)
 
     def with_kept(self, kept: ReferenceFeatures) -> NRE:
         """The same localizer with other kept features of maps, such as those of a bundle."""
-        return NRE(self.coarse, self.fine, self.config, self.weights_id, kept)
+        return NRE(self.coarse, self.fine, self.config, self.weights_id, self.calibrations, kept)
 
     def describe(self, scene: SfmMap, image: int) -> None:
         """Look at a photo of a map in every way in which a query may ask for it. Raises InputError for one that cannot be
@@ -114,8 +92,8 @@ class NRE:
         size = self.kept.size(scene, image)
         for features, stage in ((self.coarse, self.config.coarse), (self.fine, self.config.fine)):
             if features is not None:
-                for side in {_side_of(size, side, stage) for side in reference_sides(stage.longest_side)}:
-                    self.kept.descriptors(scene, image, _reference_look(features, self.weights_id, stage, side))
+                for look in reference_looks(features, self.weights_id, stage, size):
+                    self.kept.descriptors(scene, image, look)
         self.kept.forget_photo()
 
     @classmethod
@@ -126,34 +104,39 @@ class NRE:
         weights: Sequence[str] = (),
         config: NREConfig | None = None,
         device: str = "cpu",
+        calibrations: Sequence[Calibration] | None = None,
     ) -> NRE:
         """The localiser on features that install from PyPI, or on the published networks.
 
         features: coarse ones, and fine ones after the plus; None for the best that are here (``best_features``). weights:
-        a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, or folders that
-        ``NRETraining.save_pretrained`` wrote). config: by default the sizes and temperatures that suit the features.
-        Raises InputError, with the pip command, when weights are missing, and for unknown features.
+        a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, in any order, or the coarse
+        one alone; or folders that ``NRETraining.save_pretrained`` wrote). config: by default the sizes and temperatures
+        that suit the features. device: of both stages, or two with a comma between, of the coarse and the fine one.
+        calibrations: None for what comes with metriloc for these weights, ``()`` for bare confidences. Raises InputError,
+        with the pip command, when weights are missing, and for unknown features.
         """
         features = features or best_features()
+        devices = device.split(",") * 2
         if features == "nre":
-            if len(weights) != 2:
-                raise InputError("the NRE networks need two weights files, the coarse and the fine checkpoint")
-            found = [_nre_features(path) for path in weights]
-            networks = [extractor.to(device) for extractor, _ in found]  # type: ignore[attr-defined]
-            stages = [NRE_STAGE if network.name == "nre" else None for network in networks]
-            # learned over whole maps; windows want half of it, as with XFeat's own weights
-            xfeat = StageConfig(800), StageConfig(1600, networks[1].temperature / 2, enlarge=2.0)
-            coarse, fine = (stage or own for stage, own in zip(stages, xfeat, strict=True))
-            identity = "+".join(dict.fromkeys(identity for _, identity in found))
-            return cls(networks[0], networks[1], config or NREConfig(coarse=coarse, fine=fine), identity)
+            networks = load_networks(weights, devices)
+            method = cls(networks[0], networks[1], config or networks[2], networks[3])
+            return method._calibrated(calibrations)
         if features not in CONFIGS:
             raise InputError(f"there is no NRE on {features!r}: one of {', '.join(CONFIGS)}, nre")
         names = features.split("+")
         files = [*weights, *[None] * len(names)]
         loaded = [load_extractor(name, file) for name, file in zip(names, files, strict=False)]
-        extractors = [extractor.to(device) for extractor, _ in loaded]
-        identity = "+".join(identity for _, identity in loaded)
-        return cls(extractors[0], extractors[-1], config or CONFIGS[features], identity)  # type: ignore[arg-type]
+        if len(loaded) == 1 and devices[0] != devices[1]:
+            loaded = [*loaded, load_extractor(names[0], files[0])]
+        extractors = [extractor.to(device) for (extractor, _), device in zip(loaded, devices, strict=False)]
+        identity = "+".join(dict.fromkeys(identity for _, identity in loaded))
+        method = cls(extractors[0], extractors[-1], config or CONFIGS[features], identity)  # type: ignore[arg-type]
+        return method._calibrated(calibrations)
+
+    def _calibrated(self, given: Sequence[Calibration] | None) -> NRE:
+        """With the calibrations that are given, or that come with metriloc for the weights."""
+        found = calibrations_for(self.name, self.weights_id) if given is None else given
+        return NRE(self.coarse, self.fine, self.config, self.weights_id, found)
 
     def localize(
         self,
@@ -164,19 +147,21 @@ class NRE:
         *,
         seed: int = 0,
         trace: bool = False,
+        truth: Pose | None = None,
     ) -> PoseEstimate:
         """``cam_from_world`` of the query, batch shape ().
 
         references: images of the map that probably see the same; each point goes to the first that sees it. init: a first
-        guess, which takes the place of P3P. trace: keep the maps of the stages and how they converged. Fails with
+        guess, which takes the place of P3P. trace: keep the maps of the stages and how they converged. truth: a pose that
+        the costs of the stages are told at, too; it changes nothing else. Fails with
         ``no_reference`` when no reference can be read or sees a point, and with the reasons of ``initialize.initialize``
         and ``refine.refine``. Raises ValueError for a name that the map does not have.
         """
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
-        progress = Progress(setup, trace)
+        progress = Progress(setup, trace, truth)
         estimate = self._localized(query.detach(), scene.detach(), references, init, seed, progress)
         self.kept.forget_photo()
-        return replace(estimate, trace=progress.trace())
+        return replace(judged(estimate, self.calibrations, [query]), trace=progress.trace())
 
     def _localized(
         self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None, seed: int, progress: Progress
@@ -195,14 +180,14 @@ class NRE:
                 reason, pose = self._coarse(query, scene, seen, init, scale, seed, progress)
         if reason is not None or pose is None:
             return progress.failure(reason or "diverged")
-        if self.fine is not None and not self.config.skip_gnc:
+        if self.fine is not None and not self.config.skip_gnc and not self.config.coarse_only:
             reason, pose = self._fine(query, scene, seen, pose, progress)
             if reason is not None:
                 return progress.failure(reason)
         return self._conclude(pose, progress, seed)
 
     # -- stages -------------------------------------------------------------------------------------------------------
-    def _read(self, scene: SfmMap, references: Sequence[str], progress: Progress) -> list[_Reference]:
+    def _read(self, scene: SfmMap, references: Sequence[str], progress: Progress) -> list[Reference]:
         start = time.perf_counter()
         assigned = scene.assign_points([scene.index(name) for name in references], self.config.min_track)
         total = sum(len(seen) for _, seen in assigned)
@@ -216,7 +201,7 @@ class NRE:
             if total > self.config.max_points:
                 count = max(1, round(len(seen) * self.config.max_points / total))
                 seen = seen[torch.linspace(0, len(seen) - 1, count).round().long()]
-            found.append(_Reference.of(scene, image, size, seen))
+            found.append(Reference.of(scene, image, size, seen))
         progress.references = tuple(reference.name for reference in found)
         progress.timings["read"] = time.perf_counter() - start
         return found
@@ -225,25 +210,26 @@ class NRE:
         self,
         query: View,
         scene: SfmMap,
-        seen: list[_Reference],
+        seen: list[Reference],
         init: Pose | None,
         scale: float,
         seed: int,
         progress: Progress,
     ) -> tuple[FailureReason | None, Pose | None]:
         start = time.perf_counter()
-        look = _Look(self.coarse, self.config.coarse, query, seen, scale)
+        look = StageLook(self.coarse, self.config.coarse, query, seen, scale)
         dense, camera = look.query(), look.camera()
-        _add(progress.timings, "coarse features", start)
+        progress.add_seconds("coarse features", start)
         start = time.perf_counter()
         descriptors = look.descriptors(scene, self.kept, self.weights_id)
-        _add(progress.timings, "references", start)
+        progress.add_seconds("references", start)
         start = time.perf_counter()
-        maps = gain_maps(descriptors, dense.descriptors, look.temperature)
+        # points and poses are on the CPU; of a network on a GPU the maps come to them, not its features
+        maps = gain_maps(descriptors, dense.descriptors, look.temperature).to("cpu")
         maps = maps.one_hot() if self.config.use_re else maps
         xyz = torch.cat([reference.xyz for reference in seen])
         progress.num_points = len(xyz)
-        _add(progress.timings, "coarse maps", start)
+        progress.add_seconds("coarse maps", start)
         start = time.perf_counter()
         starts = init
         if starts is None:
@@ -251,56 +237,59 @@ class NRE:
             if found.reason is not None:
                 return found.reason, None
             starts = found.poses
-            progress.stages.append(_stage("p3p", maps, xyz, camera, found.poses[0], float(found.costs[0])))
-        _add(progress.timings, "p3p", start)
+            progress.keep_sampled(maps, xyz, camera)
+            progress.add_start("p3p", maps, xyz, camera, found.poses[0], float(found.costs[0]))
+        progress.add_seconds("p3p", start)
         index = torch.cat([reference.index for reference in seen])
         if self.config.skip_gnc:
             pose = starts if starts.shape == () else starts[0]
             progress.keep_maps("coarse", maps, index, xyz, camera, pose)
-            _note(progress, maps, xyz, camera, pose)
-            progress.coarse = Look(maps, xyz, camera, *_sights(seen))
+            progress.note_evidence(maps, xyz, camera, pose)
+            progress.coarse = Look(maps, xyz, camera, *sights(seen))
             return None, pose
         start = time.perf_counter()
         refined = refine(maps, xyz, camera, starts, self.config.coarse_gnc)
-        _add(progress.timings, "coarse gnc", start)
+        progress.add_seconds("coarse gnc", start)
         if refined.reason is not None:
             return refined.reason, None
         progress.keep_maps("coarse", maps, index, xyz, camera, refined.pose)
         progress.keep_course("coarse", maps, refined)
-        progress.coarse = Look(maps, xyz, camera, *_sights(seen))
-        progress.stages.append(_refined_stage("coarse", maps, refined))
-        _note(progress, maps, xyz, camera, refined.pose)
+        progress.keep_smoothed("coarse", maps, xyz, camera, self.config.coarse_gnc.sigmas[-1])
+        progress.coarse = Look(maps, xyz, camera, *sights(seen))
+        progress.add_stage("coarse", maps, refined)
+        progress.note_evidence(maps, xyz, camera, refined.pose)
         return None, refined.pose
 
     def _fine(
-        self, query: View, scene: SfmMap, seen: list[_Reference], pose: Pose, progress: Progress
+        self, query: View, scene: SfmMap, seen: list[Reference], pose: Pose, progress: Progress
     ) -> tuple[FailureReason | None, Pose]:
         if self.fine is None:
             return None, pose
         start = time.perf_counter()
-        look = _Look(self.fine, self.config.fine, query, seen, apparent_scale(query, seen, pose))
+        look = StageLook(self.fine, self.config.fine, query, seen, apparent_scale(query, seen, pose))
         dense, camera = look.query(), look.camera()
-        _add(progress.timings, "fine features", start)
+        progress.add_seconds("fine features", start)
         start = time.perf_counter()
         descriptors = look.descriptors(scene, self.kept, self.weights_id)
-        _add(progress.timings, "references", start)
+        progress.add_seconds("references", start)
         start = time.perf_counter()
         xyz = torch.cat([reference.xyz for reference in seen])
         found = refine_in_windows(
             descriptors, dense.descriptors, xyz, camera, pose, look.temperature, self.config.windows
         )
-        _add(progress.timings, "fine gnc", start)
+        progress.add_seconds("fine gnc", start)
         refined = found.refinement
         if refined.reason is not None:
             return refined.reason, pose
         index = torch.cat([reference.index for reference in seen])[found.index]
         progress.keep_maps("fine", found.maps, index, xyz[found.index], camera, refined.pose)
         progress.keep_course("fine", found.maps, refined)
-        uv, owner = _sights(seen)
+        progress.keep_smoothed("fine", found.maps, xyz[found.index], camera, self.config.windows.gnc.sigmas[-1])
+        uv, owner = sights(seen)
         progress.fine = Look(found.maps, xyz[found.index], camera, uv[found.index], owner[found.index])
         progress.num_points = len(found.index)
-        progress.stages.append(_refined_stage("fine", found.maps, refined))
-        _note(progress, found.maps, xyz[found.index], camera, refined.pose)
+        progress.add_stage("fine", found.maps, refined)
+        progress.note_evidence(found.maps, xyz[found.index], camera, refined.pose)
         return None, refined.pose
 
     def _conclude(self, pose: Pose, progress: Progress, seed: int) -> PoseEstimate:
@@ -310,7 +299,7 @@ class NRE:
         start = time.perf_counter()
         progress.statistics |= nre_support(pose, progress.coarse, progress.fine)
         doubts = (ABSOLUTE_RIVAL,) if nre_has_rival(pose, progress.coarse, seed) else ()
-        _add(progress.timings, "support", start)
+        progress.add_seconds("support", start)
         least = min(support, progress.statistics["coarse_support"])
         value = torch.sigmoid(torch.tensor((least - _HALF_SUPPORT) / _SUPPORT_SCALE))
         confidence = value * explained / (explained + _HALF_POINTS)
@@ -323,138 +312,3 @@ class NRE:
             doubts=doubts,
             covariance=nre_covariance(pose, progress.coarse, progress.fine),
         )
-
-
-def _sights(seen: list[_Reference]) -> tuple[Tensor, Tensor]:
-    """Where the points are in the references that describe them, and in which."""
-    owner = [torch.full((len(reference.uv),), i) for i, reference in enumerate(seen)]
-    return torch.cat([reference.uv for reference in seen]), torch.cat(owner)
-
-
-class _Look:
-    """How a stage looks at the photos of a query and its references, so that the scene appears at one scale."""
-
-    def __init__(
-        self, features: DenseExtractor, config: StageConfig, query: View, seen: list[_Reference], scale: float
-    ) -> None:
-        """scale: how much larger the query shows the scene than the references, at equal longer sides."""
-        self._features, self._config, self._seen = features, config, seen
-        self.temperature = features.temperature if config.temperature is None else config.temperature
-        largest = config.enlarge * max(query.size), config.enlarge * max(max(r.size) for r in seen)
-        # as large as both may be, with sides in the ratio 1 : scale
-        side = min(config.longest_side, largest[0], config.longest_side / scale, largest[1] / scale)
-        # references are looked at in few sizes only, so that it need not be done anew for each query
-        sides = reference_sides(config.longest_side)
-        self._reference_side = min(sides, key=lambda one: abs(math.log(one / (side * scale))))
-        self._query = _resized(query, min(config.longest_side, largest[0], self._reference_side / scale))
-
-    def descriptors(self, scene: SfmMap, kept: ReferenceFeatures, weights_id: str) -> Float[Tensor, "N C"]:
-        """Of the points, read in the references; once the query's map was made."""
-        parts = []
-        for reference in self._seen:
-            side = _side_of(reference.size, self._reference_side, self._config)
-            look = _reference_look(self._features, weights_id, self._config, side)
-            parts.append(kept.descriptors(scene, reference.image, look)[reference.rows])
-        found = torch.cat(parts).to(self._dense.descriptors)
-        require_channels(found, self._dense)
-        return found
-
-    def query(self) -> DenseMap:
-        """The dense features of the query."""
-        self._dense = self._features.dense(self._query.image).pooled(self._config.pool)
-        return self._dense
-
-    def camera(self) -> Camera:
-        """The camera whose pixels are the cells of ``query``'s map, once that was made."""
-        return map_camera(self._query.camera.to("cpu"), self._dense.size, self._dense.stride, self._dense.origin)
-
-
-def reference_sides(longest: int) -> tuple[float, ...]:
-    """Longer sides at which references are looked at: from ``longest`` to a quarter of it, thirds of an octave apart, so
-    that a scene appears at most 12 % larger or smaller than in the query."""
-    return tuple(longest / 2 ** (step / 3) for step in range(_STEPS))
-
-
-def _side_of(size: tuple[int, int], side: float, config: StageConfig) -> float:
-    """The longer side at which a reference of that size is looked at."""
-    return min(side, config.enlarge * max(size))
-
-
-def _reference_look(features: DenseExtractor, weights_id: str, config: StageConfig, side: float) -> ReferenceLook:
-    def read(view: View, uv: Tensor) -> Tensor:
-        small = _resized(view, side)
-        dense = features.dense(small.image).pooled(config.pool)
-        ratio = torch.tensor(small.size) / torch.tensor(view.size)
-        cells = dense.to_cells((uv + 0.5) * ratio - 0.5)
-        return descriptors_at(dense.descriptors, cells.to(dense.descriptors), normalize=dense.unit)
-
-    settings = getattr(features, "config", "")
-    return ReferenceLook(f"nre {features.name} {weights_id} {settings} {side:.3f} {config.pool}", read)
-
-
-def _nre_features(path: str) -> tuple[DenseExtractor, str]:
-    """A published checkpoint, or a folder of weights that were trained here, and their identity."""
-    return load_trained_features(path) if is_trained(path) else (NREFeatures(read_official(path)), "nre")
-
-
-def _resized(view: View, side: float) -> View:
-    """With its longer side as given; sides that differ by less than a pixel are left alone."""
-    factor = side / max(view.size)
-    size = tuple(max(32, round(length * factor)) for length in view.size)
-    return view if size == view.size else resize_view(replace(view, depth=None), (size[0], size[1]))
-
-
-def apparent_scale(query: View, seen: list[_Reference], pose: Pose) -> float:
-    """How much larger the query shows the points than the references do, when both photos have the same longer side;
-    the median over the points, 1 where none is in front of the query."""
-    ratios = []
-    for reference in seen:
-        z0 = reference.cam_from_world.transform(reference.xyz)[:, 2]
-        z1 = pose.transform(reference.xyz)[:, 2]
-        front = (z0 > 0) & (z1 > 0)
-        f0 = float(reference.camera.f.mean()) / float(reference.camera.size.max())
-        f1 = float(query.camera.f.mean()) / max(query.size)
-        ratios.append((f1 / z1[front]) / (f0 / z0[front]))
-    joined = torch.cat(ratios) if ratios else torch.zeros(0)
-    return float(joined.median()) if len(joined) else 1.0
-
-
-def _stage(name: str, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose, cost: float) -> Stage:
-    total = maps.max_gain * len(maps)
-    gain = total - float(score_poses(maps, xyz, camera, pose))
-    return Stage(name, pose, cost, max(0.0, gain / total) if total else 0.0)
-
-
-def _refined_stage(name: str, maps: GainMaps, refined: Refinement) -> Stage:
-    support = float(maps.support(refined.gain).nan_to_num().mean()) if len(maps) else 0.0
-    return Stage(name, refined.pose, refined.cost, support)
-
-
-def _note(progress: Progress, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose) -> None:
-    """What the confidence is made of: mean evidence a point, and how many points have a good part of it."""
-    share = maps.support(pose_gain(maps, xyz, camera, pose)).nan_to_num()
-    explained = int((share > 0.25).sum())
-    support = float(share.mean())
-    progress.statistics = {
-        "support": support,
-        # of the first look; what follows only looks closer
-        "coarse_support": progress.statistics.get("coarse_support", support),
-        "explained": float(explained),
-        "explained_ratio": explained / max(len(share), 1),
-    }
-
-
-def _add(timings: dict[str, float], name: str, start: float) -> None:
-    timings[name] = timings.get(name, 0.0) + time.perf_counter() - start
-
-
-NRE_STAGE = StageConfig(1600)
-"""Of the paper's networks, coarse and fine."""
-CONFIGS: dict[str, NREConfig] = {
-    "xfeat": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(1600, 0.01, enlarge=2.0)),
-    "xfeat+aliked": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.005)),
-    "xfeat+disk": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.01)),
-    "aliked": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.005)),
-    "disk": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.01)),
-}
-"""Sizes and temperatures that suit the features (spec nre 20); the fine temperatures were chosen on the sample pair."""

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
-from metriloc.methods.nre.maps import GainMaps, pose_gain
+from metriloc.methods.nre.evidence import pose_gain, score_poses
+from metriloc.methods.nre.maps import (
+    GainMaps,
+)
 from metriloc.methods.nre.refine import Refinement
 from metriloc.methods.nre.support import Look
+from metriloc.methods.nre.truth import sampled_cost, smoothed_cost
 from metriloc.types import Course, FailureReason, LocalizationDetails, PointMaps, PoseEstimate, Stage, Trace
 
 
 @dataclass
 class Progress:
-    """Stages, numbers and messages so far. traced: whether maps and courses are kept, too."""
+    """Stages, numbers and messages so far. traced: whether maps and courses are kept, too; truth: a pose whose cost is
+    to be told, at_truth: what it costs at each stage."""
 
     setup: str = ""
     traced: bool = False
+    truth: Pose | None = None
     references: tuple[str, ...] = ()
     stages: list[Stage] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
@@ -29,6 +36,7 @@ class Progress:
     fine: Look | None = None
     maps: list[PointMaps] = field(default_factory=list)
     courses: list[Course] = field(default_factory=list)
+    at_truth: dict[str, float] = field(default_factory=dict)
 
     def details(self) -> LocalizationDetails:
         """As a result carries it."""
@@ -40,6 +48,7 @@ class Progress:
             tuple(self.messages),
             dict(self.statistics),
             self.setup,
+            dict(self.at_truth),
         )
 
     def trace(self) -> Trace | None:
@@ -50,6 +59,34 @@ class Progress:
         """No pose."""
         return PoseEstimate.failure(reason, self.details())
 
+    def add_seconds(self, name: str, start: float) -> None:
+        """Since ``start`` of ``time.perf_counter``."""
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def add_start(self, name: str, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose, cost: float) -> None:
+        """A pose that is not refined yet, as a stage."""
+        total = maps.max_gain * len(maps)
+        gain = total - float(score_poses(maps, xyz, camera, pose))
+        self.stages.append(Stage(name, pose, cost, max(0.0, gain / total) if total else 0.0))
+
+    def add_stage(self, name: str, maps: GainMaps, refined: Refinement) -> None:
+        """A refined pose."""
+        support = float(maps.support(refined.gain).nan_to_num().mean()) if len(maps) else 0.0
+        self.stages.append(Stage(name, refined.pose, refined.cost, support))
+
+    def note_evidence(self, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose) -> None:
+        """What the confidence is made of: mean evidence a point, and how many points have a good part of it."""
+        share = maps.support(pose_gain(maps, xyz, camera, pose)).nan_to_num()
+        explained = int((share > 0.25).sum())
+        support = float(share.mean())
+        self.statistics = {
+            "support": support,
+            # of the first look; what follows only looks closer
+            "coarse_support": self.statistics.get("coarse_support", support),
+            "explained": float(explained),
+            "explained_ratio": explained / max(len(share), 1),
+        }
+
     def keep_maps(self, stage: str, maps: GainMaps, index: Tensor, xyz: Tensor, camera: Camera, pose: Pose) -> None:
         """Maps of the points ``index`` of the map, in cells of ``camera``."""
         if self.traced:
@@ -57,6 +94,16 @@ class Progress:
             self.maps.append(
                 PointMaps(stage, maps.gain, maps.origin, maps.size, maps.max_gain, camera, index, xyz, gain)
             )
+
+    def keep_sampled(self, maps: GainMaps, xyz: Tensor, camera: Camera) -> None:
+        """What P3P's objective is at the truth, where that is known."""
+        if self.truth is not None:
+            self.at_truth["p3p"] = sampled_cost(maps, xyz, camera, self.truth)
+
+    def keep_smoothed(self, stage: str, maps: GainMaps, xyz: Tensor, camera: Camera, sigma: float) -> None:
+        """What a refinement's objective is at the truth, where that is known."""
+        if self.truth is not None:
+            self.at_truth[stage] = smoothed_cost(maps, xyz, camera, self.truth, sigma)
 
     def keep_course(self, stage: str, maps: GainMaps, refined: Refinement) -> None:
         """How the pose that won was refined."""

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from metriloc.bounds import require_flags, require_within
 from metriloc.methods.nre.initialize import InitializeConfig
-from metriloc.methods.nre.refine import RefineConfig, WindowConfig
+from metriloc.methods.nre.refine import RefineConfig
+from metriloc.methods.nre.windows import WindowConfig
 
 PUBLISHED_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -66,6 +67,8 @@ class NREConfig:
     """Points seen by fewer images are left out."""
     skip_gnc: bool = False
     """Stop after P3P."""
+    coarse_only: bool = False
+    """Leave the fine stage out."""
     use_re: bool = False
     """The reprojection error instead, Eq. (11), in the coarse stage."""
     rescale: float = 1.3
@@ -76,4 +79,16 @@ class NREConfig:
     def __post_init__(self) -> None:
         require_within(self, max_points=(1, 1_000_000), min_track=(0, 10_000), rescale=(1.0, 1e6))
         require_within(self, min_explained=(0, 1_000_000))
-        require_flags(self, "skip_gnc", "use_re")
+        require_flags(self, "skip_gnc", "coarse_only", "use_re")
+
+
+NRE_STAGE = StageConfig(1600)
+"""Of the paper's networks, coarse and fine."""
+CONFIGS: dict[str, NREConfig] = {
+    "xfeat": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(1600, 0.01, enlarge=2.0)),
+    "xfeat+aliked": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.005)),
+    "xfeat+disk": NREConfig(coarse=StageConfig(800, 0.02), fine=StageConfig(800, 0.01)),
+    "aliked": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.005)),
+    "disk": NREConfig(coarse=StageConfig(800, 0.02, pool=8), fine=StageConfig(800, 0.01)),
+}
+"""Sizes and temperatures that suit the features; the fine temperatures were chosen on the sample pair."""

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from metriloc.backbones.local import descriptors_at
 from metriloc.methods.nre.correlation import (
     CHUNK,
     MIN_WINDOW,
@@ -25,7 +26,6 @@ from metriloc.methods.nre.correlation import (
     noisy_centers,
     window_correlation_error,
 )
-from metriloc.methods.nre.maps import descriptors_at
 from metriloc.methods.nre.trained import TrainedConfig, load_trained, make_network, save_trained
 from metriloc.methods.nre.training_points import PointPair
 from metriloc.types import StepOutput

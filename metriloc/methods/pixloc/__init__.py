@@ -18,8 +18,9 @@ from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, FeatureTa
 from metriloc.methods.pixloc.extractor import Extraction, FeatureExtractor, NetworkExtractor, ResizeConfig
 from metriloc.methods.pixloc.gnnet import GNNet, GNNetConfig
 from metriloc.methods.pixloc.model import PixLoc
-from metriloc.methods.pixloc.network import FeaturePyramid, NetworkConfig, PixLocNetwork, UNet, UNetConfig
-from metriloc.methods.pixloc.other_networks import GaussianPyramid, S2DNet
+from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork, UNet, UNetConfig
+from metriloc.methods.pixloc.other_networks import GaussianConfig, GaussianPyramid, S2DNet, S2DNetConfig
+from metriloc.methods.pixloc.pyramid import FeaturePyramid
 from metriloc.methods.pixloc.reference import ReferenceStore
 from metriloc.methods.pixloc.selection import Hints, MapMatches
 from metriloc.methods.pixloc.settings import LocalizeConfig, Settings, save_pretrained
@@ -41,12 +42,14 @@ __all__ = [
     "Extraction",
     "FeatureExtractor",
     "FeaturePyramid",
+    "GaussianConfig",
     "GaussianPyramid",
     "NetworkConfig",
     "NetworkExtractor",
     "PixLocNetwork",
     "ResizeConfig",
     "S2DNet",
+    "S2DNetConfig",
     "UNet",
     "UNetConfig",
     # alignment

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,12 +24,21 @@ from metriloc.methods.pixloc.cost import (
     CostConfig,
     Linearization,
     jacobi_scale,
-    linearize,
     normal_equations,
 )
 from metriloc.solvers.least_squares import damped_step
 
 _UP, _DOWN, _MIN_DAMPING = 10.0, 0.1, 1e-7
+
+
+class DampingRule(Protocol):
+    """Damping of one's own: what the diagonal of the normal matrix grows by, anew in every iteration."""
+
+    def __call__(
+        self, index: int, at: Linearization, H: Float[Tensor, "B 6 6"], /
+    ) -> Float[Tensor, "B 1"] | Float[Tensor, "B 6"] | float:
+        """Factors from the number of the iteration, the costs there, and the normal matrix [t, w]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,8 @@ class AlignConfig:
     """How a level is measured."""
     num_iters: int = 100
     """At most, a level."""
-    damping: Literal["fixed", "adaptive", "learned"] = "learned"
-    """Fixed; adaptive (accepted or rejected steps); or learned, one number a parameter."""
+    damping: DampingRule | Literal["fixed", "adaptive", "learned"] = "learned"
+    """Fixed; adaptive (accepted or rejected steps); or learned, one number a parameter. From Python also a rule."""
     initial_damping: float = 0.01
     """Of fixed damping, and where adaptive damping begins."""
     max_damping: float = 1e4
@@ -63,7 +72,7 @@ class AlignConfig:
     comparisons with it only)."""
 
     def __post_init__(self) -> None:
-        if self.damping not in ("fixed", "adaptive", "learned"):
+        if not callable(self.damping) and self.damping not in ("fixed", "adaptive", "learned"):
             raise ValueError(f"AlignConfig.damping must be 'fixed', 'adaptive' or 'learned', got {self.damping!r}")
         require_within(self, num_iters=(1, 10_000), stop_every=(1, 10_000), min_points=(1, 1_000_000))
         require_within(self, initial_damping=(0.0, 1e12), max_damping=(1e-12, 1e12), stop_gradient=(0.0, 1e12))
@@ -148,7 +157,7 @@ def evaluate(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Linea
     """The cost at a pose of the world, computed as ``align`` does: around the camera's centre."""
     origin = pose.center().detach()
     local = _recentered(problem, origin)
-    return linearize(local, _shifted(pose, origin, local.features.dtype), config)
+    return config.linearize(local, _shifted(pose, origin, local.features.dtype))
 
 
 def _recentered(problem: AlignmentProblem, origin: Tensor) -> AlignmentProblem:
@@ -204,12 +213,13 @@ class _Loop:
 
     def advance(self) -> _Step:
         """One damped step, Eq. (4), and the update of the pose from the left, Eq. (5)."""
-        at = self.at or linearize(self.problem, self.pose, self.config.cost)
+        at = self.at or self.config.cost.linearize(self.problem, self.pose)
         active = self._active(at.count() >= self.config.min_points)
         if self.config.jacobi_scaling and self.scale is None:
             self.scale = jacobi_scale(at)
         H, g = normal_equations(at, self.scale)
-        found = damped_step(H, g, self.damping, active)
+        rule = self.config.damping
+        found = damped_step(H, g, rule(self.count, at, H) if callable(rule) else self.damping, active)
         active = self._active(found.ok)
         delta = found.delta if self.scale is None else found.delta * self.scale
         delta = torch.where(active[:, None], delta, torch.zeros_like(delta))
@@ -230,7 +240,7 @@ class _Loop:
 
     def _choose(self, at: Linearization, trial: Pose) -> tuple[Pose, Tensor]:
         """Keep the trial where its mean cost, over the same points with the same weights, is lower."""
-        there = linearize(self.problem, trial, self.config.cost)
+        there = self.config.cost.linearize(self.problem, trial)
         if self.config.published_acceptance:
             before = at.mean_cost() if self.best is None else self.best
             after = there.mean_cost(at.valid, weighted=False)

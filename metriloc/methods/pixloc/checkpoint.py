@@ -16,18 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metriloc.backbones.vgg import vgg_config_from_weights
+from metriloc.backbones.resnet import ResNetConfig, is_resnet, resnet_config_from_weights
+from metriloc.backbones.vgg import VGGConfig, vgg_config_from_weights
 from metriloc.io.files import InputError
 from metriloc.io.stand_ins import stand_ins
 from metriloc.io.weights import load_state_dict_strictly, read_checkpoint, require_finite
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.cost import CostConfig, RobustCost
 from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork, UNetConfig
+from metriloc.methods.pixloc.other_networks import S2DNetConfig
 from metriloc.methods.pixloc.settings import LocalizeConfig, Settings, save_pretrained
 
 _LOSS = re.compile(
     r"\s*(scaled_barron|scaled_huber|barron|huber_loss|huber|squared_loss|squared)\s*(?:\(([^()]*)\))?\s*"
 )
+_S2DNET_HEADS = "adaptation_layers.adap_layer_"
 _NUMPY = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
 
 
@@ -55,22 +58,33 @@ def read_released(path: str | Path) -> dict[str, Any]:
 
 
 def is_official(content: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's content has a U-Net of PixLoc in it (of MicKey's, ``extractor.`` holds no encoder)."""
-    tensors = content.get("model", content)
-    return isinstance(tensors, Mapping) and any(
-        str(key).removeprefix("module.").startswith("extractor.encoder.") for key in tensors
-    )
+    """Whether a checkpoint's content has features of PixLoc in it (of MicKey's, ``extractor.`` holds no encoder), or is
+    S2DNet alone."""
+    tensors = _named(content)
+    return isinstance(tensors, Mapping) and any(key.startswith("extractor.encoder.") for key in tensors)
+
+
+def _named(content: Mapping[str, Any]) -> Any:
+    """The tensors under the names of a whole model: without those of wrappers; of S2DNet's own file with ``extractor.``.
+
+    What is no table of tensors is given back as it is.
+    """
+    tensors = content.get("model", content.get("state_dict", content))
+    if not isinstance(tensors, Mapping):
+        return tensors
+    named = {str(key).removeprefix("module."): value for key, value in tensors.items()}
+    if any(key.startswith(_S2DNET_HEADS) for key in named):
+        named = {f"extractor.{key}": value for key, value in named.items()}
+    return named
 
 
 def from_official(content: Mapping[str, Any], source: str = "the PixLoc checkpoint") -> tuple[PixLocNetwork, Settings]:
-    """Network and settings of a checkpoint's content: ``{"model": ..., "conf": ...}``, or the tensors alone.
+    """Network and settings of a checkpoint's content: ``{"model": ..., "conf": ...}``, the tensors alone, or S2DNet's file.
 
     The encoder is inferred from the tensors. source: how errors call it. Raises ValueError naming the first tensor that is
     missing, unexpected or of another shape, and for a configuration that this library cannot follow.
     """
-    tensors = content.get("model", content)
-    if isinstance(tensors, Mapping):
-        tensors = {str(key).removeprefix("module."): value for key, value in tensors.items()}
+    tensors = _named(content)
     if not isinstance(tensors, Mapping) or not any(key.startswith("extractor.") for key in tensors):
         raise ValueError("not a PixLoc checkpoint: it has no tensors named 'extractor...'")
     for key, value in tensors.items():
@@ -94,16 +108,19 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any] 
     def part(name: str) -> dict[str, Tensor]:
         return {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
 
+    low, high = _range(_mapping(optimizer.get("damping")), "log_range", (-6.0, 5.0))
+    damping = {key for key in tensors if key.endswith("dampingnet.const")}
+    shared = "optimizer.dampingnet.const" in damping
+    if any(key.startswith(f"extractor.{_S2DNET_HEADS}") for key in tensors):
+        return NetworkConfig(_s2dnet_config(part("extractor.")), bool(damping), shared, (low, high))
     heads = _widths(part("extractor.adaptation."), ".0.weight")
     decoder = _widths(part("extractor.decoder."), ".layers.0.weight")
     levels = tuple(_wholes(extractor, "output_scales"))
     if len(levels) != len(heads):
         levels = tuple(range(0, 2 * len(heads), 2))
-    low, high = _range(_mapping(optimizer.get("damping")), "log_range", (-6.0, 5.0))
-    damping = {key for key in tensors if key.endswith("dampingnet.const")}
     return NetworkConfig(
         extractor=UNetConfig(
-            encoder=vgg_config_from_weights(part("extractor.encoder."), _flag(extractor, "do_average_pooling", False)),
+            encoder=_encoder_config(part("extractor.encoder."), _flag(extractor, "do_average_pooling", False)),
             decoder=decoder or None,
             levels=levels,
             channels=heads,
@@ -111,9 +128,25 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any] 
             confidences=any(key.startswith("extractor.uncertainty.") for key in tensors),
         ),
         learned_damping=bool(damping),
-        shared_damping="optimizer.dampingnet.const" in damping,
+        shared_damping=shared,
         damping_range=(low, high),
     )
+
+
+def _encoder_config(tensors: Mapping[str, Tensor], average_pooling: bool) -> VGGConfig | ResNetConfig:
+    if is_resnet(tensors):
+        return resnet_config_from_weights(tensors)
+    return vgg_config_from_weights(tensors, average_pooling)
+
+
+def _s2dnet_config(tensors: Mapping[str, Tensor]) -> S2DNetConfig:
+    """The usual taps; widths by shapes."""
+    heads = {key.split(".")[1] for key in tensors if key.startswith(_S2DNET_HEADS)}
+    usual = S2DNetConfig()
+    first, last = (tensors.get(f"{_S2DNET_HEADS}0.{place}.weight") for place in (0, 2))
+    if len(heads) != len(usual.layers) or first is None or last is None:
+        raise ValueError(f"S2DNet with heads {sorted(heads)}: only the usual {', '.join(usual.layers)} are known")
+    return S2DNetConfig(usual.layers, channels=last.shape[0], hidden=first.shape[0])
 
 
 def settings_from_conf(conf: Mapping[str, Any], network: NetworkConfig) -> Settings:
@@ -135,9 +168,11 @@ def settings_from_conf(conf: Mapping[str, Any], network: NetworkConfig) -> Setti
         normalize_features=_flag(optimizer, "normalize_features", False),
     )
     published = AlignConfig()
+    # S2DNet's own file says nothing of a loop: Levenberg-Marquardt, as published for features without damping
+    alone = isinstance(network.extractor, S2DNetConfig) and not optimizer
     loop = AlignConfig(
         cost=cost,
-        damping="learned" if network.learned_damping else "fixed",
+        damping="learned" if network.learned_damping else "adaptive" if alone else "fixed",
         initial_damping=_number(optimizer, "lambda_", published.initial_damping, absent=0.0),
         jacobi_scaling=_flag(optimizer, "jacobi_scaling", False),
         stop_gradient=_number(optimizer, "grad_stop_criteria", published.stop_gradient),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -51,11 +51,19 @@ class RobustCost:
         return scaled(x, huber if self.kind == "huber" else lambda y: barron(y, self.alpha), self.scale)
 
 
+class RobustLoss(Protocol):
+    """A robust cost of one's own; it must be monotone, and its weight be 0 or more."""
+
+    def __call__(self, x: Float[Tensor, "*b"], /) -> Loss:
+        """Value, weight and curvature at squared residuals."""
+        ...
+
+
 @dataclass(frozen=True)
 class CostConfig:
-    """How a level is measured."""
+    """How a level is measured. Who wants to measure otherwise gives another ``loss`` or, of a subclass, ``linearize``."""
 
-    loss: RobustCost = RobustCost()
+    loss: RobustLoss | RobustCost = RobustCost()
     """Robust cost."""
     mode: Literal["linear", "cubic"] = "linear"
     """Interpolation."""
@@ -71,6 +79,10 @@ class CostConfig:
             raise ValueError(f"CostConfig.mode must be 'linear' or 'cubic', got {self.mode!r}")
         require_within(self, pad=(0, 1000))
         require_flags(self, "normalize_features")
+
+    def linearize(self, problem: AlignmentProblem, pose: Pose) -> Linearization:
+        """The cost of every observation at poses, and what its normal equations are made of."""
+        return linearize(problem, pose, self)
 
 
 @dataclass(frozen=True, eq=False)

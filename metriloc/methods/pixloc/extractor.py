@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.bounds import require_flags, require_within
-from metriloc.methods.pixloc.network import FeaturePyramid, PixLocNetwork
+from metriloc.methods.pixloc.network import PixLocNetwork
+from metriloc.methods.pixloc.pyramid import FeaturePyramid, PyramidNetwork
 from metriloc.types import View
 
 
@@ -85,7 +86,9 @@ class NetworkExtractor:
     def __init__(self, network: PixLocNetwork, weights_id: str, resize: ResizeConfig | None = None) -> None:
         self.resize = resize or ResizeConfig()
         self._weights_id = weights_id
-        self._extractor = network.extractor.fold_batch_norms()
+        self._extractor: PyramidNetwork = network.extractor.fold_batch_norms()
+        parameter = next(network.extractor.parameters(), None)
+        self.device = torch.device("cpu") if parameter is None else parameter.device
         with torch.no_grad():
             factors = [network.damping(level) for level in range(network.num_levels)]
         self._damping = [None if factor is None else factor.detach() for factor in factors]
@@ -101,14 +104,10 @@ class NetworkExtractor:
         """Levels of the pyramid."""
         return len(self._damping)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network runs."""
-        return next(self._extractor.parameters()).device
-
     def to(self, device: torch.device | str) -> NetworkExtractor:
         """Move the network; returns self."""
-        self._extractor.to(device)
+        self._extractor.to(device)  # type: ignore[attr-defined]
+        self.device = torch.device(device)
         return self
 
     def resized(self, resize: ResizeConfig) -> NetworkExtractor:
@@ -126,7 +125,7 @@ class NetworkExtractor:
         """Maps of a photo; None when it is smaller than the coarsest cell after the reduction."""
         width, height = self.resize.target(*view.size, image_scale)
         strides = self._extractor.strides
-        if min(width, height) < 2 ** (len(self._extractor.encoder.channels) - 1):
+        if min(width, height) < self._extractor.smallest_side:
             return None
         image = view.image[None].to(self.device)
         if (width, height) != view.size:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from metriloc.geometry import Pose, sample
 from metriloc.methods.pixloc.align import AlignConfig, align
-from metriloc.methods.pixloc.network import FeaturePyramid, PixLocNetwork
+from metriloc.methods.pixloc.network import PixLocNetwork
+from metriloc.methods.pixloc.pyramid import FeaturePyramid
 from metriloc.methods.pixloc.two_view import (
     TwoViewBatch,
     TwoViewConfig,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError
 from metriloc.io.reference_features import ReferenceFeatures
@@ -36,7 +37,9 @@ class PixLoc:
     """A localiser: features, alignment and a store of reference features.
 
     extractor: of features. align: settings of the loop. config: choices about references and points. cache: folder for
-    reference features; None keeps them in memory only. kept: those of a bundle.
+    reference features; None keeps them in memory only. calibrations: of these weights; what they were fitted for has a
+    probability as its confidence, and a verdict. kept: reference features of a bundle. Raises InputError for a calibration
+    of other weights.
     """
 
     name = METHOD
@@ -49,11 +52,13 @@ class PixLoc:
         *,
         cache: str | os.PathLike[str] | None = None,
         weights_id: str = "pixloc-unsaved",
+        calibrations: Sequence[Calibration] = (),
         kept: ReferenceFeatures | None = None,
     ) -> None:
         self.extractor, self.align = extractor, align or AlignConfig()
         self.config = config or LocalizeConfig()
         self.weights_id = weights_id
+        self.calibrations = that_fit(self.name, weights_id, calibrations)
         # a bundle holds features in float16 only
         half = self.config.half_references or kept is not None
         self.store = ReferenceStore(extractor, self.align.cost, cache, half, kept=kept)
@@ -71,24 +76,30 @@ class PixLoc:
         resize: ResizeConfig | None = None,
         cache: str | os.PathLike[str] | None = None,
         device: torch.device | str = "cpu",
+        calibrations: Sequence[Calibration] | None = None,
         offline: bool | None = None,
     ) -> PixLoc:
         """Load the bundled weights, or a folder, a file, a hub name; settings that are not given are those stored with them.
 
+        calibrations: None for what lies beside the weights or comes with metriloc for them, ``()`` for bare confidences.
         Raises InputError for weights that are missing, damaged or of something else.
         """
-        weights = load_weights(resolve_weights(source, offline=offline), method=cls.name)
+        path = resolve_weights(source, offline=offline)
+        weights = load_weights(path, method=cls.name)
         stored = read_settings(weights.config, str(weights.path))
         with torch.device("meta"):
             network = PixLocNetwork(stored.network)
         load_state_dict_strictly(network, weights.tensors, source=str(weights.path))
         extractor = NetworkExtractor(network, weights.weights_id, resize or stored.resize).to(device)
+        if calibrations is None:
+            calibrations = calibrations_for(cls.name, weights.weights_id, path / CALIBRATION_FILE)
         return cls(
             extractor,
             align or stored.align,
             config or stored.config,
             cache=cache,
             weights_id=weights.weights_id,
+            calibrations=calibrations,
         )
 
     def adjusted(
@@ -128,12 +139,20 @@ class PixLoc:
             settings.config,
             cache=self.store.folder,
             weights_id=self.weights_id,
+            calibrations=self.calibrations,
             kept=self.store.kept,
         )
 
     def with_kept(self, kept: ReferenceFeatures) -> PixLoc:
         """The same localizer with reference features in float16, from a bundle where that has them."""
-        return PixLoc(self.extractor, self.align, self.config, weights_id=self.weights_id, kept=kept)
+        return PixLoc(
+            self.extractor,
+            self.align,
+            self.config,
+            weights_id=self.weights_id,
+            calibrations=self.calibrations,
+            kept=kept,
+        )
 
     def describe(self, scene: SfmMap, image: int) -> None:
         """Look at a photo of a map as queries ask for it. Raises InputError for one that cannot be read."""
@@ -176,6 +195,7 @@ class PixLoc:
         estimate = Localization(tools, query, scene, hints, track.beside(log) if trace else log, seed).run(
             references, init
         )
+        estimate = judged(estimate, self.calibrations, [query])
         return replace(estimate, trace=trace_of(estimate, track, self.extractor, query, scene)) if trace else estimate
 
     def localize_batch(

@@ -1,4 +1,4 @@
-"""PixLoc's network: a U-Net with confidences on a VGG, and the learned damping factors.
+"""PixLoc's network: a U-Net with confidences on a VGG or ResNet (or features to compare it with), and the learned damping.
 
 It maps photos, RGB in 0..1, to a ``FeaturePyramid``, finest level first. A level's map covers the first ``stride * w``
 columns and ``stride * h`` rows of the photo: what does not fill a cell at the right and bottom is cropped away. Names of
@@ -18,18 +18,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from metriloc.backbones.resnet import ResNet, ResNetConfig
 from metriloc.backbones.vgg import VGG, VGGConfig, normalize_imagenet
 from metriloc.bounds import require_all_within, require_flags
 from metriloc.methods.pixloc.align import learned_damping
 from metriloc.methods.pixloc.light_encoder import LightEncoder, LightEncoderConfig
-
-
-@dataclass(frozen=True, eq=False)
-class FeaturePyramid:
-    """Maps from fine to coarse, not normalised, and how much each cell can be trusted (0..1), or None."""
-
-    features: tuple[Float[Tensor, "B C h w"], ...]
-    confidences: tuple[Float[Tensor, "B 1 h w"], ...] | None
+from metriloc.methods.pixloc.other_networks import GaussianConfig, GaussianPyramid, S2DNet, S2DNetConfig
+from metriloc.methods.pixloc.pyramid import FeaturePyramid, check_image, with_tuples
 
 
 class PyramidEncoder(Protocol):
@@ -49,12 +44,13 @@ class PyramidEncoder(Protocol):
 class UNetConfig:
     """Shape of the U-Net; defaults are pixloc_megadepth. pixloc_cmu has ``encoder=VGG16``.
 
-    encoder: a VGG, the light one, or None when another is handed in. decoder: widths from coarse to fine, or None for none.
-    levels: log2 of the strides that are put out; channels: of each. batch_norm: in the decoder. confidences: put out one
-    a cell. checkpointed: less memory in training, more time. freeze_batch_norm: keep its statistics in training.
+    encoder: a VGG, a ResNet, the light one, or None when another is handed in. decoder: widths from coarse to fine, or
+    None for none. levels: log2 of the strides that are put out; channels: of each. batch_norm: in the decoder.
+    confidences: put out one a cell. checkpointed: less memory in training, more time (of a ResNet in the decoder alone).
+    freeze_batch_norm: keep its statistics in training.
     """
 
-    encoder: VGGConfig | LightEncoderConfig | None = field(default_factory=VGGConfig)
+    encoder: VGGConfig | ResNetConfig | LightEncoderConfig | None = field(default_factory=VGGConfig)
     decoder: tuple[int, ...] | None = (64, 64, 64, 32)
     levels: tuple[int, ...] = (0, 2, 4)
     channels: tuple[int, ...] = (32, 128, 128)
@@ -77,15 +73,11 @@ class UNetConfig:
             known = with_tuples(values)
             if known.get("encoder") is not None:
                 own = with_tuples(known["encoder"])
-                known["encoder"] = LightEncoderConfig(**own) if "first" in own else VGGConfig(**own)
+                kind = LightEncoderConfig if "first" in own else ResNetConfig if "layers" in own else VGGConfig
+                known["encoder"] = kind(**own)
             return cls(**known)
         except (TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a PixLoc network configuration: {error}") from error
-
-
-def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with its lists as tuples, which frozen configurations hold."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 class _DecoderBlock(nn.Module):
@@ -111,7 +103,7 @@ class _DecoderBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """Photos -> ``FeaturePyramid`` through a VGG encoder and a light decoder. New weights are random.
+    """Photos -> ``FeaturePyramid`` through an encoder and a light decoder. New weights are random.
 
     encoder: in place of ``config.encoder``. Raises ValueError for configurations that fit together in no network.
     """
@@ -124,6 +116,8 @@ class UNet(nn.Module):
                 raise ValueError("UNetConfig.encoder is None: hand an encoder to UNet")
             if isinstance(config.encoder, LightEncoderConfig):
                 encoder = LightEncoder(config.encoder)
+            elif isinstance(config.encoder, ResNetConfig):
+                encoder = ResNet(config.encoder)
             else:
                 encoder = VGG(config.encoder, config.checkpointed)
         if not isinstance(encoder, nn.Module):
@@ -150,6 +144,11 @@ class UNet(nn.Module):
         if config.confidences:
             self.uncertainty = nn.ModuleList(nn.Sequential(nn.Conv2d(widths[level], 1, 1)) for level in config.levels)
 
+    @property
+    def smallest_side(self) -> int:
+        """Of the coarsest cell."""
+        return int(2 ** (len(self.encoder.channels) - 1))
+
     def train(self, mode: bool = True) -> UNet:
         """As ``nn.Module.train``; frozen batch norms stay in evaluation mode."""
         super().train(mode)
@@ -161,7 +160,7 @@ class UNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
         """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
-        check_image(image, 2 ** (len(self.encoder.channels) - 1))
+        check_image(image, self.smallest_side)
         maps = self.encoder(normalize_imagenet(image))
         depth = len(maps) - 1
         if self.config.decoder is not None:
@@ -191,14 +190,6 @@ class UNet(nn.Module):
         return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def check_image(image: Tensor, smallest: int) -> None:
-    """ValueError unless ``image`` is [B, 3, H, W] of floats with sides of at least ``smallest``."""
-    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
-        raise ValueError(f"image must be floats of shape [B, 3, H, W], got {image.dtype} {list(image.shape)}")
-    if min(image.shape[-2:]) < smallest:
-        raise ValueError(f"an image of {image.shape[-1]}x{image.shape[-2]} pixels is smaller than {smallest} pixels")
-
-
 class _Damping(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -219,10 +210,10 @@ class LearnedDamping(nn.Module):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """extractor: shape of the U-Net. learned_damping: hold one ``LearnedDamping`` a level (``shared_damping``: one for
-    all). damping_range: log10 of the least and the largest factor."""
+    """extractor: shape of the U-Net, or of other features. learned_damping: hold one ``LearnedDamping`` a level
+    (``shared_damping``: one for all). damping_range: log10 of the least and the largest factor."""
 
-    extractor: UNetConfig = field(default_factory=UNetConfig)
+    extractor: UNetConfig | S2DNetConfig | GaussianConfig = field(default_factory=UNetConfig)
     learned_damping: bool = True
     shared_damping: bool = False
     damping_range: tuple[float, float] = (-6.0, 5.0)
@@ -236,12 +227,28 @@ class NetworkConfig:
         """From ``dataclasses.asdict``. Raises ValueError for what does not belong there."""
         known = dict(values)
         try:
-            known["extractor"] = UNetConfig.from_dict(known.get("extractor", {}))
+            known["extractor"] = _extractor_config(known.get("extractor", {}))
             low, high = known.get("damping_range", (-6.0, 5.0))
             known["damping_range"] = (float(low), float(high))
             return cls(**known)
         except (TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a PixLoc network configuration: {error}") from error
+
+
+def _extractor_config(values: Mapping[str, Any]) -> UNetConfig | S2DNetConfig | GaussianConfig:
+    if "layers" in values:
+        return S2DNetConfig(**with_tuples(values))
+    return GaussianConfig(**with_tuples(values)) if "strides" in values else UNetConfig.from_dict(values)
+
+
+def _make_extractor(
+    config: UNetConfig | S2DNetConfig | GaussianConfig, encoder: PyramidEncoder | None
+) -> UNet | S2DNet | GaussianPyramid:
+    if isinstance(config, UNetConfig):
+        return UNet(config, encoder)
+    if encoder is not None:
+        raise ValueError(f"{type(config).__name__} takes no encoder; only a U-Net does")
+    return S2DNet(config) if isinstance(config, S2DNetConfig) else GaussianPyramid(config)
 
 
 class PixLocNetwork(nn.Module):
@@ -250,7 +257,7 @@ class PixLocNetwork(nn.Module):
     def __init__(self, config: NetworkConfig | None = None, encoder: PyramidEncoder | None = None) -> None:
         super().__init__()
         self.config = config = config or NetworkConfig()
-        self.extractor = UNet(config.extractor, encoder)
+        self.extractor = _make_extractor(config.extractor, encoder)
         count = 0 if not config.learned_damping else 1 if config.shared_damping else self.num_levels
         if config.shared_damping and count:
             self.optimizer: nn.Module = LearnedDamping(*config.damping_range)
@@ -260,7 +267,7 @@ class PixLocNetwork(nn.Module):
     @property
     def num_levels(self) -> int:
         """Levels of the pyramid."""
-        return len(self.config.extractor.levels)
+        return len(self.extractor.strides)
 
     def damping(self, level: int) -> Float[Tensor, " 6"] | None:
         """Factors of a level (0 is the finest); None when they are not learned."""
@@ -272,4 +279,5 @@ class PixLocNetwork(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
         """The extractor's."""
-        return self.extractor(image)
+        pyramid: FeaturePyramid = self.extractor(image)
+        return pyramid

@@ -5,8 +5,12 @@ Both give the ``FeaturePyramid`` of the U-Net, without confidences. (Spec pixloc
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.backbones.vgg import normalize_imagenet
-from metriloc.methods.pixloc.network import FeaturePyramid, check_image
+from metriloc.bounds import require_all_within, require_within
+from metriloc.methods.pixloc.pyramid import FeaturePyramid, check_image
 
 _VGG16_LAYERS = tuple(
     f"{kind}{block}_{conv}"
@@ -25,22 +30,36 @@ _VGG16_LAYERS = tuple(
 _VGG16_WIDTHS = (64, 128, 256, 512, 512)
 
 
+@dataclass(frozen=True)
+class S2DNetConfig:
+    """Shape of S2DNet. layers: taps ``conv{block}_{n}`` or ``relu{block}_{n}`` of VGG-16, from fine to coarse; channels: of
+    each map; hidden: of the layer before."""
+
+    layers: tuple[str, ...] = ("conv1_2", "conv3_3", "conv5_3")
+    channels: int = 128
+    hidden: int = 64
+    confidences: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.layers or any(layer not in _VGG16_LAYERS for layer in self.layers):
+            raise ValueError(f"S2DNet layers must be among {', '.join(_VGG16_LAYERS)}, got {self.layers}")
+        order = [_VGG16_LAYERS.index(layer) for layer in self.layers]
+        if order != sorted(set(order)):
+            raise ValueError(f"S2DNet layers must come from fine to coarse, got {self.layers}")
+        require_within(self, channels=(1, 16_384), hidden=(1, 16_384))
+
+
 class S2DNet(nn.Module):
     """Hypercolumn baseline (Germain et al., 2020): VGG-16 with a small head at each of some layers; no confidences.
 
-    layers: taps ``conv{block}_{n}`` or ``relu{block}_{n}``. Every tap but the last is read after its ReLU, whatever its
-    name says, because the released weights were trained so. Raises ValueError for layers that VGG-16 has not.
+    Every tap but the last is read after its ReLU, whatever its name says, because the released weights were trained so.
     """
 
-    def __init__(
-        self, layers: tuple[str, ...] = ("conv1_2", "conv3_3", "conv5_3"), channels: int = 128, hidden: int = 64
-    ) -> None:
+    def __init__(self, config: S2DNetConfig | None = None) -> None:
         super().__init__()
-        if not layers or any(layer not in _VGG16_LAYERS for layer in layers):
-            raise ValueError(f"S2DNet layers must be among {', '.join(_VGG16_LAYERS)}, got {layers}")
+        self.config = config = config or S2DNetConfig()
+        layers, channels, hidden = config.layers, config.channels, config.hidden
         order = [_VGG16_LAYERS.index(layer) for layer in layers]
-        if order != sorted(set(order)):
-            raise ValueError(f"S2DNet layers must come from fine to coarse, got {layers}")
         modules: list[nn.Module] = []
         before, places, block = 3, [], 1
         for name in _VGG16_LAYERS[: order[-1] + 1]:
@@ -70,8 +89,31 @@ class S2DNet(nn.Module):
             }
         )
 
+    @property
+    def smallest_side(self) -> int:
+        """Of the coarsest cell."""
+        return self.strides[-1]
+
+    def fold_batch_norms(self) -> S2DNet:
+        """A copy for inference whose norms are merged into the convolutions, in channels-last memory."""
+        folded = copy.deepcopy(self).eval().requires_grad_(False)
+        for name, head in folded.adaptation_layers.items():
+            first, relu, last, norm = head.children()
+            fused = nn.utils.fusion.fuse_conv_bn_eval(last, norm).requires_grad_(False)  # type: ignore[arg-type, type-var]
+            folded.adaptation_layers[name] = nn.Sequential(first, relu, fused)
+        return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def load_imagenet(self, tensors: Mapping[str, Tensor]) -> None:
+        """Start from torchvision's VGG-16 (``features.{n}``); ValueError names the first tensor that is missing."""
+        own = self.encoder.state_dict()
+        missing = [key for key in own if f"features.{key}" not in tensors]
+        if missing:
+            raise ValueError(f"these are not weights of torchvision's VGG-16: 'features.{missing[0]}' is missing")
+        self.encoder.load_state_dict({key: tensors[f"features.{key}"] for key in own})
+
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
-        check_image(image, self.strides[-1])
+        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        check_image(image, self.smallest_side)
         current, taps = normalize_imagenet(image), []
         for place, module in enumerate(self.encoder):
             current = module(current)
@@ -82,20 +124,43 @@ class S2DNet(nn.Module):
         )
 
 
+@dataclass(frozen=True)
+class GaussianConfig:
+    """Strides of the pyramid, finest first; each a multiple of the one before."""
+
+    strides: tuple[int, ...] = (1, 4, 16)
+    confidences: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_all_within(self, 1, 1024, "strides")
+        strides = self.strides
+        if not strides or any(b % a or b <= a for a, b in pairwise(strides)):
+            raise ValueError(f"each stride must be a multiple of the one before, got {strides}")
+
+
 class GaussianPyramid(nn.Module):
     """The photo itself, blurred and reduced: alignment of colours, without any learning.
 
     From one level to the next by a ratio s: Gaussian blur of sigma s, bilinear reduction by s.
     """
 
-    def __init__(self, strides: tuple[int, ...] = (1, 4, 16)) -> None:
+    def __init__(self, config: GaussianConfig | None = None) -> None:
         super().__init__()
-        if not strides or strides[0] < 1 or any(b % a or b <= a for a, b in pairwise(strides)):
-            raise ValueError(f"each stride must be a multiple of the one before, got {strides}")
-        self.strides = strides
+        self.config = config or GaussianConfig()
+        self.strides = self.config.strides
+
+    @property
+    def smallest_side(self) -> int:
+        """Of the coarsest cell."""
+        return self.strides[-1]
+
+    def fold_batch_norms(self) -> GaussianPyramid:
+        """Itself: there is nothing to fold."""
+        return self
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
-        check_image(image, self.strides[-1])
+        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        check_image(image, self.smallest_side)
         maps, stride = [], 1
         for target in self.strides:
             ratio = target // stride

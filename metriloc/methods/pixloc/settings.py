@@ -16,7 +16,8 @@ from metriloc.io.weights import save_weights
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.cost import CostConfig, RobustCost
 from metriloc.methods.pixloc.extractor import ResizeConfig
-from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork, with_tuples
+from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork
+from metriloc.methods.pixloc.pyramid import with_tuples
 
 METHOD = "pixloc"
 
@@ -127,8 +128,17 @@ class Settings:
 
 
 def save_pretrained(network: PixLocNetwork, folder: str | Path, settings: Settings | None = None) -> str:
-    """Write ``config.json`` and ``model.safetensors`` of a network; returns the weights id."""
+    """Write ``config.json`` and ``model.safetensors`` of a network; returns the weights id.
+
+    Raises InputError for a folder that cannot be written, and for a cost or damping of one's own, which no file can hold.
+    """
     settings = dataclasses.replace(settings or Settings(), network=network.config)
+    align = settings.align
+    if callable(align.damping) or type(align.cost) is not CostConfig or type(align.cost.loss) is not RobustCost:
+        raise InputError(
+            f"'{folder}' is not written: it cannot hold a cost or damping of one's own; save with the usual ones, and "
+            "set yours when the weights are loaded (PixLoc.adjusted)"
+        )
     return save_weights(folder, METHOD, dataclasses.asdict(settings), network.state_dict())
 
 

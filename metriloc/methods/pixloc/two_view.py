@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from metriloc.geometry import Camera, Pose, Validity, sample
 from metriloc.methods.pixloc.align import AlignConfig, align
 from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, FeatureTable
-from metriloc.methods.pixloc.network import FeaturePyramid, PixLocNetwork
+from metriloc.methods.pixloc.network import PixLocNetwork
+from metriloc.methods.pixloc.pyramid import FeaturePyramid
 from metriloc.types import StepOutput
 
 

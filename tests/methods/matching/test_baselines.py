@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import metriloc
-from metriloc.backbones.local import DenseMap
+from metriloc.backbones.local import DenseMap, descriptors_at
 from metriloc.evaluation.benchmarks import held_out_queries
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
@@ -19,7 +19,7 @@ from metriloc.io import InputError, load_view, read_mapfree_poses
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
 from metriloc.methods.matching.depth import constant_depth, depth_from_cells, depth_of_method
-from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer, best_cells, descriptors_at
+from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer, nearest_cells
 from metriloc.methods.matching.matchers import MATCHERS, load_matcher
 from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
 from metriloc.types import SfmMap, View
@@ -154,16 +154,18 @@ class Painted:
         return DenseMap(flat, (1.0, 1.0), (0.0, 0.0))
 
 
-def test_best_cells_are_mutual_and_descriptors_are_read_between_cells() -> None:
+def test_nearest_cells_may_be_mutual_and_descriptors_are_read_between_cells() -> None:
     descriptors = torch.eye(4)[:, :, None].expand(4, 4, 2).contiguous()
     dense = DenseMap(torch.nn.functional.normalize(descriptors, dim=0), (2.0, 2.0), (0.5, 0.5))
-    found = descriptors_at(dense, torch.tensor([[0.5, 2.5], [2.5, 3.5]]))
+    cells = dense.to_cells(torch.tensor([[0.5, 2.5], [2.5, 3.5], [-9.0, 2.5]]))
+    found = descriptors_at(dense.descriptors, cells, normalize=True, border=True)
     torch.testing.assert_close(found[0], torch.eye(4)[1])
     torch.testing.assert_close(found[1], torch.tensor([0.0, 0.5, 0.5, 0.0]) / 0.5**0.5)
-    index, cell = best_cells(torch.stack([torch.eye(4)[2], torch.eye(4)[2] * 0.9 + 0.1]), dense, mutual=True)
-    assert index.tolist() == [0] and cell[0].tolist()[1] == 2.0
-    index, _ = best_cells(torch.eye(4)[:2], dense, mutual=False)
-    assert index.tolist() == [0, 1]
+    torch.testing.assert_close(found[2], torch.eye(4)[1])  # beyond the border, that of the border
+    cell, mutual = nearest_cells(torch.stack([torch.eye(4)[2], torch.eye(4)[2] * 0.9 + 0.1]), dense)
+    assert mutual.tolist() == [True, False] and cell[:, 1].tolist() == [2.0, 2.0]
+    cell, mutual = nearest_cells(torch.eye(4)[:2], dense)
+    assert mutual.tolist() == [True, True] and cell[:, 1].tolist() == [0.0, 1.0]
 
 
 def make_map(folder: Path | None, observed: bool = True) -> SfmMap:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from oracles.mickey_matching import dual_softmax, match_probabilities
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,7 +18,6 @@ from metriloc.methods.mickey.curriculum import Curriculum, select_pairs
 from metriloc.methods.mickey.hypotheses import make_hypotheses, refinement_sets
 from metriloc.methods.mickey.log_probability import log_dual_softmax, log_match_probability, similarities
 from metriloc.methods.mickey.loss import PoseLossConfig, vcre_loss
-from metriloc.methods.mickey.matching import dual_softmax, match_probabilities
 from metriloc.methods.mickey.network import Keypoints
 from metriloc.methods.mickey.objective import (
     Draws,

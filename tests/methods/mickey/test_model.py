@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from oracles.mickey_solvers import pnp_pose, rigid_pose
 
 from metriloc.backbones.dinov2 import DinoV2Config
 from metriloc.geometry import Camera, Pose, rotation_angle
 from metriloc.io import InputError
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyFeatures, MicKeyNetwork, SolverConfig
-from metriloc.methods.mickey.alternatives import pnp_pose, rigid_pose
 from metriloc.solvers.reprojection import PolishConfig
 from metriloc.types import PoseEstimate, View
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
 from metriloc.methods.mickey.solver import (
-    Matches,
+    DrawnMatches,
     SolverConfig,
     fit_minimal_sets,
     refine,
@@ -37,12 +37,12 @@ def points(golden: dict[str, Tensor], b: int) -> tuple[Tensor, Tensor]:
     return cameras[0].lift(uv[0], depth[0]), cameras[1].lift(uv[1], depth[1])
 
 
-def recorded(golden: dict[str, Tensor], b: int) -> tuple[Matches, Tensor]:
+def recorded(golden: dict[str, Tensor], b: int) -> tuple[DrawnMatches, Tensor]:
     xyz0, xyz1 = points(golden, b)
     flat = golden["idx_outer"].long()[20 * b : 20 * b + 20]
     i, j = flat // CELLS, flat % CELLS
     minimal = golden["idx_inner"].long().reshape(2, 20, 100, 3)[b]
-    return Matches(i, j, golden["final_scores"][b][i, j], xyz0[i], xyz1[j]), minimal
+    return DrawnMatches(i, j, golden["final_scores"][b][i, j], xyz0[i], xyz1[j]), minimal
 
 
 def scored(golden: dict[str, Tensor], b: int) -> MatchProbabilities:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles.mickey_matching import match_probabilities
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -34,7 +35,6 @@ from metriloc.methods.mickey import (
 )
 from metriloc.methods.mickey.checkpoint import config_from_weights, from_official
 from metriloc.methods.mickey.loss import reprojection_shift
-from metriloc.methods.mickey.matching import match_probabilities
 from metriloc.methods.mickey.network import Keypoints
 from metriloc.methods.mickey.objective import PairFeatures
 from metriloc.methods.mickey.supervision import Visibility, depth_loss, match_losses, visibility

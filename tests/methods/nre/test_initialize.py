@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 import torch
+from oracles.nre_maps import gain_at
 
 from metriloc.geometry import Camera, Pose, so3_exp
+from metriloc.methods.nre.evidence import score_poses
 from metriloc.methods.nre.initialize import (
     InitializeConfig,
     distinct_poses,
@@ -17,7 +19,9 @@ from metriloc.methods.nre.initialize import (
     sampling_weights,
     solve_triplets,
 )
-from metriloc.methods.nre.maps import from_log_probability, gain_at, score_poses
+from metriloc.methods.nre.maps import (
+    from_log_probability,
+)
 
 EPSILON = 2.0**-23
 

@@ -10,25 +10,21 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles.nre_maps import gain_at, log_matching_probability, neural_reprojection_error, window_mass
 
+from metriloc.backbones.local import descriptors_at
 from metriloc.geometry import Camera, Pose, so3_exp
+from metriloc.methods.nre.evidence import pose_gain, score_poses
 from metriloc.methods.nre.maps import (
     GainMaps,
     blocks,
-    descriptors_at,
     from_log_probability,
-    gain_at,
     gain_maps,
     log_cardinality,
     log_correspondence,
-    log_matching_probability,
     map_camera,
-    neural_reprojection_error,
-    pose_gain,
     reprojection_pmf,
-    score_poses,
     window_gain_maps,
-    window_mass,
 )
 
 EPSILON = 2.0**-23  # upstream adds it before the logarithm; the golden data contain it

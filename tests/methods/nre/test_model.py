@@ -16,8 +16,9 @@ from metriloc.backbones.local import DenseMap
 from metriloc.datasets.nre_sample import NreSample, read_nre_sample
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.io import InputError
-from metriloc.methods.nre.model import CONFIGS, NRE, apparent_scale
-from metriloc.methods.nre.settings import NREConfig, StageConfig
+from metriloc.methods.nre.looks import Reference, apparent_scale
+from metriloc.methods.nre.model import NRE
+from metriloc.methods.nre.settings import CONFIGS, NREConfig, StageConfig
 from metriloc.types import PoseEstimate, SfmMap, View
 
 Shared = Callable[[str], Path]
@@ -176,6 +177,21 @@ def test_painted_spots_are_localized(tmp_path: Path) -> None:
     assert [stage.name for stage in trace.stages] == ["p3p", "coarse", "fine"]
 
 
+def test_the_truth_is_told_costs_and_changes_nothing(tmp_path: Path) -> None:
+    scene, query, truth = painted_map(tmp_path)
+    method = NRE(Colors(), Colors(), CONFIG, "colours")
+    plain = method.localize(query, scene, ["a.png"])
+    told = method.localize(query, scene, ["a.png"], truth=truth)
+    assert torch.equal(plain.pose.R, told.pose.R) and torch.equal(plain.pose.t, told.pose.t)
+    details = told.localization[0]
+    assert list(details.costs_at_truth) == ["p3p", "coarse", "fine"] and not plain.localization[0].costs_at_truth
+    stages = {stage.name: stage.cost for stage in details.stages}
+    assert stages["coarse"] <= details.costs_at_truth["coarse"] + 1e-6 < 0
+    coarse = dataclasses.replace(CONFIG, coarse_only=True)
+    alone = NRE(Colors(), Colors(), coarse, "colours").localize(query, scene, ["a.png"], truth=truth)
+    assert [stage.name for stage in alone.localization[0].stages] == ["p3p", "coarse"]
+
+
 def test_failures_have_reasons(tmp_path: Path) -> None:
     scene, query, truth = painted_map(tmp_path)
     method = NRE(Colors(), Colors(), CONFIG, "colours")
@@ -207,9 +223,7 @@ def test_points_that_do_not_fix_a_pose(tmp_path: Path, kind: str) -> None:
 
 def test_apparent_scale_is_focal_length_over_depth(tmp_path: Path) -> None:
     scene, query, _ = painted_map(tmp_path)
-    from metriloc.methods.nre.model import _Reference
-
-    seen = [_Reference.of(scene, 0, (320, 240), torch.arange(len(scene.point_index)))]
+    seen = [Reference.of(scene, 0, (320, 240), torch.arange(len(scene.point_index)))]
     closer = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.0, 0.0, -1.7]).double())
     depths = scene.xyz[:, 2]
     expected = float((depths / (depths - 1.7)).median())
@@ -222,7 +236,7 @@ def test_unknown_features_and_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no NRE on 'orb'"):
         NRE.from_features("orb")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="two weights files"):
-        NRE.from_features("nre", weights=["one"])
+        NRE.from_features("nre", weights=[])
     assert set(CONFIGS) >= {"xfeat", "xfeat+aliked", "xfeat+disk"}
     (tmp_path / "s.npz").write_bytes(b"PK junk")
     with pytest.raises(InputError, match=r"not a usable \.npz file"):

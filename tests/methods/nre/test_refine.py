@@ -14,13 +14,12 @@ from metriloc.methods.nre.initialize import initialize
 from metriloc.methods.nre.maps import from_log_probability, log_cardinality, window_gain_maps
 from metriloc.methods.nre.refine import (
     RefineConfig,
-    WindowConfig,
     curvature,
     evaluate,
     refine,
-    refine_in_windows,
     smoothed_moments,
 )
+from metriloc.methods.nre.windows import WindowConfig, refine_in_windows
 from metriloc.solvers.least_squares import is_regular
 
 EPSILON = 2.0**-23

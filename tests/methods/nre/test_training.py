@@ -7,8 +7,10 @@ import math
 
 import pytest
 import torch
+from oracles.nre_maps import neural_reprojection_error
 from torch import nn
 
+from metriloc.backbones.local import descriptors_at
 from metriloc.datasets.synthetic import SyntheticConfig, make_scene, sample_pair
 from metriloc.methods.nre.correlation import (
     correlation_error,
@@ -16,12 +18,7 @@ from metriloc.methods.nre.correlation import (
     window_correlation_error,
     window_origin,
 )
-from metriloc.methods.nre.maps import (
-    descriptors_at,
-    log_correspondence,
-    neural_reprojection_error,
-    window_gain_maps,
-)
+from metriloc.methods.nre.maps import log_correspondence, window_gain_maps
 from metriloc.methods.nre.trained import TrainedConfig
 from metriloc.methods.nre.training import NRETraining, NRETrainingConfig
 from metriloc.methods.nre.training_points import PointPair, points_from_depth

@@ -15,10 +15,12 @@ from torch import nn
 from metriloc.backbones.vgg import VGG16, VGG19, VGGConfig
 from metriloc.methods.pixloc import (
     FeaturePyramid,
+    GaussianConfig,
     GaussianPyramid,
     NetworkConfig,
     PixLocNetwork,
     S2DNet,
+    S2DNetConfig,
     UNet,
     UNetConfig,
 )
@@ -95,7 +97,7 @@ def test_golden_training_mode(checkpointed: bool, load: Any, data: Any) -> None:
 )
 def test_golden_s2dnet(key: str, layers: Any, channels: int, strides: Any, load: Any, data: Any) -> None:
     golden = load("s2dnet")
-    network = data.fill(S2DNet(layers, channels)).eval()
+    network = data.fill(S2DNet(S2DNetConfig(layers, channels))).eval()
     found = network(golden["image"].double())
     assert network.strides == strides == tuple(golden[f"{key}scales"].tolist())
     assert len(found.features) == len(layers) and found.confidences is None
@@ -179,14 +181,14 @@ def test_damping_of_levels() -> None:
 def test_gaussian_pyramid() -> None:
     torch.manual_seed(0)
     image = torch.rand(1, 3, 40, 52)
-    found = GaussianPyramid((1, 4))(image)
+    found = GaussianPyramid(GaussianConfig((1, 4)))(image)
     assert [m.shape[2:] for m in found.features] == [(40, 52), (10, 13)]
     constant = GaussianPyramid()(torch.full((2, 3, 32, 48), 0.25))
     for fmap in constant.features:
         torch.testing.assert_close(fmap, torch.full_like(fmap, 0.25))
     # a ramp stays a ramp away from the edge: blur and reduction keep cell centres where cameras expect them
     ramp = torch.arange(64.0).expand(1, 3, 64, 64)
-    coarse = GaussianPyramid((1, 4))(ramp).features[1][0, 0, 8, 4:12]
+    coarse = GaussianPyramid(GaussianConfig((1, 4)))(ramp).features[1][0, 0, 8, 4:12]
     torch.testing.assert_close(coarse, 4 * torch.arange(4.0, 12.0) + 1.5)
     delta = torch.zeros(1, 1, 21, 21)
     delta[..., 10, 10] = 1
@@ -195,7 +197,7 @@ def test_gaussian_pyramid() -> None:
     torch.testing.assert_close(blurred[10, 12] / blurred[10, 10], torch.tensor(-0.5).exp())
 
 
-@pytest.mark.parametrize("network", [UNet(LIGHT), S2DNet(channels=4, hidden=4), GaussianPyramid()])
+@pytest.mark.parametrize("network", [UNet(LIGHT), S2DNet(S2DNetConfig(channels=4, hidden=4)), GaussianPyramid()])
 def test_wrong_images(network: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"\[B, 3, H, W\], got torch.float32 \[3, 32, 32\]"):
         network(torch.zeros(3, 32, 32))
@@ -215,8 +217,8 @@ def test_wrong_use() -> None:
     with pytest.raises(ValueError, match="not among"):
         UNet(dataclasses.replace(LIGHT, decoder=(4, 4)))
     with pytest.raises(ValueError, match="S2DNet layers must be among"):
-        S2DNet(("conv9_9",))
+        S2DNetConfig(("conv9_9",))
     with pytest.raises(ValueError, match="fine to coarse"):
-        S2DNet(("conv3_3", "conv1_2"))
+        S2DNetConfig(("conv3_3", "conv1_2"))
     with pytest.raises(ValueError, match="multiple of the one before"):
-        GaussianPyramid((1, 3, 4))
+        GaussianConfig((1, 3, 4))

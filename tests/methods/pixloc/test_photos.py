@@ -14,6 +14,7 @@ from metriloc.methods.pixloc import (
     AlignConfig,
     CostConfig,
     Extraction,
+    GaussianConfig,
     GaussianPyramid,
     LocalizeConfig,
     PixLoc,
@@ -32,7 +33,7 @@ class Colors:
 
     def __init__(self, size: int | None) -> None:
         self.resize = ResizeConfig(size, antialias=True)
-        self.pyramid = GaussianPyramid((1, 4))
+        self.pyramid = GaussianPyramid(GaussianConfig((1, 4)))
 
     @property
     def identity(self) -> str:

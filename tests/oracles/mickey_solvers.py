@@ -6,21 +6,16 @@ top half of the keypoints close behind it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from metriloc.methods.mickey.matching import scored_match_probabilities
+from metriloc.methods.mickey.model import MicKey, MicKeyFeatures
+from metriloc.methods.mickey.solver import SCALE_SOURCE
 from metriloc.solvers.assignment import mutual_nearest
 from metriloc.solvers.relative import RelativeFit, pnp_from_depth, rigid_from_depths
 from metriloc.types import Correspondences, PairDetails, PoseEstimate
-
-if TYPE_CHECKING:
-    from metriloc.methods.mickey.model import MicKey, MicKeyFeatures
-
-SCALE_SOURCE = "depths that MicKey predicted for the matched keypoints"
 
 
 def nearest_matches(model: MicKey, features0: MicKeyFeatures, features1: MicKeyFeatures) -> Correspondences:

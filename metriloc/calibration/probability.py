@@ -1,32 +1,18 @@
-"""What an estimate is worth: its support made a probability, its metres made an interval, both tested on other places.
-
-A calibration is a small JSON file. It reads numbers that only grow with what speaks for a pose (agreeing matches, their
-share, the part of the photo they cover, ...) and gives the probability that the pose is within stated bounds. It never
-falls when support grows, and reads nothing beyond the range that it was fitted on. For distances in metres it has the
-quantiles of true over estimated distance. It fits one method with all that made the estimate: weights and ``setup``
-(solver, source of depth). Fitting is :mod:`metriloc.evaluation.calibration`.
-"""
+"""From the support of an estimate to a probability, and from its metres to an interval."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 
-from metriloc.io import InputError, read_json, write_atomically
-from metriloc.io.packaged import own_data
 from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimate, View
 
-CALIBRATION_FILE = "calibration.json"
 FLOOR = 1e-3
 """Statistics enter by their logarithm; smaller ones count as this."""
 _OTHER_SIZE, _SAME_SHAPE = 0.25, 0.03
@@ -209,70 +195,3 @@ def feature_row(confidence: float, statistics: Mapping[str, float], names: Seque
 def sigmoid(x: float) -> float:
     """Logistic function without overflow."""
     return 1 / (1 + math.exp(-max(-700.0, min(700.0, x))))
-
-
-# -- files ------------------------------------------------------------------------------------------------------------
-def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> None:
-    """As JSON."""
-    write_atomically(path, json.dumps(asdict(calibration), indent=2) + "\n")
-
-
-def load_calibration(path: str | os.PathLike[str]) -> Calibration:
-    """Raises InputError for a file that is no calibration, or one that falls when support grows."""
-    try:
-        content: dict[str, Any] = read_json(path)
-        content["target"] = Target(**content["target"])
-        for name in ("statistics", "parameters"):
-            content[name] = tuple(content[name])
-        content["ranges"] = tuple((low, high) for low, high in content.get("ranges", ()))
-        if content.get("metres") is not None:
-            content["metres"] = Metres(**content["metres"])
-        calibration = Calibration(**content)
-        _check(calibration)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{path}' is not a calibration: {error}") from error
-    return calibration
-
-
-def _check(calibration: Calibration) -> None:
-    """Raises ValueError, naming what is wrong."""
-    if calibration.kind not in get_args(Kind):
-        raise ValueError(f"its kind is {calibration.kind!r}, not one of {', '.join(get_args(Kind))}")
-    texts = [calibration.method, calibration.weights_id, calibration.setup, calibration.source]
-    if not all(isinstance(text, str) for text in (*texts, *calibration.statistics)) or not calibration.statistics:
-        raise ValueError("its names are not text")
-    numbers = [*calibration.parameters, *(value for pair in calibration.ranges for value in pair)]
-    for value in (*numbers, calibration.pairs):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"{value!r} is not a finite number")
-    if calibration.ranges and len(calibration.ranges) != len(calibration.statistics):
-        raise ValueError(f"{len(calibration.ranges)} ranges for {len(calibration.statistics)} statistics")
-    if any(low > high for low, high in calibration.ranges):
-        raise ValueError("a range ends before it begins")
-    if calibration.kind == "logistic":
-        if len(calibration.parameters) != 1 + len(calibration.statistics):
-            raise ValueError(f"{len(calibration.parameters)} parameters for {len(calibration.statistics)} statistics")
-        if min(calibration.parameters[1:]) < 0:
-            raise ValueError("a weight is negative: more support must never lower the probability")
-        return
-    knots, values = calibration.parameters[::2], calibration.parameters[1::2]
-    if len(calibration.statistics) != 1 or len(knots) != len(values) or not knots:
-        raise ValueError("an isotonic calibration needs one statistic and pairs of numbers")
-    rising = all(a <= b for row in (knots, values) for a, b in pairwise(row))
-    if not rising or not 0 <= values[0] <= values[-1] <= 1:
-        raise ValueError("its pairs must rise, with probabilities in 0..1")
-
-
-def packaged_calibrations(name: str, weights_id: str) -> tuple[Calibration, ...]:
-    """Those in ``data/calibration`` for one method and one set of weights, each for one setup."""
-    return tuple(c for c in _all_packaged() if (c.method, c.weights_id) == (name, weights_id))
-
-
-@lru_cache(maxsize=1)
-def _all_packaged() -> tuple[Calibration, ...]:
-    return tuple(load_calibration(path) for path in sorted(own_data("calibration").glob("*.json")))
-
-
-# -- methods ----------------------------------------------------------------------------------------------------------

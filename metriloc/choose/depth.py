@@ -1,0 +1,128 @@
+"""Depth sources by name, for methods that have their metres from depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metriloc.choose.named import require_device
+from metriloc.evaluation.depth import DepthPrediction
+from metriloc.io import InputError
+from metriloc.io.packaged import BUNDLED
+from metriloc.io.weights import method_of, resolve_weights
+from metriloc.methods.matching.depth import (
+    DepthSource,
+    constant_depth,
+    depth_of_file,
+    depth_of_method,
+    depth_of_network,
+)
+from metriloc.methods.matching.depth_network import DEFAULT_WEIGHTS, DEPTH_METHOD, DepthNetwork
+from metriloc.methods.matching.hub_depth import HubDepth
+from metriloc.methods.matching.hub_models import PREFIX as HUB
+from metriloc.methods.matching.hub_models import find_hub_model
+from metriloc.methods.mickey import MicKey
+from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
+from metriloc.methods.mickey.network import Precision
+from metriloc.types import View
+
+PREDICTED = DEFAULT_WEIGHTS
+"""The depth source of ``auto`` where nothing better gives the metres."""
+
+
+def depth_source(
+    name: str, device: str = "cpu", precision: Precision = "auto", *, of_data: bool = False
+) -> tuple[DepthSource, dict[str, Any]]:
+    """Where matching has its metres from, and what results, calibrations and captions call it (of ``MatchingConfig``).
+
+    - name: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``, ``hub:OWNER/NAME``, or weights that
+      predict depth, such as ``metriloc-depth``.
+    - device, precision: of a network that predicts it.
+    - of_data: photos are of a data set that was read with the depth maps that ``file:NAME`` names.
+
+    Raises InputError for a name that is none, and for weights that are missing or predict no depth.
+    """
+    kind, value = _kind_of_depth(name)
+    if kind == "file" and not value:
+        return depth_of_file, {}
+    if kind == "file":
+        if not of_data:
+            raise InputError(f"--depth-source {name}: only data sets have named depth maps; give --depth FILE")
+        return depth_of_file, _predicted_by(value, value)
+    if kind == "none" and not value:
+        return lambda view: None, {}
+    if kind == "constant":
+        try:
+            called = {"depth_name": "constant depth", "depth_id": "constant depth", "depth_origin": f"set to {value} m"}
+            return constant_depth(float(value)), called
+        except ValueError as error:
+            raise InputError(f"--depth-source {name}: {error}") from error
+    if name.startswith(HUB):
+        hub_depth = HubDepth(find_hub_model(value), device=device)
+        called = _predicted_by(value, hub_depth.model.weights_id)
+        return hub_depth, {**called, "depth_name": hub_depth.name}
+    if kind == "mickey":
+        model = MicKey.from_pretrained(value or MICKEY_WEIGHTS, precision=precision, device=device, calibrations=())
+        return depth_of_method(model), _predicted_by(value or MICKEY_WEIGHTS, model.weights_id)
+    if kind == DEPTH_METHOD:
+        network = DepthNetwork.from_pretrained(value or DEFAULT_WEIGHTS, device=device)
+        return depth_of_network(network), _predicted_by(value or DEFAULT_WEIGHTS, network.weights_id)
+    wanted = (
+        f"file, file:NAME (maps beside the photos), none, constant:METRES, mickey:WEIGHTS, {HUB}OWNER/NAME, or weights "
+        "that predict depth such as metriloc-depth"
+    )
+    raise InputError(f"--depth-source must be {wanted}, got {name!r}")
+
+
+def _kind_of_depth(name: str) -> tuple[str, str]:
+    """What kind of source it is, and the rest: ("mickey", "metriloc-small")."""
+    if name in {own.name for own in BUNDLED} or Path(name).is_dir():
+        return method_of(resolve_weights(name)) or "mickey", name
+    kind, _, value = name.partition(":")
+    return kind, value
+
+
+def choose_depth(name: str, device: str = "cpu") -> Callable[[View], DepthPrediction | None]:
+    """A source of depth by its name, to be compared with true depth: with its keypoints where it has them.
+
+    The source returns None for a photo that it knows nothing of. Raises InputError as ``depth_source``.
+    """
+    require_device(device)
+    kind, value = _kind_of_depth(name)
+    if kind == "mickey":
+        model = MicKey.from_pretrained(value or MICKEY_WEIGHTS, device=device, calibrations=())
+
+        def at_keypoints(view: View) -> DepthPrediction:
+            found = model.extract(view).keypoints
+            return DepthPrediction(found.depth[0].cpu(), found.uv[0].cpu(), found.score[0].cpu())
+
+        return at_keypoints
+    source, _ = depth_source(name, device)
+
+    def everywhere(view: View) -> DepthPrediction | None:
+        depth = source(view)
+        return None if depth is None else DepthPrediction(depth.cpu())
+
+    return everywhere
+
+
+def _predicted_by(source: str, weights_id: str) -> dict[str, Any]:
+    name = Path(source).name or weights_id
+    return {
+        "depth_name": "predicted depth",
+        "depth_id": f"depth of {weights_id}",
+        "depth_origin": f"predicted by {name}",
+    }
+
+
+def predicted_depth(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
+    """A source of depth by the name of its weights, such as ``metriloc-depth``, and what results call it.
+
+    Raises InputError for a name that predicts no depth, and for weights that are missing.
+    """
+    require_device(device)
+    source, called = depth_source(name, device)
+    if called.get("depth_name") != "predicted depth":
+        raise InputError(f"depth {name!r} predicts none: give weights that do, such as {DEFAULT_WEIGHTS}")
+    return source, called["depth_id"]

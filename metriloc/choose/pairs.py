@@ -1,0 +1,144 @@
+"""Methods for two photos by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from metriloc.auto import WithRival
+from metriloc.choose.depth import PREDICTED, depth_source
+from metriloc.choose.named import named_calibrations, require_device
+from metriloc.evaluation.identity import IdentityPose
+from metriloc.io import InputError
+from metriloc.methods.matching.hub_models import PREFIX as HUB
+from metriloc.methods.matching.matchers import MatcherName, best_matcher
+from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
+from metriloc.methods.matching.solver import Solver
+from metriloc.methods.mickey import MicKey
+from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
+from metriloc.methods.mickey.network import Precision
+from metriloc.types import RelativePoseMethod
+
+MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
+"""auto: the best matcher that is here, with the depth that metriloc-depth predicts where nothing better gives the metres
+(then MicKey is asked, too, where few matches agree), unless the other settings call for MicKey alone; mickey: MicKey, the
+bundled metriloc-small unless other weights are given; matching, which is xfeat; the matchers of
+``metriloc.methods.matching.matchers``; and identity, the rival that never moves."""
+METHODS: tuple[MethodName, ...] = ("auto", "mickey", "matching", *get_args(MatcherName), "identity")
+HUB_METHOD = f"{HUB}OWNER/NAME"
+"""How the methods that are models of the hub are named: matchers that ``transformers`` runs."""
+
+
+def is_method(name: str) -> bool:
+    """Whether methods for two photos are called so."""
+    return name in METHODS or name.startswith(HUB)
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method and its settings, as a command names them.
+
+    weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
+    matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both above the ground, if
+    known (matching). solver: of matching. depth: where matching has its metres from: ``file`` (the depth map beside a
+    photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish,
+    precision: of MicKey; polish None is as its weights say. calibration: file that turns the confidence into a probability,
+    or ``none``; by default the one beside MicKey's weights, or the one that comes with metriloc for these weights.
+    depth_map: the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with
+    the depth maps that ``file:NAME`` names.
+    """
+
+    name: str = "auto"
+    weights: str | None = None
+    distance: float | None = None
+    camera_height: float | None = None
+    solver: Solver = "auto"
+    depth: str = "file"
+    polish: bool | None = None
+    device: str = "cpu"
+    precision: Precision = "auto"
+    calibration: str | None = None
+    depth_map: bool = False
+    of_data: bool = False
+
+
+def choose_method(choice: MethodChoice) -> RelativePoseMethod:
+    """The method that a command names, with its calibration.
+
+    Raises InputError when an option belongs to another method, weights are missing (with the command to get them), the
+    calibration is for other weights, or this machine has no such device.
+    """
+    require_device(choice.device)
+    resolved = _resolved(choice)
+    method = _choose_method(resolved)
+    as_usual = (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None)
+    return _with_mickey(method, choice.device) if as_usual and choice.calibration != "none" else method
+
+
+def choice_beside(choice: MethodChoice, name: str) -> MethodChoice:
+    """Another method for the same photos, to be compared with a choice: with its own weights, the same source of metres.
+
+    MicKey measures for itself, so lengths that are known are left out for it.
+
+    >>> choice_beside(MethodChoice("xfeat", distance=0.6), "mickey").distance is None
+    True
+    """
+    calibration = choice.calibration if choice.calibration == "none" else None
+    beside = replace(_resolved(choice), name=name, weights=None, polish=None, calibration=calibration)
+    return replace(beside, distance=None, camera_height=None) if name in ("mickey", "identity") else beside
+
+
+def _with_mickey(matching: RelativePoseMethod, device: str) -> RelativePoseMethod:
+    """MicKey joins where the metres are predicted anyway; what is known of them, it could not use."""
+    rival = MicKey.from_pretrained(MICKEY_WEIGHTS, device=device)
+    # unjudged, it has no say
+    return WithRival(matching, rival, f"MicKey ({MICKEY_WEIGHTS})") if rival.calibrations else matching
+
+
+def _resolved(choice: MethodChoice) -> MethodChoice:
+    """With the method and the depth that ``auto`` stands for: what was given decides, because ignoring it would surprise."""
+    if choice.name != "auto":
+        return choice
+    if choice.weights is not None or choice.polish:
+        return replace(choice, name="mickey")
+    gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
+    matcher = best_matcher()
+    if matcher is None:  # for MicKey alone, metres that are given would be lost: matching says what to install
+        needed = gives_metres or choice.camera_height is not None or choice.solver != "auto"
+        return replace(choice, name="matching" if needed else "mickey")
+    return replace(choice, name=matcher, depth=choice.depth if gives_metres else PREDICTED)
+
+
+def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
+    name, calibrations = choice.name, named_calibrations(choice.calibration)
+    if not is_method(name):
+        raise InputError(f"there is no method {name!r}: one of {', '.join((*METHODS, HUB_METHOD))}")
+    if name != "mickey" and choice.polish:
+        raise InputError("--polish is MicKey's; matching always polishes where it has depth")
+    if name == "identity":
+        return IdentityPose(calibrations or ())
+    if name == "mickey":
+        for option, metres in (("distance", choice.distance), ("camera-height", choice.camera_height)):
+            if metres is not None:
+                raise InputError(f"--{option} {metres}: MicKey measures the distance itself; only matching needs it")
+        return MicKey.from_pretrained(
+            choice.weights or MICKEY_WEIGHTS,
+            precision=choice.precision,
+            polish=choice.polish,
+            device=choice.device,
+            calibrations=calibrations,
+        )
+    source, called = depth_source(choice.depth, choice.device, choice.precision, of_data=choice.of_data)
+    if name.startswith(HUB) and choice.weights is not None:
+        raise InputError(f"--weights {choice.weights}: {name} names its weights itself")
+    config = MatchingConfig(
+        distance=choice.distance, camera_height=choice.camera_height, solver=choice.solver, **called
+    )
+    matching = FeatureMatching.from_pretrained(
+        choice.weights,
+        matcher="xfeat" if name == "matching" else name,
+        config=config,
+        depth_source=source,
+        calibrations=calibrations,
+    )
+    return matching.to(choice.device)

@@ -1,0 +1,244 @@
+"""MicKey's published trainings, from relative poses alone: without and with overlap scores, and their warm-ups.
+
+``--data DIR`` is the Map-free data set: ``DIR/train`` and ``DIR/val`` (the folders of the scenes; in ``train`` any posed
+photos will do). The backbone starts from DINOv2, ``--set method.backbone_weights=FILE``, and is not trained.
+
+Two versions of every value are published. ``mickey_curriculum`` and ``mickey_overlap`` have the numbers that the paper
+prints (Sec. 4, Appendix B), ``curriculum_learning`` and ``overlap_score`` those of the released files of these names; the
+formulas are the released code's in all of them (``metriloc.methods.mickey``). The warm-ups are of the released code alone.
+
+Four GPUs: ``torchrun --nproc-per-node 4 -m metriloc train ...``. Batch norms and the selection of the easiest pairs see the
+share of one GPU, as published; ``--set training.accumulation=4`` cuts the batch alike on a single one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from metriloc.backbones import DINOV2, DinoV2Config, dinov2_config_from_weights, dinov2_weights
+from metriloc.datasets import SceneBalancedSampler, read_training_pairs, scene_balanced_order
+from metriloc.datasets.mapfree import read_mapfree
+from metriloc.datasets.sampler import PairBatches
+from metriloc.datasets.sources import FramePair, PairDataset
+from metriloc.io import InputError
+from metriloc.io.weights import load_state_dict_strictly, read_checkpoint
+from metriloc.methods.mickey import (
+    Curriculum,
+    MicKeyConfig,
+    MicKeyNetwork,
+    MicKeyTraining,
+    ObjectiveConfig,
+    PairBatch,
+    SolverConfig,
+)
+from metriloc.methods.mickey.loss import PoseLossConfig, soft_clipped
+from metriloc.recipes.pair_validation import PairValidation
+from metriloc.training import OptimizerConfig, Run, TrainingConfig, Validator
+from metriloc.types import Pair
+
+SIZE, WARM_UP_SIZE = (540, 720), (360, 480)
+"""Width and height of the photos; the loss is measured in pixels of the first in both."""
+SCENES, PER_SCENE, EPOCHS, GPUS = 460, 100, 100, 4
+ANY_OVERLAP, SOLVABLE_OVERLAP = (0.0, 1.0), (0.4, 0.8)
+ALL_PAIRS = Curriculum(100, 100, 0, 1)
+
+Backbone = Literal[
+    "dinov2_vits14",
+    "dinov2_vitb14",
+    "dinov2_vitl14",
+    "dinov2_vits14_reg",
+    "dinov2_vitb14_reg",
+    "dinov2_vitl14_reg",
+    "network",
+]
+
+PAPER_OBJECTIVE = ObjectiveConfig(
+    solver=SolverConfig(num_hypotheses=20, set_size=512, minimal_size=5, soft_inlier_threshold=0.15),
+    loss=PoseLossConfig(max_loss=soft_clipped(120.0)),
+    null_score=0.3,
+)
+RELEASED_OBJECTIVE = ObjectiveConfig()
+WARM_UP_OBJECTIVE = replace(
+    RELEASED_OBJECTIVE, solver=replace(RELEASED_OBJECTIVE.solver, set_size=64), null_hypothesis=False
+)
+
+
+@dataclass(frozen=True)
+class PublishedMicKey:
+    """Makes the network and its objective; only the heads and the dustbin are trained.
+
+    backbone: of DINOv2, S, B or L, with registers (``_reg``) or without; ``network`` for the one of ``network.backbone``.
+    backbone_weights: its file (DINOv2's own or transformers'), or ``random``. network: all else of its shape.
+    """
+
+    backbone: Backbone = "dinov2_vitl14"
+    backbone_weights: str = ""
+    network: MicKeyConfig = field(default_factory=MicKeyConfig)
+    objective: ObjectiveConfig = PAPER_OBJECTIVE
+    curriculum: Curriculum = ALL_PAIRS
+
+    def __call__(self) -> nn.Module:
+        if not self.backbone_weights:
+            raise InputError(
+                "give the backbone's weights as --set method.backbone_weights=FILE (dinov2_vitl14_pretrain.pth, or "
+                "transformers' copy), or random"
+            )
+        shape = self.network.backbone if self.backbone == "network" else DINOV2[self.backbone]
+        network = MicKeyNetwork(replace(self.network, backbone=shape))
+        if self.backbone_weights != "random":
+            file = Path(self.backbone_weights)
+            tensors = dinov2_weights(read_checkpoint(file))
+            found = dinov2_config_from_weights(tensors, shape.num_heads if isinstance(shape, DinoV2Config) else None)
+            if found != shape:
+                raise InputError(f"'{file}' holds another backbone than method.backbone={self.backbone}: {found}")
+            load_state_dict_strictly(network.backbone, tensors, f"'{file}'")
+            network.backbone.requires_grad_(self.network.train_backbone)
+        return MicKeyTraining(network, self.objective, self.curriculum)
+
+
+@dataclass(frozen=True)
+class MapfreeBatches:
+    """The same number of pairs from every scene an epoch. batch_size: of a step, over all processes; per_scene: pairs.
+
+    overlap: limits of the pairs that ``overlaps.npz`` lists, both strict. listed: look at that file; without it, or in
+    scenes that have none, ``uniform`` pairs a scene are drawn from the poses (None: such a scene is refused). size: width
+    and height of the photos.
+    """
+
+    batch_size: int = 48
+    per_scene: int = PER_SCENE
+    overlap: tuple[float, float] = ANY_OVERLAP
+    listed: bool = True
+    uniform: int | None = 2000
+    size: tuple[int, int] = SIZE
+    original_size: tuple[int, int] = SIZE
+    seed: int = 0
+
+    def __call__(self, data: Path | None) -> PairBatches:
+        pairs = read_training_pairs(
+            _split(data, "train"), *self.overlap, uniform=self.uniform, listed=self.listed, seed=self.seed
+        )
+        dataset = PairDataset(pairs, self.size, depth=False)
+        sampler = SceneBalancedSampler(dataset.lengths, self.per_scene, self.batch_size, self.seed)
+        return PairBatches(dataset, sampler, partial(PairBatch.from_pairs, original_size=self.original_size))
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPairs(Sequence[Pair]):
+    """Pairs on disk, read again whenever they are walked through. size: width and height they are resized to."""
+
+    frames: Sequence[FramePair]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Pair:  # type: ignore[override] # no slices
+        return self.frames[index].load(self.size, depth=False)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[index] for index in range(len(self)))
+
+
+@dataclass(frozen=True)
+class MapfreeValidation:
+    """The same pairs of the validation scenes every time, drawn as in training. pairs: how many (100 batches of 8 as
+    published); seed: of the draw, as published; pictures: pairs that are drawn."""
+
+    pairs: int = 800
+    per_scene: int = PER_SCENE
+    size: tuple[int, int] = SIZE
+    original_size: tuple[int, int] = SIZE
+    seed: int = 66
+    pictures: int = 4
+
+    def __call__(self, data: Path | None) -> Validator:
+        folder = _split(data, "val")
+        scenes = [
+            [pair for pair in scene.evaluation_pairs() if pair.cam1_from_cam0 is not None]
+            for scene in read_mapfree(folder, depth=None)
+        ]
+        known = [pair for scene in scenes for pair in scene]
+        if not known:
+            raise InputError(f"'{folder}' has no pair with a known pose to validate on")
+        generator = torch.Generator().manual_seed(self.seed)
+        order = scene_balanced_order([len(scene) for scene in scenes], self.per_scene, generator)[: self.pairs]
+        frames = [known[index] for index in order.tolist()]
+        return PairValidation(LoadedPairs(frames, self.size), self.pictures, self.original_size)
+
+
+def _split(data: Path | None, name: str) -> Path:
+    """A split of Map-free. Raises InputError saying what the data folder must hold."""
+    if data is None or not (data / name).is_dir():
+        given = "none was given" if data is None else f"'{data}' has no {name}/"
+        raise InputError(f"MicKey's recipes need --data DIR with the scenes in DIR/train and DIR/val; {given}")
+    return data / name
+
+
+def half_epoch(batch_size: int) -> int:
+    """Steps between two validations: there are two an epoch of 460 scenes with 100 pairs each."""
+    return SCENES * PER_SCENE // batch_size // 2
+
+
+def _run(
+    name: str,
+    batches: MapfreeBatches,
+    objective: ObjectiveConfig,
+    curriculum: Curriculum = ALL_PAIRS,
+) -> Run:
+    config = TrainingConfig(
+        steps=EPOCHS * (SCENES * PER_SCENE // batches.batch_size),
+        epoch_steps=half_epoch(batches.batch_size),
+        optimizer=OptimizerConfig(name="adam", lr=1e-4, eps=1e-6),
+        clip_norm=5.0,
+        precision="float32",
+        workers=8,
+        log_every=50,
+        best_metric="vcre_auc",
+        also_best=(("pose_auc", "largest"), ("loss", "smallest")),
+    )
+    method = PublishedMicKey(objective=objective, curriculum=curriculum)
+    return Run(name, method, batches, config, MapfreeValidation(size=batches.size))
+
+
+_WARM_UP_BATCHES = MapfreeBatches(batch_size=24 * GPUS, size=WARM_UP_SIZE)
+_RELEASED_BATCHES = MapfreeBatches(batch_size=8 * GPUS)
+
+
+def mickey_curriculum() -> Run:
+    """MicKey as in the paper: poses alone, the easiest 30 % of 48 pairs at first, 80 % after 20,000 steps."""
+    return _run("mickey_curriculum", MapfreeBatches(), PAPER_OBJECTIVE, Curriculum(growth=10, every=4000))
+
+
+def mickey_overlap() -> Run:
+    """MicKey w/ Overlap as in the paper: all 48 pairs, which share 40 to 80 %."""
+    return _run("mickey_overlap", MapfreeBatches(overlap=SOLVABLE_OVERLAP, uniform=None), PAPER_OBJECTIVE)
+
+
+def mickey_curriculum_warm_up() -> Run:
+    """The released first run of curriculum_learning: small photos and sets; go on from it with --init."""
+    every = Curriculum(every=SCENES * PER_SCENE // _WARM_UP_BATCHES.batch_size)
+    return _run("mickey_curriculum_warm_up", _WARM_UP_BATCHES, WARM_UP_OBJECTIVE, every)
+
+
+def mickey_overlap_warm_up() -> Run:
+    """The released first run of overlap_score: small photos and sets; go on from it with --init."""
+    batches = replace(_WARM_UP_BATCHES, overlap=SOLVABLE_OVERLAP, uniform=None)
+    return _run("mickey_overlap_warm_up", batches, WARM_UP_OBJECTIVE)
+
+
+def curriculum_learning() -> Run:
+    """MicKey as released (curriculum_learning.yaml): 32 pairs, 30 % to 80 % by 5 % an epoch."""
+    return _run("curriculum_learning", _RELEASED_BATCHES, RELEASED_OBJECTIVE, Curriculum())
+
+
+def overlap_score() -> Run:
+    """MicKey as released with overlap scores (overlap_score.yaml): all 32 pairs, which share 40 to 80 %."""
+    return _run("overlap_score", replace(_RELEASED_BATCHES, overlap=SOLVABLE_OVERLAP, uniform=None), RELEASED_OBJECTIVE)

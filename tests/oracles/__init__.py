@@ -1,0 +1,1 @@
+"""Formulas written once more, plainly: what the code that runs is compared with. Nothing of the package imports them."""
