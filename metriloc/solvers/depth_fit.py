@@ -16,6 +16,7 @@ from metriloc.solvers.two_view import Cameras, log_depths
 _MIN_COUNT = 20
 _SHIFT_SIGMAS = 3.0  # a triangulated depth means something where its e-fold moves a point by more of the pixel noise
 _FITS = 5
+_TILT_SIGMAS = 3.0
 _FAR_TOO_WIDE = 3.5
 _TOO_WIDE, _UNEXPLAINED = 2.2, 0.6
 _UNORDERED, _FLAT = 0.25, 1.5
@@ -85,7 +86,7 @@ def depth_fit(
 
 
 def _without_tilt(ratio: Tensor, lever: Tensor, sigma: Tensor, tilt_sigma: float) -> Tensor:
-    """``ratio - scale - tilt * lever``, robustly; the tilt is as small as its prior wants it."""
+    """``ratio - scale - tilt * lever``, robustly; the tilt stays within three sigmas of its prior."""
     A = torch.stack([torch.ones_like(lever), lever], -1) / sigma[:, None]
     prior = torch.diag(ratio.new_tensor([0.0, tilt_sigma**-2]))
     residual = ratio - ratio.median()
@@ -94,8 +95,11 @@ def _without_tilt(ratio: Tensor, lever: Tensor, sigma: Tensor, tilt_sigma: float
         weight = 1 / (1 + (residual / sigma / scale).square())[:, None]  # Cauchy
         b = (weight * A).mT @ (ratio / sigma)
         found = torch.linalg.solve((weight * A).mT @ A + prior, b)
-        residual = ratio - found[0] - found[1] * lever
-    return residual - residual.median()
+        # depths that are noise would be explained by a tilt of 1
+        tilt = found[1].clamp(-_TILT_SIGMAS * tilt_sigma, _TILT_SIGMAS * tilt_sigma)
+        residual = ratio - tilt * lever
+        residual = residual - residual.median()
+    return residual
 
 
 def _spread(values: Tensor) -> float:
