@@ -14,11 +14,7 @@ import numpy as np
 
 from metriloc.io.download import file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, read_json, write_atomically
-<<<<<<< HEAD
-from metriloc.io.map_folders import kind_of_model, model_within
-=======
 from metriloc.io.map_folders import model_within
->>>>>>> mapfix
 from metriloc.io.posed_photos import nerfstudio_camera
 
 EXPORT_FILE = "metriloc-export.json"
