@@ -26,6 +26,7 @@ from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import load_map_view, read_map
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import with_estimated_focal
+from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.types import View
 
 STEPS = {"fountain_p11": 2, "entry_p10": 2, "holo_a": 24, "kitchen": 10}
@@ -61,7 +62,8 @@ def changed(view: View) -> Iterator[tuple[str, View]]:
 def measured(place: Path, step: int) -> Iterator[tuple[str, float, float] | tuple[str, None, None]]:
     """(change, error of log f, stated standard deviation) of some photos of a place; None where it stays a guess."""
     scene, retrieval = read_map(place / "sparse", place), MapRetrieval.from_pretrained()
-    features = cast(DenseExtractor, load_extractor("xfeat")[0])
+    features, identity = load_extractor("xfeat")
+    matching = MatchingLocalizer(cast(DenseExtractor, features), identity)
     for image in range(1, len(scene), step):
         view = load_map_view(scene, image)
         without = scene.without([image])
@@ -70,7 +72,7 @@ def measured(place: Path, step: int) -> Iterator[tuple[str, float, float] | tupl
             guess = GUESS_35MM / DIAGONAL_35MM * math.hypot(*photo.size)
             camera = Camera.from_fov(photo.size, 2 * math.atan(photo.size[0] / 2 / guess))
             query = replace(photo, camera=camera, focal_sigma=0.25)
-            found = with_estimated_focal(query, without, references, features)
+            found = with_estimated_focal(query, without, references, matching)
             if found is query:
                 yield name, None, None
             else:

@@ -30,7 +30,7 @@ from metriloc.evaluation.tasks import QueryTask
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
-from metriloc.localization import LOCALIZED, suited
+from metriloc.localizer import LOCALIZED, suited
 from metriloc.methods.matching import MapRetrieval
 from metriloc.solvers.absolute_support import median_depth
 from metriloc.turns import by_quarter_turns, turned_back

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from metriloc.io import InputError, as_view, load_view
     from metriloc.io.maps import read_map
     from metriloc.localization import localize
+    from metriloc.localizer import Localizer
     from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
     from metriloc.methods.mickey import MicKey
     from metriloc.methods.nre.model import NRE
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     # one call
+    "Localizer": "localizer",
     "build_map": "runs.map_build",
     "load": "choose",
     "localize": "localization",
@@ -79,6 +81,7 @@ __all__ = [
     "FeatureMatching",
     "InputError",
     "LocalizationDetails",
+    "Localizer",
     "MatchingConfig",
     "MicKey",
     "NRE",

@@ -81,7 +81,18 @@ def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) ->
         )
         for d in estimate.localization
     )
-    return replace(estimate, pose=of_view(estimate.pose), details=details, localization=localization, trace=None)
+    spread = estimate.covariance
+    if spread is not None:
+        axes = torch.block_diag(back.R.to(spread), back.R.to(spread))
+        spread = axes @ spread @ axes.mT
+    return replace(
+        estimate,
+        pose=of_view(estimate.pose),
+        details=details,
+        localization=localization,
+        covariance=spread,
+        trace=None,
+    )
 
 
 def pixels_turned_back(uv: Float[Tensor, "n 2"], quarters: int, size: tuple[int, int]) -> Float[Tensor, "n 2"]:

@@ -82,10 +82,10 @@ def words_of_motion(
     return [answer, f"metres from {source}"] if source else [answer]
 
 
-def words_of_place(center: Sequence[float], points: int, photos: int) -> list[str]:
-    """Where in a map, and from what."""
+def words_of_place(center: Sequence[float], points: int, photos: int, metric: bool = False) -> list[str]:
+    """Where in a map, and from what. metric: whether the map is in metres."""
     where = f"camera at {_axes(center, 3)} of the map"
-    return [where, f"from {points} points and {photos} photos of the map, in its units"]
+    return [where, f"from {points} points and {photos} photos of the map, in {'metres' if metric else 'its units'}"]
 
 
 def words_of_batch(

@@ -25,7 +25,7 @@ from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.settings import differing_settings
-from metriloc.localization import LOCALIZED, suited
+from metriloc.localizer import LOCALIZED, suited
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.nre.settings import CONFIGS, NREConfig, StageConfig
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc

@@ -37,13 +37,16 @@ LEVELS = {
     "training": 5,
     "evaluation": 6,
     "viz": 6,
+    "opened_map": 6,
+    "keepers": 5,
     "choose": 7,
     "recipes": 7,
     "relpose": 8,
-    "localization": 8,
-    "runs": 9,
-    "cli": 10,
-    "__main__": 11,
+    "localizer": 8,
+    "localization": 9,
+    "runs": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints", "pixloc.settings")
 """What runs/ takes from methods: retrieval of references, and what hloc knows of a query."""

@@ -19,9 +19,10 @@ from metriloc.geometry import Pose
 from metriloc.io import InputError, read_mapfree_poses
 from metriloc.io.maps import map_from_view, read_map
 from metriloc.io.weights import load_weights
-from metriloc.localization import read_scene, suited
+from metriloc.localizer import suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.pixloc import NetworkConfig, PixLocNetwork, UNetConfig, save_pretrained
+from metriloc.opened_map import open_map
 from metriloc.types import AbsolutePoseMethod, SfmMap
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -182,10 +183,10 @@ def test_short_tracks(scene: SfmMap, nre: metriloc.NRE) -> None:
 
 def test_sample_of_the_paper(shared: Callable[[str], Path], nre: metriloc.NRE) -> None:
     sample = shared("data/nre_sample/sample.npz")
-    scene = read_scene(sample)
+    scene = open_map(sample).scene
     assert scene.names == ("source_image.jpg",) and len(scene.xyz) > 600
     with pytest.raises(InputError, match="photos beside it"):
-        read_scene(sample, sample.parent)
+        open_map(sample, sample.parent)
 
 
 def test_names_of_localizers_and_lists_of_references(scene: SfmMap) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from metriloc.choose import LocalizerChoice, MethodChoice, choose_localizer, choose_method
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera, Pose, so3_log
 from metriloc.io import load_view, turn_view
 from metriloc.io.maps import read_map
 from metriloc.localization import localize
@@ -85,6 +86,22 @@ def test_a_pair_with_one_photo_on_its_side(shared: Callable[[str], Path]) -> Non
     assert bool(estimate.success)
     assert math.degrees(float(estimate.pose.angle())) == pytest.approx(90, abs=1.5)
     assert any("turned" in message for message in estimate.details[0].messages)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_covariance_is_turned_back(quarters: int, generator: torch.Generator) -> None:
+    """The same small step of the turned camera, as one of the camera, is as far in sigmas."""
+    root = torch.rand(6, 6, generator=generator, dtype=torch.float64)
+    pose = Pose.from_tangent(torch.tensor([0.1, -0.2, 0.3, 0.4, 0.5, 0.6], dtype=torch.float64))
+    found = replace(_estimate(pose, True, 0.9), covariance=root @ root.mT + torch.eye(6))
+    back = turned_back(found, quarters, (6, 4))
+    assert back.covariance is not None and found.covariance is not None
+    step = 1e-6 * torch.rand(6, generator=generator, dtype=torch.float64)
+    moved = turned_back(replace(found, pose=Pose.from_tangent(step) @ pose), quarters, (6, 4)).pose
+    off = moved @ back.pose.inverse()
+    delta = torch.cat([off.t, so3_log(off.R)])
+    told = float(delta @ torch.linalg.solve(back.covariance, delta))
+    assert told == pytest.approx(float(step @ torch.linalg.solve(found.covariance, step)), rel=1e-4)
 
 
 @pytest.mark.wheels

@@ -26,7 +26,7 @@ from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.evaluation.calibration import FitSource, expected_calibration_error, fit_calibration
 from metriloc.evaluation.errors import center_error, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of
-from metriloc.localization import LOCALIZED, suited
+from metriloc.localizer import LOCALIZED, suited
 from metriloc.solvers.absolute_support import median_depth
 from metriloc.types import FAILED, RELIABLE, AbsolutePoseMethod
 

@@ -16,7 +16,7 @@ from metriloc.cli.localize_options import LocalizerSettings, OutputOptions, PixL
 from metriloc.cli.made import Assignments
 from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
 from metriloc.io import InputError
-from metriloc.localization import REFERENCES
+from metriloc.localizer import REFERENCES, Localizer
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
@@ -74,12 +74,14 @@ def localize(
     )
     options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **pixloc.given(), **output.drawn()}
     options |= {"set": assignments} if assignments else {}
-    run = LocalizeRun(str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names)
+    run = LocalizeRun(
+        str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names, source.opened.unit
+    )
     if (note := note_on_features(choice)) and not output.json:
         print(note, file=sys.stderr)
     folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single, formats=output.formats)
     pictures = folder is not None and (output.html or output.video)
-    localizer = QueryLocalizer(chosen, finder, source, how.seed, pictures, loaded)
+    localizer = QueryLocalizer(Localizer.of(source.opened, chosen), finder, source, how.seed, pictures, loaded)
 
     names = {**short_names(source.scene.names), **short_names(photo.name for photo in source.queries)}
 

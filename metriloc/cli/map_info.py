@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from metriloc.cli.terminal import EXIT_NO_POSE, print_lines
-from metriloc.io.maps import read_map
+from metriloc.io.maps import read_map, require_content
 from metriloc.mapping.check import MapCheck, check_map, median_depth
 from metriloc.mapping.facts import MapFacts, read_facts
 from metriloc.runs.map_build import scale_line
@@ -30,7 +30,8 @@ def map_info(
         scene: Folder of a map, also of a COLMAP model that was made elsewhere.
         json_output: Print it as JSON.
     """
-    content, facts = read_map(scene), read_facts(scene)
+    facts, content = read_facts(scene), read_map(scene)
+    require_content(content, scene)
     told: dict[str, Any] = {
         "photos": len(content),
         "points": len(content.xyz),
@@ -78,6 +79,7 @@ def _info_lines(told: dict[str, Any], facts: MapFacts | None) -> list[str]:
     lines.append(f"scale         {scale_line(facts)}")
     for source in () if facts.scale is None else facts.scale.sources:
         lines.append(f"              {source['said']} ({100 * source['share']:.0f} % of it)")
+    lines += [] if facts.scale is None else [f"              {sentence}" for sentence in facts.scale.disputes]
     if facts.scale is not None and facts.scale.frame != "arbitrary":
         lines.append(f"axes          {facts.scale.frame}")
     return lines
@@ -93,14 +95,16 @@ def map_check(
         scene: Folder of a map.
         json_output: Print it as JSON, with every photo.
     """
-    facts = read_facts(scene)
-    found = check_map(read_map(scene))
+    facts, content = read_facts(scene), read_map(scene)
+    require_content(content, scene)
+    found = check_map(content)
     if json_output:
         scale = None if facts is None or facts.scale is None else asdict(facts.scale)
         print(json.dumps({**asdict(found), "scale": scale}, indent=2))
     else:
         print_lines(check_lines(found, facts))
-    sound = not found.weak and len(found.parts) <= 1
+    disputed = facts is not None and facts.scale is not None and bool(facts.scale.contradictions)
+    sound = not found.weak and len(found.parts) <= 1 and not disputed
     return 0 if sound else EXIT_NO_POSE
 
 
@@ -113,7 +117,7 @@ def check_lines(found: MapCheck, facts: MapFacts | None) -> list[str]:
     if facts is not None:
         lines.append(scale_line(facts))
         if facts.scale is not None:
-            lines += [f"{a} and {b} contradict each other about the scale" for a, b in facts.scale.contradictions]
+            lines += facts.scale.disputes
     ties = sorted(photo.ties for photo in found.photos)
     middle = ties[len(ties) // 2] if ties else 0
     return [*lines, f"{len(found.photos)} photos, {len(found.weak)} weakly tied; half have {middle} ties or more"]

@@ -9,6 +9,8 @@ from numbers import Real
 from metriloc.io.files import InputError
 
 _SHOWN = 80
+FARTHEST = 1e6
+"""Metres: no two photos of one place are farther apart."""
 LARGEST_SEED = 2**63 - 1
 """What random generators take."""
 
@@ -55,6 +57,12 @@ def require_seed(value: object) -> None:
     if value is None:
         raise InputError("seed must be a whole number, got None: the same seed gives the same answer")
     require_number("seed", value, 0, LARGEST_SEED, whole=True)
+
+
+def require_metres(name: str, value: float | None) -> None:
+    """Raises InputError when a value, other than None, is no positive length between photos of one place."""
+    if value is not None and not 0 < value <= FARTHEST:
+        raise InputError(f"{name} must be a positive number of metres, at most {FARTHEST:,.0f}, got {value:g}")
 
 
 def _shown(value: object) -> str:

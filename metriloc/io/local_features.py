@@ -19,7 +19,7 @@ from metriloc.backbones.sift import Sift, SiftConfig
 from metriloc.backbones.xfeat import XFeat, XFeatConfig
 from metriloc.io.download import cache_folder, fetch
 from metriloc.io.files import InputError
-from metriloc.io.packaged import packaged_file
+from metriloc.io.packaged import BUNDLED, bundled_folder, packaged_file
 from metriloc.io.weights import file_identity, read_checkpoint
 
 Extractor = XFeat | Aliked | Disk | Sift
@@ -94,6 +94,21 @@ def weights_are_here(*names: str) -> bool:
         except InputError:
             return False
     return True
+
+
+def licence_of(weights_id: str) -> str:
+    """Where the licence of weights is stated, by their identity, which names networks with a plus between."""
+    said = []
+    for part in weights_id.split("+"):
+        own = [entry.licence for entry in BUNDLED if part.rpartition("-")[2] == _identity_of(entry.name)]
+        packages = [e.package for name, e in WEIGHTS.items() if e.package and part.startswith(f"{name}-")]
+        said += own or [f"as the package {name} states" for name in packages] or ["as whoever gave them states"]
+    return "; ".join(dict.fromkeys(said))
+
+
+def _identity_of(name: str) -> str:
+    file = bundled_folder(name) / "model.safetensors"
+    return file_identity(file) if file.is_file() else ""
 
 
 def load_extractor(

@@ -38,6 +38,14 @@ def kind_of_model(folder: Path) -> str | None:
     return next((kind for kind in ("bin", "txt") if (folder / f"cameras.{kind}").is_file()), None)
 
 
+def model_within(folder: Path) -> Path | None:
+    """Where a COLMAP model that ``find_model`` would look at lies, whole or not; None where there is none."""
+    near = [place for top in (folder, folder / "sparse") for place in (top, *_folders(top))]
+    kept = [p for p in near if p in (folder, folder / "sparse") or p.name.isdigit()]
+    files = [f"{name}.{kind}" for name in _FILES for kind in ("bin", "txt")]
+    return next((place for place in kept if any((place / file).exists() for file in files)), None)
+
+
 def is_model(folder: Path) -> bool:
     """Whether all three files of a COLMAP model are here."""
     kind = kind_of_model(folder)
@@ -47,11 +55,11 @@ def is_model(folder: Path) -> bool:
 def find_images(model: Path, names: Sequence[str]) -> Path | None:
     """The folder that holds photos of a model: ``images``, a smaller copy of it, the folder above, or the one that
     ``map.json`` beside the model names; None for nowhere."""
-    places = (*_places(model), *_stated(model))
+    places = (*_places(model), *stated_photos(model))
     return next((place for place in places if holds_any(place, names)), None)
 
 
-def _stated(model: Path) -> list[Path]:
+def stated_photos(model: Path) -> list[Path]:
     """Where ``map.json`` says that the photos are: seen from the model, in case that both have moved, and in full."""
     try:
         photos = read_json(model / FACTS_FILE)["photos"]

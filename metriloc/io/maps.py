@@ -57,6 +57,15 @@ def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | No
     return dataclasses.replace(scene, folder=photos)
 
 
+def require_content(scene: SfmMap, place: object) -> None:
+    """Raises InputError for a map without photos, in which nothing can be looked for."""
+    if not len(scene):
+        raise InputError(
+            f"the map '{place}' is empty (0 photos with a pose, {len(scene.xyz)} points): make it anew with "
+            "metriloc map build, or give the folder of another"
+        )
+
+
 def _require_its_photos(scene: SfmMap, folder: Path) -> None:
     """Raises InputError, naming the first, when most of some photos have another shape than their cameras: they are of
     another map, or were cut. A single one costs itself alone."""

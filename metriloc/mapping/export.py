@@ -4,22 +4,61 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from metriloc.io.files import prepare_output_folder, write_atomically
+from metriloc.io.download import file_sha256
+from metriloc.io.files import InputError, prepare_output_folder, read_json, write_atomically
+from metriloc.io.map_folders import model_within
 from metriloc.io.posed_photos import nerfstudio_camera
+
+EXPORT_FILE = "metriloc-export.json"
+"""Beside an exported model: the hashes of its files."""
 
 _POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
 
 
 def export_colmap(model: Any, out: Path) -> list[Path]:
-    """``cameras.txt``, ``images.txt`` and ``points3D.txt`` in a folder, as COLMAP reads them."""
+    """``cameras.txt``, ``images.txt`` and ``points3D.txt`` in a folder, as COLMAP reads them.
+
+    An earlier export there is replaced. Raises InputError, and changes nothing, where the folder holds any other model.
+    """
+    there = model_within(out)
+    if there is not None and (there != out or any(out.glob("*.bin"))):
+        raise InputError(f"'{out}' holds another COLMAP model ('{there}'): give another --out, or delete it")
+    return _installed(lambda folder: model.write_text(str(folder)), out)
+
+
+def _installed(fill: Callable[[Path], object], out: Path) -> list[Path]:
+    """The files that ``fill`` writes, in a folder, in place of those of an earlier export, which are told by their hashes.
+    Raises InputError, and changes nothing, where one of another origin is in the way."""
     prepare_output_folder(out)
-    model.write_text(str(out))
-    return sorted(out.glob("*.txt"))
+    with TemporaryDirectory(prefix=".export.", dir=out) as place:
+        fill(Path(place))
+        fresh, known = sorted(Path(place).iterdir()), _exported(out)
+        for target in (out / file.name for file in fresh):
+            if target.exists() and known.get(target.name) != file_sha256(target):
+                raise InputError(
+                    f"'{out}' holds another '{target.name}', which is no export of metriloc as it was written: give another "
+                    "--out, or delete it"
+                )
+        hashes = {**known, **{file.name: file_sha256(file) for file in fresh}}
+        write_atomically(out / EXPORT_FILE, json.dumps({"format": 1, "files": hashes}, indent=1))
+        return [Path(shutil.move(file, out / file.name)) for file in fresh]
+
+
+def _exported(out: Path) -> Mapping[str, str]:
+    """Names and hashes of the files of earlier exports in a folder."""
+    if not (out / EXPORT_FILE).is_file():
+        return {}
+    content = read_json(out / EXPORT_FILE)
+    files = content.get("files") if isinstance(content, dict) else None
+    return files if isinstance(files, dict) else {}
 
 
 def export_ply(model: Any, file: Path) -> Path:
@@ -40,9 +79,8 @@ def export_nerfstudio(model: Any, photos: Path, out: Path) -> list[Path]:
     """``transforms.json`` (camera to world, OpenGL axes, principal points from the corner) and ``points.ply`` in a folder.
 
     photos: the folder of photos, which the frames name from ``out``. Raises ValueError for a camera that nerfstudio does
-    not have.
+    not have, and InputError where the folder holds such files of another origin.
     """
-    prepare_output_folder(out)
     frames = []
     for number in sorted(model.reg_image_ids()):
         image = model.images[number]
@@ -55,6 +93,10 @@ def export_nerfstudio(model: Any, photos: Path, out: Path) -> list[Path]:
                 "transform_matrix": world_from_camera.tolist(),
             }
         )
-    file = out / "transforms.json"
-    write_atomically(file, json.dumps({"ply_file_path": "points.ply", "frames": frames}, indent=1))
-    return [file, export_ply(model, out / "points.ply")]
+
+    def fill(folder: Path) -> None:
+        content = {"ply_file_path": "points.ply", "frames": frames}
+        write_atomically(folder / "transforms.json", json.dumps(content, indent=1))
+        export_ply(model, folder / "points.ply")
+
+    return _installed(fill, out)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.io.files import InputError, read_json
-from metriloc.io.map_folders import FACTS_FILE, find_model
+from metriloc.io.map_folders import FACTS_FILE, find_model, model_within, stated_photos
+from metriloc.types import MapUnit
 
 FORMAT = 1
+_LARGEST = 100.0  # logarithm of a factor that can be printed
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,18 @@ class ScaleFacts:
     sources: tuple[Mapping[str, Any], ...] = ()
     contradictions: tuple[tuple[str, str], ...] = ()
     frame: str = "arbitrary"
+
+    @property
+    def within(self) -> str:
+        """Sigma in words: percent, or a factor where it is half of all lengths and more."""
+        if self.sigma < 0.5:
+            return f"{100 * self.sigma:.2g} %"
+        return f"a factor of {math.exp(min(self.sigma, _LARGEST)):.2g}"
+
+    @property
+    def disputes(self) -> tuple[str, ...]:
+        """One sentence for each contradiction."""
+        return tuple(f"{a} and {b} contradict each other about the scale" for a, b in self.contradictions)
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class MapFacts:
     scale_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> MapUnit:
         """What lengths of the map are in."""
         return "unit of the map" if self.scale is None else "metre"
 
@@ -58,6 +72,24 @@ def facts_text(facts: MapFacts, model: Path) -> str:
     folder = Path(facts.photos).resolve()
     content["photos"] = {"relative": os.path.relpath(folder, model.resolve()), "absolute": str(folder)}
     return json.dumps({"format": FORMAT, **content}, indent=1)
+
+
+def require_same_photos(target: Path, photos: Path) -> None:
+    """Raises InputError when a folder holds a map of other photos, or a model that was not made here."""
+    model = model_within(target)
+    if model is None:
+        return
+    facts = read_facts(model)
+    if facts is None:
+        raise InputError(
+            f"'{target}' holds another COLMAP model ('{model}'), which metriloc did not make: give another --out, or delete it"
+        )
+    metres = "" if facts.scale is None else ", in metres"
+    if photos.resolve() not in stated_photos(model):
+        raise InputError(
+            f"'{target}' holds a map of other photos ({facts.registered} of '{facts.photos}'{metres}, now "
+            f"'{photos}'): give another --out, or delete it"
+        )
 
 
 def read_facts(folder: str | Path) -> MapFacts | None:

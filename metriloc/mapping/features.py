@@ -89,7 +89,16 @@ def find_features(
 
     told(0, 0)
     messages = finder(missing, store, told) if missing else []
-    return [photo for photo in photos if store.file(photo).is_file()], messages
+    usable = []
+    for photo in photos:
+        found = store.load(photo)
+        if found is not None and not len(found):
+            messages.append(
+                f"'{photo.path}' shows nothing that could be found again, such as one plain color (left out)"
+            )
+        elif found is not None:
+            usable.append(photo)
+    return usable, messages
 
 
 def matcher_finder(matcher: Matcher, config: MapConfig) -> Finder:

@@ -24,8 +24,7 @@ def height_reading(scene: SfmMap, metres: float, generator: torch.Generator | No
 
     Raises InputError for a height that is not positive, and where no floor is found.
     """
-    if not 0.01 <= metres <= 1000:
-        raise InputError(f"the height of the cameras must be 0.01 to 1000 metres, got {metres:g}")
+    require_height(metres)
     heights = heights_above_floor(scene, generator or torch.Generator().manual_seed(0))
     if heights is None:
         raise InputError("no floor is found below the cameras of the map, so their height tells no scale")
@@ -34,6 +33,12 @@ def height_reading(scene: SfmMap, metres: float, generator: torch.Generator | No
     sigma = math.hypot(HEIGHT_SIGMA, spread / math.sqrt(len(heights)))
     said = f"{metres:g} m above the floor, within {100 * HEIGHT_SIGMA:.0f} %; heights scatter by {100 * spread:.2g} %"
     return ScaleSource("camera height", math.log(metres / middle), sigma, said=said)
+
+
+def require_height(metres: float) -> None:
+    """Raises InputError for a height at which nobody holds a camera."""
+    if not 0.01 <= metres <= 1000:
+        raise InputError(f"the height of the cameras must be 0.01 to 1000 metres, got {metres:g}")
 
 
 def heights_above_floor(scene: SfmMap, generator: torch.Generator) -> Float[Tensor, " N"] | None:

@@ -93,8 +93,8 @@ def _sift_of_one(extractor: Any, entry: Mapping[str, str], longest_side: int, mo
     if scale < 1:
         gray = gray.resize((max(1, round(size[0] * scale)), max(1, round(size[1] * scale))), Image.Resampling.LANCZOS)
     keypoints, descriptors = extractor.extract(pycolmap.Bitmap.from_array(np.asarray(gray)))
-    places = pycolmap.keypoints_to_matrix(keypoints).reshape(len(keypoints), -1)
-    values = np.asarray(descriptors.data, dtype=np.float32).reshape(len(keypoints), -1)
+    places = pycolmap.keypoints_to_matrix(keypoints)
+    values = np.asarray(descriptors.data, dtype=np.float32)
     uv = places[:, :2] * (size / np.array(gray.size)) - 0.5
     largest = _sizes(places)
     order = np.argsort(-largest, kind="stable")[:most]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.mapping.config import MapConfig
+from metriloc.methods.matching.global_index import GlobalIndex
 from metriloc.methods.matching.retrieval import mutual_matches
 
 Pair = tuple[int, int]
 KEYPOINTS = 512
 """Of each photo, the best, that tell which photos are similar."""
+SHORTLIST = 3
+"""Times as many photos as become partners are compared keypoint by keypoint."""
 _MIN_COSINE = 0.82
 
 
@@ -40,11 +43,15 @@ def ordered_pairs(count: int, window: int) -> list[Pair]:
 def similar_pairs(
     descriptors: Sequence[torch.Tensor], partners: int, progress: Callable[[int, int], None] | None = None
 ) -> list[Pair]:
-    """Each photo with the ``partners`` others that have the most mutual nearest neighbors with it, and at least one."""
+    """Each photo with the ``partners`` others that have the most mutual nearest neighbors with it, and at least one.
+
+    Of many photos each is compared, keypoint by keypoint, with the ``SHORTLIST * partners`` that are the most alike as a
+    whole.
+    """
     count = len(descriptors)
-    shared = torch.zeros(count, count, dtype=torch.long)
-    for i in range(count):
-        for j in range(i + 1, count):
+    shared = torch.zeros(count, count, dtype=torch.int32)
+    for i, others in enumerate(_candidates(descriptors, SHORTLIST * partners)):
+        for j in others:
             shared[i, j] = shared[j, i] = mutual_matches(descriptors[i], descriptors[j], _MIN_COSINE)
         if progress is not None:
             progress(i + 1, count)
@@ -53,6 +60,18 @@ def similar_pairs(
         order = shared[i].argsort(descending=True, stable=True)[:partners].tolist()
         chosen.update((min(i, j), max(i, j)) for j in order if shared[i, j] > 0)
     return sorted(chosen)
+
+
+def _candidates(descriptors: Sequence[torch.Tensor], most: int) -> Iterator[list[int]]:
+    """For each photo the later ones that it is to be compared with, or that are to be compared with it."""
+    count = len(descriptors)
+    if count - 1 <= most or not any(len(found) for found in descriptors):
+        yield from (list(range(i + 1, count)) for i in range(count))
+        return
+    index = GlobalIndex.of(descriptors)
+    near = [set(index.most_alike(found, most + 1).tolist()) for found in descriptors]
+    for i in range(count):
+        yield [j for j in range(i + 1, count) if j in near[i] or i in near[j]]
 
 
 def _best(found: LocalFeatures) -> torch.Tensor:

@@ -24,6 +24,8 @@ from metriloc.io.photo_headers import GpsPosition, read_header
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".heic", ".heif", ".mpo")
 )
+MIN_SIDE = 16
+"""Pixels below which no network or SIFT looks at a photo."""
 QUARTERS = {1: 0, 3: 2, 6: 1, 8: 3}
 """By EXIF orientation: how often the upright photo is turned against the clock to be as it is stored."""
 
@@ -105,6 +107,8 @@ def read_photos(
 def _photo(name: str, path: Path, intrinsics: Path | None, fov_deg: float | None) -> MapPhoto:
     header = read_header(path)
     exif = header.exif
+    if min(header.size) < MIN_SIDE:
+        raise InputError(f"'{path}' has {header.size[0]}x{header.size[1]} pixels, and a map needs {MIN_SIDE} a side")
     if exif.orientation not in QUARTERS:
         raise InputError(f"'{path}' is stored mirrored (EXIF orientation {exif.orientation}): save it as it looks")
     known = resolve_intrinsics(header.upright_size, path=path, intrinsics=intrinsics, exif=exif, fov_deg=fov_deg)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.geometry import sample_depth
+from metriloc.io.arguments import require_metres
 from metriloc.io.files import InputError
 from metriloc.mapping.names import find_name, require_name
 from metriloc.solvers.scales import ScaleSource
@@ -28,10 +29,7 @@ def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigm
 
     Raises InputError for a photo that is not in the map, a length that is not positive, and cameras at one place.
     """
-    if not (math.isfinite(metres) and metres > 0):
-        raise InputError(
-            f"the distance of {first!r} and {second!r} must be a positive number of metres, got {metres:g}"
-        )
+    require_metres(f"the distance of {first!r} and {second!r}", metres)
     first, second = require_name(scene.names, first), require_name(scene.names, second)
     a, b = scene.cam_from_world[scene.index(first)], scene.cam_from_world[scene.index(second)]
     length = float(a.center_distance(b))
@@ -40,7 +38,9 @@ def distance_reading(scene: SfmMap, first: str, second: str, metres: float, sigm
         raise InputError(f"in the map, {first!r} and {second!r} were taken at one place: measure between others")
     sigma = math.hypot(sigma_m / metres, noise / length, _MAP_SIGMA)
     said = f"{metres:g} m between {first} and {second}"
-    return ScaleSource(f"distance {first} {second}", math.log(metres / length), sigma, said=said)
+    return ScaleSource(
+        f"the distance of {first} and {second} ({metres:g} m)", math.log(metres / length), sigma, said=said
+    )
 
 
 def _center_sigma(scene: SfmMap, name: str) -> float:

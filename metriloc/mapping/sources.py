@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metriloc.io.arguments import FARTHEST, require_metres, require_number
 from metriloc.io.depth import read_depth
 from metriloc.io.files import InputError
 from metriloc.io.gps import east_north_up
@@ -18,7 +19,8 @@ from metriloc.io.maps import load_map_view
 from metriloc.io.photo_headers import read_header
 from metriloc.io.positions import read_positions
 from metriloc.io.view import turn_view
-from metriloc.mapping.floor import height_reading
+from metriloc.mapping.floor import height_reading, require_height
+from metriloc.mapping.names import require_name
 from metriloc.mapping.photos import QUARTERS
 from metriloc.mapping.readings import Positions, depth_reading, distance_reading, position_reading
 from metriloc.mapping.scale import MapScale, fused_scale
@@ -37,7 +39,7 @@ _GPS_PHOTOS = 3
 
 @dataclass(frozen=True)
 class ScaleOptions:
-    """What is known of a map's metres.
+    """What is known of a map's metres. Raises InputError for lengths that cannot be.
 
     distances: (photo, photo, metres). positions: file of ``read_positions``. depth_maps: folder with a depth map for each
     photo, named as it is. camera_height: metres. gps: whether EXIF is asked.
@@ -50,6 +52,22 @@ class ScaleOptions:
     depth_maps: Path | None = None
     camera_height: float | None = None
     gps: bool = True
+
+    def __post_init__(self) -> None:
+        require_number("distance_sigma", self.distance_sigma, 0, FARTHEST)
+        require_metres("positions_sigma", self.positions_sigma)
+        if self.camera_height is not None:
+            require_height(self.camera_height)
+        for first, second, metres in self.distances:
+            require_metres(f"the distance of {first!r} and {second!r}", metres)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raises InputError for a distance to a photo that is none of these, or from a photo to itself."""
+        for first, second, metres in self.distances:
+            if require_name(names, first) == require_name(names, second):
+                raise InputError(
+                    f"the distance of {metres:g} m is from {first!r} to {second!r}, which is one photo: name two"
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """As plain numbers and words."""

@@ -9,18 +9,16 @@ from typing import Any
 
 from metriloc.geometry import Pose
 from metriloc.io.view import warn_if_guessed
-from metriloc.localization import ESTIMATED_FOCAL, looked_at_again, suited, with_doubt, with_known_focal
+from metriloc.localizer import ESTIMATED_FOCAL, Asked, Localizer
 from metriloc.methods.pixloc import Hints
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, localized_outcome
 from metriloc.runs.outcome import work_through
 from metriloc.runs.queries import QueryPhoto, QuerySource
 from metriloc.runs.references import FoundReferences, ReferenceFinder
-from metriloc.turns import by_quarter_turns, turned_back
-from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, View, needs_of
+from metriloc.types import LocalizationDetails, PoseEstimate, View, needs_of
 from metriloc.viz.localized import LocalizedQuery
 
-_NOTHING = PoseEstimate.failure("no_reference")
 _NO_POSE = LocalizationDetails(messages=("hloc found no pose of it that one could start from",))
 
 
@@ -75,12 +73,12 @@ class _Queries:
 
 @dataclass(frozen=True, eq=False)
 class QueryLocalizer:
-    """A method with all that the queries of a run share.
+    """A localizer with all that the queries of a run share.
 
     loaded: views of photos that are read already; pictures: whether what they need is to be kept.
     """
 
-    method: AbsolutePoseMethod
+    localizer: Localizer
     finder: ReferenceFinder
     source: QuerySource
     seed: int = 0
@@ -92,56 +90,32 @@ class QueryLocalizer:
         view = self.loaded.get(photo.path) or self.source.load(photo)
         scene = self.source.scene_for(photo)
 
-        def attempt(turned: View, turned_from_view: Pose) -> LocalizedQuery:
-            found = self.finder.find(photo, turned, scene)
-            known, doubt = with_known_focal(turned, scene, found.names, self.seed)
-            asked = LocalizedQuery(known, _NOTHING, scene, truth=photo.truth, notes=found.messages)
-            answer = self._estimated(asked, photo, found, turned_from_view)
-            estimate = with_doubt(answer.estimate, doubt)
-            estimate = looked_at_again(estimate, known, scene, found.names, self.seed, self.method)
-            return replace(answer, estimate=estimate)
+        def ask(turned: View, turned_from_view: Pose) -> Asked:
+            return self._asked(photo, self.finder.find(photo, turned, scene), turned_from_view)
 
-        answer, quarters = by_quarter_turns(view, attempt, lambda localized: localized.estimate)
+        answer = self.localizer.answer(view, ask, scene=scene, seed=self.seed, trace=self.pictures)
         if ESTIMATED_FOCAL not in answer.estimate.doubts:
             warn_if_guessed(view)
-        return localized_outcome(photo, _turned_back(answer, view, quarters))
+        found = LocalizedQuery(answer.view, answer.estimate, scene, truth=photo.truth, notes=answer.asked.notes)
+        return localized_outcome(photo, found)
 
-    def _estimated(
-        self, asked: LocalizedQuery, photo: QueryPhoto, found: FoundReferences, turned_from_view: Pose
-    ) -> LocalizedQuery:
-        init = photo.init
-        if self.finder.options.from_poses:
-            init = found.logged_pose
-            if init is None:
-                return replace(asked, estimate=PoseEstimate.failure("too_few_matches", _NO_POSE))
+    def _asked(self, photo: QueryPhoto, found: FoundReferences, turned_from_view: Pose) -> Asked:
+        init = found.logged_pose if self.finder.options.from_poses else photo.init
+        if init is None and self.finder.options.from_poses:
+            nothing = PoseEstimate.failure("too_few_matches", _NO_POSE)
+            return Asked(found.names, notes=found.messages, failed=nothing)
         if init is not None:
             init = turned_from_view.to(init.dtype) @ init
-        method = suited(self.method, asked.scene)
-        needs = needs_of(method)
+        needs = needs_of(self.localizer.method)
         more: dict[str, Any] = {}
         if needs.hints:
             more["hints"] = self._hints(photo, found)
         if needs.truth and photo.truth is not None:
             more["truth"] = turned_from_view.to(photo.truth.dtype) @ photo.truth
-        estimate = method.localize(
-            asked.query, asked.scene, found.names, init, seed=self.seed, trace=self.pictures, **more
-        )
-        return replace(asked, estimate=estimate)
+        return Asked(found.names, init, found.messages, more)
 
     def _hints(self, photo: QueryPhoto, found: FoundReferences) -> Hints | None:
-        if photo.init is not None and found.hints is not None and not needs_of(self.method).matches:
+        if photo.init is not None and found.hints is not None and not needs_of(self.localizer.method).matches:
             # hloc's doubts about its own pose are none about the one that was given
             return replace(found.hints, matches=None)
         return found.hints
-
-
-def _turned_back(found: LocalizedQuery, view: View, quarters: int) -> LocalizedQuery:
-    """What was found for the view turned by quarters, for the view."""
-    if quarters == 0:
-        return found
-    if found.query.focal_sigma != view.focal_sigma:  # it was estimated
-        known = found.query
-        camera = known.camera.turn(-quarters)
-        view = replace(view, camera=camera, intrinsics_source=known.intrinsics_source, focal_sigma=known.focal_sigma)
-    estimate = turned_back(found.estimate, quarters, view.size)
-    return LocalizedQuery(view, estimate, found.scene, truth=found.truth, notes=found.notes)

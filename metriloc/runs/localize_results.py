@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 
 from metriloc.io import InputError, listed_name
 from metriloc.io.intrinsics import camera_as_dict
+from metriloc.io.map_folders import find_model
 from metriloc.io.poses import Naming, visloc_name
 from metriloc.runs.folder import fingerprint_of
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
-from metriloc.types import FAILED, RELIABLE, SfmMap, Stage
+from metriloc.types import FAILED, RELIABLE, MapUnit, SfmMap, Stage
 from metriloc.version import __version__
-from metriloc.viz.localize_report import localization_verdict
+from metriloc.viz.localize_report import length_unit, localization_verdict
 from metriloc.viz.localized import LocalizedQuery, pose_errors
 from metriloc.wording import finite_or_none, without_folders
 
@@ -47,7 +48,8 @@ def check_names(names: Sequence[str], naming: Naming) -> None:
 
 @dataclass(eq=False)
 class LocalizeRun:
-    """One map, one method, many queries. scene: as read, settings: as the command was given them."""
+    """One map, one method, many queries. scene: as read, settings: as the command was given them. unit: of
+    lengths in the map."""
 
     map_path: str
     scene: SfmMap
@@ -55,6 +57,7 @@ class LocalizeRun:
     weights_id: str
     settings: Mapping[str, Any]
     names: Naming
+    unit: MapUnit = "unit of the map"
     results: list[QueryOutcome] = field(default_factory=list)
 
     def header(self) -> dict[str, Any]:
@@ -69,7 +72,7 @@ class LocalizeRun:
                 "cam_from_world": "X_query = R X_map + t",
                 "camera_axes": "x right, y down, z forward (OpenCV)",
                 "pixels": "the centre of the first pixel is (0, 0)",
-                "lengths": "units of the map",
+                "lengths": "metres" if self.unit == "metre" else "units of the map",
             },
             "verdicts": {
                 "reliable": f"confidence >= {RELIABLE} and no doubts",
@@ -87,7 +90,8 @@ class LocalizeRun:
     def fingerprint(self, photo: QueryPhoto) -> str:
         """Equal exactly when the same photo would be treated in the same way again."""
         path = Path(self.map_path)
-        files = [*(sorted(path.glob("*")) if path.is_dir() else [path]), *self._lists()]
+        within = sorted({*path.glob("*"), *find_model(path).glob("*")}) if path.is_dir() else [path]
+        files = [*within, *self._lists()]
         known = [(os.fsencode(file.name), file.stat()) for file in files if file.is_file()]
         parts = (name + f" {status.st_size} {status.st_mtime_ns}".encode() for name, status in known)
         return fingerprint_of(self.header(), parts, [photo.path])
@@ -111,7 +115,7 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
         "query": photo.name,
         "photo": str(photo.path),
         **estimate.to_dict(),
-        "stages": [_stage_entry(stage) for stage in details.stages],
+        "stages": [_stage_entry(stage, details.unit) for stage in details.stages],
         "statistics": {k: finite_or_none(v) for k, v in details.statistics.items()},
         "messages": list(localized.messages),
         "camera": camera_as_dict(view.camera),
@@ -125,10 +129,10 @@ def _entry(photo: QueryPhoto, localized: LocalizedQuery) -> dict[str, Any]:
     return entry
 
 
-def _stage_entry(stage: Stage) -> dict[str, Any]:
+def _stage_entry(stage: Stage, unit: MapUnit) -> dict[str, Any]:
     """NaN has no place in JSON."""
     pose = stage.cam_from_world
-    told = pose.to_dict(to_frame="query camera", from_frame="map", unit="unit of the map") if pose.is_finite() else None
+    told = pose.to_dict(to_frame="query camera", from_frame="map", unit=unit) if pose.is_finite() else None
     return {
         "name": stage.name,
         "cost": finite_or_none(stage.cost),
@@ -158,7 +162,8 @@ def localize_summary(outcome: QueryOutcome, names: Mapping[str, str] | None = No
         lines.append(f"  support by stage: {', '.join(words)}")
     if "from_truth" in outcome.entry:
         error = outcome.entry["from_truth"]
-        lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} (units of the map)")
+        unit = length_unit(details.unit)
+        lines.append(f"  from the truth: {error['rotation_deg']:.3f} degrees, {error['center']:.4f} {unit}")
     found = {stage.name: stage.cost for stage in details.stages}
     lines += [
         f"  cost of {name}: {found[name]:.1f}, at the truth {cost:.1f} (lower is better)"

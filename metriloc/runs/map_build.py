@@ -16,8 +16,7 @@ from metriloc.io.maps import map_from_reconstruction, read_reconstruction
 from metriloc.mapping.build import Bar, Models, Workplace, build_models, install
 from metriloc.mapping.child import require_pycolmap
 from metriloc.mapping.config import MapConfig
-from metriloc.mapping.facts import MapFacts, facts_text
-from metriloc.mapping.names import require_name
+from metriloc.mapping.facts import MapFacts, facts_text, require_same_photos
 from metriloc.mapping.photos import read_photos
 from metriloc.mapping.scale import MapScale, scale_model
 from metriloc.mapping.sources import PredictedDepth, ScaleOptions, find_scale
@@ -69,6 +68,8 @@ def build_map(
     if target.resolve() == folder.resolve():
         raise InputError(f"'{out}' is the folder of the photos: give the map a folder of its own")
     config, options = config or MapConfig(), scale or ScaleOptions()
+    if in_place is None:
+        require_same_photos(target, folder)
     predicted = None if depth is None else PredictedDepth(*predicted_depth(depth, device))
     with bar("photos") as progress:
         found, left_out = read_photos(
@@ -77,8 +78,7 @@ def build_map(
     if len(found) < 2:
         why = f" ({left_out[0]})" if left_out else ""
         raise InputError(f"a map needs two photos that show the same, and '{folder}' has {len(found)} usable{why}")
-    for given in (name for first, second, _ in options.distances for name in (first, second)):
-        require_name([photo.name for photo in found], given)  # before the work, not after it
+    options.check_names([photo.name for photo in found])  # before the work, not after it
     prepare_output_folder(target)
     models = build_models(found, folder, Workplace.prepare(target), config, device=device, bar=bar)
     facts = MapFacts(
@@ -129,7 +129,7 @@ def summary(facts: MapFacts, target: str | os.PathLike[str]) -> list[str]:
     ]
     if facts.scale is not None:
         lines += [f"  {source['said']} ({100 * source['share']:.0f} % of it)" for source in facts.scale.sources]
-        lines += [f"  {a} and {b} contradict each other" for a, b in facts.scale.contradictions]
+        lines += [f"  {sentence}" for sentence in facts.scale.disputes]
     lines += [f"  {note}" for note in facts.notes]
     for names in facts.others:
         lines.append(f"{len(names)} photos show another place, or nothing in common: {_some(names)}")
@@ -142,7 +142,8 @@ def scale_line(facts: MapFacts) -> str:
     """One sentence about the unit of a map."""
     if facts.scale is None:
         return "lengths are in units of the map: nothing told metres (--distance A B METRES tells them)"
-    return f"lengths are in metres, within {100 * facts.scale.sigma:.2g} % (one standard deviation)"
+    but = "" if not facts.scale.contradictions else ", but what tells them contradicts itself"
+    return f"lengths are in metres, within {facts.scale.within} (one standard deviation){but}"
 
 
 def _some(names: tuple[str, ...], count: int = 5) -> str:

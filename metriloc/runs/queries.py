@@ -16,7 +16,7 @@ from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
 from metriloc.io.lists import read_queries
 from metriloc.io.poses import visloc_name
-from metriloc.localization import read_scene
+from metriloc.opened_map import OpenedMap, open_map
 from metriloc.types import SfmMap, View
 
 
@@ -78,10 +78,10 @@ def names_of(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class QuerySource:
-    """The map (read from ``path``), and the photos to localise in it."""
+    """The map (opened at ``path``), and the photos to localise in it."""
 
     path: Path
-    scene: SfmMap
+    opened: OpenedMap
     queries: tuple[QueryPhoto, ...]
     options: QueryOptions
 
@@ -94,7 +94,8 @@ class QuerySource:
             raise InputError("--held-out takes the cameras from the map: leave out --k, --intrinsics and --fov")
         if options.k and (options.intrinsics or options.fov):
             raise InputError("--k says what --intrinsics or --fov say, too: give one of them")
-        whole = read_scene(scene, options.images)
+        opened = open_map(scene, options.images)
+        whole = opened.scene
         queries = cls._listed(whole, paths, options)
         if not queries and scene.suffix.lower() == ".npz":
             paths = (read_nre_sample(scene).target.path,)
@@ -108,7 +109,12 @@ class QuerySource:
         for kind, file in (("init", options.init), ("truth", options.truth)):
             if file is not None:
                 queries = _with_poses(queries, kind, file)
-        return cls(scene, whole, tuple(queries), options)
+        return cls(scene, opened, tuple(queries), options)
+
+    @property
+    def scene(self) -> SfmMap:
+        """The map."""
+        return self.opened.scene
 
     @staticmethod
     def _listed(whole: SfmMap, paths: Sequence[Path], options: QueryOptions) -> list[QueryPhoto]:

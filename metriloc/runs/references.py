@@ -15,10 +15,10 @@ from metriloc.io.files import require_file
 from metriloc.io.hloc import LoggedQuery
 from metriloc.io.lists import parse_pairs
 from metriloc.io.map_folders import first_names
-from metriloc.localization import check_references
 from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.pixloc import Hints
 from metriloc.methods.pixloc.hloc_hints import hints_of, logged_references
+from metriloc.opened_map import check_references
 from metriloc.runs.hloc import GlobalDescriptors, HlocLog
 from metriloc.runs.queries import QueryPhoto, QuerySource, require_own_entries
 from metriloc.types import SfmMap, View
@@ -105,17 +105,20 @@ class ReferenceFinder:
     ) -> ReferenceFinder:
         """Raises InputError for files that cannot be used."""
         pairs = log = descriptors = retrieval = None
+        bundle = source.opened.bundle
         if options.pairs is not None:
             pairs = parse_pairs(read_text(options.pairs), str(options.pairs))
             require_own_entries(source.queries, pairs, options.pairs)
             _warn_of_strangers(options.pairs, pairs, source)
         if options.hloc_logs is not None:
-            log = HlocLog.open(options.hloc_logs, source.path, source.scene)
+            model = source.path if bundle is None else bundle.model
+            log = HlocLog.open(options.hloc_logs, model, source.scene)
             require_own_entries(source.queries, log.queries, options.hloc_logs)
         if options.global_descriptors is not None:
             descriptors = GlobalDescriptors.open(options.global_descriptors, source.scene, source.queries)
         if options.references is None and pairs is None and log is None and descriptors is None:
-            retrieval = MapRetrieval.from_pretrained(cache=cache / "retrieval")
+            kept = None if bundle is None else bundle.features
+            retrieval = MapRetrieval.from_pretrained(cache=cache / "retrieval", source=kept)
         return cls(options, count, whole_lists, pairs, log, descriptors, retrieval, bar)
 
     def find(self, photo: QueryPhoto, view: View, scene: SfmMap) -> FoundReferences:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera, J_transform, Pose
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.support import coverage, kept_order
 
@@ -85,36 +85,64 @@ def position_precision(
     rounding to cells, which a threshold on residuals would hide. 0 where the points do not
     fix a position, at most ``MAX_PRECISION``.
     """
+    H, depth = normal_equations(pose, xyz, uv, camera, cell)
+    return precision_from_normal(H, depth)
+
+
+def pose_covariance(
+    pose: Pose,
+    xyz: Float[Tensor, "N 3"],
+    uv: Float[Tensor, "N 2"],
+    camera: Camera,
+    cell: float,
+    times: float = 1.0,
+) -> Float[Tensor, "6 6"] | None:
+    """Covariance of a pose by the residuals of points that agree with it; None where they do not fix it.
+
+    Of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``: translation (units of the map) and rotation (radians) in
+    the axes of the camera. Gauss-Newton at the solution; the noise of a residual as in ``position_precision``.
+    times: by how much standard deviations are larger because residuals are not independent.
+    """
+    H, _ = normal_equations(pose, xyz, uv, camera, cell)
+    return covariance_from_normal(H / times**2)
+
+
+def normal_equations(
+    pose: Pose, xyz: Float[Tensor, "N 3"], uv: Float[Tensor, "N 2"], camera: Camera, cell: float
+) -> tuple[Float[Tensor, "6 6"], float]:
+    """``J^T J / noise^2`` over [t, w] of a left update of the pose, and the median depth; zeros below four points."""
+    nothing = torch.zeros(6, 6, dtype=torch.float64)
     if len(xyz) < 4:
-        return 0.0
+        return nothing, math.nan
     camera, pose = camera.to(torch.float64), pose.to(torch.float64)
     local = pose.transform(xyz.double())
     predicted, seen = camera.project(local)
+    if not bool(seen.any()):
+        return nothing, math.nan
     J_point, _ = camera.J_project(local)
-    noise = float((predicted - uv.double()).norm(dim=-1)[seen].median()) / 1.18 if bool(seen.any()) else math.nan
-    noise = max(noise, cell * _ROUNDING)
-    return precision_of(local[seen], J_point[seen], noise)
+    noise = max(float((predicted - uv.double()).norm(dim=-1)[seen].median()) / 1.18, cell * _ROUNDING)
+    J = (J_point[seen] @ J_transform(local[seen])).flatten(0, 1)
+    return J.mT @ J / noise**2, float(local[seen, 2].median())
 
 
-def precision_of(local: Float[Tensor, "N 3"], J_point: Float[Tensor, "N 2 3"], noise: float) -> float:
-    """``position_precision`` from points in the camera's frame, how they move pixels, and the pixels' noise."""
-    # a step of the camera by c and a small turn w move a point by -c - w x p; a row a of J_point gives [a, p x a]
-    J = torch.cat([J_point, torch.linalg.cross(local[:, None].expand_as(J_point), J_point)], -1).flatten(0, 1)
-    H = J.mT @ J / noise**2
-    return precision_from_normal(H, float(local[:, 2].median()) if len(local) else math.nan)
+def covariance_from_normal(H: Float[Tensor, "6 6"]) -> Float[Tensor, "6 6"] | None:
+    """The inverse of normal equations, float64; None where they leave something free, or are not finite."""
+    if not bool(torch.isfinite(H).all()):
+        return None
+    scale = H.diagonal().clamp(min=1e-300).rsqrt().double()
+    values, axes = torch.linalg.eigh(scale[:, None] * H.double() * scale)
+    if float(values[0]) < 1e-10 * float(values[-1]):
+        return None
+    inverse = (axes / values) @ axes.mT * scale[:, None] * scale
+    return inverse if bool(torch.isfinite(inverse).all()) else None
 
 
 def precision_from_normal(H: Float[Tensor, "6 6"], depth: float) -> float:
     """Depth over the standard deviation of the position, from normal equations over [t, w] in the camera's frame."""
-    if not bool(torch.isfinite(H).all()) or not depth > 0:
+    covariance = covariance_from_normal(H) if depth > 0 else None
+    if covariance is None:
         return 0.0
-    scale = H.diagonal().clamp(min=1e-300).rsqrt()
-    scaled = scale[:, None] * H.double() * scale
-    values, axes = torch.linalg.eigh(scaled)
-    if float(values[0]) < 1e-10 * float(values[-1]):
-        return 0.0
-    inverse = (axes / values) @ axes.mT * scale[:, None] * scale
-    deviation = math.sqrt(max(float(inverse.diagonal()[:3].sum()), 0.0))
+    deviation = math.sqrt(max(float(covariance.diagonal()[:3].sum()), 0.0))
     value = depth / max(deviation, depth / MAX_PRECISION)
     return value if math.isfinite(value) else 0.0
 

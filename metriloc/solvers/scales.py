@@ -39,8 +39,9 @@ class ScaleSource:
 
 @dataclass(frozen=True)
 class FusedScale:
-    """log_length, sigma: of all sources together. shares: of each source in it, 0..1, summing to 1. contradictions: pairs
-    of names more than ``CONTRADICTION`` standard deviations apart."""
+    """log_length, sigma: of all sources together; where some contradict each other, sigma covers them. shares: of each
+    source in it, 0..1, summing to 1. contradictions: pairs of names more than ``CONTRADICTION`` standard deviations
+    apart."""
 
     log_length: float
     sigma: float
@@ -52,8 +53,9 @@ def fuse_scales(sources: Sequence[ScaleSource]) -> FusedScale:
     """Sources by inverse (co)variance: ``w = C^-1 1 / (1^T C^-1 1)``, ``sigma^2 = w^T C w``.
 
     Kin do not halve the variance: with correlation 1 two of them are worth one. A source that would count negatively
-    (kin of a much surer one) counts nothing. Exact sources leave the others nothing but their contradiction. Raises
-    ValueError without any source.
+    (kin of a much surer one) counts nothing. Exact sources leave the others nothing but their contradiction. One of two
+    sources that contradict each other is wrong, and their sigmas do not say which: half the way between them is added to
+    sigma (in squares), so that both are within two. Raises ValueError without any source.
     """
     if not sources:
         raise ValueError("no source says anything of the length: give at least one")
@@ -65,14 +67,17 @@ def fuse_scales(sources: Sequence[ScaleSource]) -> FusedScale:
         weights[exact] = 1 / len(exact)
     else:
         weights = _weights(C)
-    apart = tuple(
-        (a.name, b.name)
-        for i, a in enumerate(sources)
-        for j, b in enumerate(sources[:i])
-        if abs(a.log_length - b.log_length) > CONTRADICTION * _sigma_between(C, i, j)
-    )
-    sigma = math.sqrt(max(0.0, float(weights @ C @ weights)))
-    return FusedScale(float(weights @ values), sigma, tuple(float(w) for w in weights), apart)
+    apart = [
+        (i, j)
+        for i in range(len(sources))
+        for j in range(i)
+        if abs(values[i] - values[j]) > CONTRADICTION * _sigma_between(C, i, j)
+    ]
+    # what contradicts an exact source is wrong
+    ways = [abs(values[i] - values[j]) for i, j in apart if not exact or {i, j} <= set(exact)]
+    sigma = math.hypot(math.sqrt(max(0.0, float(weights @ C @ weights))), 0.5 * float(max(ways, default=0.0)))
+    names = tuple((sources[i].name, sources[j].name) for i, j in apart)
+    return FusedScale(float(weights @ values), sigma, tuple(float(w) for w in weights), names)
 
 
 def _covariance(a: ScaleSource, b: ScaleSource, same: bool) -> float:

@@ -13,6 +13,8 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.wording import finite_or_none, rounded
 
+MapUnit = Literal["metre", "unit of the map"]
+"""What lengths in a map are in."""
 FailureReason = Literal[
     "too_few_matches",
     "degenerate",
@@ -22,11 +24,13 @@ FailureReason = Literal[
     "flat_maps",
     "diverged",
     "unsupported",
+    "no_photo",
 ]
 """Why a pose could not be found: fewer usable correspondences than the solver needs; a configuration that does not fix
 the pose (collinear, coincident, no parallax where parallax is needed); NaN or infinite values in the inputs; fewer
 points of the map in view than the solver needs; no usable reference image; nothing in the photo tells one place from
-another; the optimisation left the scene; a pose came out, but so little speaks for it that it is no answer."""
+another; the optimisation left the scene; a pose came out, but so little speaks for it that it is no answer; the photo could
+not be read, one of many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +136,7 @@ class LocalizationDetails:
     references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
     from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each;
     statistics, setup: as in ``PairDetails``. costs_at_truth: what the objective of each stage, by its name, is at the true
-    pose, where that was told.
+    pose, where that was told. unit: of lengths in the map, "metre" where it knows its metres.
     """
 
     references: tuple[str, ...] = ()
@@ -143,6 +147,7 @@ class LocalizationDetails:
     statistics: Mapping[str, float] = field(default_factory=dict)
     setup: str = ""
     costs_at_truth: Mapping[str, float] = field(default_factory=dict)
+    unit: MapUnit = "unit of the map"
 
     def to_dict(self) -> dict[str, Any]:
         """Its part of ``PoseEstimate.to_dict``."""

@@ -35,7 +35,9 @@ class PoseEstimate:
     distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
     a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
     at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well);
-    ``reasons_for_doubt`` has these and the rest. page: draws a single estimate as HTML, for notebooks; ``relative_pose``
+    ``reasons_for_doubt`` has these and the rest. covariance (absolute methods, batch shape ()): of ``delta = [t, w]`` in
+    ``Pose.from_tangent(delta) @ pose``, units of the map and radians, in the axes of the camera; None where nothing tells
+    it. page: draws a single estimate as HTML, for notebooks; ``relative_pose``
     and ``localize`` put one here.
 
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
@@ -51,6 +53,7 @@ class PoseEstimate:
     probability_of: str = ""
     distance_interval: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()
+    covariance: Float[Tensor, "6 6"] | None = None
     page: Callable[[PoseEstimate], str] | None = None
     trace: Trace | None = None
 
@@ -144,8 +147,9 @@ class PoseEstimate:
         found = self.pose.detach()
         center = found.center().tolist()
         if self.localization:
-            pose = found.to_dict(to_frame="query camera", from_frame="map", unit="unit of the map")
-            return {**entry, "cam_from_world": pose, "camera_center": center}
+            pose = found.to_dict(to_frame="query camera", from_frame="map", unit=self.localization[0].unit)
+            spread = None if self.covariance is None else self.covariance.tolist()
+            return {**entry, "cam_from_world": pose, "camera_center": center, "covariance": spread}
         unit = "metre" if entry.get("metric", True) else "unknown scale"
         low_high = self.distance_interval
         return {
@@ -169,7 +173,9 @@ class PoseEstimate:
         sure = f"{sure}: {'; '.join(self.reasons_for_doubt)}" if self.reasons_for_doubt else sure
         pose, detail = self.pose.detach(), self.detail
         if isinstance(detail, LocalizationDetails):
-            answer = words_of_place(pose.center().tolist(), detail.num_points, len(detail.references))
+            answer = words_of_place(
+                pose.center().tolist(), detail.num_points, len(detail.references), detail.unit == "metre"
+            )
         else:
             metric, source = (True, "") if detail is None else (detail.metric, detail.scale_source)
             center, turned = pose.center().tolist(), math.degrees(float(pose.angle()))

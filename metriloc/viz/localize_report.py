@@ -31,6 +31,7 @@ _VIEW_NOTE = (
 _FAILURES = {
     **FAILURES,
     "too_few_points": "too few points of the map are in view, of the references or from where the search began.",
+    "no_photo": "the photo could not be read.",
     "no_reference": "no photo of the map could be compared with the query.",
     "degenerate": "what is recognised in the photo does not fix a pose. It lies on one line, or is too little.",
     "flat_maps": "nothing in the photo tells one place from another. It may be black, blurred or of a bare wall.",
@@ -102,14 +103,20 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def length_unit(unit: str) -> str:
+    """What stands after a length in a map."""
+    return "m" if unit == "metre" else "(units of the map)"
+
+
 def localization_verdict(estimate: PoseEstimate) -> str:
     """The answer in a sentence: where, how sure, and what is doubtful; or why there is no pose."""
     if not has_pose(estimate):
         return f"No pose found: {_FAILURES.get(estimate.reasons[0] or '', 'the method gave no reason.')}"
     x, y, z = estimate.pose.center().tolist()
     doubts = "".join(f" Doubtful: {reason}." for reason in estimate.reasons_for_doubt)
+    m = " m" if any(details.unit == "metre" for details in estimate.localization) else ""
     return (
-        f"The camera stood at x {x:.3f}, y {y:.3f}, z {z:.3f} of the map, confidence {float(estimate.confidence):.2f} "
+        f"The camera stood at x {x:.3f}{m}, y {y:.3f}{m}, z {z:.3f}{m} of the map, confidence {float(estimate.confidence):.2f} "
         f"({estimate.verdict}).{doubts}"
     )
 
@@ -148,7 +155,7 @@ def _key_numbers(entry: LocalizedQuery) -> list[tuple[str, str]]:
     rows = [("confidence", f"{bar} {entry.estimate.verdict}<br>{escaped(meaning)}")]
     if has_pose(entry.estimate) and entry.truth is not None:
         turned, apart = pose_errors(entry.estimate.pose, entry.truth)
-        rows += [("error: rotation", f"{turned:.3f}°"), ("error: position", f"{apart:.4f} (units of the map)")]
+        rows += [("error: rotation", f"{turned:.3f}°"), ("error: position", f"{apart:.4f} {length_unit(details.unit)}")]
     rows.append(("points", str(details.num_points)))
     rows.append(("references", escaped(", ".join(details.references) or "none")))
     for name, value in details.statistics.items():

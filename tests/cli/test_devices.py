@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 import metriloc
 from metriloc.choose import LocalizerChoice, choose_localizer, require_device
 from metriloc.io import InputError
-from metriloc.localization import read_scene
+from metriloc.opened_map import open_map
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, SfmMap, View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -166,7 +166,7 @@ def test_the_device_tells_when_it_is_mixed(sim: str) -> None:
 
 
 def photo_and_map(model: Path) -> tuple[View, SfmMap]:
-    return metriloc.load_view(EXAMPLE / "query.jpg"), read_scene(model, EXAMPLE)
+    return metriloc.load_view(EXAMPLE / "query.jpg"), open_map(model, EXAMPLE).scene
 
 
 def found_by(method: AbsolutePoseMethod, model: Path) -> PoseEstimate:

@@ -15,7 +15,7 @@ from metriloc.calibration import Calibration, save_calibration
 from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.cli.main import main
 from metriloc.io import InputError
-from metriloc.localization import LOCALIZED
+from metriloc.localizer import LOCALIZED
 from metriloc.runs.localize_results import check_names
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"

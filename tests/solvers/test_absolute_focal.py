@@ -19,6 +19,7 @@ from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import load_map_view, read_map
 from metriloc.localization import localize
 from metriloc.methods.matching.focal import with_estimated_focal
+from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.solvers.absolute_focal import MODEL_SIGMA, absolute_pose_and_focal
 
 pytest.importorskip("pycolmap")
@@ -143,9 +144,9 @@ def test_the_spread_of_real_photos_is_honest(shared: Callable[[str], Path], numb
     focal = float(view.camera.f.mean())
     query = replace(view, camera=Camera.from_fov(view.size, 1.2), focal_sigma=0.25)
     references = [whole.names[index - 1], whole.names[index - 2]]
-    found = with_estimated_focal(
-        query, whole.without([index]), references, cast(DenseExtractor, load_extractor("xfeat")[0])
-    )
+    features, identity = load_extractor("xfeat")
+    matching = MatchingLocalizer(cast(DenseExtractor, features), identity)
+    found = with_estimated_focal(query, whole.without([index]), references, matching)
     assert found is not query and found.focal_sigma < 0.1
     assert abs(math.log(float(found.camera.f.mean()) / focal)) < 2 * found.focal_sigma
 

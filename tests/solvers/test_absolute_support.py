@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Camera, Pose, so3_log
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.absolute_support import (
     MAX_PRECISION,
@@ -16,11 +16,14 @@ from metriloc.solvers.absolute_support import (
     absolute_support,
     has_other_pose,
     median_depth,
+    pose_covariance,
     position_precision,
 )
 
 CAMERA = Camera.from_fov((640, 480), math.radians(60)).to(torch.float64)
 POSE = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64))
+
+_CHI2_6, _CHI2_3 = 10.645, 6.251  # nine in ten of the sum of so many squared normal numbers are below
 
 
 def points(count: int, generator: torch.Generator, depth: tuple[float, float] = (3.0, 9.0)) -> torch.Tensor:
@@ -49,6 +52,31 @@ def test_precision_is_what_noise_does_to_the_position(generator: torch.Generator
     deviation = float(torch.stack(away).square().sum(-1).mean().sqrt())
     told = position_precision(POSE, xyz, seen(xyz, generator).uv, CAMERA, cell=1.0)
     assert told == pytest.approx(median_depth(POSE, xyz, CAMERA) / deviation, rel=0.3)
+
+
+def test_covariance_covers_the_errors_that_noise_makes(generator: torch.Generator) -> None:
+    """Of 300 simulated queries nine in ten are within the ellipsoid of nine in ten, and so of its rotation alone."""
+    inside, turned = [], []
+    for _ in range(300):
+        xyz = points(60, generator)
+        matches = seen(xyz, generator, noise=1.5)
+        found = absolute_pose(matches.uv, xyz, CAMERA, 12.0)
+        assert found.pose is not None
+        spread = pose_covariance(found.pose, xyz, matches.uv, CAMERA, cell=1.0)
+        assert spread is not None
+        off = POSE @ found.pose.inverse()
+        delta = torch.cat([off.t, so3_log(off.R)])
+        inside.append(float(delta @ torch.linalg.solve(spread, delta)) < _CHI2_6)
+        turned.append(float(delta[3:] @ torch.linalg.solve(spread[3:, 3:], delta[3:])) < _CHI2_3)
+    assert 0.82 < sum(inside) / 300 < 0.96
+    assert 0.82 < sum(turned) / 300 < 0.96
+
+
+def test_what_fixes_no_pose_has_no_covariance(generator: torch.Generator) -> None:
+    xyz = points(3, generator)
+    assert pose_covariance(POSE, xyz, seen(xyz, generator).uv, CAMERA, cell=1.0) is None
+    line = torch.tensor([[0.0, 0.0, 5.0]]).double() + torch.linspace(-1, 1, 20)[:, None] * torch.tensor([[1.0, 0, 0]])
+    assert pose_covariance(POSE, line, CAMERA.project(POSE.transform(line))[0], CAMERA, cell=1.0) is None
 
 
 def test_precision_grows_with_points_and_falls_with_coarse_cells_and_narrow_views(generator: torch.Generator) -> None:

@@ -65,3 +65,16 @@ def test_wrong_use_is_named() -> None:
         ScaleSource("depth", math.nan, 0.1)
     with pytest.raises(ValueError, match="between -1 and 1, got 1"):
         ScaleSource("depth", 0.0, 0.1, "n", 1.0)
+
+
+def test_sources_that_contradict_each_other_are_both_covered() -> None:
+    """One of the two is wrong, and nobody knows which: both are within two sigmas."""
+    two = [ScaleSource("tape", math.log(2), 0.005), ScaleSource("other tape", math.log(90), 0.002)]
+    fused = fuse_scales(two)
+    assert fused.contradictions == (("other tape", "tape"),)
+    assert fused.sigma == pytest.approx(0.5 * math.log(45), rel=1e-4)
+    assert all(abs(source.log_length - fused.log_length) <= 2 * fused.sigma for source in two)
+    agreeing = fuse_scales([*two[:1], ScaleSource("third", math.log(2.01), 0.005)])
+    assert agreeing.contradictions == () and agreeing.sigma == pytest.approx(0.005 / math.sqrt(2))
+    exact = fuse_scales([ScaleSource("a", 0.0, 0.0), ScaleSource("b", 0.4, 0.0), ScaleSource("c", 9.0, 0.1)])
+    assert exact.log_length == pytest.approx(0.2) and exact.sigma == pytest.approx(0.2)

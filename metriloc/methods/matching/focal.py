@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metriloc.backbones.local import DenseExtractor
-from metriloc.methods.matching.localizer import LocalizingConfig, describe_points, nearest_cells
+from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer, nearest_cells
 from metriloc.methods.matching.stated_focal import contradiction, focal_of_matches
 from metriloc.solvers.absolute_focal import FocalFit
 from metriloc.types import SfmMap, View
@@ -15,14 +14,16 @@ _EXACT = 0.03  # relative standard deviation; what the first reference says alon
 
 
 def with_estimated_focal(
-    query: View, scene: SfmMap, references: Sequence[str], features: DenseExtractor, seed: int = 0
+    query: View, scene: SfmMap, references: Sequence[str], matching: MatchingLocalizer, seed: int = 0
 ) -> View:
     """The photo with the focal length that its matches with the map speak for; as it was where they are too few.
+
+    matching: whose features, and those kept of the map, are compared.
 
     So with principal point and distortion where the photo must have been cut off the center or is bent. Its
     ``intrinsics_source`` then says so, and ``focal_sigma`` how exact the focal length is.
     """
-    fit = _fit(query, scene, references, features, seed)
+    fit = _fit(query, scene, references, matching, seed)
     if fit is None:
         return query
     focal, count = float(fit.camera.f.mean()), int(fit.inliers.sum())
@@ -39,25 +40,28 @@ def with_estimated_focal(
 
 
 def focal_contradiction(
-    query: View, scene: SfmMap, references: Sequence[str], features: DenseExtractor, seed: int = 0
+    query: View, scene: SfmMap, references: Sequence[str], matching: MatchingLocalizer, seed: int = 0
 ) -> str | None:
     """What the map says against the camera of a photo, in words (``contradiction``).
 
     The first reference is asked alone, because that costs a third; the others where it says too little, or contradicts.
     """
-    fit = _fit(query, scene, references[:1], features, seed)
+    fit = _fit(query, scene, references[:1], matching, seed)
     if fit is not None and fit.sigma <= _EXACT and contradiction(query, fit) is None:
         return None
-    return contradiction(query, _fit(query, scene, references, features, seed))
+    return contradiction(query, _fit(query, scene, references, matching, seed))
 
 
-def _fit(query: View, scene: SfmMap, references: Sequence[str], features: DenseExtractor, seed: int) -> FocalFit | None:
+def _fit(
+    query: View, scene: SfmMap, references: Sequence[str], matching: MatchingLocalizer, seed: int
+) -> FocalFit | None:
     # also in a map of one photo
     tracks = int(scene.track_lengths().max()) if len(scene.point_index) else 1
-    config = LocalizingConfig(min_track=min(LocalizingConfig().min_track, tracks))
-    points, descriptors, _, used = describe_points(features, scene, references, config)
+    matching = matching.with_settings(LocalizingConfig(min_track=min(LocalizingConfig().min_track, tracks)))
+    points, descriptors, _, used = matching.describe_points(scene, references)
     if not used:
         return None
-    dense = features.dense(query.image)
+    dense = matching.features.dense(query.image)
+    descriptors = descriptors.to(dense.descriptors)
     cell, mutual = nearest_cells(descriptors, dense)
     return focal_of_matches(query, descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]], seed)

@@ -21,7 +21,7 @@ from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor
-from metriloc.io.maps import load_map_view, pixels_in
+from metriloc.io.reference_features import Look, ReferenceFeatures, require_channels
 from metriloc.io.settings import differing_settings
 from metriloc.methods.matching.stated_focal import contradiction, focal_of_matches
 from metriloc.solvers.absolute import absolute_pose
@@ -31,12 +31,14 @@ from metriloc.solvers.absolute_support import (
     ScoreMaps,
     absolute_support,
     has_other_pose,
+    pose_covariance,
     some_in_view,
 )
 from metriloc.types import LocalizationDetails, PoseEstimate, QueryNeeds, SfmMap, Stage, Trace, View
 
 _CHUNK = 1 << 25  # similarities in memory at once
 _RIVAL_CELLS = 16_000
+_TIMES = 2.5  # larger than independent residuals let expect: the threshold cuts off rounding to cells; measured
 _NEARLY = 0.05  # by how much less alike another cell may be and still explain a point nearly as well
 
 
@@ -72,9 +74,12 @@ class MatchingLocalizer:
         weights_id: str,
         config: LocalizingConfig | None = None,
         calibrations: Sequence[Calibration] = (),
+        kept: ReferenceFeatures | None = None,
     ) -> None:
+        """kept: what was seen in photos of maps; by default nothing yet."""
         self.features, self.weights_id = features, weights_id
         self.config = config or LocalizingConfig()
+        self.kept = kept or ReferenceFeatures()
         self.name = f"{features.name}-pnp"
         self.calibrations = that_fit(self.name, weights_id, calibrations)
 
@@ -106,7 +111,25 @@ class MatchingLocalizer:
 
     def with_settings(self, settings: LocalizingConfig) -> MatchingLocalizer:
         """The same features with other settings."""
-        return MatchingLocalizer(self.features, self.weights_id, settings, self.calibrations)
+        return MatchingLocalizer(self.features, self.weights_id, settings, self.calibrations, self.kept)
+
+    def with_kept(self, kept: ReferenceFeatures) -> MatchingLocalizer:
+        """The same localizer with other kept features of maps, such as those of a bundle."""
+        return MatchingLocalizer(self.features, self.weights_id, self.config, self.calibrations, kept)
+
+    def describe(self, scene: SfmMap, image: int) -> None:
+        """Look at a photo of a map as queries ask for it. Raises InputError for one that cannot be read."""
+        self.kept.descriptors(scene, image, self._look())
+        self.kept.forget_photo()
+
+    def _look(self) -> Look:
+        def read(view: View, uv: Tensor) -> Tensor:
+            dense = self.features.dense(view.image)
+            cells = dense.to_cells(uv.to(dense.descriptors))
+            return descriptors_at(dense.descriptors, cells, normalize=True, border=True)
+
+        settings = getattr(self.features, "config", "")
+        return Look(f"points {self.features.name} {self.weights_id} {settings}", read)
 
     def localize(
         self,
@@ -130,7 +153,7 @@ class MatchingLocalizer:
 
     def _localized(self, query: View, scene: SfmMap, references: Sequence[str], seed: int) -> PoseEstimate:
         start = time.perf_counter()
-        points, descriptors, messages, used = describe_points(self.features, scene, references, self.config)
+        points, descriptors, messages, used = self.describe_points(scene, references)
         details = LocalizationDetails(tuple(used), len(points), messages=tuple(messages))
         if not used:
             return PoseEstimate.failure("no_reference", details)
@@ -138,6 +161,7 @@ class MatchingLocalizer:
             return PoseEstimate.failure("too_few_points", details)
         described = time.perf_counter()
         dense = self.features.dense(query.image)
+        descriptors = descriptors.to(dense.descriptors)
         cell, mutual = nearest_cells(descriptors, dense)
         chosen = mutual if self.config.mutual else torch.ones_like(mutual)
         index, uv = points[chosen], dense.to_pixels(cell[chosen].double())
@@ -162,7 +186,42 @@ class MatchingLocalizer:
             fit = focal_of_matches(query, descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]], seed)
             against = contradiction(query, fit)
         doubts = tuple(doubt for doubt in (rival, against) if doubt is not None)
-        return PoseEstimate(found.pose, torch.tensor(True), confidence, (None,), localization=(details,), doubts=doubts)
+        good = matches[found.inliers]
+        spread = pose_covariance(found.pose, good.xyz, good.uv, query.camera, max(dense.stride), _TIMES)
+        return PoseEstimate(
+            found.pose,
+            torch.tensor(True),
+            confidence,
+            (None,),
+            localization=(details,),
+            doubts=doubts,
+            covariance=spread,
+        )
+
+    def describe_points(
+        self, scene: SfmMap, references: Sequence[str]
+    ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n C"], list[str], list[str]]:
+        """Points that the references see (each once, described by the best reference that does), their descriptors, what
+        went wrong with a reference, and the references that were used. Raises ValueError for a name the map does not
+        have."""
+        points, descriptors, messages, used = [], [], list[str](), list[str]()
+        for image, seen in scene.assign_points([scene.index(name) for name in references], self.config.min_track):
+            try:
+                found = self.kept.descriptors(scene, image, self._look())
+            except InputError as error:
+                messages.append(str(error))
+                continue
+            points.append(scene.point_index[seen])
+            descriptors.append(found[seen - scene.observations_of(image).start])
+            used.append(scene.names[image])
+        self.kept.forget_photo()
+        if not points:
+            return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0), messages, used
+        joined, described = torch.cat(points), torch.cat(descriptors)
+        if len(joined) > self.config.max_points:
+            even = torch.linspace(0, len(joined) - 1, self.config.max_points).round().long()
+            joined, described = joined[even], described[even]
+        return joined, described, messages, used
 
 
 def _similarities(
@@ -193,36 +252,12 @@ def first_sights(
     return uv, owner
 
 
-def describe_points(
-    features: DenseExtractor, scene: SfmMap, references: Sequence[str], config: LocalizingConfig
-) -> tuple[Int[Tensor, " n"], Float[Tensor, "n C"], list[str], list[str]]:
-    """Points that the references see (each once, described by the best reference that does), their descriptors, what went
-    wrong with a reference, and the references that were used. Raises ValueError for a name the map does not have."""
-    points, descriptors, messages, used = [], [], [], []
-    for image, seen in scene.assign_points([scene.index(name) for name in references], config.min_track):
-        try:
-            view = load_map_view(scene, image)
-        except InputError as error:
-            messages.append(str(error))
-            continue
-        points.append(scene.point_index[seen])
-        dense = features.dense(view.image)
-        cells = dense.to_cells(pixels_in(view, scene, image, scene.uv[seen]).to(dense.descriptors))
-        descriptors.append(descriptors_at(dense.descriptors, cells, normalize=True, border=True))
-        used.append(scene.names[image])
-    if not points:
-        return torch.zeros(0, dtype=torch.long), torch.zeros(0, 0), messages, used
-    joined, described = torch.cat(points), torch.cat(descriptors)
-    if len(joined) > config.max_points:
-        even = torch.linspace(0, len(joined) - 1, config.max_points).round().long()
-        joined, described = joined[even], described[even]
-    return joined, described, messages, used
-
-
 def nearest_cells(
     descriptors: Float[Tensor, "n C"], dense: DenseMap
 ) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
-    """The most similar cell (x, y) of each descriptor, and whether it chooses it back."""
+    """The most similar cell (x, y) of each descriptor, and whether it chooses it back. Raises InputError for descriptors of
+    another network."""
+    require_channels(descriptors, dense)
     cells = dense.descriptors.flatten(1)
     w, _ = dense.size
     best = torch.full((cells.shape[1],), -2.0, device=cells.device)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metriloc.backbones.local import DenseExtractor, LocalFeatures
+from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Pose
 from metriloc.io.view import mirror_view, resize_view
 from metriloc.methods.matching.localizer import MatchingLocalizer
@@ -90,16 +90,15 @@ def _strongest(local: LocalFeatures) -> LocalFeatures:
 
 
 def looks_mirrored_in_map(
-    query: View, scene: SfmMap, references: Sequence[str], features: DenseExtractor, seed: int = 0
+    query: View, scene: SfmMap, references: Sequence[str], matching: MatchingLocalizer, seed: int = 0
 ) -> bool:
     """Whether nearly as many points of a map agree with one pose of the mirrored query as of the query.
 
     The references that are compared are those of the query, which favor it: whole photos of the fountain have 0.15 to 0.33
     times as many mirrored, its mirror image 1.2 times.
     """
-    localizer = MatchingLocalizer(features, "")
     found = [
-        localizer.localize(view, scene, references, seed=seed).localization[0].statistics.get("inliers", 0.0)
+        matching.localize(view, scene, references, seed=seed).localization[0].statistics.get("inliers", 0.0)
         for view in (query, mirror_view(query))
     ]
-    return found[1] > _NEARLY * max(found[0], localizer.config.min_inliers)
+    return found[1] > _NEARLY * max(found[0], matching.config.min_inliers)

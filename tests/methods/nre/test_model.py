@@ -223,9 +223,7 @@ def test_points_that_do_not_fix_a_pose(tmp_path: Path, kind: str) -> None:
 
 def test_apparent_scale_is_focal_length_over_depth(tmp_path: Path) -> None:
     scene, query, _ = painted_map(tmp_path)
-    from metriloc.io.maps import load_map_view
-
-    seen = [Reference(load_map_view(scene, 0), scene.point_index, scene.xyz, scene.uv)]
+    seen = [Reference.of(scene, 0, (320, 240), torch.arange(len(scene.point_index)))]
     closer = Pose(torch.eye(3, dtype=torch.float64), torch.tensor([0.0, 0.0, -1.7]).double())
     depths = scene.xyz[:, 2]
     expected = float((depths / (depths - 1.7)).median())

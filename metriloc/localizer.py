@@ -1,0 +1,328 @@
+"""A map that is opened once, and asked for the poses of many photos."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from metriloc.calibration import Target
+from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
+from metriloc.geometry import Pose
+from metriloc.io import InputError, Photo, as_view
+from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path
+from metriloc.io.bundles import Bundle
+from metriloc.io.reference_features import ReferenceFeatures
+from metriloc.io.view import warn_if_guessed
+from metriloc.keepers import map_features, with_kept
+from metriloc.methods.matching import MapRetrieval
+from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
+from metriloc.methods.matching.localizer import MatchingLocalizer
+from metriloc.methods.matching.mirrored import looks_mirrored_in_map
+from metriloc.methods.nre.model import NRE
+from metriloc.methods.pixloc.model import PixLoc
+from metriloc.opened_map import OpenedMap, check_references, open_map
+from metriloc.turns import by_quarter_turns, turned_back
+from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, SfmMap, View, needs_of
+from metriloc.viz.notebook import with_map_page
+
+LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
+"""When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
+ESTIMATED_FOCAL = "the focal length is only estimated, together with the pose (give it where it is known)"
+"""What makes a pose doubtful: crops, distortion and few points move both, and the points cannot tell."""
+MIRRORED_IN_MAP = "the photo fits the map nearly as well when it is mirrored (a mirror, or a symmetric building?)"
+SURE = 0.99
+"""Confidence from which on nobody looks at a mirror image, which costs more than the answer itself."""
+REFERENCES = 3
+"""How many images of the map a query is compared with when they are looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a photo is compared with. references: names of images of the map, the best first. init: a first guess of
+    ``cam_from_world``. notes: what is to be known of them. more: what else the method takes. failed: why there is nothing
+    to compare it with."""
+
+    references: Sequence[str]
+    init: Pose | None = None
+    notes: tuple[str, ...] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+    failed: PoseEstimate | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """estimate: of the photo as it is held. view: with the camera that the estimate rests on."""
+
+    estimate: PoseEstimate
+    view: View
+    asked: Asked
+
+
+class Localizer:
+    """Where in one map the cameras of photos stood: opened once, then each photo costs little more than its own passes.
+
+    - scene: a map, a folder with a COLMAP model, a bundle of ``metriloc map bundle``, or what else ``open_map`` takes.
+    - images: the folder of the map's photos, where that is not beside it.
+    - method: a loaded localizer or its name; by default NRE on the best features that are here, of a bundle without
+      photos the first of its methods whose weights are here.
+    - references: how many images of the map a photo is compared with.
+    - device: where networks run, of a method that is given by its name or not at all.
+
+    What networks see in the photos of the map is looked at when it is first needed, and kept (float16, up to 1 GiB).
+    Raises InputError for a map that cannot be used, and for a bundle without photos that has no features for the method.
+
+    >>> localizer = metriloc.Localizer("map")
+    >>> estimate = localizer.localize("query.jpg")
+    """
+
+    def __init__(
+        self,
+        scene: SfmMap | str | Path,
+        *,
+        images: str | Path | None = None,
+        method: AbsolutePoseMethod | LocalizerName | None = None,
+        references: int = REFERENCES,
+        device: str = "cpu",
+    ) -> None:
+        require_path("scene", scene, SfmMap)
+        require_kind("images", images, (str, PathLike), "a folder")
+        require_method(method, "localize")
+        require_number("references", references, 1, 1000, whole=True)
+        if isinstance(scene, SfmMap) and images is not None:
+            raise InputError(f"images {str(images)!r} was given for a map that is read already: read it with them")
+        opened = OpenedMap(scene) if isinstance(scene, SfmMap) else open_map(scene, images)
+        self._open(opened, method, references, device)
+
+    @classmethod
+    def of(cls, opened: OpenedMap, method: AbsolutePoseMethod) -> Localizer:
+        """For a map that is open already; references are the caller's business."""
+        localizer = cls.__new__(cls)
+        localizer._open(opened, method, REFERENCES, "cpu")
+        return localizer
+
+    def _open(self, opened: OpenedMap, method: AbsolutePoseMethod | str | None, references: int, device: str) -> None:
+        self.scene, self.bundle, self.references = opened.scene, opened.bundle, references
+        self._opened = opened
+        self._kept = ReferenceFeatures(None if self.bundle is None else self.bundle.features)
+        if isinstance(method, str):
+            method = choose_localizer(LocalizerChoice(method, device=device))
+        if method is None:
+            method = NRE.from_features(device=device) if self.bundle is None else _of_bundle(self.bundle, device)
+        if self.bundle is not None:
+            _require_features(method, self.bundle)
+            method = with_kept(method, self._kept)
+        self.method = method
+        self._retrieval: MapRetrieval | None = None
+        self._points: MatchingLocalizer | None = None
+
+    @property
+    def retrieval(self) -> MapRetrieval:
+        """What looks for references, loaded when it is first needed. Raises InputError where its weights are missing."""
+        if self._retrieval is None:
+            self._retrieval = MapRetrieval.from_pretrained(source=self._kept.source)
+        return self._retrieval
+
+    @property
+    def points(self) -> MatchingLocalizer | None:
+        """What focal lengths and mirror images are looked at with; None where XFeat's weights are missing."""
+        if self._points is None:
+            try:
+                self._points = MatchingLocalizer(*map_features(), kept=self._kept)
+            except (InputError, ImportError):
+                return None
+        return self._points
+
+    # -- photos -------------------------------------------------------------------------------------------------------
+    def localize(
+        self,
+        photo: Photo,
+        *,
+        K: Sequence[Any] | None = None,
+        fov: float | None = None,
+        references: Sequence[str] | None = None,
+        init: Pose | None = None,
+        seed: int = 0,
+        trace: bool = False,
+    ) -> PoseEstimate:
+        """``cam_from_world`` of a photo; all as in ``metriloc.localize``."""
+        require_kind("init", init, Pose, "a Pose")
+        require_number("seed", seed, 0, LARGEST_SEED, whole=True)
+        start = time.perf_counter()
+        view = as_view(photo, K=K, fov=fov, name="query", warn_of_guess=False)
+        if references is not None:
+            check_references(self.scene, references)
+        read = time.perf_counter() - start
+
+        def ask(turned: View, turned_from_view: Pose) -> Asked:
+            start = None if init is None else turned_from_view.to(init.dtype) @ init
+            return Asked(self.look_for(turned) if references is None else references, start)
+
+        answer = self.answer(view, ask, seed=seed, trace=trace)
+        estimate = _timed(answer.estimate, {"photo": read})
+        if not isinstance(photo, View) and ESTIMATED_FOCAL not in estimate.doubts:
+            warn_if_guessed(view, stacklevel=3)
+        return with_map_page(estimate, view, self.scene, self.method.name, self.method.weights_id, seed)
+
+    def localize_many(
+        self,
+        photos: Iterable[Photo],
+        *,
+        K: Sequence[Any] | None = None,
+        fov: float | None = None,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[PoseEstimate]:
+        """An estimate for each photo, in order, each as ``localize`` finds it.
+
+        K, fov: of all photos. progress: told how many are done. A photo that cannot be read costs itself only: its
+        estimate has the reason ``no_photo`` and says in ``localization[0].messages`` what is wrong with it.
+        """
+        found = []
+        for photo in photos:
+            try:
+                found.append(self.localize(photo, K=K, fov=fov, seed=seed))
+            except InputError as error:
+                found.append(PoseEstimate.failure("no_photo", LocalizationDetails(messages=(str(error),))))
+            if progress is not None:
+                progress(len(found))
+        return found
+
+    def look_for(self, view: View) -> tuple[str, ...]:
+        """Names of the images of the map that share the most with a photo."""
+        return self.retrieval.rank(view, self.scene, self.references).names
+
+    def answer(
+        self,
+        view: View,
+        ask: Callable[[View, Pose], Asked],
+        *,
+        scene: SfmMap | None = None,
+        seed: int = 0,
+        trace: bool = False,
+    ) -> Answer:
+        """The whole way of one photo: unknown focal length, quarter turns, second looks, calibration.
+
+        ask: what a (turned) photo is compared with, from it and ``turned_from_view``. scene: the map without some images.
+        """
+        scene = self.scene if scene is None else scene
+        method = suited(self.method, scene)
+
+        def attempt(turned: View, turned_from_view: Pose) -> Answer:
+            start = time.perf_counter()
+            asked = ask(turned, turned_from_view)
+            clock = {"retrieval": time.perf_counter() - start}
+            if asked.failed is not None:
+                return Answer(asked.failed, turned, asked)
+            known, doubt = self._with_known_focal(turned, scene, asked.references, seed)
+            clock["focal length"] = time.perf_counter() - start - clock["retrieval"]
+            more = {**asked.more, "trace": True} if trace else asked.more
+            found = method.localize(known, scene, asked.references, asked.init, seed=seed, **more)
+            estimate = found if doubt is None else _doubted(found, doubt)
+            start = time.perf_counter()
+            estimate = self._looked_at_again(estimate, known, scene, asked.references, seed)
+            clock["second look"] = time.perf_counter() - start
+            return Answer(_timed(estimate, clock), known, asked)
+
+        found, quarters = by_quarter_turns(view, attempt, lambda answer: answer.estimate)
+        found = found if quarters == 0 else _turned_back(found, view, quarters)
+        return replace(found, estimate=_of_map(found.estimate, self._opened))
+
+    def _with_known_focal(
+        self, view: View, scene: SfmMap, references: Sequence[str], seed: int
+    ) -> tuple[View, str | None]:
+        """The photo with the focal length that the map tells, where its own is only a guess and the map can tell; and what
+        makes a pose doubtful that rests on it: that it was estimated."""
+        if not view.focal_is_guessed or self.points is None:
+            return view, None
+        known = with_estimated_focal(view, scene, references, self.points, seed)
+        return known, None if known is view else ESTIMATED_FOCAL
+
+    def _looked_at_again(
+        self, estimate: PoseEstimate, view: View, scene: SfmMap, references: Sequence[str], seed: int
+    ) -> PoseEstimate:
+        """The estimate, doubtful where the map speaks against the focal length that it rests on (unless the method has
+        looked at that itself), or where it is only just reliable and the mirrored photo fits nearly as well."""
+        if not bool(estimate.success) or self.points is None:
+            return estimate
+        looked = needs_of(self.method).focal_checked
+        if not looked and not view.focal_is_guessed and ESTIMATED_FOCAL not in estimate.doubts:
+            estimate = _doubted(estimate, focal_contradiction(view, scene, references, self.points, seed))
+        if estimate.verdict != "reliable" or float(estimate.confidence) >= SURE:
+            return estimate
+        mirrored = looks_mirrored_in_map(view, scene, references, self.points, seed)
+        return _doubted(estimate, MIRRORED_IN_MAP if mirrored else None)
+
+
+def _of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
+    """The first method of a bundle whose weights are here; the usual one where the photos can be asked."""
+    said = []
+    for known in bundle.manifest.methods:
+        try:
+            method = choose_localizer(LocalizerChoice(known.name, device=device))
+        except (InputError, ImportError) as error:
+            said.append(str(error))
+            continue
+        if method.weights_id == known.weights_id:
+            return method
+        said.append(f"{known.name} has other weights here ({method.weights_id}, not {known.weights_id})")
+    if bundle.images is not None:
+        return NRE.from_features(device=device)
+    names = ", ".join(method.name for method in bundle.manifest.methods) or "no method"
+    raise InputError(
+        f"the bundle '{bundle.path}' has no photos, only features of {names}, which cannot be used here"
+        + (f": {said[0]}" if said else "")
+    )
+
+
+def _require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
+    """Raises InputError for a method of which a bundle without photos holds no features."""
+    known = [(entry.name, entry.weights_id) for entry in bundle.manifest.methods]
+    if bundle.images is None and (method.name, method.weights_id) not in known:
+        names = ", ".join(name for name, _ in known) or "none"
+        raise InputError(
+            f"the bundle '{bundle.path}' has no photos, and features of {names}, not of {method.name} "
+            f"{method.weights_id}: make it with --methods {method.name}, or with photos"
+        )
+
+
+def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
+    """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
+    say) with a ``min_track`` that the best of them have."""
+    longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
+    if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
+        return method
+    other = copy(method)
+    other.config = replace(method.config, min_track=longest)
+    return other
+
+
+def _doubted(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:
+    """The estimate, doubtful at best where there is a doubt."""
+    return estimate if doubt is None else replace(estimate, doubts=(*estimate.doubts, doubt))
+
+
+def _of_map(estimate: PoseEstimate, opened: OpenedMap) -> PoseEstimate:
+    """With the unit of the map, and what makes all poses in it doubtful."""
+    unit = opened.unit
+    details = tuple(replace(d, unit=unit) for d in estimate.localization)
+    return _doubted(replace(estimate, localization=details), opened.doubt if bool(estimate.success) else None)
+
+
+def _timed(estimate: PoseEstimate, seconds: Mapping[str, float]) -> PoseEstimate:
+    """With more stages in its timings."""
+    details = tuple(replace(d, timings={**seconds, **d.timings}) for d in estimate.localization)
+    return replace(estimate, localization=details)
+
+
+def _turned_back(answer: Answer, view: View, quarters: int) -> Answer:
+    """What was found for the photo turned by quarters, for the photo."""
+    known = answer.view
+    if known.focal_sigma != view.focal_sigma:  # it was estimated
+        camera = known.camera.turn(-quarters)
+        view = replace(view, camera=camera, intrinsics_source=known.intrinsics_source, focal_sigma=known.focal_sigma)
+    return Answer(turned_back(answer.estimate, quarters, view.size), view, answer.asked)

@@ -1,0 +1,74 @@
+"""A map as it is given, a COLMAP model, a bundle or NRE's sample, opened: the map and what is known of its photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from metriloc.datasets.nre_sample import read_nre_sample
+from metriloc.io import InputError
+from metriloc.io.bundles import Bundle, is_bundle, open_bundle
+from metriloc.io.map_folders import photos_are_lost
+from metriloc.io.maps import map_from_reconstruction, read_map, read_reconstruction, require_content
+from metriloc.mapping.facts import MapFacts, read_facts
+from metriloc.types import MapUnit, SfmMap
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedMap:
+    """scene: the map. bundle: what it was opened from, None for others; it must live as long as the map is used. facts: what
+    ``map.json`` says, None where there is none."""
+
+    scene: SfmMap
+    bundle: Bundle | None = None
+    facts: MapFacts | None = None
+
+    @property
+    def unit(self) -> MapUnit:
+        """What lengths of the map are in."""
+        return "unit of the map" if self.facts is None else self.facts.unit
+
+    @property
+    def doubt(self) -> str | None:
+        """What makes every pose in the map doubtful: that what tells its metres contradicts itself."""
+        scale = None if self.facts is None else self.facts.scale
+        if scale is None or not scale.contradictions:
+            return None
+        return f"the map's metres are good within {scale.within} only ({'; '.join(scale.disputes)})"
+
+
+def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
+    """A map from a bundle, a folder with a COLMAP model, or an npz file of the kind of NRE's sample (its photos lie beside
+    it).
+
+    images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is none of these, and
+    for a map that is empty, a ``map.json`` that is damaged, and a map whose photos are nowhere, unless it is a bundle.
+    """
+    npz, bundled = Path(path).suffix.lower() == ".npz", is_bundle(path)
+    if images is not None and (npz or bundled):
+        where = "its photos beside it" if npz else "all that is needed of its photos in it"
+        raise InputError(f"'{path}' has {where}: the folder of images '{images}' is not used")
+    if npz:
+        return OpenedMap(read_nre_sample(path).source)
+    if bundled:
+        bundle = open_bundle(path)
+        scene = map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images)
+        return OpenedMap(scene, bundle, read_facts(bundle.model))
+    facts = read_facts(path)  # before the photos: a damaged one does not say where they are
+    scene = read_map(path, images)
+    require_content(scene, path)
+    if scene.folder is None:
+        raise InputError(photos_are_lost(path, scene.names))
+    return OpenedMap(scene, facts=facts)
+
+
+def check_references(scene: SfmMap, references: Sequence[str]) -> None:
+    """Raises InputError for a name that the map does not have."""
+    if isinstance(references, str):
+        raise InputError(f"references must be a list of names, got {references!r}: say [{references!r}]")
+    known = set(scene.names)
+    for name in references:
+        if name not in known:
+            example = f", such as {scene.names[0]!r}" if len(scene) else ""
+            raise InputError(f"the map has no image {name!r} (it has {len(scene)}{example})")
