@@ -101,7 +101,7 @@ def run_rooms(choice: MethodChoice, root: Path) -> None:
     """Print the row of a method over the posed pairs of NYUv2's test half, whose photos come with depth maps."""
     from training_pairs import nyu_pairs  # of tools/
 
-    depth_map = choice.depth == "file" and choice.name != "auto"
+    depth_map = choice.depth == "file" and choice.name not in ("auto", "mickey")
     method, tally = choose_method(replace(choice, depth_map=depth_map)), Counter[str]()
     for pair in nyu_pairs(root / "nyuv2", depth=depth_map):
         truth = pair.view1_from_view0

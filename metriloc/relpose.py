@@ -10,7 +10,7 @@ from typing import Any
 from metriloc.auto import WithRival
 from metriloc.choose import MethodChoice, MethodName, choose_method
 from metriloc.io import InputError, Photo, as_view, turn_view
-from metriloc.io.arguments import LARGEST_SEED, require_method, require_number
+from metriloc.io.arguments import require_method, require_number, require_seed
 from metriloc.io.photos import check_shared_K
 from metriloc.methods.matching.model import FeatureMatching, ImageFeatures
 from metriloc.turns import holds, turned_back
@@ -50,14 +50,16 @@ def relative_pose(
     """
     require_number("distance", distance)
     require_number("camera_height", camera_height)
-    require_number("seed", seed, 0, LARGEST_SEED, whole=True)
+    require_seed(seed)
     require_method(method, "relative_pose")
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)
     if method is None or isinstance(method, str):
-        given = reference.depth is not None
-        choice = MethodChoice(method or "auto", distance=distance, camera_height=camera_height, depth_map=given)
+        name = method or "auto"
+        # a depth map that comes with a View may stay unused, one that is given here may not
+        given = depth is not None or (name == "auto" and reference.depth is not None)
+        choice = MethodChoice(name, distance=distance, camera_height=camera_height, depth_map=given)
         method = choose_method(choice)
     elif distance is not None or camera_height is not None:
         method = _knowing(method, distance=distance, camera_height=camera_height)

@@ -111,9 +111,7 @@ def test_bundled_weights_come_with_their_calibration() -> None:
     ("choice", "name"),
     [
         (MethodChoice(), "mickey"),
-        (MethodChoice(polish=True), "mickey"),
         (MethodChoice("mickey"), "mickey"),
-        (MethodChoice("mickey", depth_map=True), "mickey"),
     ],
 )
 def test_what_auto_stands_for(choice: MethodChoice, name: str, bundled: Path) -> None:
@@ -249,11 +247,11 @@ def test_demo_shows_the_model_and_one_flag_the_matching(
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        (MethodChoice("identity", polish=True), "--polish is MicKey's"),
+        (MethodChoice("identity", polish=True), "polish: it is MicKey's"),
         (MethodChoice("mickey", distance=1.0), "MicKey measures the distance itself"),
         (MethodChoice(depth="constant:x"), "constant:x"),
         (MethodChoice(depth="file:x"), "only data sets have named depth maps"),
-        (MethodChoice(depth="flie"), "--depth-source must be"),
+        (MethodChoice(depth="flie"), "a depth source must be"),
         (MethodChoice(device="nowhere"), "no device 'nowhere'"),
         (MethodChoice("loftr"), r"loftr_outdoor\.ckpt are not here"),
     ],

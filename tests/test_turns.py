@@ -80,7 +80,7 @@ def test_a_photo_that_is_found_at_once_is_not_turned() -> None:
 def test_a_pair_with_one_photo_on_its_side(shared: Callable[[str], Path]) -> None:
     folder = shared("cases/09_geometry")
     reference = load_view(folder / "ref.jpg", K=K)
-    turned = load_view(folder / "turned90.jpg", fov_deg=2 * math.degrees(math.atan(240 / 647)))
+    turned = load_view(folder / "turned90.jpg", fov=2 * math.degrees(math.atan(240 / 647)))
     method = choose_method(MethodChoice("xfeat", depth="none"))
     estimate = relative_pose(reference, turned, method=method)
     assert bool(estimate.success)

@@ -126,7 +126,7 @@ def _unrelated_view(path: Path, depth: bool, large: bool) -> View:
     known = (path.parent / "intrinsics.txt").is_file() or (path.parent.parent / "intrinsics.txt").is_file()
     near = (path.with_suffix(".depth.png"), path.parent.parent / "depth" / f"{path.stem}.png")
     given = next((file for file in near if file.is_file()), None) if depth else None
-    view = load_view(path, fov_deg=None if known else 60.0, depth=given)
+    view = load_view(path, fov=None if known else 60.0, depth=given)
     if depth and view.depth is None:  # as good as any: the pose is wrong anyway
         view = replace(view, depth=torch.full(view.image.shape[1:], 5.0))
     return resize_view(view, (2 * view.size[0], 2 * view.size[1])) if large and max(view.size) < 400 else view

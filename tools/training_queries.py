@@ -146,7 +146,7 @@ def unrelated_queries(root: Path, maps: dict[str, SfmMap], count: int, retrieval
             else:
                 path = sources[kind][draw(len(sources[kind]))]
                 known = (path.parent.parent / "intrinsics.txt").is_file()
-                view = load_view(path, fov_deg=None if known else 60.0)
+                view = load_view(path, fov=None if known else 60.0)
             view = replace(view, cam_from_world=None, depth=None)
             names: Sequence[str] = [scene.names[k] for k in (near, *order[near][:2])]
             if number % 2 == 0 and kind != "mirrored":

@@ -92,7 +92,7 @@ class LocalExtractor(Protocol):
 
     @property
     def name(self) -> str:
-        """How the command line calls the features."""
+        """How the command line calls the features; what is kept of them goes by it, their ``config`` and ``identity``."""
         ...
 
     def __call__(self, image: Float[Tensor, "3 H W"]) -> LocalFeatures:
@@ -106,7 +106,7 @@ class DenseExtractor(Protocol):
 
     @property
     def name(self) -> str:
-        """How the command line calls the features."""
+        """How the command line calls the features; what is kept of them goes by it, their ``config`` and ``identity``."""
         ...
 
     @property

@@ -51,6 +51,8 @@ class XFeat:
 
     name = "xfeat"
     temperature = 0.02
+    identity = ""
+    """Of weights other than the released ones: tells networks of one name apart."""
 
     def __init__(self, weights: Mapping[str, Tensor], config: XFeatConfig | None = None) -> None:
         require_kornia("XFeat")

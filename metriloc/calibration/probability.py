@@ -15,6 +15,7 @@ from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimat
 
 FLOOR = 1e-3
 """Statistics enter by their logarithm; smaller ones count as this."""
+_NEAREST, _FARTHEST = 0.05, 300.0  # metres: medians of depth maps beyond them are doubted
 _OTHER_SIZE, _SAME_SHAPE = 0.25, 0.03
 QUANTILE_90 = 1.645
 """Standard deviations on each side of a normal interval of 90 %."""
@@ -147,7 +148,7 @@ class Calibration:
             confidence=torch.tensor(value, dtype=estimate.confidence.dtype),
             probability_of=str(self.target),
             distance_interval=self._interval(estimate, details, sigma),
-            doubts=(*estimate.doubts, *camera_doubts(views)),
+            doubts=(*estimate.doubts, *camera_doubts(views), *depth_doubts(views)),
         )
 
     def _interval(
@@ -170,6 +171,17 @@ def camera_doubts(views: Sequence[View]) -> tuple[str, ...]:
         *guessed,
         *(f"the camera numbers of '{name}' look like those of a photo of {w}x{h}" for name, (w, h) in sizes if w),
     )
+
+
+def depth_doubts(views: Sequence[View]) -> tuple[str, ...]:
+    """A phrase for each photo whose depth map has a median that hardly any scene has: its unit is likely another."""
+    found = []
+    for view in views:
+        known = torch.zeros(0) if view.depth is None else view.depth[torch.isfinite(view.depth) & (view.depth > 0)]
+        median = float(known.median()) if len(known) else math.nan
+        if median < _NEAREST or median > _FARTHEST:
+            found.append(f"the depth map of '{view.name}' has a median of {median:.3g} m: its unit may be another")
+    return tuple(found)
 
 
 def _size_of_the_numbers(view: View) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from metriloc.choose.applies import require_used
 from metriloc.choose.depth import choose_depth, depth_source, predicted_depth
 from metriloc.choose.maps import (
     FEATURES,
@@ -36,6 +37,7 @@ __all__ = [
     "note_on_features",
     "predicted_depth",
     "require_device",
+    "require_used",
 ]
 
 

@@ -48,7 +48,7 @@ def depth_source(
         return depth_of_file, {}
     if kind == "file":
         if not of_data:
-            raise InputError(f"--depth-source {name}: only data sets have named depth maps; give --depth FILE")
+            raise InputError(f"depth source {name}: only data sets have named depth maps; give the file of one")
         return depth_of_file, _predicted_by(value, value)
     if kind == "none" and not value:
         return lambda view: None, {}
@@ -57,7 +57,7 @@ def depth_source(
             called = {"depth_name": "constant depth", "depth_id": "constant depth", "depth_origin": f"set to {value} m"}
             return constant_depth(float(value)), called
         except ValueError as error:
-            raise InputError(f"--depth-source {name}: {error}") from error
+            raise InputError(f"depth source {name}: {error}") from error
     if name.startswith(HUB):
         hub_depth = HubDepth(find_hub_model(value), device=device)
         called = _predicted_by(value, hub_depth.model.weights_id)
@@ -72,7 +72,7 @@ def depth_source(
         f"file, file:NAME (maps beside the photos), none, constant:METRES, mickey:WEIGHTS, {HUB}OWNER/NAME, or weights "
         "that predict depth such as metriloc-depth"
     )
-    raise InputError(f"--depth-source must be {wanted}, got {name!r}")
+    raise InputError(f"a depth source must be {wanted}, got {name!r}")
 
 
 def _kind_of_depth(name: str) -> tuple[str, str]:
@@ -81,6 +81,11 @@ def _kind_of_depth(name: str) -> tuple[str, str]:
         return method_of(resolve_weights(name)) or "mickey", name
     kind, _, value = name.partition(":")
     return kind, value
+
+
+def is_mickey_depth(name: str) -> bool:
+    """Whether a depth source is depth that MicKey predicts."""
+    return _kind_of_depth(name)[0] == "mickey"
 
 
 def choose_depth(name: str, device: str = "cpu") -> Callable[[View], DepthPrediction | None]:

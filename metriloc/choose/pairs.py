@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from metriloc.auto import WithRival
+from metriloc.choose.applies import foreign_settings, require_used
 from metriloc.choose.depth import PREDICTED, depth_source
 from metriloc.choose.named import named_calibrations, require_device
 from metriloc.evaluation.identity import IdentityPose
@@ -65,8 +66,8 @@ class MethodChoice:
 def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     """The method that a command names, with its calibration.
 
-    Raises InputError when an option belongs to another method, weights are missing (with the command to get them), the
-    calibration is for other weights, or this machine has no such device.
+    Raises InputError for a setting that the method would not use, weights that are missing (with the command to get them),
+    a calibration for other weights, and a device that this machine does not have.
     """
     require_device(choice.device)
     resolved = _resolved(choice)
@@ -78,14 +79,16 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
 def choice_beside(choice: MethodChoice, name: str) -> MethodChoice:
     """Another method for the same photos, to be compared with a choice: with its own weights, the same source of metres.
 
-    MicKey measures for itself, so lengths that are known are left out for it.
+    What the other method would not use is left out for it: MicKey measures for itself.
 
     >>> choice_beside(MethodChoice("xfeat", distance=0.6), "mickey").distance is None
     True
     """
     calibration = choice.calibration if choice.calibration == "none" else None
+    usual = {field.name: field.default for field in fields(choice)}
+    left_out: dict[str, Any] = {setting: usual[setting] for setting in foreign_settings(name)}
     beside = replace(_resolved(choice), name=name, weights=None, polish=None, calibration=calibration)
-    return replace(beside, distance=None, camera_height=None) if name in ("mickey", "identity") else beside
+    return replace(beside, **left_out)
 
 
 def _with_mickey(matching: RelativePoseMethod, device: str) -> RelativePoseMethod:
@@ -99,7 +102,11 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     """With the method and the depth that ``auto`` stands for: what was given decides, because ignoring it would surprise."""
     if choice.name != "auto":
         return choice
-    if choice.weights is not None or choice.polish:
+    if choice.polish and choice.weights is None:
+        raise InputError(
+            "polish is MicKey's, which auto is not: say method mickey beside it (--method mickey --polish)"
+        )
+    if choice.weights is not None:
         return replace(choice, name="mickey")
     gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
     matcher = best_matcher()
@@ -113,14 +120,10 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
     name, calibrations = choice.name, named_calibrations(choice.calibration)
     if not is_method(name):
         raise InputError(f"there is no method {name!r}: one of {', '.join((*METHODS, HUB_METHOD))}")
-    if name != "mickey" and choice.polish:
-        raise InputError("--polish is MicKey's; matching always polishes where it has depth")
+    require_used(choice)
     if name == "identity":
         return IdentityPose(calibrations or ())
     if name == "mickey":
-        for option, metres in (("distance", choice.distance), ("camera-height", choice.camera_height)):
-            if metres is not None:
-                raise InputError(f"--{option} {metres}: MicKey measures the distance itself; only matching needs it")
         return MicKey.from_pretrained(
             choice.weights or MICKEY_WEIGHTS,
             precision=choice.precision,
@@ -130,7 +133,7 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
         )
     source, called = depth_source(choice.depth, choice.device, choice.precision, of_data=choice.of_data)
     if name.startswith(HUB) and choice.weights is not None:
-        raise InputError(f"--weights {choice.weights}: {name} names its weights itself")
+        raise InputError(f"weights {choice.weights}: {name} names its weights itself")
     config = MatchingConfig(
         distance=choice.distance, camera_height=choice.camera_height, solver=choice.solver, **called
     )

@@ -26,6 +26,7 @@ def demo(out: Path | None = None, method: MethodArgument = "auto", weights: str 
         seed: Same seed, same answer (on one machine, with as many threads).
     """
     chosen = choose_method(MethodChoice(method, weights=weights))
+    output = None if out is None else RelposeFolder.prepare(out, single=True)
     for line in licenses_of(method):
         complain("demo", line)
     with resources.as_file(resources.files("metriloc").joinpath("data/example")) as folder:
@@ -48,8 +49,7 @@ def demo(out: Path | None = None, method: MethodArgument = "auto", weights: str 
         run.results.append(result)
         print_lines([f"method: {chosen.name}, weights {chosen.weights_id}", *relpose_summary(result)])
         print_lines([f"  true camera position (m): {position_in_words(truth)}"])
-        if out is not None:
-            output = RelposeFolder.prepare(out, single=True)
+        if output is not None:
             output.write_query(run, 0, result, features0)
             output.write_run(run)
             print(f"report: {output.path / 'report.html'}")

@@ -45,10 +45,10 @@ def solved(
     ray_workers: int = 0,
 ) -> list[Record] | None:
     """Do what is not done yet in the folder ``out``; the records of all tasks, None for all but the first process."""
-    out = prepare_output_folder(out)
     worker = worker_from_environment()
     build = builder(method, chosen, how, assignments)
     solve = build()
+    out = prepare_output_folder(out)
     described = _description(method, weights_of(solve), benchmark, part, how, assignments)
     with joined_processes("cpu") as processes, progress_bar("pairs", worker.rank) as progress:
         try:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.choose import is_method
+from metriloc.choose import is_method, require_used
 from metriloc.cli.eval_run import device_of, solved
 from metriloc.cli.options import MethodSettings
 from metriloc.cli.terminal import print_lines, text_table
@@ -54,6 +54,8 @@ def evaluate_table(
     wanted = combinations(methods, depths)
     # calibrations exist for some depths only, and withhold what they think failed: rows would not be alike
     how = replace(how, device=device_of(how.device, os.environ), calibration=how.calibration or "none")
+    for method, depth in wanted:
+        require_used(_settings_of(how, depth).choice(method, of_data=True))
     rows: list[PaperRow] = []
     for method, depth in wanted:
         row = _row(benchmark, part, method, depth, how, out)
@@ -84,10 +86,14 @@ def combinations(methods: tuple[str, ...], depths: tuple[str, ...]) -> list[tupl
     return [(method, depth) for method, theirs in own.items() for depth in dict.fromkeys(theirs)]
 
 
+def _settings_of(how: MethodSettings, depth: str | None) -> MethodSettings:
+    return how if depth is None else replace(how, depth_source=depth)
+
+
 def _row(
     benchmark: BenchmarkName, part: BenchmarkOptions, method: str, depth: str | None, how: MethodSettings, out: Path
 ) -> PaperRow | None:
-    settings = how if depth is None else replace(how, depth_source=depth)
+    settings = _settings_of(how, depth)
     chosen = load_pairs(benchmark, part, settings.depth_files)
     if chosen.withheld:
         raise InputError(f"the truth of '{part.data}' is withheld: no table can be made of it")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from metriloc.adjust import Adjustable
 from metriloc.choose import LocalizerChoice
 from metriloc.cli.made import options_from
-from metriloc.cli.options import FormatArgument, check_formats
+from metriloc.cli.options import FormatArgument, check_formats, check_resume
 from metriloc.io import InputError
 from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.download import cache_folder
@@ -152,8 +152,7 @@ class OutputOptions:
 
     def check(self, method: str) -> None:
         """Raises InputError for options that contradict, and for a video that cannot be made."""
-        if self.resume and self.out is None:
-            raise InputError("--resume goes on with an earlier run: give its --out")
+        check_resume(self.resume, self.out)
         check_formats(self.formats, self.out)
         if not self.video:
             if self.video_seconds is not None or self.video_fps is not None:

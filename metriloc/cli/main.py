@@ -77,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wanted_help = all(a in {"-h", "--help", *_groups()} for a in arguments)
         _usage(sys.stdout if wanted_help else sys.stderr, arguments, wanted_help)
         raise SystemExit(0 if wanted_help else EXIT_BAD_INPUT)
+    if "" in rest:
+        complain(
+            name, "one of the arguments is empty: a path or a value is missing (is a variable of the shell unset?)"
+        )
+        raise SystemExit(EXIT_BAD_INPUT)
     command = COMMANDS[name]
     raise SystemExit(_run(getattr(importlib.import_module(command.module), command.function), name, rest))
 

@@ -32,6 +32,12 @@ def check_formats(formats: tuple[str, ...] | None, out: Path | None) -> None:
         raise InputError(f"--format {' '.join(formats or ())} names files of --out: give a folder")
 
 
+def check_resume(resume: bool, out: Path | None) -> None:
+    """Raises InputError for ``--resume`` without ``--out``."""
+    if resume and out is None:
+        raise InputError("--resume goes on with an earlier run: give its --out")
+
+
 @dataclass(frozen=True)
 class PhotoOptions:
     """What is known about the photos."""
@@ -70,13 +76,15 @@ class PhotoOptions:
             raise InputError(f"--k-size {self.k_size} says nothing without --k")
         if self.k is not None and self.k_size is None and reference is not None:
             require_one_size((reference, path), "--k")
+        if own is not None and None not in (self.k_ref, self.k_query) and self.fov is not None:
+            raise InputError(f"--k-ref and --k-query leave no photo for --fov {self.fov:g}: leave one of them out")
         known = self.k is not None and self.k_size is not None
         return load_view(
             path,
             K=None if known else own or self.k,
             camera=camera_from_K(self.k, self.k_size) if known else None,  # type: ignore[arg-type]
-            intrinsics=self.intrinsics,
-            fov_deg=self.fov,
+            intrinsics=None if own else self.intrinsics,
+            fov=None if own else self.fov,
             depth=self.depth if is_reference else None,
             depth_scale=self.depth_scale if is_reference else None,
             resize=self.resize,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,14 @@ import tyro
 
 from metriloc.calibration import calibrations_of
 from metriloc.choose import MethodChoice, choice_beside, choose_method
-from metriloc.cli.options import FormatArgument, MethodArgument, MethodSettings, PhotoOptions, check_formats
+from metriloc.cli.options import (
+    FormatArgument,
+    MethodArgument,
+    MethodSettings,
+    PhotoOptions,
+    check_formats,
+    check_resume,
+)
 from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable
 from metriloc.io import InputError, prepare_output_folder, read_true_poses
 from metriloc.methods.matching.hub_models import licenses_of
@@ -60,6 +68,7 @@ def relpose(
     if not query:
         raise InputError("no query photo given: metriloc relpose REF QUERY...")
     check_formats(formats, out)
+    check_resume(resume, out)
     single, names = len(query) == 1, short_names([reference, *query])
     exported = None if export is None else export_paths(export, single=single)
     choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
@@ -91,10 +100,12 @@ def relpose(
         if not json_:
             print_lines(relpose_summary(result, names[result.name], truths.get(result.name)))
 
-    also: dict[str, Any] = {"others": others, "export": exported}
-    run_relpose(run, chosen, counted("queries", query), load, folder=folder, resume=resume, told=told, **also)
+    also: dict[str, Any] = {"others": others, "export": exported, "counted": partial(counted, "queries")}
+    run_relpose(run, chosen, query, load, folder=folder, resume=resume, told=told, **also)
     if not json_ and run.reference.intrinsics_source != view0.intrinsics_source:
         print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
+    if run.kept and not json_:
+        print(f"kept {len(run.kept)} {'pose' if len(run.kept) == 1 else 'poses'} of earlier queries")
     if json_:
         print(json.dumps(run.as_dict(), indent=2))
     elif folder is not None:

@@ -107,7 +107,7 @@ def read_facades(folder: Path) -> list[DepthPhoto]:
 def _facade(path: Path, boxes: Sequence[tuple[int, float, float, float, float]]) -> DepthPhoto:
     doors = [box for box in boxes if box[0] == _DOOR_CLASS] or boxes
     ratio = float(torch.tensor([_HEIGHTS[box[0]] / box[4] for box in doors]).median())
-    view = load_view(path, fov_deg=60.0)
+    view = load_view(path, fov=60.0)
     focal = float(view.camera.f[0])
     width, height = view.size
     depth = torch.zeros(height, width)

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
 from metriloc.geometry.conventions import CONVENTIONS, convention_named
-from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix, rotation_angle, skew, so3_exp
+from metriloc.geometry.so3 import (
+    matrix_from_quaternion,
+    quaternion_from_matrix,
+    require_rotation,
+    rotation_angle,
+    skew,
+    so3_exp,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +56,13 @@ class Pose:
 
     @classmethod
     def from_Rt(cls, R: Float[Tensor, "*b 3 3"] | np.ndarray, t: Float[Tensor, "*b 3"] | np.ndarray) -> Pose:
-        """From rotation matrices and translations, tensors or numpy arrays."""
-        return cls(torch.as_tensor(R), torch.as_tensor(t))
+        """From rotation matrices and translations, tensors or numpy arrays.
+
+        Raises ValueError for matrices that scale, shear or mirror; NaN, which failures carry, is let through.
+        """
+        R = torch.as_tensor(R)
+        require_rotation(R)
+        return cls(R, torch.as_tensor(t))
 
     @classmethod
     def from_aa(cls, w: Float[Tensor, "*b 3"] | np.ndarray, t: Float[Tensor, "*b 3"] | np.ndarray) -> Pose:

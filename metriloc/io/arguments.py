@@ -52,6 +52,13 @@ def require_number(
         raise InputError(f"{name} must be at most {most:g}, got {number:g}")
 
 
+def require_seed(value: object) -> None:
+    """Raises InputError when a seed is no whole number that random generators take."""
+    if value is None:
+        raise InputError("seed must be a whole number, got None: the same seed gives the same answer")
+    require_number("seed", value, 0, LARGEST_SEED, whole=True)
+
+
 def require_metres(name: str, value: float | None) -> None:
     """Raises InputError when a value, other than None, is no positive length between photos of one place."""
     if value is not None and not 0 < value <= FARTHEST:

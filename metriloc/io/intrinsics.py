@@ -80,7 +80,7 @@ def resolve_intrinsics(
         return _fit_to_image(camera, size, "camera, as given")
     found = focal_from_exif(exif or ExifData(), size)
     if fov_deg is not None and intrinsics is None:
-        camera = Camera.from_fov(size, math.radians(fov_deg))
+        camera = _checked(Camera.from_fov(size, math.radians(fov_deg)), f"a field of view of {fov_deg:g} degrees")
         source = f"horizontal field of view of {fov_deg:g} degrees, as stated ({float(camera.f[0]):.1f} px)"
         if found.pixels is not None:
             source += f"; the {found.note} ({found.pixels:.1f} px) was not asked"

@@ -58,10 +58,10 @@ def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | No
 
 
 def require_content(scene: SfmMap, place: object) -> None:
-    """Raises InputError for a map without photos or points, in which nothing can be looked for."""
-    if not len(scene) or not len(scene.xyz):
+    """Raises InputError for a map without photos, in which nothing can be looked for."""
+    if not len(scene):
         raise InputError(
-            f"the map '{place}' is empty ({len(scene)} photos with a pose, {len(scene.xyz)} points): make it anew with "
+            f"the map '{place}' is empty (0 photos with a pose, {len(scene.xyz)} points): make it anew with "
             "metriloc map build, or give the folder of another"
         )
 

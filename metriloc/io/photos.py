@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.io.depth import check_depth_covers
 from metriloc.io.exif import ExifData
 from metriloc.io.files import InputError
 from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, check_size, decode_image, image_of_pillow
@@ -57,16 +58,18 @@ def as_view(
 
     Without ``K`` and ``fov`` the focal length is that of EXIF, or a guess with a ``UserWarning``.
     Raises InputError (a ``ValueError``), one sentence, for pixels of another shape, type or range,
-    for NaN, for both ``K`` and ``fov``, and for either beside a ``View``, which has its camera.
+    for NaN, for both ``K`` and ``fov``, for either beside a ``View``, which has its camera, and for
+    a ``View`` whose camera or depth map is of another size or shape.
 
     >>> as_view(np.zeros((480, 640, 3), np.uint8), fov=60).camera.f
     tensor([554.2563, 554.2563])
     """
     _check_given(photo, name, K=K, fov=fov, depth=depth, depth_scale=depth_scale)
     if isinstance(photo, View):
+        _check_view(photo)
         return photo
     if isinstance(photo, (str, os.PathLike)):
-        return load_view(photo, K=K, fov_deg=fov, depth=depth, depth_scale=depth_scale, warn_of_guess=warn_of_guess)  # type: ignore[arg-type]
+        return load_view(photo, K=K, fov=fov, depth=depth, depth_scale=depth_scale, warn_of_guess=warn_of_guess)  # type: ignore[arg-type]
     image, exif, path = _pixels(photo, name)
     size = (image.shape[2], image.shape[1])
     known = resolve_intrinsics(size, path=path, K=K, exif=exif, fov_deg=fov)  # type: ignore[arg-type]
@@ -100,6 +103,24 @@ def _check_given(photo: object, name: str, **given: Any) -> None:
     fov = said.get("fov", 60)
     if isinstance(fov, bool) or not isinstance(fov, Real):
         raise InputError(f"fov must be a number of degrees, got {fov!r}")
+
+
+def _check_view(view: View) -> None:
+    """Raises InputError for a camera or a depth map that cannot be of this photo."""
+    camera, (width, height), name = view.camera, view.size, view.name or "photo"
+    numbers = torch.cat([camera.size, camera.f, camera.c, camera.distortion]).detach().cpu()
+    if not bool(torch.isfinite(numbers).all()) or not bool((numbers[:4] > 0).all()):
+        raise InputError(
+            f"the camera of {name!r} needs finite numbers, sizes and focal lengths above 0: {numbers.tolist()}"
+        )
+    w, h = numbers[:2].tolist()
+    if max(abs(w - width), abs(h - height)) >= 1:
+        raise InputError(
+            f"the camera of {name!r} is for {w:g}x{h:g} pixels, but the photo has {width}x{height}: "
+            "resize or cut both (resize_view, crop_view)"
+        )
+    if view.depth is not None:
+        check_depth_covers(view.depth, view.size, f"depth of {name}")
 
 
 def _pixels(photo: object, name: str) -> tuple[Float[Tensor, "3 H W"], ExifData, Path | None]:

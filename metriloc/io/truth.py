@@ -32,18 +32,34 @@ def read_true_poses(path: str | os.PathLike[str], reference: Path, queries: Sequ
     if not rows or any(len(row) != 8 for row in rows):
         raise InputError(f"'{path}' holds no true poses: it must have {_LINES}, or 4 x 4 numbers")
     listed = parse_mapfree_poses(text, str(path))
+    _require_known(listed, [reference], text, path)
     world = _found(listed, reference) or Pose.identity(dtype=torch.float64)
     found = {str(query): pose @ world.inverse() for query in queries if (pose := _found(listed, query)) is not None}
     if not found:
+        _require_known(listed, queries, text, path)
         names = ", ".join(list(listed)[:3])
         raise InputError(f"'{path}' has a true pose of no query: it names {names}, not the photos that were given")
     return found
 
 
+def _require_known(
+    listed: Mapping[str, Pose | None], photos: Sequence[Path], text: str, path: str | os.PathLike[str]
+) -> None:
+    """Raises InputError where a file names one of the photos with a quaternion of zeros."""
+    named = {name for photo in photos for name in _names(photo)} & listed.keys()
+    for number, line in enumerate(text.split("\n"), 1):
+        fields = without_comment(line).split()
+        if fields and fields[0] in named and listed[fields[0]] is None:
+            raise InputError(f"{path}:{number}: the quaternion of {fields[0]!r} is zero, so its pose is not known")
+
+
 def _found(listed: Mapping[str, Pose | None], photo: Path) -> Pose | None:
     """The pose under the photo's path, or the longest tail of it."""
-    tails = ["/".join(photo.parts[k:]) for k in range(len(photo.parts))]
-    return next((pose for name in (str(photo), *tails) if (pose := listed.get(name)) is not None), None)
+    return next((pose for name in _names(photo) if (pose := listed.get(name)) is not None), None)
+
+
+def _names(photo: Path) -> tuple[str, ...]:
+    return str(photo), *("/".join(photo.parts[k:]) for k in range(len(photo.parts)))
 
 
 def _motion(rows: list[list[float]], path: str) -> Pose:

@@ -35,7 +35,7 @@ def load_view(
     K: Sequence[Any] | Tensor | None = None,
     camera: Camera | None = None,
     intrinsics: str | os.PathLike[str] | None = None,
-    fov_deg: float | None = None,
+    fov: float | None = None,
     depth: str | os.PathLike[str] | None = None,
     depth_scale: float | None = None,
     resize: tuple[int, int] | None = None,
@@ -47,7 +47,7 @@ def load_view(
 ) -> View:
     """Read a photo with what is known of its camera.
 
-    K, camera, intrinsics, fov_deg: see ``resolve_intrinsics``; without any of them EXIF or a guess is used, the guess
+    K, camera, intrinsics, fov: see ``resolve_intrinsics``; without any of them EXIF or a guess is used, the guess
     with a ``UserWarning``. depth: file of a depth map, see ``read_depth``; depth_scale: its units a metre (5000 for TUM),
     by default 1000 for whole numbers and 1 for floating point. resize: (width, height), aspect not kept, bilinear as in
     MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept. upright: turn the photo
@@ -64,10 +64,17 @@ def load_view(
     require_kind("camera", camera, Camera, "a Camera")
     require_kind("undistort", undistort, ColmapCamera, "a ColmapCamera")
     require_kind("upright", upright, bool, "True or False")
-    for name, number in (("fov_deg", fov_deg), ("depth_scale", depth_scale)):
+    for name, number in (("fov", fov), ("depth_scale", depth_scale)):
         require_number(name, number)
     require_number("max_megapixels", max_megapixels, 0)
     require_number("max_side", max_side, 1, whole=True)
+    said = [
+        name
+        for name, value in (("K", K), ("camera", camera), ("intrinsics", intrinsics), ("fov", fov))
+        if value is not None
+    ]
+    if len(said) > 1:
+        raise InputError(f"{said[0]} and {said[1]} are both given: which of the two is meant?")
     if resize is not None and max_side is not None:
         raise InputError(f"resize {resize!r} and max_side {max_side} contradict: give one")
     if resize is not None:
@@ -78,7 +85,7 @@ def load_view(
     image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
     if undistort is None:
         known = resolve_intrinsics(
-            loaded.size, path=path, K=K, camera=camera, intrinsics=intrinsics, exif=loaded.exif, fov_deg=fov_deg
+            loaded.size, path=path, K=K, camera=camera, intrinsics=intrinsics, exif=loaded.exif, fov_deg=fov
         )
     elif camera is None or depth is not None:
         raise ValueError("undistort needs the camera of the undistorted copy, and knows of no depth map")

@@ -14,7 +14,7 @@ import numpy as np
 
 from metriloc.io.download import file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, read_json, write_atomically
-from metriloc.io.map_folders import kind_of_model, model_within
+from metriloc.io.map_folders import model_within
 from metriloc.io.posed_photos import nerfstudio_camera
 
 EXPORT_FILE = "metriloc-export.json"
@@ -29,7 +29,7 @@ def export_colmap(model: Any, out: Path) -> list[Path]:
     An earlier export there is replaced. Raises InputError, and changes nothing, where the folder holds any other model.
     """
     there = model_within(out)
-    if there is not None and (there != out or kind_of_model(out) == "bin"):
+    if there is not None and (there != out or any(out.glob("*.bin"))):
         raise InputError(f"'{out}' holds another COLMAP model ('{there}'): give another --out, or delete it")
     return _installed(lambda folder: model.write_text(str(folder)), out)
 

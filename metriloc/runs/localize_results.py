@@ -90,8 +90,9 @@ class LocalizeRun:
     def fingerprint(self, photo: QueryPhoto) -> str:
         """Equal exactly when the same photo would be treated in the same way again."""
         path = Path(self.map_path)
-        maps = sorted({*path.glob("*"), *find_model(path).glob("*")}) if path.is_dir() else [path]
-        known = [(os.fsencode(file.name), file.stat()) for file in [*maps, *self._lists()] if file.is_file()]
+        within = sorted({*path.glob("*"), *find_model(path).glob("*")}) if path.is_dir() else [path]
+        files = [*within, *self._lists()]
+        known = [(os.fsencode(file.name), file.stat()) for file in files if file.is_file()]
         parts = (name + f" {status.st_size} {status.st_mtime_ns}".encode() for name, status in known)
         return fingerprint_of(self.header(), parts, [photo.path])
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from metriloc.choose import predicted_depth, require_device
+from metriloc.io.arguments import require_path
 from metriloc.io.files import InputError, prepare_output_folder, write_atomically
 from metriloc.io.map_folders import FACTS_FILE
 from metriloc.io.maps import map_from_reconstruction, read_reconstruction
@@ -59,6 +60,8 @@ def build_map(
     >>> facts = metriloc.build_map("photos", "map")
     >>> metriloc.localize("query.jpg", "map")
     """
+    require_path("photos", photos)
+    require_path("out", out)
     require_pycolmap()
     require_device(device)
     folder, target = Path(photos), Path(out)

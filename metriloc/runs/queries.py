@@ -90,6 +90,10 @@ class QuerySource:
         """Read the map and find out what is known of each query. Raises InputError for wrong use, before any work."""
         if options.queries is not None and (options.k or options.intrinsics or options.fov):
             raise InputError(f"--queries {options.queries} brings the cameras: leave out --k, --intrinsics and --fov")
+        if options.held_out and (options.k or options.intrinsics or options.fov):
+            raise InputError("--held-out takes the cameras from the map: leave out --k, --intrinsics and --fov")
+        if options.k and (options.intrinsics or options.fov):
+            raise InputError("--k says what --intrinsics or --fov say, too: give one of them")
         opened = open_map(scene, options.images)
         whole = opened.scene
         queries = cls._listed(whole, paths, options)
@@ -139,7 +143,7 @@ class QuerySource:
             K=None if known else k,
             camera=camera,
             intrinsics=None if known else self.options.intrinsics,
-            fov_deg=None if known else self.options.fov,
+            fov=None if known else self.options.fov,
             max_side=self.options.max_side,
             upright=photo.upright,
             undistort=photo.original,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,12 +19,13 @@ from metriloc.viz.compared import Answer
 def run_relpose(
     run: RelposeRun,
     method: RelativePoseMethod,
-    queries: Iterable[Path],
+    queries: Sequence[Path],
     load: Callable[[Path], View],
     *,
     folder: RelposeFolder | None = None,
     resume: bool = False,
     told: Callable[[QueryResult], None] = lambda result: None,
+    counted: Callable[[Sequence[Path]], Iterable[Path]] = iter,
     others: Mapping[str, RelativePoseMethod] = MappingProxyType({}),
     export: Callable[[int, Path], Path] | None = None,
 ) -> None:
@@ -33,15 +34,21 @@ def run_relpose(
     - load: the view of a query; what it raises costs only that query.
     - folder, resume: where to write, if anywhere, and whether to keep what an equal run has left there.
     - told: hears every result, also of photos that could not be used.
+    - counted: shows how far the queries are.
     - others: methods to compare with, by name; what they say is drawn beside, and decides nothing.
     - export: the npz file for a query (its number and path), if its matches and depths are wanted.
 
-    After Ctrl+C, too, the files over all queries hold what was found.
+    Raises InputError where ``resume`` finds a run with other settings. After Ctrl+C, too, the files over all queries hold
+    what was found.
     """
     features0 = method.extract(run.reference)
     run.reference = as_seen(run.reference, features0)
+    if folder is not None and resume:
+        run.kept = folder.earlier(run, queries)
     rivals = {name: (other, other.extract(run.reference)) for name, other in others.items()}
-    work_through(_Pairs(run, method, features0, load, folder, resume, rivals, export), queries, run.results, told)
+    work_through(
+        _Pairs(run, method, features0, load, folder, resume, rivals, export), counted(queries), run.results, told
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from metriloc.geometry import Pose
-from metriloc.io import prepare_output_folder, write_atomically
+from metriloc.io import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.io.posed_photos import PosedPhoto
 from metriloc.runs.folder import RunFolder, saved_entry
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.pose_files import posed_photos, write_pose_files
-from metriloc.runs.relpose_results import PairFound, QueryResult, RelposeRun
+from metriloc.runs.relpose_results import FORMAT, PairFound, QueryResult, RelposeRun
 from metriloc.types import PhotoFeatures, PoseEstimate
 from metriloc.version import __version__
 from metriloc.viz import (
@@ -55,6 +56,27 @@ class RelposeFolder(RunFolder):
         """The result of an earlier run of the same photos and settings, if its pose.json is here."""
         entry = saved_entry(self.query_folder(index, query), query, lambda: run.fingerprint(query))
         return Outcome.saved(str(query), entry)
+
+    def earlier(self, run: RelposeRun, queries: Sequence[Path]) -> list[QueryResult]:
+        """What runs with the same settings left of other queries.
+
+        Raises InputError, naming what differs, where the folder is of a run with other settings, and where another
+        query has the place of the only one of this run.
+        """
+        found: dict[str, QueryResult] = {}
+        now, ours = json.loads(json.dumps(run.header())), {query.resolve() for query in queries}
+        for file in (*sorted(self.path.glob("[0-9]*_*/pose.json")), self.path / "pose.json"):
+            content = _earlier_content(file)
+            _require_same(self.path, {key: content.get(key) for key in now} if content else now, now)
+            for entry in content.get("queries", ()):
+                outcome: QueryResult | None = None if "error" in entry else Outcome.saved(str(entry["query"]), entry)
+                if outcome is not None and Path(outcome.name).resolve() not in ours:
+                    found[outcome.name] = outcome
+        if found and self.single:
+            raise InputError(
+                f"'{self.path}' holds the pose of {next(iter(found))!r}: give all queries at once, or another --out"
+            )
+        return list(found.values())
 
     def write_query(self, run: RelposeRun, index: int, result: QueryResult, reference: PhotoFeatures) -> None:
         """Pictures, report and, last, pose.json of a query that was computed just now."""
@@ -99,7 +121,29 @@ class RelposeFolder(RunFolder):
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
         name, camera = run.reference.name, run.reference.camera
         world = PosedPhoto(name, Path(name), camera, Pose.identity(dtype=torch.float64))
-        write_pose_files(self.path, self.formats, posed_photos(run.results, world))
+        write_pose_files(self.path, self.formats, posed_photos([*run.kept, *run.results], world))
+
+
+def _earlier_content(file: Path) -> dict[str, Any]:
+    """What a pose.json holds; nothing where there is none of ours, so that the query is computed again."""
+    try:
+        content = read_json(file) if file.is_file() else {}
+        entries = content["queries"] if content else []
+        readable = content.get("format") == FORMAT and all("query" in entry for entry in entries)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return content if readable else {}
+
+
+def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises InputError naming the first setting in which an earlier run differs."""
+    before, now = ({**run, **run["settings"], "settings": None} for run in (found, wanted))
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            told = (str(run.get(name))[:80] for run in (before, now))
+            raise InputError(
+                f"'{folder}' holds another run ({name}: {', now '.join(told)}): give another --out, or leave out --resume"
+            )
 
 
 def _is_in_strip(name: str, pictures: Mapping[str, Picture]) -> bool:
@@ -125,7 +169,8 @@ def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: Photo
         if depth is not None and features.depth_origin.startswith("predicted"):
             strip = predicted_strip(features)
             pictures[f"{role}.predicted"] = Picture(f"Depth {features.depth_origin} and scores, {role}", strip, _STRIP)
-        pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", drawn_scores(features), _SCORES)
+        if features.score_map().numel():  # a photo may be smaller than one cell
+            pictures[f"{role}.score"] = Picture(f"Keypoint scores, {role}", drawn_scores(features), _SCORES)
         if depth is not None:
             note = "Near is bright, black is unknown."
             pictures[f"{role}.depth"] = Picture(f"Depth {features.depth_origin}, {role}", depth, note)

@@ -54,7 +54,8 @@ def pair_result(
 @dataclass(eq=False)
 class RelposeRun:
     """One reference, one method, many queries. calibrations: of the method's confidence, as far as it has any; truths:
-    the true query_from_reference by the query's path, as far as they are known."""
+    the true query_from_reference by the query's path, as far as they are known; kept: of an earlier run with the same
+    settings and other queries."""
 
     reference: View
     method: str
@@ -63,6 +64,7 @@ class RelposeRun:
     results: list[QueryResult] = field(default_factory=list)
     calibrations: Sequence[Calibration] = ()
     truths: Mapping[str, Pose] = field(default_factory=dict)
+    kept: Sequence[QueryResult] = ()
 
     @property
     def seed(self) -> int:
@@ -89,7 +91,7 @@ class RelposeRun:
 
     def as_dict(self) -> dict[str, Any]:
         """The content of pose.json."""
-        return {**self.header(), "queries": [dict(result.entry) for result in self.results]}
+        return {**self.header(), "queries": [dict(result.entry) for result in (*self.kept, *self.results)]}
 
     def fingerprint(self, query: Path) -> str:
         """Equal exactly when the same photos would be treated in the same way again."""

@@ -22,7 +22,11 @@ _PIXEL_SIGMA = 1.0
 _MIN_SHIFT_PX = 1.0  # pixels by which a point moves when its depth doubles (about): less fixes no depth
 _MIN_NOISE_PX = 0.1  # exact matches have no noise to compare a parallax with
 _ROTATION_FITS = 10
-_PARALLAX_SIGMAS = 5.0  # a match without parallax moves so far once in 270,000 times
+_MIN_MOVED = 6
+_PARALLAX = ((0.5, 3.3), (0.25, 7.0), (0.1, 16.0))
+"""Share of the matches, and the sigmas that it must move; any of the three shows a parallax. Photos that were only turned
+reach 2.8, 5.3 and 11: an essential matrix picks the matches whose errors lie along its lines, and few err far more than
+most."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,9 @@ def translation_observable(pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Ten
     """Whether the direction of ``pose.t`` means anything: False when a rotation alone explains the (inlier) matches.
 
     The noise is read off the epipolar errors, which a translation cannot hide. The best rotation alone, fitted
-    robustly, must then leave at least a tenth of the matches (and six) more than five times that far from where they
-    are. Points far away or on a small baseline fail this as a pure rotation does.
+    robustly, must then leave a share of the matches (and six) many times that far from where they are: all of it
+    little, or a near object much (``_PARALLAX``). Points far away or on a small baseline fail this as a pure rotation
+    does.
     """
     squared, _ = sampson_errors(pose, uv0, uv1, cameras)
     errors = _rotation_only_errors(pose, uv0, uv1, cameras)
@@ -76,8 +81,8 @@ def translation_observable(pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Ten
     if not bool(finite.any()):
         return False
     noise = max(1.4826 * float(squared[finite].median()) ** 0.5, _MIN_NOISE_PX)
-    moved = int((errors[finite] > _PARALLAX_SIGMAS * noise).sum())
-    return moved >= max(6, 0.1 * int(finite.sum()))
+    moved, count = errors[finite] / noise, int(finite.sum())
+    return any(int((moved > sigmas).sum()) >= max(_MIN_MOVED, share * count) for share, sigmas in _PARALLAX)
 
 
 def sampson_errors(
@@ -131,8 +136,13 @@ def _rays(uv0: Tensor, uv1: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, T
     return ray0, ray1, valid0 & valid1
 
 
-def _log_ratios(pose: Pose, uv0: Tensor, depth0: Tensor, uv1: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
-    """Logarithms of measured over triangulated depth in the first camera, and their inverse variances."""
+def log_depths(
+    pose: Pose, uv0: Tensor, depth0: Tensor, uv1: Tensor, cameras: Cameras, min_shift_px: float = _MIN_SHIFT_PX
+) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"], Float[Tensor, " M"]]:
+    """Logarithms of measured and triangulated depth in the first camera, and the pixels that an e-fold moves.
+
+    Only of matches that have a depth, lie in front of both cameras and move by ``min_shift_px`` at least; float64.
+    """
     ray0, ray1, valid = _rays(uv0, uv1, cameras)
     double, measured = pose.to(torch.float64), depth0.double()
     depth = triangulated_depth(double, ray0, ray1)
@@ -141,9 +151,14 @@ def _log_ratios(pose: Pose, uv0: Tensor, depth0: Tensor, uv1: Tensor, cameras: C
     J, _ = cameras[1].to(torch.float64).J_project(offset + double.t)
     shift = (J @ offset[..., None]).squeeze(-1).norm(dim=-1)
     good = valid & torch.isfinite(measured) & (measured > 0) & torch.isfinite(depth) & (depth > 0)
-    good &= torch.isfinite(shift) & (shift >= _MIN_SHIFT_PX)
-    variance = _LOG_DEPTH_SIGMA**2 + (_PIXEL_SIGMA / shift[good]).square()
-    return (measured[good] / depth[good]).log(), 1 / variance
+    good &= torch.isfinite(shift) & (shift >= min_shift_px)
+    return measured[good].log(), depth[good].log(), shift[good]
+
+
+def _log_ratios(pose: Pose, uv0: Tensor, depth0: Tensor, uv1: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
+    """Logarithms of measured over triangulated depth in the first camera, and their inverse variances."""
+    measured, triangulated, shift = log_depths(pose, uv0, depth0, uv1, cameras)
+    return measured - triangulated, 1 / (_LOG_DEPTH_SIGMA**2 + (_PIXEL_SIGMA / shift).square())
 
 
 def _rotation_only_errors(pose: Pose, uv0: Tensor, uv1: Tensor, cameras: Cameras) -> Tensor:

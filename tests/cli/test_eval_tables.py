@@ -58,8 +58,8 @@ def test_mickey_has_a_row_of_its_better_half(mapfree_like: Path, capsys: pytest.
         (("constant:3", "--step", "0"), "--step 0"),
         (("file",), "'file' predicts no depth; the data set's own estimates are file:NAME"),
         (("file:dptnyu",), "dptnyu knows the depth of none of the 13 photos"),
-        (("constant:x",), "--depth-source constant:x"),
-        (("nothing",), "--depth-source must be file, file:NAME"),
+        (("constant:x",), "depth source constant:x"),
+        (("nothing",), "a depth source must be file, file:NAME"),
     ],
 )
 def test_wrong_sources_of_depth_are_one_sentence(

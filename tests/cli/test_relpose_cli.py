@@ -113,9 +113,40 @@ def test_many_queries_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[s
     broken.unlink()
     assert run(*common, "--resume") == 2
     assert "broken.jpg" in capsys.readouterr().err
-    # other settings are another run
+    # other settings are another run, other queries are not
+    kept = (tmp_path / "out" / "pose.json").read_bytes()
     assert run(*common, "--resume", "--seed", 1) == 2
-    assert "kept from the earlier run" not in capsys.readouterr().out
+    assert "holds another run (seed: 0, now 1)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "pose.json").read_bytes() == kept
+    shutil.copy(QUERY, tmp_path / "c.jpg")
+    more = [REFERENCE, tmp_path / "c.jpg", tmp_path / "b.jpg", *common[4:], "--resume"]
+    assert run(*more) == 0
+    assert "kept 1 pose of earlier queries" in capsys.readouterr().out
+    names = [Path(q["query"]).name for q in json.loads((tmp_path / "out" / "pose.json").read_text())["queries"]]
+    assert names == ["a.jpg", "c.jpg", "b.jpg"]
+    assert len((tmp_path / "out" / "poses.tum.txt").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_the_folder_of_one_query_is_not_given_to_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path(shutil.copy(QUERY, tmp_path / "other.jpg"))
+    common = ["--method", "xfeat", "--out", tmp_path / "out", "--resume"]
+    assert run(REFERENCE, QUERY, *common) == 0
+    before = (tmp_path / "out" / "pose.json").read_bytes()
+    assert run(REFERENCE, other, *common) == 2 and "holds the pose of" in capsys.readouterr().err
+    assert run(REFERENCE, QUERY, *common, "--distance", 1) == 2
+    assert "holds another run (distance: None, now 1.0)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "pose.json").read_bytes() == before
+
+
+def test_a_photo_of_one_pixel_is_the_same_with_and_without_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    for more in ([], ["--out", tmp_path / "out"]):
+        assert run(REFERENCE, tmp_path / "dot.png", "--method", "xfeat", *more) == 1
+        assert "matches" in capsys.readouterr().out
+    assert (tmp_path / "out" / "pose.json").is_file()
 
 
 def camera_of(name: str) -> list[str]:

@@ -56,7 +56,10 @@ def test_methods_in_one_view_and_arrays(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(*common, "--compare", "identity", "--resume") == 0
     assert file.is_file() and (out / "report.html").stat().st_mtime_ns != kept
     # without the other method it is another run, and its picture would be of the earlier one
-    assert run(*common, "--resume") == 0
+    capsys.readouterr()
+    assert run(*common, "--resume") == 2 and "holds another run (compare: " in capsys.readouterr().err
+    assert (out / "compared.jpg").exists()
+    assert run(*common) == 0
     assert not (out / "compared.jpg").exists()
 
 

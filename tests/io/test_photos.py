@@ -52,7 +52,7 @@ def test_files_bytes_and_pillow_images_agree(
     path = saved(tmp_path, orientation, kind)
     if given.get("K"):
         given = {"K": (60.0, 60.0, 30.0, 22.0)}
-    expected = load_view(path, K=given.get("K"), fov_deg=given.get("fov"))
+    expected = load_view(path, K=given.get("K"), fov=given.get("fov"))
     assert expected.size == ((48, 64) if orientation >= 5 else (64, 48))
     assert same(as_view(path, **given), expected) and same(as_view(str(path), **given), expected)
     data = path.read_bytes()

@@ -51,7 +51,8 @@ def test_mapfree_lines_are_found_by_name_and_from_the_reference(tmp_path: Path, 
         (matrix_text(torch.diag(torch.tensor([2.0, 1.0, 1.0, 1.0]))), "no motion"),
         (matrix_text(torch.eye(4)).replace("1.0", "x"), "not a finite number"),
         ("other.jpg 1 0 0 0 1 2 3\n", "it names other.jpg"),
-        ("q.jpg 0 0 0 0 0 0 0\n", "of no query"),
+        ("# a\nq.jpg 0 0 0 0 0 0 0\n", r"true\.txt:2: the quaternion of 'q\.jpg' is zero"),
+        ("q.jpg 1 0 0 0 0 0 0\nr.jpg 0 0 0 0 0 0 0\n", r"true\.txt:2: the quaternion of 'r\.jpg' is zero"),
     ],
 )
 def test_what_is_neither_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:

@@ -99,17 +99,17 @@ def test_only_a_guess_warns(photo: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_view(photo, K=K)
-        load_view(photo, fov_deg=60.0)
+        load_view(photo, fov=60.0)
         load_view(photo, camera=Camera.from_fov((64, 48), 1.0))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"fov_deg": "60"}, r"fov_deg must be a number, got '60' \(str\)"),
-        ({"fov_deg": True}, "fov_deg must be a number, got True"),
-        ({"fov_deg": float("nan")}, "fov_deg must be a finite number, got nan"),
-        ({"fov_deg": -5}, "between 0 and 180 degrees, got -5"),
+        ({"fov": "60"}, r"fov must be a number, got '60' \(str\)"),
+        ({"fov": True}, "fov must be a number, got True"),
+        ({"fov": float("nan")}, "fov must be a finite number, got nan"),
+        ({"fov": -5}, "between 0 and 180 degrees, got -5"),
         ({"max_side": "640"}, "max_side must be a whole number, got '640'"),
         ({"max_side": float("nan")}, "max_side must be a finite whole number, got nan"),
         ({"max_side": 0.5}, "max_side must be a finite whole number, got 0.5"),
@@ -144,7 +144,7 @@ def test_a_path_must_be_one(path: Any) -> None:
 
 
 def test_numbers_may_be_those_of_numpy(photo: Path) -> None:
-    view = load_view(photo, fov_deg=np.float32(60), max_side=np.int64(32))  # type: ignore[arg-type]
+    view = load_view(photo, fov=np.float32(60), max_side=np.int64(32))  # type: ignore[arg-type]
     assert view.size == (32, 24)
 
 
@@ -205,9 +205,9 @@ def test_max_side(photo: Path) -> None:
 def test_max_side_is_antialiased(tmp_path: Path) -> None:
     y, x = np.mgrid[0:80, 0:80]
     Image.fromarray((((x + y) % 2) * 255).astype(np.uint8)).save(tmp_path / "a.png")
-    reduced = load_view(tmp_path / "a.png", fov_deg=60.0, max_side=16).image
+    reduced = load_view(tmp_path / "a.png", fov=60.0, max_side=16).image
     assert (reduced[:, 2:-2, 2:-2] - 0.5).abs().max() < 0.05  # a checkerboard turns grey, not into stripes
-    assert load_view(tmp_path / "a.png", fov_deg=60.0, resize=(16, 16)).image.std() > 0.1
+    assert load_view(tmp_path / "a.png", fov=60.0, resize=(16, 16)).image.std() > 0.1
 
 
 @pytest.mark.parametrize(

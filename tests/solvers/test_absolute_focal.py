@@ -159,7 +159,7 @@ def test_a_focal_length_that_the_map_speaks_against_is_doubted(shared: Callable[
     index = whole.index("seq0/frame_00004.jpg")
     scene = whole.without([index])
     for fov, contradicted in ((2 * math.atan(360 / 720), True), (2 * math.atan(360 / 647), False)):
-        query = load_view(place / "seq0/frame_00004.jpg", fov_deg=math.degrees(fov))
+        query = load_view(place / "seq0/frame_00004.jpg", fov=math.degrees(fov))
         estimate = localize(query, scene, method=choose_localizer(LocalizerChoice("xfeat-pnp")))
         doubts = [doubt for doubt in estimate.doubts if "the map speaks for a focal length" in doubt]
         assert bool(doubts) == contradicted

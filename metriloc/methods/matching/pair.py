@@ -41,7 +41,10 @@ class SolvingConfig:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A candidate pose (1_from_0), the matches it explains, and what its length means; see ``PairDetails``."""
+    """A candidate pose (1_from_0), the matches it explains, and what its length means; see ``PairDetails``.
+
+    misfit: a depth map behind the length does not fit the matches.
+    """
 
     pose: Pose | None
     inliers: Bool[Tensor, " N"]
@@ -52,6 +55,7 @@ class Fit:
     sources: tuple[MetresSource, ...] = ()
     doubts: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
+    misfit: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from metriloc.geometry import Pose
 from metriloc.methods.matching.height import NO_GROUND, height_source
 from metriloc.methods.matching.joint import ONLY_TURNED, fit_with_depths
 from metriloc.methods.matching.metres import DEPTHS, distance_source, in_metres
+from metriloc.methods.matching.misfit import misfits, told, widened
 from metriloc.methods.matching.pair import Fit, MatchedPair, Solver, SolvingConfig
 from metriloc.solvers.relative import essential_pose, pnp_from_depth, rigid_from_depths
 from metriloc.solvers.reprojection import PolishConfig, polish
@@ -51,8 +52,9 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
         metric = fit_with_depths(pair, found, essential, config, seed)
         missing = f"the {config.depth_name} of the reference knows no depth at the matched points"
         if metric is not None:
-            fit, sources = metric[0], list(metric[1])
-            observable = ONLY_TURNED not in fit.doubts
+            observable = ONLY_TURNED not in metric[0].doubts
+            comparable = observable and found.t_observable and config.distance is None
+            fit, sources = _doubted(pair, essential, metric, config) if comparable else (metric[0], list(metric[1]))
     pose = fit.pose
     if pose is None:
         return fit
@@ -73,12 +75,22 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
     return fit if fit.metric else dataclasses.replace(fit, scale_source=missing)
 
 
+def _doubted(
+    pair: MatchedPair, essential: Fit, metric: tuple[Fit, tuple[ScaleSource, ...]], config: SolvingConfig
+) -> tuple[Fit, list[ScaleSource]]:
+    """The fit with a doubt for each depth map that does not fit the matches, and what its depths are worth then."""
+    found = misfits(pair, essential, config)
+    fit = dataclasses.replace(metric[0], doubts=(*metric[0].doubts, *told(found)), misfit=bool(found))
+    return fit, widened(metric[1], found)
+
+
 def _measured(fit: Fit, pose: Pose, sources: Sequence[ScaleSource]) -> Fit:
     """The fit brought to the length that its sources give it.
 
-    Of depths alone no standard deviation is told: what they are worth depends on the photos, and a calibration knows it.
+    Of depths alone no standard deviation is told: what they are worth depends on the photos, and a calibration knows it;
+    not so of depths that do not fit, which are unlike those that it was fitted on.
     """
-    found, alone = in_metres(pose, sources), all(source.kin == DEPTHS for source in sources)
+    found, alone = in_metres(pose, sources), not fit.misfit and all(source.kin == DEPTHS for source in sources)
     return dataclasses.replace(
         fit,
         pose=found.pose,

@@ -23,6 +23,8 @@ class NREFeatures:
         self._network = network.eval().fold()
         self._stride = float(network.config.stride)
         self.level = network.config.level
+        self.identity = f"{self.level}"
+        """Tells networks of one name apart."""
 
     def to(self, device: torch.device | str) -> NREFeatures:
         """Move the weights; returns self."""

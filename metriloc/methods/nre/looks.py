@@ -110,8 +110,9 @@ def _reference_look(
         cells = dense.to_cells((uv + 0.5) * ratio - 0.5)
         return descriptors_at(dense.descriptors, cells.to(dense.descriptors), normalize=dense.unit)
 
-    settings = getattr(features, "config", "")
-    return ReferenceLook(f"nre {features.name} {weights_id} {settings} {side:.3f} {config.pool}", read)
+    # the coarse and the fine network may share a name, as the published ones do
+    network = f"{features.name} {getattr(features, 'identity', '')} {getattr(features, 'config', '')}"
+    return ReferenceLook(f"nre {network} {weights_id} {side:.3f} {config.pool}", read)
 
 
 def sights(seen: list[Reference]) -> tuple[Tensor, Tensor]:

@@ -136,7 +136,7 @@ class NRE:
     def _calibrated(self, given: Sequence[Calibration] | None) -> NRE:
         """With the calibrations that are given, or that come with metriloc for the weights."""
         found = calibrations_for(self.name, self.weights_id) if given is None else given
-        return NRE(self.coarse, self.fine, self.config, self.weights_id, found)
+        return NRE(self.coarse, self.fine, self.config, self.weights_id, found, self.kept)
 
     def localize(
         self,

@@ -136,10 +136,10 @@ def load_trained_features(folder: str | Path) -> tuple[DenseExtractor, str]:
     config, network, identity = load_trained(folder)
     if isinstance(network, NRENetwork):
         features = NREFeatures(network)
-        features.temperature = config.temperature
+        features.temperature, features.identity = config.temperature, identity
         return features, identity
     xfeat = XFeat(tensors_of(network))
-    xfeat.temperature = config.temperature
+    xfeat.temperature, xfeat.identity = config.temperature, identity
     return xfeat, identity
 
 

@@ -109,5 +109,5 @@ def test_a_height_is_a_positive_number_for_matching() -> None:
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="camera_height must be a positive number of metres"):
             MatchingConfig(camera_height=wrong)
-    with pytest.raises(InputError, match=r"--camera-height 1\.4: MicKey measures the distance itself"):
+    with pytest.raises(InputError, match=r"camera height 1\.4: MicKey measures the distance itself"):
         choose_method(MethodChoice("mickey", camera_height=1.4))

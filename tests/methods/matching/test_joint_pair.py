@@ -129,3 +129,48 @@ def test_a_new_solver_has_a_name_of_its_own(generator: torch.Generator) -> None:
     assert setup_of(pair, "auto", "depth of x") == "solver auto (joint fit), depth of x"
     assert setup_of(without(pair, 0, 1), "auto", "depth of x") == "solver auto, no depth"
     assert setup_of(pair, "pnp", "depth map") == "solver pnp, depth map"
+
+
+def with_depth0(pair: MatchedPair, depth: torch.Tensor) -> MatchedPair:
+    return replace(pair, view0=replace(pair.view0, depth=depth), view1=replace(pair.view1, depth=None))
+
+
+@pytest.mark.parametrize("kind", ["noise", "constant", "shuffled"])
+def test_a_foreign_depth_map_is_doubted_and_trusted_less(generator: torch.Generator, kind: str) -> None:
+    pair = seen(generator, turned((0.6, -0.1, 0.2)), wrong=0.2, noise=0.03)
+    assert pair.view0.depth is not None
+    own = fit_pair(with_depth0(pair, pair.view0.depth), SolvingConfig(), 0)
+    assert not own.doubts and math.isnan(own.scale_sigma)
+    depth = torch.full_like(pair.view0.depth, 2.0)
+    if kind == "noise":
+        depth = 0.5 + 4.5 * torch.rand(depth.shape, generator=generator)
+    if kind == "shuffled":
+        known = pair.view0.depth > 0
+        depth = pair.view0.depth.clone()
+        depth[known] = depth[known].flip(0)[torch.randperm(int(known.sum()), generator=generator)]
+    fit = fit_pair(with_depth0(pair, depth), SolvingConfig(), 0)
+    assert any("depth map of the reference does not fit the photos: its depths scatter by" in d for d in fit.doubts)
+    assert fit.scale_sigma > 0.2
+
+
+def test_a_known_distance_needs_no_depth_map_that_fits(generator: torch.Generator) -> None:
+    pair = seen(generator, turned((0.6, -0.1, 0.2)), wrong=0.2, noise=0.03)
+    assert pair.view0.depth is not None
+    foreign = with_depth0(pair, torch.full_like(pair.view0.depth, 2.0))
+    fit = fit_pair(foreign, SolvingConfig(distance=0.64), 0)
+    assert not any("does not fit" in doubt for doubt in fit.doubts)
+
+
+def warped(generator: torch.Generator) -> MatchedPair:
+    """A photo that was only turned, with the errors of real matches: a quarter of them err three times as far."""
+    pair = without(seen(generator, turned((0.0, 0.0, 0.0)), wrong=0.0, count=600), 0, 1)
+    noise = 0.5 * torch.randn(pair.uv1.shape, generator=generator)
+    noise[::4] *= 4
+    return replace(pair, uv1=pair.uv1 + noise)
+
+
+@pytest.mark.parametrize("distance", [None, 0.5])
+def test_matches_that_err_do_not_make_a_turn_a_way(generator: torch.Generator, distance: float | None) -> None:
+    for _ in range(3):
+        fit = fit_pair(warped(generator), SolvingConfig(distance=distance), 0)
+        assert fit.reason == "degenerate" and fit.messages[0].startswith(ONLY_TURNED)

@@ -13,8 +13,10 @@ import torch
 from metriloc.adjust import adjusted
 from metriloc.geometry import Pose
 from metriloc.io import InputError
+from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.methods.nre import NRE
 from metriloc.methods.nre.initialize import initialize
+from metriloc.methods.nre.looks import reference_looks
 from metriloc.methods.nre.network import NRENetwork, NRENetworkConfig
 from metriloc.methods.nre.published import assignments_of, load_networks
 from metriloc.methods.nre.refine import refine
@@ -150,3 +152,25 @@ def test_costs_at_a_pose_are_those_of_the_stages_there(scene: Any) -> None:
 def test_coarse_only_is_a_setting() -> None:
     method = adjusted(NRE(Nothing(), Nothing(), NREConfig()), ["coarse_only=true"])  # type: ignore[arg-type]
     assert method.config == dataclasses.replace(NREConfig(), coarse_only=True)
+
+
+@pytest.mark.parametrize("kinds", [("coarse", "fine"), ("xfeat", "xfeat")])
+def test_what_two_networks_of_one_name_see_is_kept_apart(kinds: tuple[str, str], tmp_path: Path) -> None:
+    if "xfeat" in kinds:
+        pytest.importorskip("kornia")
+    for number, kind in enumerate(kinds):
+        trained = TrainedConfig(kind)  # type: ignore[arg-type]
+        save_trained(tmp_path / str(number), trained, make_network(trained, torch.Generator().manual_seed(number)))
+    coarse, fine, config, identity = load_networks([str(tmp_path / "0"), str(tmp_path / "1")], ["cpu", "cpu"])
+    assert fine is not None and coarse.name == fine.name
+    seen, other = (
+        {look.what for look in reference_looks(network, identity, config.coarse, (640, 480))}
+        for network in (coarse, fine)
+    )
+    assert seen and not seen & other
+
+
+def test_calibrations_and_settings_leave_what_is_kept() -> None:
+    kept = ReferenceFeatures()
+    method = NRE(Nothing(), None, NREConfig(), kept=kept)  # type: ignore[arg-type]
+    assert method._calibrated(()).kept is kept and method.with_settings(NREConfig(use_re=True)).kept is kept

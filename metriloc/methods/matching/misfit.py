@@ -1,0 +1,48 @@
+"""Depth maps that do not belong to their photos: doubted in words, and trusted less."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from metriloc.methods.matching.metres import depth_error_of
+from metriloc.methods.matching.pair import Fit, MatchedPair, SolvingConfig
+from metriloc.solvers.depth_fit import DepthFit, depth_fit
+from metriloc.solvers.scales import ScaleSource
+
+
+def misfits(pair: MatchedPair, essential: Fit, config: SolvingConfig) -> dict[str, DepthFit]:
+    """What the depth maps say that do not fit, by the name of their source; the pose is one found without depths."""
+    found: dict[str, DepthFit] = {}
+    pose, i = essential.pose, essential.inliers
+    if pose is None:
+        return found
+    error, pixel_sigma = config.depth_error or depth_error_of(config.depth_name), config.max_error_px / 3
+    uvs = pair.uv0[i], pair.uv1[i]
+    for k, owner in enumerate(("reference", "query")):
+        depth = pair.depth(k)
+        if depth is None:
+            continue
+        sides = (pose, uvs, pair.cameras) if k == 0 else (pose.inverse(), uvs[::-1], pair.cameras[::-1])
+        fit = depth_fit(sides[0], sides[1], depth[i], sides[2], error, pixel_sigma)
+        if fit is not None and not fit.fits:
+            found[f"{config.depth_name} of the {owner}"] = fit
+    return found
+
+
+def told(found: Mapping[str, DepthFit]) -> tuple[str, ...]:
+    """One doubt for each map that does not fit."""
+    return tuple(
+        f"the {name} does not fit the photos: its depths scatter by {math.expm1(fit.scatter):.0%} around the "
+        f"triangulated ones, with a rank correlation of {fit.order:.2f}"
+        for name, fit in found.items()
+    )
+
+
+def widened(sources: Sequence[ScaleSource], found: Mapping[str, DepthFit]) -> list[ScaleSource]:
+    """The same sources, those that do not fit as uncertain as their depths scatter: no number of points helps."""
+    return [
+        dataclasses.replace(s, sigma=math.hypot(s.sigma, found[s.name].scatter)) if s.name in found else s
+        for s in sources
+    ]
