@@ -199,7 +199,7 @@ def test_wrong_rows_are_found(cells: tuple[str, ...], wrong: str) -> None:
     assert wrong in wrong_row(cells)
 
 
-def test_what_is_not_yet_here_says_so_and_nothing_else_does() -> None:
+def test_the_reasons_are_explained_on_the_page_and_rows_are_read() -> None:
     for reason in REASONS:
         assert f"- **{reason}**:" in TEXT
     assert rows_of("# H\n| a | b |\n|---|---|\n| c | d |\n") == [("H", ("c", "d"))]
