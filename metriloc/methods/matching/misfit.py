@@ -11,6 +11,8 @@ from metriloc.methods.matching.pair import Fit, MatchedPair, SolvingConfig
 from metriloc.solvers.depth_fit import DepthFit, depth_fit
 from metriloc.solvers.scales import ScaleSource
 
+_A_GUESS = 1.5  # standard deviation of the logarithm of a length that a map of something else tells: next to nothing
+
 
 def misfits(pair: MatchedPair, essential: Fit, config: SolvingConfig) -> dict[str, DepthFit]:
     """What the depth maps say that do not fit, by the name of their source; the pose is one found without depths."""
@@ -41,8 +43,11 @@ def told(found: Mapping[str, DepthFit]) -> tuple[str, ...]:
 
 
 def widened(sources: Sequence[ScaleSource], found: Mapping[str, DepthFit]) -> list[ScaleSource]:
-    """The same sources, those that do not fit as uncertain as their depths scatter: no number of points helps."""
-    return [
-        dataclasses.replace(s, sigma=math.hypot(s.sigma, found[s.name].scatter)) if s.name in found else s
-        for s in sources
-    ]
+    """The same sources, those that do not fit as uncertain as their depths scatter, and at least as a blind guess: no number
+    of points helps."""
+
+    def doubted(source: ScaleSource) -> ScaleSource:
+        scatter = max(found[source.name].scatter, _A_GUESS)
+        return dataclasses.replace(source, sigma=math.hypot(source.sigma, scatter))
+
+    return [doubted(source) if source.name in found else source for source in sources]

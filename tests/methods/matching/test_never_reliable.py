@@ -46,3 +46,5 @@ def test_a_depth_map_of_something_else_gives_no_metres(kind: str) -> None:
     depth = noise if kind == "noise" else torch.full(size, 2.0)
     estimate = metriloc.relative_pose(replace(right[0], depth=depth), right[1], method="xfeat")
     assert estimate.verdict == "doubtful" and "does not fit" in estimate.doubts[0]
+    low, high = estimate.distance_interval or (0.0, 0.0)
+    assert low < 0.61 < high  # the true distance
