@@ -352,7 +352,9 @@ def test_the_verdict_of_a_calibrated_confidence_is_everywhere(
     assert '<p class="verdict direction">' in html and "doubtful<br>the probability of rotation below 5 degrees" in html
     # the same photos under another calibration are another result
     save_calibration(tmp_path / "c.json", dataclasses.replace(doubter, parameters=(5.0, 0.0)))
-    assert run(REFERENCE, QUERY, *options, "--resume") == 0
+    assert run(REFERENCE, QUERY, *options, "--resume") == 2
+    assert "holds another run" in capsys.readouterr().err
+    assert run(REFERENCE, QUERY, *options) == 0
     assert "confidence 0.99 (reliable)" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "pose.json").read_text())["queries"][0]["verdict"] == "reliable"
 
