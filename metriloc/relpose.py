@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.auto import WithRival
-from metriloc.choose import MethodChoice, MethodName, choose_method
+from metriloc.choose import MethodChoice, MethodName, choose_method, require_used
 from metriloc.io import InputError, Photo, as_view, turn_view
 from metriloc.io.arguments import require_method, require_number, require_seed
 from metriloc.io.photos import check_shared_K
@@ -61,8 +61,11 @@ def relative_pose(
         given = depth is not None or (name == "auto" and reference.depth is not None)
         choice = MethodChoice(name, distance=distance, camera_height=camera_height, depth_map=given)
         method = choose_method(choice)
-    elif distance is not None or camera_height is not None:
-        method = _knowing(method, distance=distance, camera_height=camera_height)
+    else:
+        if depth is not None:
+            require_used(MethodChoice(method.name, depth_map=True))
+        if distance is not None or camera_height is not None:
+            method = _knowing(method, distance=distance, camera_height=camera_height)
     features0, features1 = method.extract(reference), method.extract(query)
     estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
     reference, query = as_seen(reference, features0), as_seen(query, features1)

@@ -58,8 +58,9 @@ def test_python_speaks_of_python() -> None:
         with pytest.raises(InputError, match="depth source") as caught:
             metriloc.load(name, depth=depth)
         assert "--" not in str(caught.value)
-    with pytest.raises(InputError, match="MicKey predicts depth itself"):
-        metriloc.relative_pose(REFERENCE, QUERY, method="mickey", depth=DEPTH)
+    for method in ("mickey", metriloc.MicKey.from_pretrained()):
+        with pytest.raises(InputError, match="MicKey predicts depth itself"):
+            metriloc.relative_pose(REFERENCE, QUERY, method=method, depth=DEPTH)
 
 
 def test_one_word_for_the_camera_of_a_photo() -> None:

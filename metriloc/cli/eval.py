@@ -97,7 +97,7 @@ def evaluate(
     files = write_report(out, report, render_page(report, figures) if runs.html else None)
     print_lines([*text_table(metrics_table(report.metrics)), *vcre_note(report.metrics)])
     print_lines([f"written to {out}: {', '.join(file.name for file in files)}"])
-    unreadable = [record for record in records if record.reason is not None and "'" in record.reason]
+    unreadable = [record for record in records if record.is_unreadable]
     for record in unreadable[:5]:
         print(f"warning: {record.key}: {record.reason}", file=sys.stderr)
     return EXIT_NO_POSE if unreadable else 0

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
 import torch
 
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_json, write_atomically
-from metriloc.types import LocalizationDetails, PairDetails, PoseEstimate
+from metriloc.types import FailureReason, LocalizationDetails, PairDetails, PoseEstimate
 
 RUN_FILE = "run.json"
 MAX_LINE = 1 << 20
@@ -44,6 +44,11 @@ class Record:
     statistics: Mapping[str, float] = field(default_factory=dict)
     setup: str = ""
     matching_seconds: float | None = None
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the files of the task could not be used; the reason is a sentence then."""
+        return self.reason is not None and self.reason not in get_args(FailureReason)
 
     @property
     def pose(self) -> Pose | None:

@@ -57,6 +57,17 @@ def test_pairs_are_evaluated(scannet: tuple[str | Path, ...], tmp_path: Path) ->
     assert metrics["median center error (m)"]["value"] == pytest.approx(0.6, abs=0.15)  # all is twice as far as it is
 
 
+def test_photos_of_another_shape_are_told(
+    scannet: tuple[str | Path, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every pair would be a failure in the table otherwise, and nobody would know why."""
+    for photo in (tmp_path / "scans").glob("*/color/*.jpg"):
+        with Image.open(photo) as image:
+            image.resize((640, 400)).save(photo)
+    assert run("eval", "xfeat", "scannet", *scannet, "--out", tmp_path / "run", "--draws", "5", "--no-html") == 1
+    assert "warning: " in capsys.readouterr().err
+
+
 def test_matchers_with_depths_are_a_table(scannet: tuple[str | Path, ...], tmp_path: Path) -> None:
     out = tmp_path / "table"
     words = ("--methods", "xfeat", "--depths", "file", "file:planercnn", "--out", out)
