@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -28,6 +29,7 @@ from metriloc.evaluation.mapfree import score_mapfree
 from metriloc.evaluation.records import Record, parse_record, read_records, read_run
 from metriloc.evaluation.submission import read_submission, read_visloc
 from metriloc.io import load_view, read_depth, read_image, read_mapfree_poses, read_text, read_tum
+from metriloc.io.bundles import FEATURES, FORMAT, MANIFEST, MODEL, open_bundle, read_manifest
 from metriloc.io.hloc import image_names, read_features, read_global_descriptors, read_log
 from metriloc.io.intrinsics_file import parse_intrinsics
 from metriloc.io.lists import parse_pairs, parse_queries
@@ -150,6 +152,7 @@ def _json() -> list[Reader]:
     weights = {"model.safetensors": (small / "model.safetensors").read_bytes()}
     return [
         Reader("calibration", "calibration.json", calibrations, load_calibration, "json"),
+        Reader("bundle manifest", "m.json", (_manifest({}),), lambda p: read_manifest(read_text(p), str(p)), "json"),
         Reader("transforms.json", "transforms.json", (dumped[0],), read_nerfstudio, "json", photo),
         Reader("run.json", "run.json", (dumped[1],), lambda path: read_run(path.parent), "json"),
         Reader("training config", "config.json", (dumped[2],), lambda path: read_config(path.parent), "json"),
@@ -180,9 +183,18 @@ def _json() -> list[Reader]:
     ]
 
 
-def _zip(members: dict[str, bytes]) -> bytes:
+def _manifest(members: dict[str, bytes]) -> bytes:
+    """Of a bundle that holds ``members`` beside its features."""
+    members = {FEATURES: save({"a": torch.ones(3)}), **members}
+    listed = {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in members.items()}
+    method = {"name": "xfeat-pnp", "weights_id": "w", "licence": "l"}
+    content = {"format": FORMAT, "files": listed, "methods": [method], "photos": False, "made_of": "m"}
+    return json.dumps(content | {"metriloc_version": "0"}).encode()
+
+
+def _zip(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return buffer.getvalue()
@@ -215,7 +227,10 @@ def _archives() -> list[Reader]:
     log = {"loc": {"q.jpg": {"db": [1, 2], "PnP_ret": None, "keypoints_query": np.zeros((1, 2)), "points3D_ids": [3]}}}
     state = io.BytesIO()
     torch.save({"state_dict": {"cnn.a": torch.ones(3)}}, state)
+    model = {f"{MODEL}/{name}.txt": b"" for name in ("cameras", "images", "points3D")}
+    bundle = _zip({MANIFEST: _manifest(model), FEATURES: save({"a": torch.ones(3)}), **model}, zipfile.ZIP_STORED)
     found = [
+        Reader("bundle", "map.metriloc", (bundle,), open_bundle),
         Reader("submission zip", "s.zip", (_zip({"pose_s00000.txt": lines}),), read_submission),
         Reader("submission lines", "pose_s00000.txt", (lines,), scored, "text", scene),
         Reader("overlaps", "overlaps.npz", (overlaps,), read_overlaps),

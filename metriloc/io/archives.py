@@ -46,7 +46,8 @@ class _CarefulFile(io.FileIO):
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """``zipfile.ZipFile`` to read, which raises BadZipFile also for a table of contents that is huge or no text."""
+    """``zipfile.ZipFile`` to read, which raises BadZipFile also for a table of contents that is huge or no text, or that
+    holds a file without a name."""
     with _CarefulFile(path) as file:
         try:
             archive = zipfile.ZipFile(file)
@@ -54,6 +55,8 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
             raise zipfile.BadZipFile(f"its table of contents: {error}") from error
         with archive:
             file.opening = False
+            if not all(archive.namelist()):
+                raise zipfile.BadZipFile("its table of contents: a file without a name")
             yield archive
 
 

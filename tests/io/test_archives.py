@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metriloc.io import InputError
-from metriloc.io.archives import extract_members
+from metriloc.io.archives import extract_members, open_zip
 
 
 def archive(path: Path, members: dict[str, bytes]) -> Path:
@@ -70,3 +70,16 @@ def test_damaged_archives_leave_nothing(damage: str, tmp_path: Path) -> None:
         extract_members(path, ("m.ckpt",), tmp_path)
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_file_without_a_name_is_damage(tmp_path: Path) -> None:
+    """zipfile lists it, and breaks when asked whether it is a folder."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("#", b"1")
+        archive.writestr("b", b"2")
+    path.write_bytes(path.read_bytes().replace(b"#", b"\0"))  # names end before a zero
+    with pytest.raises(zipfile.BadZipFile, match="without a name"), open_zip(path):
+        pass
+    with pytest.raises(InputError, match="without a name"):
+        extract_members(path, ("b",), tmp_path)
