@@ -15,6 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+import metriloc
+from metriloc.io.maps import map_from_view
+from metriloc.types import SfmMap
+
+EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
+
 # small tensors gain nothing from threads, and on a busy machine threads that wait for each other cost minutes
 torch.set_num_threads(1)
 
@@ -39,6 +45,13 @@ def shared() -> Callable[[str], Path]:
 def generator() -> torch.Generator:
     """A seeded CPU generator."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def scene() -> SfmMap:
+    """A map of one photo: its pixels with depth are the points."""
+    photo = metriloc.load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
+    return map_from_view(photo, spacing=12)
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -17,7 +17,7 @@ from metriloc.backbones.vgg import VGGConfig
 from metriloc.choose import LOCALIZERS, LocalizerChoice, choose_localizer
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_mapfree_poses
-from metriloc.io.maps import map_from_view, read_map
+from metriloc.io.maps import read_map
 from metriloc.io.weights import load_weights
 from metriloc.localizer import suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
@@ -26,13 +26,6 @@ from metriloc.opened_map import open_map
 from metriloc.types import AbsolutePoseMethod, SfmMap
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
-
-
-@pytest.fixture(scope="module")
-def scene() -> SfmMap:
-    """A map of one photo: its pixels with depth are the points."""
-    photo = metriloc.load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
-    return map_from_view(photo, spacing=12)
 
 
 @pytest.fixture(scope="module")

@@ -12,20 +12,12 @@ import metriloc
 from metriloc.backbones.local import DenseMap
 from metriloc.backbones.xfeat import XFeat
 from metriloc.io import InputError
-from metriloc.io.maps import map_from_view
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.keepers import keepers_of, with_kept
 from metriloc.localizer import Asked
 from metriloc.types import PoseEstimate, SfmMap, View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
-
-
-@pytest.fixture(scope="module")
-def scene() -> SfmMap:
-    """A map of one photo: its pixels with depth are the points."""
-    photo = metriloc.load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
-    return map_from_view(photo, spacing=12)
 
 
 @pytest.fixture(scope="module")
