@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ class Localizer:
         if isinstance(method, str):
             method = choose_localizer(LocalizerChoice(method, device=device))
         if method is None:
-            method = NRE.from_features(device=device) if self.bundle is None else _of_bundle(self.bundle, device)
+            method = NRE.from_features(device=device) if self.bundle is None else method_of_bundle(self.bundle, device)
         if self.bundle is not None:
             _require_features(method, self.bundle)
             method = with_kept(method, self._kept)
@@ -182,6 +183,8 @@ class Localizer:
         K, fov: of all photos. progress: told how many are done. A photo that cannot be read costs itself only: its
         estimate has the reason ``no_photo`` and says in ``localization[0].messages`` what is wrong with it.
         """
+        if isinstance(photos, str | bytes | PathLike):
+            raise InputError(f"photos must be a list of photos, got {photos!r}: say [{photos!r}]")
         found = []
         for photo in photos:
             try:
@@ -192,9 +195,9 @@ class Localizer:
                 progress(len(found))
         return found
 
-    def look_for(self, view: View) -> tuple[str, ...]:
-        """Names of the images of the map that share the most with a photo."""
-        return self.retrieval.rank(view, self.scene, self.references).names
+    def look_for(self, view: View, *, scene: SfmMap | None = None) -> tuple[str, ...]:
+        """Names of the images of the map that share the most with a photo. scene: the map without some images."""
+        return self.retrieval.rank(view, self.scene if scene is None else scene, self.references).names
 
     def answer(
         self,
@@ -254,11 +257,13 @@ class Localizer:
             estimate = _doubted(estimate, focal_contradiction(view, scene, references, self.points, seed))
         if estimate.verdict != "reliable" or float(estimate.confidence) >= SURE:
             return estimate
-        mirrored = looks_mirrored_in_map(view, scene, references, self.points, seed)
+        mirrored = looks_mirrored_in_map(
+            view, scene, references, self.points, partial(self.look_for, scene=scene), seed
+        )
         return _doubted(estimate, MIRRORED_IN_MAP if mirrored else None)
 
 
-def _of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
+def method_of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
     """The first method of a bundle whose weights are here; the usual one where the photos can be asked."""
     said = []
     for known in bundle.manifest.methods:

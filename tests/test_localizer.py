@@ -70,6 +70,8 @@ def test_many_and_one_that_cannot_be_read(localizer: metriloc.Localizer, tmp_pat
     assert [bool(one.success) for one in found] == [True, False, True] and done == [1, 2, 3]
     assert found[1].reason == "no_photo" and "broken.jpg" in found[1].localization[0].messages[0]
     assert same(found[0], localizer.localize(EXAMPLE / "query.jpg"))
+    with pytest.raises(InputError, match=r"must be a list of photos, got 'query.jpg'"):
+        localizer.localize_many("query.jpg")
 
 
 def test_what_there_is_to_compare_with_may_fail(localizer: metriloc.Localizer) -> None:

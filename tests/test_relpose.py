@@ -21,8 +21,10 @@ from metriloc.calibration import (
     load_calibration,
     save_calibration,
 )
+from metriloc.calibration.probability import camera_doubts
 from metriloc.choose import MethodChoice, choose_method
 from metriloc.cli.main import main
+from metriloc.geometry import Camera
 from metriloc.io import InputError
 from metriloc.io.local_features import find_weights, weights_are_here
 from metriloc.io.packaged import bundled_folder, own_data
@@ -30,6 +32,7 @@ from metriloc.io.weights import is_bundled, load_weights
 from metriloc.methods.matching.matchers import best_matcher
 from metriloc.methods.matching.model import FeatureMatching
 from metriloc.methods.mickey import MicKey, MicKeyConfig, MicKeyNetwork
+from metriloc.types import View
 
 PACKAGED = own_data("calibration/xfeat.none.json")
 GEOMETRY = Target(rotation_deg=5, direction_deg=10, near_m=0.05)
@@ -316,3 +319,11 @@ def test_numbers_of_another_size_make_doubtful() -> None:
     assert found.verdict != "reliable" and any("look like those of a photo of 1280x960" in d for d in found.doubts)
     right = metriloc.relative_pose(*views, method="xfeat")
     assert not any("look like" in doubt for doubt in right.doubts)
+
+
+def test_pixels_that_are_not_square_are_doubted() -> None:
+    camera = Camera(torch.tensor([64.0, 48.0]), torch.tensor([66.0, 60.0]), torch.tensor([31.5, 23.5]))
+    view = View(torch.zeros(3, 48, 64), camera, name="a.jpg")
+    assert "not square (66 and 60 px)" in camera_doubts([view])[0]
+    nearly = dataclasses.replace(view, camera=dataclasses.replace(camera, f=torch.tensor([61.0, 60.0])))
+    assert camera_doubts([nearly]) == ()

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import metriloc
 from metriloc.choose import LocalizerChoice, MethodChoice, choose_localizer, choose_method
 from metriloc.geometry import Camera, Pose, so3_log
 from metriloc.io import load_view, turn_view
-from metriloc.io.maps import read_map
+from metriloc.io.maps import load_map_view, read_map
+from metriloc.io.view import mirror_view
 from metriloc.localization import localize
 from metriloc.relpose import relative_pose
 from metriloc.turns import by_quarter_turns, pixels_turned_back, turned_back
@@ -113,6 +115,19 @@ def test_a_mirrored_photo_is_never_reliable_in_a_map(shared: Callable[[str], Pat
     scene = read_map(place / "sparse", place)
     query = load_view(shared("cases/09_geometry") / "mirror.jpg", K=K)
     assert localize(query, scene, method=method).verdict != "reliable"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["xfeat-pnp", "nre-xfeat"])
+def test_a_mirrored_photo_of_the_map_is_never_reliable(shared: Callable[[str], Path], method: str) -> None:
+    """It seems to show the other half of the facade; the photos that it is compared with there know nothing of its own."""
+    place = shared("data/eval/places/fountain_p11")
+    scene = read_map(place / "sparse", place)
+    localizer = metriloc.Localizer(scene, method=method)
+    right = load_map_view(scene, 2)
+    assert localizer.localize(right).verdict == "reliable"
+    found = localizer.localize(mirror_view(right))
+    assert found.verdict == "doubtful" and "mirrored" in found.doubts[0]
 
 
 @pytest.mark.wheels

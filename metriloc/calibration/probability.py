@@ -17,6 +17,7 @@ FLOOR = 1e-3
 """Statistics enter by their logarithm; smaller ones count as this."""
 _NEAREST, _FARTHEST = 0.05, 300.0  # metres: medians of depth maps beyond them are doubted
 _OTHER_SIZE, _SAME_SHAPE = 0.25, 0.03
+_SQUARE = 0.05  # logarithm of the ratio of the two focal lengths; cameras have less than a hundredth
 QUANTILE_90 = 1.645
 """Standard deviations on each side of a normal interval of 90 %."""
 
@@ -164,12 +165,18 @@ class Calibration:
 
 
 def camera_doubts(views: Sequence[View]) -> tuple[str, ...]:
-    """A phrase for each photo whose focal length is only a guess, or whose numbers look like those of another size."""
+    """A phrase for each photo whose focal length is only a guess, or whose numbers look like those of another size or of
+    pixels that are not square."""
     guessed = [f"the focal length of '{view.name}' is a guess" for view in views if view.focal_is_guessed]
     sizes = [(view.name, _size_of_the_numbers(view)) for view in views]
     return (
         *guessed,
         *(f"the camera numbers of '{name}' look like those of a photo of {w}x{h}" for name, (w, h) in sizes if w),
+        *(
+            f"the focal lengths of '{view.name}' say that its pixels are not square ({fx:.0f} and {fy:.0f} px)"
+            for view, (fx, fy) in ((view, view.camera.f.tolist()) for view in views)
+            if abs(math.log(fx / fy)) > _SQUARE
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from metriloc.cli.localize_options import LocalizerSettings, OutputOptions, PixL
 from metriloc.cli.made import Assignments
 from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
 from metriloc.io import InputError
-from metriloc.localizer import REFERENCES, Localizer
+from metriloc.localizer import REFERENCES, Localizer, method_of_bundle
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
@@ -57,7 +57,7 @@ def localize(
         return 0
     if scene is None:
         raise InputError("say in which map: metriloc localize MAP QUERY...")
-    output.check(how.method)
+    output.check(how.name)
     source = QuerySource.open(scene, query, photos)
     _check_starts(photos, where, how, source)
     require_device(how.device)
@@ -65,7 +65,10 @@ def localize(
     # what is wrong with the arguments or a photo must be found before weights are asked for or anything is written
     check_names([photo.name for photo in source.queries], output.names)
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
-    chosen = adjusted(pixloc.configure(choose_localizer(choice), where), assignments)
+    bundle = source.opened.bundle
+    free = bundle is not None and (how.method, how.features, how.weights, how.config) == (None, None, None, None)
+    method = method_of_bundle(bundle, how.device) if bundle is not None and free else choose_localizer(choice)
+    chosen = adjusted(pixloc.configure(method, where), assignments)
     check_matches(chosen, where)
     needs = needs_of(chosen)
     count = needs.references or where.num_references or REFERENCES
@@ -104,6 +107,6 @@ def _check_starts(photos: QueryOptions, where: ReferenceOptions, how: LocalizerS
     where.check(source.scene)
     if photos.init is not None and where.from_poses:
         raise InputError(f"--init {photos.init} and --from-poses contradict: give one")
-    if how.method.endswith("-pnp") and (photos.init is not None or where.from_poses):
+    if how.name.endswith("-pnp") and (photos.init is not None or where.from_poses):
         given = f"--init {photos.init}" if photos.init is not None else "--from-poses"
-        raise InputError(f"{given}: {how.method} starts from no pose")
+        raise InputError(f"{given}: {how.name} starts from no pose")

@@ -30,8 +30,9 @@ from metriloc.viz.video import find_ffmpeg
 class LocalizerSettings:
     """How the pose is found."""
 
-    method: str = "nre"
-    """nre, nre-xfeat, nre-xfeat+aliked, nre-xfeat+disk, pixloc, or matching and PnP: xfeat-pnp, aliked-pnp, disk-pnp."""
+    method: str | None = None
+    """nre by default, in a bundle the first of its methods whose weights are here; or nre-xfeat, nre-xfeat+aliked,
+    nre-xfeat+disk, pixloc, or matching and PnP: xfeat-pnp, aliked-pnp, disk-pnp."""
     features: str | None = None
     """Of nre: coarse features, and fine ones after the plus; by default xfeat+aliked where ALIKED's weights are, else xfeat;
     nre for the published networks."""
@@ -49,19 +50,24 @@ class LocalizerSettings:
     seed: int = 0
     """Same seed, same answer (on one machine, with as many threads)."""
 
+    @property
+    def name(self) -> str:
+        """Of the method."""
+        return self.method or "nre"
+
     def choice(self) -> LocalizerChoice:
         """The localiser with these settings; the seed is not of it."""
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         cache = str(self.cache_folder / "pixloc")
-        return LocalizerChoice(self.method, self.weights, self.device, self.features, cache, self.calibration)
+        return LocalizerChoice(self.name, self.weights, self.device, self.features, cache, self.calibration)
 
     def assignments(self, given: Sequence[Sequence[str]]) -> list[str]:
         """What the configuration file and then ``--set`` say. Raises InputError for a file that is not NRE's."""
         found = [one for several in given for one in several]
         if self.config is None:
             return found
-        if not self.method.startswith("nre"):
-            raise InputError(f"--config {self.config} is of nre; {self.method} is set by --set FIELD=VALUE")
+        if not self.name.startswith("nre"):
+            raise InputError(f"--config {self.config} is of nre; {self.name} is set by --set FIELD=VALUE")
         return [*assignments_of(read_yaml(self.config), str(self.config)), *found]
 
     @property

@@ -83,7 +83,8 @@ def _unpack(archive: Path, folder: Path, progress: Callable[[int], None]) -> tup
                 progress(done)
     except (*ZIP_DAMAGE, tarfile.TarError) as error:
         raise InputError(
-            f"'{archive}' is damaged, or cannot be unpacked into '{folder}' ({' '.join(str(error).split())[:200]})"
+            f"'{archive}' is damaged, or cannot be unpacked into '{folder}' ({' '.join(str(error).split())[:200]}): "
+            "delete it to get it again"
         ) from error
     except RuntimeError as error:  # encrypted
         raise InputError(f"'{archive}' cannot be unpacked: {error}") from error

@@ -74,7 +74,8 @@ class RelposeFolder(RunFolder):
                     found[outcome.name] = outcome
         if found and self.single:
             raise InputError(
-                f"'{self.path}' holds the pose of {next(iter(found))!r}: give all queries at once, or another --out"
+                f"'{self.path}' holds the pose of {next(iter(found))!r}, and a folder for a single query has room for one: "
+                "give all queries at once, or another --out"
             )
         return list(found.values())
 
@@ -137,13 +138,16 @@ def _earlier_content(file: Path) -> dict[str, Any]:
 
 def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises InputError naming the first setting in which an earlier run differs."""
-    before, now = ({**run, **run["settings"], "settings": None} for run in (found, wanted))
-    for name in sorted({*before, *now}):
-        if before.get(name) != now.get(name):
-            told = (str(run.get(name))[:80] for run in (before, now))
-            raise InputError(
-                f"'{folder}' holds another run ({name}: {', now '.join(told)}): give another --out, or leave out --resume"
-            )
+    before, now = found["settings"] or {}, wanted["settings"]
+    given = sorted({name for name in {*before, *now} if before.get(name) != now.get(name)})
+    rest = sorted({*found, *wanted} - {"settings"})  # what follows from the settings comes after them
+    for name, one, other in (
+        *((name, before.get(name), now.get(name)) for name in given),
+        *((name, found.get(name), wanted.get(name)) for name in rest),
+    ):
+        if one != other:
+            told = f"{name}: {str(one)[:80]}, now {str(other)[:80]}"
+            raise InputError(f"'{folder}' holds another run ({told}): give another --out, or leave out --resume")
 
 
 def _is_in_strip(name: str, pictures: Mapping[str, Picture]) -> bool:

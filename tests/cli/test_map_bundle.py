@@ -63,6 +63,11 @@ def test_a_bundle_chooses_its_method(made: Path) -> None:
         Localizer(made, images=EXAMPLE)
 
 
+def test_the_command_chooses_the_method_of_a_bundle(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("localize", made, EXAMPLE / "query.jpg", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["method"] == "xfeat-pnp"
+
+
 def test_the_command_and_a_folder_with_photos(
     example_map: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

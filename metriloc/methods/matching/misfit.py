@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from metriloc.methods.matching.metres import depth_error_of
-from metriloc.methods.matching.pair import Fit, MatchedPair, SolvingConfig
+from metriloc.methods.matching.pair import DEPTH_MAP, Fit, MatchedPair, SolvingConfig
 from metriloc.solvers.depth_fit import DepthFit, depth_fit
 from metriloc.solvers.scales import ScaleSource
 
@@ -15,10 +15,13 @@ _A_GUESS = 1.5  # standard deviation of the logarithm of a length that a map of 
 
 
 def misfits(pair: MatchedPair, essential: Fit, config: SolvingConfig) -> dict[str, DepthFit]:
-    """What the depth maps say that do not fit, by the name of their source; the pose is one found without depths."""
+    """What the depth maps say that do not fit, by the name of their source; the pose is one found without depths.
+
+    Predicted depths are of the photo in any case; how they err, where they are bent, too, their calibration knows.
+    """
     found: dict[str, DepthFit] = {}
     pose, i = essential.pose, essential.inliers
-    if pose is None:
+    if pose is None or config.depth_name != DEPTH_MAP:
         return found
     error, pixel_sigma = config.depth_error or depth_error_of(config.depth_name), config.max_error_px / 3
     uvs = pair.uv0[i], pair.uv1[i]

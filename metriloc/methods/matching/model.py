@@ -26,6 +26,7 @@ from metriloc.methods.matching.hub_matchers import load_hub_matcher
 from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.matchers import Matcher, load_matcher
 from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
+from metriloc.methods.matching.pair import DEPTH_MAP
 from metriloc.methods.matching.repeated import repeats_itself
 from metriloc.methods.matching.solver import MatchedPair, Solver, SolvingConfig, fit_pair, setup_of
 from metriloc.solvers.joint import DepthError
@@ -55,8 +56,8 @@ class MatchingConfig:
     distance: float | None = None
     camera_height: float | None = None
     solver: Solver = "auto"
-    depth_name: str = "depth map"
-    depth_id: str = "depth map"
+    depth_name: str = DEPTH_MAP
+    depth_id: str = DEPTH_MAP
     depth_error: DepthError | None = None
     depth_origin: str = "predicted"
 

@@ -22,6 +22,10 @@ Solver = Literal["auto", "essential", "pnp", "rigid"]
 essential: the same without PnP; pnp: points lifted by the reference's depth; rigid: points lifted in both (3D-3D)."""
 
 
+DEPTH_MAP = "depth map"
+"""What results call depths that came with a photo."""
+
+
 @dataclass(frozen=True)
 class SolvingConfig:
     """solver: see ``Solver``. max_error_px: inlier threshold in pixels of the photos. distance: metres between the
@@ -35,7 +39,7 @@ class SolvingConfig:
     distance: float | None = None
     camera_height: float | None = None
     rigid_error: float = 0.1
-    depth_name: str = "depth map"
+    depth_name: str = DEPTH_MAP
     depth_error: DepthError | None = None
 
 

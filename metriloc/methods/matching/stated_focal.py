@@ -20,7 +20,8 @@ _ERROR_PX, _CELLS = (
     0.75,
 )  # inlier threshold of a photo whose longer side has 1024, and at least: matches are to cells
 _SIGMAS, _SIGMAS_GIVEN = 3.0, 3.5
-_SHARE_GIVEN = 0.05  # of the focal length, and of the longer side for the principal point
+_FOCAL_GIVEN = 0.035  # relative
+_SHARE_GIVEN = 0.05  # of the longer side, for the principal point
 _SIGMAS_PAIR, _SHARE_PAIR = 4.0, 0.15
 
 
@@ -45,9 +46,9 @@ def contradiction(query: View, fit: FocalFit | None) -> str | None:
     """What the map says against the camera of a photo, in words.
 
     A focal length from EXIF or a field of view is doubted from three standard deviations of both on. Numbers that were
-    given are doubted from 3.5 of the map's and 5 % on, and their principal point from 5 % of the longer side on, where the
-    matches leave no doubt about it: of 102 photos of four places, whole, halved, cut and of 256 px, with the right numbers
-    none is; of 27 whole ones with a focal length, or all numbers, times 1.15, 1.3 or 0.8 each is.
+    given are doubted from 3.5 of the map's and 3.5 % on, and their principal point from 5 % of the longer side on, where
+    the matches leave no doubt about it. With 5 % for both, of 102 photos of four places, whole, halved, cut and of 256 px,
+    with the right numbers none is; of 27 whole ones with a focal length, or all numbers, times 1.15, 1.3 or 0.8 each is.
     """
     if fit is None:
         return None
@@ -55,7 +56,7 @@ def contradiction(query: View, fit: FocalFit | None) -> str | None:
     if query.focal_sigma > 0:
         doubted = _SIGMAS * math.hypot(fit.sigma, query.focal_sigma)
     else:
-        doubted = max(_SIGMAS_GIVEN * fit.sigma, _SHARE_GIVEN)
+        doubted = max(_SIGMAS_GIVEN * fit.sigma, _FOCAL_GIVEN)
     if abs(math.log(found / stated)) > doubted:
         return f"the map speaks for a focal length of {found:.0f} px, not of {stated:.0f} px"
     apart = float((fit.camera.c - query.camera.c.double()).norm())
