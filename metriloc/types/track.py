@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from typing import Any
 
 from metriloc.geometry import Pose
 from metriloc.wording import finite_or_none
 
 
-class TrackState(StrEnum):
+class TrackState(str, Enum):
     """How a tracker stands after a frame."""
 
     LOST = "lost"
@@ -24,7 +24,7 @@ class TrackState(StrEnum):
     """Found again after it was lost."""
 
 
-class TrackTrouble(StrEnum):
+class TrackTrouble(str, Enum):
     """What was wrong with a frame of a stream; every one is survived."""
 
     NO_PHOTO = "no_photo"
