@@ -38,11 +38,12 @@ class OpenedMap:
         return f"the map's metres are good within {scale.within} only ({'; '.join(scale.disputes)})"
 
 
-def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
+def open_map(path: str | Path, images: str | Path | None = None, *, photos_needed: bool = True) -> OpenedMap:
     """A map from a bundle, a folder with a COLMAP model, or an npz file of the kind of NRE's sample (its photos lie beside
     it).
 
-    images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is none of these, and
+    images: the folder that the names of a COLMAP model are relative to. photos_needed: refuse a map whose photos are
+    nowhere. Raises InputError for what is none of these, and
     for a map that is empty, a ``map.json`` that is damaged, and a map whose photos are nowhere, unless it is a bundle.
     """
     npz, bundled = Path(path).suffix.lower() == ".npz", is_bundle(path)
@@ -58,7 +59,7 @@ def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
     facts = read_facts(path)  # before the photos: a damaged one does not say where they are
     scene = read_map(path, images)
     require_content(scene, path)
-    if scene.folder is None:
+    if scene.folder is None and photos_needed:
         raise InputError(photos_are_lost(path, scene.names))
     return OpenedMap(scene, facts=facts)
 

@@ -63,6 +63,8 @@ HEAVY = (
     "cv2",
     "ray",
     "transformers",
+    "viser",
+    "trimesh",
 )
 
 

@@ -18,7 +18,8 @@ from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
 from metriloc.viz.loss_maps import evidence_picture, point_pictures
 from metriloc.viz.map_scene import map_scene
 from metriloc.viz.marks import marked_photo, marks_of
-from metriloc.viz.markup import Picture, SoftwareFacts, intrinsics_note, picture_figure, report_page, viewer
+from metriloc.viz.markup import SoftwareFacts, intrinsics_note, picture_figure, report_page, viewer
+from metriloc.viz.pictures import Picture
 from metriloc.viz.words import FAILURES, has_pose
 
 PICTURES = ("points", "evidence", "maps", "features", "confidences", "cost")
