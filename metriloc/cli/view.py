@@ -7,12 +7,12 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.cli.live import served
+from metriloc.cli.live import check_place, served
 from metriloc.cli.terminal import print_lines
 from metriloc.io import InputError
 from metriloc.runs.viewed import open_viewed
+from metriloc.runs.viewed_training import is_training_run, watched
 from metriloc.viz.live import require_saved, save_scene
-from metriloc.viz.viser_server import require_viser
 
 
 def view(
@@ -35,7 +35,9 @@ def view(
         require_saved(file)
     if save and (host != "127.0.0.1" or port is not None):
         raise InputError("--save serves nothing: leave out --host and --port")
-    require_viser()
+    check_place(host, port)
+    if is_training_run(what):
+        return _watch(what, save, host, port)
     found = open_viewed(what, images)
     if save:
         for file in save:
@@ -45,5 +47,16 @@ def view(
     print_lines([found.title])
     with served(host, port, found.title) as live:
         live.show(found.scene)
+        live.wait()
+    return 0
+
+
+def _watch(run: Path, save: tuple[Path, ...], host: str, port: int | None) -> int:
+    """A training run, also one that goes on."""
+    if save:
+        raise InputError(
+            f"'{run}' is a training run, which has curves and no scene to save: its pages are in validation/"
+        )
+    with served(host, port, run.resolve().name) as live, watched(live, run):
         live.wait()
     return 0

@@ -13,6 +13,7 @@ from metriloc.runs.localize_results import FORMAT as LOCALIZED
 from metriloc.runs.relpose_results import FORMAT as RELATIVE
 from metriloc.runs.viewed_map import located_of_folder
 from metriloc.runs.viewed_pairs import pairs_of_folder
+from metriloc.runs.viewed_track import TrackPlace, is_track, track_header, track_of_folder
 from metriloc.viz.scene import Scene
 from metriloc.viz.whole_map import ShownMap, shown_map
 
@@ -40,6 +41,8 @@ def open_viewed(path: Path, images: Path | None = None) -> Viewed:
         if images is not None:
             raise InputError(f"--images {images} is of maps: '{path}' says itself where its photos are")
         return _viewed_result(path if path.is_dir() else path.parent, content)
+    if path.is_dir() and is_track(path):
+        return _viewed_track(path)
     if path.is_file() and not is_bundle(path) and path.suffix.lower() != ".npz":
         raise InputError(f"'{path}' is neither {_KINDS}")
     if path.is_dir() and not any(path.iterdir()):
@@ -64,6 +67,22 @@ def _result(path: Path) -> dict[str, Any] | None:
                 return content
             raise InputError(f"'{file}' was not written by metriloc relpose or localize of this version")
     return None
+
+
+def _viewed_track(folder: Path) -> Viewed:
+    header = track_header(folder)
+    try:
+        target, reference = Path(str(header["target"])), header["reference"]
+        if reference is not None:
+            place = TrackPlace.of_saved(target, reference["camera"])
+        else:
+            place = TrackPlace.in_map(_shown(target, header["settings"].get("images")))
+        scene = track_of_folder(folder, place)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"'{folder}' is damaged: {type(error).__name__} {error}") from error
+    return Viewed(scene, f"{target.name}: {scene.title}")
 
 
 def _viewed_result(folder: Path, content: dict[str, Any]) -> Viewed:

@@ -26,6 +26,7 @@ from metriloc.viz.whole_map import ShownMap, center_spread
 
 PICTURES_OF_QUERIES = 300
 """Queries whose photos are in their cameras; of further ones there are outlines."""
+_AROUND = 0.5  # how large cameras of the map are drawn around queries
 _DRAWN = (("points.jpg", "Points of the map"), ("evidence.jpg", "Evidence over the photo"))
 
 
@@ -37,6 +38,25 @@ def located_facts(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     facts += [("doubt", str(doubt)) for doubt in entry.get("doubts", ())]
     facts.append(("points", str(entry.get("num_points", ""))))
     return (*facts, ("compared with", ", ".join(str(name) for name in entry.get("references", ()))))
+
+
+def located_frustum(
+    outcome: Outcome[Any],
+    upright: Pose,
+    photo: Rgb | None,
+    facts: tuple[tuple[str, str], ...],
+    look: Callable[[], Sequence[Picture]] | None,
+) -> Frustum:
+    """The camera of a query at its pose, with how sure the place is. upright: from the world of the pose to the scene."""
+    pose, entry = outcome.pose, outcome.entry
+    bare = frustum_at("query", Path(outcome.name).name, pose @ upright.inverse(), outcome.camera, photo)
+    spread, given = None, entry.get("covariance")
+    if given is not None:
+        covariance = torch.tensor(given, dtype=torch.float64)
+        if covariance.shape != (6, 6):
+            raise InputError(f"a covariance of {outcome.name!r} has shape {list(covariance.shape)}, not [6, 6]")
+        spread = center_spread(pose, covariance, upright) if bool(covariance.isfinite().all()) else None
+    return replace(bare, facts=facts, look=look, spread=spread)
 
 
 @dataclass
@@ -53,37 +73,38 @@ class LocatedSeen:
         """In a map that is shown."""
         return cls(shown.upright, shown, unit=unit)
 
-    def add(self, outcome: QueryOutcome) -> bool:
-        """A query that was just computed; False where there is nothing to see of it."""
-        if outcome.found is None or not outcome.success:
+    def add(self, outcome: QueryOutcome, folder: Path | None = None) -> bool:
+        """One more query; False where there is nothing to see of it. folder: that the run writes to, for queries that it
+        kept."""
+        if not outcome.success:
             return False
-        found = outcome.found
+        few, found = len(self.frusta) < PICTURES_OF_QUERIES, outcome.found
+        if found is None:
+            path = Path(str(outcome.entry["photo"]))
+            self.place(outcome, small_photo_at(path) if few else None, _look_at(path, folder))
+            return True
 
         def look() -> Sequence[Picture]:
             marks, xyz = marks_of(found.details.stages, found.truth), shown_points(found)
             photo = marked_photo(found.query, marks, xyz) if marks and len(xyz) else rgb_from_image(found.query.image)
             return (Picture(Path(outcome.name).name, shrink(photo, 1000)),)
 
-        few = len(self.frusta) < PICTURES_OF_QUERIES
         photo = shrink(rgb_from_image(found.query.image), THUMBNAIL_SIDE) if few else None
         self.place(outcome, photo, look)
         return True
 
     def place(self, outcome: Outcome[Any], photo: Rgb | None, look: Callable[[], Sequence[Picture]]) -> None:
         """A query at its pose, with how sure the place is."""
-        pose, entry = outcome.pose, outcome.entry
-        turned = pose @ self.upright.inverse()
-        frustum = frustum_at("query", Path(outcome.name).name, turned, outcome.camera, photo)
-        spread = None
-        if entry.get("covariance") is not None:
-            spread = center_spread(pose, torch.tensor(entry["covariance"], dtype=torch.float64), self.upright)
-        self.frusta.append(replace(frustum, facts=located_facts(entry), look=look, spread=spread))
+        self.frusta.append(located_frustum(outcome, self.upright, photo, located_facts(outcome.entry), look))
 
     @property
     def scene(self) -> Scene:
         """The map with all queries so far."""
         if self.shown is not None:
-            return replace(self.shown.scene, frusta=(*self.shown.scene.frusta, *self.frusta))
+            around = (
+                [replace(f, size=_AROUND) for f in self.shown.scene.frusta] if self.frusta else self.shown.scene.frusta
+            )
+            return replace(self.shown.scene, frusta=(*around, *self.frusta))
         none, unit = np.zeros((0, 3)), "" if self.unit == "metre" else "map units"
         return Scene(tuple(self.frusta), none, none.astype(np.uint8), 0.0, self.unit == "metre", unit=unit)
 
@@ -106,15 +127,14 @@ def located_of_folder(
         raise InputError(f"'{folder}' holds no pose: of {count} quer{'y' if count == 1 else 'ies'} none was found")
     seen = _in_its_map(content, outcomes, open_shown)
     folders = query_folders(folder)
-    for number, outcome in enumerate(outcomes):
-        path = Path(str(outcome.entry["photo"]))
-        photo = small_photo_at(path) if number < PICTURES_OF_QUERIES else None
-        seen.place(outcome, photo, _look_at(path, folders.get(outcome.name, folder)))
+    for outcome in outcomes:
+        seen.add(outcome, folders.get(outcome.name, folder))
     return seen.scene
 
 
-def _look_at(path: Path, folder: Path) -> Callable[[], Sequence[Picture]]:
-    return lambda: [*photo_at(path), *(p for name, title in _DRAWN for p in picture_at(folder / name, title))]
+def _look_at(path: Path, folder: Path | None) -> Callable[[], Sequence[Picture]]:
+    drawn = () if folder is None else tuple((folder / name, title) for name, title in _DRAWN)
+    return lambda: [*photo_at(path), *(picture for file, title in drawn for picture in picture_at(file, title))]
 
 
 def _in_its_map(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from metriloc.geometry import Pose
 from metriloc.io import InputError, read_json
 from metriloc.io.intrinsics import camera_from_dict
 from metriloc.runs.outcome import Outcome
-from metriloc.runs.relpose_results import QueryResult
+from metriloc.runs.relpose_results import PairFound, QueryResult
 from metriloc.types import View
 from metriloc.viz.matches import match_picture
 from metriloc.viz.pictures import Picture, Rgb, rgb_from_image
-from metriloc.viz.scene import Frustum, Scene, build_scene, frustum_at
+from metriloc.viz.scene import Frustum, Scene, build_scene, frustum_at, frustum_of
 from metriloc.viz.seen_photos import photo_at, picture_at, small_photo_at
 from metriloc.wording import interval, metres
 
@@ -52,37 +53,50 @@ def pair_facts(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 @dataclass
 class PairsSeen:
-    """The scene of a reference and its queries, as they come."""
+    """The scene of a reference and its queries, as they come. reference: as the method looked at it; folder: that the run
+    writes to, for queries that it kept."""
 
-    title: str
+    reference: View
+    folder: Path | None = None
     scenes: list[Scene] = field(default_factory=list)
 
-    def add(self, result: QueryResult, reference: View, truth: Pose | None = None) -> bool:
-        """A query that was just computed; False where there is nothing to see of it."""
-        if result.found is None:
-            return False
-        estimate, query = result.found.estimate, result.found.features.view
-        scene = build_scene(estimate, reference, query, truth)
+    def add(self, result: QueryResult, truth: Pose | None = None) -> bool:
+        """One more query; False where there is nothing to see of it."""
+        scene = self._kept(result) if result.found is None else self._found(result, result.found, truth)
+        if scene is not None:
+            self.scenes.append(scene)
+        return scene is not None
+
+    def _found(self, result: QueryResult, found: PairFound, truth: Pose | None) -> Scene | None:
+        estimate, query = found.estimate, found.features.view
+        scene = build_scene(estimate, self.reference, query, truth)
         if scene is None:
-            return False
-        inliers = estimate.details[0].inliers if estimate.details else None
+            return None
 
         def look() -> Sequence[Picture]:
-            shown = [Picture(Path(result.name).name, rgb_from_image(query.image))]
-            if inliers is not None:
-                drawn = match_picture(reference.image, query.image, inliers, height=400)
-                shown.append(Picture("Inlier matches", drawn))
-            return shown
+            drawn = match_picture(self.reference.image, query.image, estimate.details[0].inliers, height=400)
+            return Picture(Path(result.name).name, rgb_from_image(query.image)), Picture("Inlier matches", drawn)
 
         own = replace(scene.frusta[1], label=Path(result.name).name, facts=pair_facts(result.entry), look=look)
-        first = replace(scene.frusta[0], label=Path(reference.name).name or "reference")
-        self.scenes.append(replace(scene, frusta=(first, own, *scene.frusta[2:])))
-        return True
+        return replace(scene, frusta=(self._first, own, *scene.frusta[2:]))
+
+    def _kept(self, result: QueryResult) -> Scene | None:
+        if self.folder is None or not result.success:
+            return None
+        return _saved_scene(self._first, result, query_folders(self.folder).get(result.name, self.folder))
+
+    @cached_property
+    def _first(self) -> Frustum:
+        bare = frustum_of(
+            "reference", Path(self.reference.name).name, Pose.identity(dtype=torch.float64), self.reference
+        )
+        photo = Picture(bare.label, rgb_from_image(self.reference.image))
+        return replace(bare, look=lambda: (photo,))
 
     @property
     def scene(self) -> Scene | None:
         """All queries around one reference; None before the first."""
-        return joined(self.scenes, self.title) if self.scenes else None
+        return joined(self.scenes) if self.scenes else None
 
 
 def joined(scenes: Sequence[Scene], title: str = "") -> Scene:

@@ -17,7 +17,6 @@ from metriloc.io import InputError, write_atomically
 from metriloc.viz.eye import Eye, first_eye
 from metriloc.viz.live_panel import CameraPanel, small_text
 from metriloc.viz.live_stream import LiveStream
-from metriloc.viz.pictures import Picture
 from metriloc.viz.scene import Frustum, Scene
 from metriloc.viz.viser_nodes import (
     PointColor,
@@ -62,12 +61,14 @@ class LiveView:
         self._spreads: list[Any] = []
         gui = self.server.gui
         self._said = gui.add_html("")
-        with gui.add_folder("Shown"):
+        self._folder = gui.add_folder("Shown", visible=False)
+        with self._folder:
             self._color = gui.add_dropdown("Points", ("photo", "confidence", "height"), initial_value="photo")
             self._point_size = gui.add_slider("Point size", 0.2, 5.0, 0.1, 1.0)
             self._camera_size = gui.add_slider("Camera size", 0.2, 5.0, 0.1, 1.0)
             self._photos = gui.add_checkbox("Photos", True)
             self._tied = gui.add_checkbox("Lines", True)
+            self._sure = gui.add_checkbox("How sure", True)
             self._legend = gui.add_html("")
         self.stream = LiveStream(self.server, self._lock)
         self.panel = CameraPanel(self.server)
@@ -77,6 +78,7 @@ class LiveView:
         for handle in (self._camera_size, self._photos):
             handle.on_update(lambda _: self._resize())
         self._tied.on_update(lambda _: self._show_lines())
+        self._sure.on_update(lambda _: self._show_spreads())
 
     def __enter__(self) -> LiveView:
         return self
@@ -96,6 +98,7 @@ class LiveView:
         with self._lock, self.server.atomic():
             new = self._scene is None or not self._scene.frusta
             self._scene, self._eye = scene, first_eye(scene)
+            self._folder.visible = self.panel.visible = True
             look_first(self.server, self._eye, scene.is_pair)
             step = add_grid(self.server, self._eye)
             self._legend.content = small_text(_legend(scene, step))
@@ -121,10 +124,6 @@ class LiveView:
     def say(self, text: str) -> None:
         """A line at the top of the panel."""
         self._said.content = small_text(text)
-
-    def pictures(self, pictures: Sequence[Picture]) -> None:
-        """Pictures in the panel, in place of those that are there."""
-        self.panel.show(pictures)
 
     # -- the end --------------------------------------------------------------------------------------------------------
     def save(self, path: Path) -> None:
@@ -186,6 +185,12 @@ class LiveView:
     def _show_lines(self) -> None:
         for handle in self._lines:
             handle.visible = bool(self._tied.value)
+
+    def _show_spreads(self) -> None:
+        with self._lock:
+            for handle in self._spreads:
+                handle.visible = bool(self._sure.value)
+            self.stream.show_spread(bool(self._sure.value))
 
     def _draw_cameras(self, frusta: Sequence[Frustum], named: bool) -> None:
         kept = {id(f) for f in frusta}

@@ -22,11 +22,20 @@ class CameraPanel:
         self._told: Frustum | None = None
         self._pictures: list[Any] = []
         gui = server.gui
-        self._folder = gui.add_folder("Camera")
+        self._folder = gui.add_folder("Camera", visible=False)
         with self._folder:
             self._facts = gui.add_html(small_text(_HINT))
             self._stand = gui.add_button("Stand there", visible=False)
         self._stand.on_click(lambda event: self._go(event.client))
+
+    @property
+    def visible(self) -> bool:
+        """Whether it is seen; not before there are cameras."""
+        return bool(self._folder.visible)
+
+    @visible.setter
+    def visible(self, visible: bool) -> None:
+        self._folder.visible = visible
 
     def tell(self, frustum: Frustum) -> None:
         """What is known of a camera, and what its ``look`` makes."""

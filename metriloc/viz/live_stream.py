@@ -29,6 +29,7 @@ KEPT_PHOTOS = 400
 SAVED_FRAMES = 300
 """Of a recording; of more, an even selection."""
 _PLAYED = 12.0  # frames a second
+_NOWHERE = np.full(3, np.nan)
 
 
 class LiveStream:
@@ -39,6 +40,7 @@ class LiveStream:
         self._frames: list[Frustum] = []
         self._depth, self._current = 0.1, -1
         self._camera: Any = None
+        self._sure = True
         self._told: Callable[[Frustum], None] = lambda frustum: None
         self._playing = threading.Event()
         gui = server.gui
@@ -71,7 +73,7 @@ class LiveStream:
         self._frames.append(frame)
         old = len(self._frames) - 1 - KEPT_PHOTOS
         if old >= 0:
-            self._frames[old] = replace(self._frames[old], thumbnail=None, look=None)
+            self._frames[old] = replace(self._frames[old], thumbnail=None)
         self._draw((len(self._frames) - 1) // CHUNK)
         self._arrived()
 
@@ -84,6 +86,12 @@ class LiveStream:
             self._draw(start // CHUNK)
         if self._camera is not None:
             self.pick(self._current)
+
+    def show_spread(self, shown: bool) -> None:
+        """Whether ellipsoids are drawn, or dots."""
+        self._sure = shown
+        for start in range(0, len(self._frames), CHUNK):
+            self._draw(start // CHUNK)
 
     def some(self) -> list[int]:
         """Numbers of frames for a recording, the last one last."""
@@ -117,9 +125,9 @@ class LiveStream:
         start = CHUNK * chunk
         frames = self._frames[start : start + CHUNK]
         before = self._frames[max(0, start - 1) : start]  # the way goes on from the part before
-        places = np.stack([f.center for f in (*before, *frames)])
+        places = [place for f in (*before, *frames) for place in ((_NOWHERE, f.center) if f.after_gap else (f.center,))]
         name = f"/stream/{chunk:04d}"
-        add_way(self._server, f"{name}/way", Way("way", places, COLORS["query"]))
+        add_way(self._server, f"{name}/way", Way("way", np.stack(places), COLORS["query"]))
         self._server.scene.add_line_segments(
             f"{name}/cameras",
             outlines(frames, 0.6 * self._depth),
@@ -127,7 +135,8 @@ class LiveStream:
             thickness=1.2,
             thickness_units="screen",
         )
-        dots = add_spreads(self._server, f"{name}/places", frames, 0.12 * self._depth)
+        shown = frames if self._sure else [replace(f, spread=None) for f in frames]
+        dots = add_spreads(self._server, f"{name}/places", shown, 0.12 * self._depth)
         dots.on_click(lambda event: self._clicked(start + (event.instance_index or 0)))
 
     def _remove(self, chunk: int) -> None:

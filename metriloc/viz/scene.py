@@ -37,8 +37,9 @@ class Frustum:
     corners: top left, top right, bottom right, bottom left, at depth 1 of the camera itself (to be scaled), relative to
     ``center``. thumbnail: the photo, small, or None for an outline alone (the true pose). color: of a still picture, red,
     green, blue; None for that of the role. time: of a frame in a stream, None for what is always there. spread:
-    covariance of the center. facts: names and what is to be told, in words. look: makes the pictures that whoever picks
-    the camera wants to see, its photo and matches.
+    covariance of the center. after_gap: whether the way from the frame before is not known. size: how large it is drawn,
+    beside others. facts: names and what is to be told, in words. look: makes the pictures that whoever picks the camera
+    wants to see, its photo and matches.
     """
 
     role: Role
@@ -49,6 +50,8 @@ class Frustum:
     color: tuple[int, int, int] | None = None
     time: float | None = None
     spread: Float[np.ndarray, "3 3"] | None = None
+    after_gap: bool = False
+    size: float = 1.0
     facts: tuple[tuple[str, str], ...] = ()
     look: Callable[[], Sequence[Picture]] | None = None
 
@@ -116,6 +119,7 @@ class Scene:
                 {
                     "role": f.role,
                     "label": f.label,
+                    "size": f.size,
                     "center": _rounded(f.center),
                     "corners": _rounded(f.corners),
                     "image": image,

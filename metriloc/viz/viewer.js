@@ -157,7 +157,7 @@
   }
 
   function drawFrustum(ctx, view, scene, frustum, style) {
-    const corners = frustum.corners.map((c) => add(frustum.center, c, scene.size));
+    const corners = frustum.corners.map((c) => add(frustum.center, c, scene.size * frustum.size));
     drawPhoto(ctx, view, frustum.image, corners, scene.pair ? PATCHES : 2);
     ctx.strokeStyle = style(`--${frustum.role}`);
     ctx.lineWidth = frustum === scene.pointed ? 3 : scene.pair ? 2 : 1.3;

@@ -72,9 +72,9 @@ def camera_shape(frustum: Frustum) -> tuple[Float[np.ndarray, "4"], float, float
 
 
 def camera_scale(frustum: Frustum, depth: float) -> float:
-    """What viser must be told for the photo to stand at a depth."""
+    """What viser must be told for the photo to stand at a depth, or further where the camera is drawn larger."""
     _, fov, aspect = camera_shape(frustum)
-    return depth * (math.tan(fov / 2) ** 2 * aspect / 3) ** (1 / 3)
+    return depth * frustum.size * (math.tan(fov / 2) ** 2 * aspect / 3) ** (1 / 3)
 
 
 def add_camera(server: Any, name: str, frustum: Frustum, depth: float, photo: bool = True) -> Any:
@@ -166,7 +166,7 @@ def add_spreads(server: Any, name: str, frusta: Sequence[Frustum], dot: float) -
         np.stack([f.center for f in frusta]),
         batched_scales=np.stack(radii).astype(np.float32),
         batched_colors=np.array([f.color or COLORS[f.role] for f in frusta], np.uint8),
-        batched_opacities=np.array([0.9 if f.spread is None else 0.5 for f in frusta], np.float32),
+        batched_opacities=np.array([0.9 if f.spread is None else 0.25 for f in frusta], np.float32),
         lod="off",
         cast_shadow=False,
         receive_shadow=False,

@@ -37,7 +37,7 @@ def start_server(host: str, port: int | None, title: str) -> Any:
     of this machine.
     """
     viser = require_viser()
-    chosen = _free_port(host, port)
+    chosen = free_port(host, port)
     with quiet_viser():
         server = viser.ViserServer(host=host, port=chosen, label=title, verbose=False)
     if chosen and server.get_port() != chosen:  # somebody took it in between
@@ -69,10 +69,11 @@ def quiet_viser() -> Iterator[None]:
         console.quiet = before
 
 
-def _free_port(host: str, port: int | None) -> int:
-    """The port, if it is free. Raises InputError where it is not, and where the host is none."""
-    if port is not None and not 0 <= port <= 65535:
-        raise InputError(f"a port is a number from 0 to 65535, got {port}")
+def free_port(host: str, port: int | None) -> int:
+    """The port, if it is free, or the first free one from ``PORT`` on.
+
+    Raises InputError where it is not free, and where the host is none of this machine.
+    """
     for candidate in range(PORT, PORT + _TRIED) if port is None else (port,):
         try:
             family = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0][0]

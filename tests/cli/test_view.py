@@ -10,13 +10,18 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import metriloc
+from metriloc.cli.live import shown_frames
 from metriloc.cli.main import main
 from metriloc.io import InputError
+from metriloc.io.intrinsics import camera_as_dict
 from metriloc.runs.viewed import open_viewed
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -189,3 +194,98 @@ def test_it_serves_on_this_machine_until_ctrl_c(pair: Path) -> None:
         view.send_signal(signal.SIGINT)
         assert view.wait(30) == 0
         assert view.stdout.read() == "reference.jpg: 1 of 2 queries\n" and view.stderr.read() == ""
+
+
+# -- while it is found ------------------------------------------------------------------------------------------------
+class Seen:
+    """Stands for the live view: what was shown, without a server."""
+
+    def __init__(self) -> None:
+        self.scenes: list[Any] = []
+        self.waited = False
+
+    def show(self, scene: Any) -> None:
+        self.scenes.append(scene)
+
+    def wait(self) -> None:
+        self.waited = True
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    seen = Seen()
+    monkeypatch.setattr("metriloc.cli.live.check_place", lambda host, port: None)
+    monkeypatch.setattr("metriloc.cli.live.served", lambda host, port, title: nullcontext(seen))
+    return seen
+
+
+@pytest.mark.slow
+def test_relpose_shows_every_query_as_it_is_found(live: Seen, tmp_path: Path) -> None:
+    photos = (EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg", EXAMPLE / "reference.jpg")
+    how = ("--method", "xfeat", "--distance", "0.61", "--live", "--out", tmp_path / "out")
+    run("relpose", *photos, *how)
+    assert live.waited and len(live.scenes[0].frusta) == 2 and len(live.scenes[0].points) > 50
+    assert live.scenes[-1].frusta[1] is live.scenes[0].frusta[1], "what was sent is not made anew"
+    look = live.scenes[0].frusta[1].look
+    assert [picture.title for picture in look()] == ["query.jpg", "Inlier matches"]
+    live.scenes.clear()
+    run("relpose", *photos, *how, "--resume")
+    kept = live.scenes[0]
+    assert [f.label for f in kept.frusta] == ["reference.jpg", "query.jpg"] and len(kept.points) > 50
+
+
+def test_localize_shows_the_map_first(live: Seen, example_map: Path, tmp_path: Path) -> None:
+    how = ("--images", EXAMPLE, "--method", "xfeat-pnp", "--no-html", "--live", "--out", tmp_path)
+    for resume in ((), ("--resume",)):
+        live.scenes.clear()
+        assert run("localize", example_map, EXAMPLE / "query.jpg", "--held-out", *how, *resume) == 0
+        before, after = live.scenes
+        assert [f.role for f in before.frusta].count("query") == 0 and len(before.points) > 500
+        assert after.frusta[-1].role == "query" and after.frusta[-1].thumbnail is not None
+        assert after.frusta[-1].spread is not None and after.frusta[-1].look()
+
+
+def test_frames_of_a_stream_come_one_by_one(live: Seen) -> None:
+    frames: list[Any] = []
+    live.add_frame = frames.append  # type: ignore[attr-defined]
+    reference = metriloc.load_view(EXAMPLE / "reference.jpg")
+    show = shown_frames(live, reference, None)  # type: ignore[arg-type]
+    assert [f.label for f in live.scenes[0].frusta] == ["reference.jpg"]
+    pose = metriloc.Pose.identity().to_dict(to_frame="query camera", from_frame="reference camera")
+    told = {"confidence": 0.9, "verdict": "reliable", "camera": camera_as_dict(reference.camera), "state": "tracking"}
+    entry = {"index": 0, "query": "a.jpg", "photo": "-#0", "time": 1.5, "success": True, "query_from_reference": pose}
+    show(SimpleNamespace(entry={**entry, **told}, view=reference))
+    show(SimpleNamespace(entry={**entry, "success": False}, view=None))
+    assert [(f.time, f.after_gap, f.thumbnail is not None) for f in frames] == [(1.5, True, True)]
+    with pytest.raises(ValueError, match="give one"):
+        shown_frames(live, None, None)  # type: ignore[arg-type]
+
+
+def test_where_a_view_is_served_is_asked_with_the_view_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    photos = (EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg")
+    assert run("relpose", *photos, "--live-port", "8081") == 2
+    assert "--live-host and --live-port are about a view: give --live too" in capsys.readouterr().err
+
+
+@pytest.mark.extras
+@pytest.mark.slow
+@needs_viser
+def test_training_is_seen_until_ctrl_c(tmp_path: Path) -> None:
+    small = ["training.steps=40", "training.epoch_steps=20", "training.device=cpu", "training.tensorboard=off"]
+    command = [sys.executable, "-m", "metriloc", "train", "toy", "--out", str(tmp_path / "run"), "--set", *small]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command += ["--live", "--live-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as train:
+        assert train.stdout is not None and train.stderr is not None
+        assert train.stdout.readline().startswith("finished at step 40 of 40")
+        train.send_signal(signal.SIGINT)
+        assert train.wait(60) == 0 and "seen at http://127.0.0.1:" in train.stderr.read()
+
+
+@pytest.mark.extras
+@needs_viser
+def test_a_training_run_has_no_scene_to_save(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert run("view", tmp_path, "--save", tmp_path / "scene.html") == 2
+    assert "is a training run, which has curves and no scene to save" in " ".join(capsys.readouterr().err.split())

@@ -17,6 +17,7 @@ import torch
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError
 from metriloc.viz.live import LiveView, save_scene
+from metriloc.viz.live_training import TrainingView
 from metriloc.viz.pictures import Picture
 from metriloc.viz.scene import Frustum, Scene, frustum_at
 from metriloc.viz.viser_nodes import SIGMAS, _ellipsoid, camera_shape, point_colors
@@ -119,18 +120,33 @@ def test_a_browser_draws_it_and_a_click_tells_of_a_camera(browser: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_stream_grows_and_is_gone_through(browser: Any) -> None:
+def test_a_stream_grows_and_is_gone_through(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metriloc.viz.live_stream.CHUNK", 5)
     with LiveView(port=0) as live:
         live.show(scene())
-        for n in range(60):
-            live.add_frame(camera(f"f{n}.jpg", 0.01 * n, "query", time=0.1 * n, spread=np.eye(3) * 1e-4))
-        assert live.stream.some() == list(range(60))
+        for n in range(12):
+            live.add_frame(camera(f"f{n}.jpg", 0.05 * n, "query", time=0.1 * n, spread=np.eye(3) * 1e-4))
+        assert live.stream.some() == list(range(12))
         tab, _ = seen(
             browser, live.url, lambda pixels: bool(((pixels[..., 0] > 180) & (pixels[..., 2] < 60)).sum() > 200)
         )
-        assert "f59.jpg, 5.900 s." in tab.inner_text("body")
+        assert "f11.jpg, 1.100 s." in tab.inner_text("body")
         live.stream.pick(7)
         tab.wait_for_function("document.body.innerText.includes('f7.jpg, 0.700 s.')", timeout=30_000)
+        tab.close()
+
+
+@pytest.mark.slow
+def test_a_training_run_has_curves_and_pictures(browser: Any) -> None:
+    with LiveView(port=0) as live:
+        view = TrainingView(live)
+        view.curves({"train loss": ([1, 2, 3], [3.0, 2.0, 1.0]), "validation auc": ([1, 2], [np.nan, 0.5])})
+        view.gallery([Picture(f"pair {n}", np.full((60, 80, 3), GREEN, np.uint8)) for n in range(3)], "step 3")
+        view.curves({"train loss": ([1, 2, 3, 4], [3.0, 2.0, 1.0, 0.5])})
+        tab, pixels = seen(browser, live.url, lambda p: bool((np.abs(p - GREEN).max(-1) < 40).sum() > 5000))
+        assert (np.abs(pixels - GREEN).max(-1) < 40).sum() > 5000
+        text = tab.inner_text("body")
+        assert "train loss" in text and "validation auc" in text and tab.locator("canvas").count() >= 3
         tab.close()
 
 
