@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,7 +60,14 @@ class LiveOptions:
             yield view
             sys.stdout.flush()  # a program that reads it need not wait for Ctrl+C
             if stay:
-                view.wait()
+                stay_open(view)
+
+
+def stay_open(view: LiveView) -> None:
+    """The work is done; the view stays until Ctrl+C."""
+    with suppress(KeyboardInterrupt):
+        print("done; the view stays until Ctrl+C", file=sys.stderr, flush=True)
+        view.wait()
 
 
 def check_place(host: str, port: int | None) -> None:
@@ -117,7 +124,7 @@ def shown_queries(
     from metriloc.runs.viewed_map import LocatedSeen
     from metriloc.viz.whole_map import shown_map
 
-    seen = LocatedSeen.of(shown_map(opened.scene, opened.unit), opened.unit)
+    seen = LocatedSeen.of(shown_map(opened.scene, opened.unit, z_is_up=opened.z_is_up), opened.unit)
     view.show(seen.scene)
 
     def show(outcome: QueryOutcome) -> None:

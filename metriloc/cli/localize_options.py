@@ -47,6 +47,8 @@ class LocalizerSettings:
     """Folder for what is kept of the map's photos from run to run; by default where metriloc keeps weights."""
     calibration: str | None = None
     """File that turns the confidence into a probability, or none; by default the one that comes with the method."""
+    runtime: str = "torch"
+    """What runs the networks: torch, onnx (sizes are exported when first met), onnx:FOLDER (files of metriloc export)."""
     seed: int = 0
     """Same seed, same answer (on one machine, with as many threads)."""
 
@@ -59,7 +61,9 @@ class LocalizerSettings:
         """The localiser with these settings; the seed is not of it."""
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         cache = str(self.cache_folder / "pixloc")
-        return LocalizerChoice(self.name, self.weights, self.device, self.features, cache, self.calibration)
+        return LocalizerChoice(
+            self.name, self.weights, self.device, self.features, cache, self.calibration, self.runtime
+        )
 
     def assignments(self, given: Sequence[Sequence[str]]) -> list[str]:
         """What the configuration file and then ``--set`` say. Raises InputError for a file that is not NRE's."""

@@ -36,7 +36,8 @@ def map_report(
         raise InputError(f"'{out}' is a folder: give a file that ends in .html")
     opened = open_map(scene, images, photos_needed=False)
     prepare_output_folder(out.parent)
-    shown = shown_map(opened.scene, opened.unit, max_points=REPORT_POINTS, max_photos=REPORT_PHOTOS)
+    limits = {"max_points": REPORT_POINTS, "max_photos": REPORT_PHOTOS}
+    shown = shown_map(opened.scene, opened.unit, **limits, z_is_up=opened.z_is_up, alike=True)
     settings = {} if opened.facts is None else opened.facts.settings
     method = ", ".join(f"{key} {settings[key]}" for key in ("features", "pairs", "mapper") if key in settings)
     software = SoftwareFacts(__version__, method, seed=None, date=datetime.date.today().isoformat())

@@ -113,6 +113,8 @@ class MethodSettings:
     """cpu, cuda, cuda:1, ..."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Of MicKey's backbone; auto: half on CUDA, single on CPU."""
+    runtime: str = "torch"
+    """What runs the networks: torch, onnx (sizes are exported when first met), onnx:FOLDER (files of metriloc export)."""
     calibration: str | None = None
     """File of metriloc eval calibrate that turns the confidence into a probability, or none."""
     seed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def view(
             print_lines([f"written to {file}"])
         return 0
     print_lines([found.title])
-    with served(host, port, found.title) as live:
+    with served(host, port, found.title) as live, suppress(KeyboardInterrupt):
         live.show(found.scene)
         live.wait()
     return 0
@@ -57,6 +58,6 @@ def _watch(run: Path, save: tuple[Path, ...], host: str, port: int | None) -> in
         raise InputError(
             f"'{run}' is a training run, which has curves and no scene to save: its pages are in validation/"
         )
-    with served(host, port, run.resolve().name) as live, watched(live, run):
+    with served(host, port, run.resolve().name) as live, suppress(KeyboardInterrupt), watched(live, run):
         live.wait()
     return 0

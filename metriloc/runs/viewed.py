@@ -54,7 +54,7 @@ def open_viewed(path: Path, images: Path | None = None) -> Viewed:
 
 def _shown(path: Path, images: Path | str | None) -> ShownMap:
     opened = open_map(path, images, photos_needed=False)
-    return shown_map(opened.scene, opened.unit)
+    return shown_map(opened.scene, opened.unit, z_is_up=opened.z_is_up)
 
 
 def _result(path: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from metriloc.viz.whole_map import ShownMap
 REPORT_POINTS, REPORT_PHOTOS = 5000, 150
 """What of a map stands in its report, which is one file."""
 _SIDE = 160
-_ROWS, _WEAK, _NAMED = 1000, 48, 20
+_ROWS, _WEAK, _NAMED, _ALIKE = 1000, 48, 20, 10
 _VIEW = "3D view of the photos of the map where they were taken, and its points"
 _NOTE = (
     "All photos where they were taken, the points in their colors; the map is turned upright. Gray lines: the "
@@ -106,6 +106,12 @@ def _weak(shown: ShownMap) -> str:
     told = [f"and {more} more photos that hang on little"] if more > 0 else []
     told += [f"{_names(part)}: hardly anything shared with the rest" for part in check.parts[1:]]
     told += [f"{a} and {b} were taken from one place: one of them adds nothing" for a, b in check.duplicates[:_NAMED]]
+    told += [
+        f"{pair.first} and {pair.second} should share {pair.expected} points and share {pair.shared}: two places that look "
+        "alike, or photos that were never compared"
+        for pair in check.alike[:_ALIKE]
+    ]
+    told += [f"and {len(check.alike) - _ALIKE} more pairs that should share more"] if len(check.alike) > _ALIKE else []
     head = "<h3>Weak ties</h3>" if parts or told else ""
     return head + figures(parts) + _list(told)
 

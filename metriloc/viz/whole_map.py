@@ -27,6 +27,7 @@ MAP_PHOTOS = 300
 """Photos that are shown in their cameras; of more, an even selection, and outlines of the others."""
 SEEN_BY = "photos that see the point: 2 red, 5 yellow, 8 and more green"
 _GRAY = 150
+_Z_DOWN = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +50,13 @@ def shown_map(
     *,
     max_points: int = MAP_POINTS,
     max_photos: int = MAP_PHOTOS,
-    with_ties: bool = True,
+    z_is_up: bool = False,
+    alike: bool = False,
 ) -> ShownMap:
-    """The scene of a map. with_ties: also lines between photos that hold each other, the weak ones marked."""
-    upright, check = upright_from_world(content.cam_from_world), check_map(content)
+    """The scene of a map. z_is_up: in the map, as GPS knows; else it is turned as its photos were held. alike: look for
+    places that look alike, too, as reports tell them."""
+    upright = upright_from_world(content.cam_from_world, _Z_DOWN if z_is_up else None)
+    check = check_map(content, alike)
     photos = _photos(content, max_photos)
     frusta = [_frustum(content, n, upright, photos[n], check.photos[n]) for n in range(len(content))]
     xyz, colors, tracks = _points(content, photos, max_points)
@@ -64,7 +68,7 @@ def shown_map(
         unit == "metre",
         probability=np.clip((tracks - 1) / 7, 0, 1),
         meaning=SEEN_BY,
-        links=_links(content, [f.center for f in frusta]) if with_ties else (),
+        links=_links(content, [f.center for f in frusta]),
         unit="m" if unit == "metre" else "map units",
     )
     return ShownMap(content, scene, upright, check)

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -190,7 +189,6 @@ def test_it_serves_on_this_machine_until_ctrl_c(pair: Path) -> None:
         answer = connection.getresponse()
         assert answer.status == 200 and answer.read(15).lower() == b"<!doctype html>"
         connection.close()
-        time.sleep(0.3)
         view.send_signal(signal.SIGINT)
         assert view.wait(30) == 0
         assert view.stdout.read() == "reference.jpg: 1 of 2 queries\n" and view.stderr.read() == ""
@@ -278,8 +276,12 @@ def test_training_is_seen_until_ctrl_c(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as train:
         assert train.stdout is not None and train.stderr is not None
         assert train.stdout.readline().startswith("finished at step 40 of 40")
+        lines = [train.stderr.readline()]
+        while "the view stays until Ctrl+C" not in lines[-1]:
+            assert lines[-1], lines
+            lines.append(train.stderr.readline())
         train.send_signal(signal.SIGINT)
-        assert train.wait(60) == 0 and "seen at http://127.0.0.1:" in train.stderr.read()
+        assert train.wait(60) == 0 and any("seen at http://127.0.0.1:" in line for line in lines)
 
 
 @pytest.mark.extras

@@ -48,6 +48,14 @@ def test_of_photos_that_look_one_way_down_is_that_of_the_photos() -> None:
     assert tilt(one, world) < 1e-3
 
 
+def test_down_that_is_known_is_taken() -> None:
+    world = Pose(torch.eye(3, dtype=DOUBLE), torch.zeros(3, dtype=DOUBLE))
+    found = upright_from_world(cameras([0.0, 0.5], 0.2, 0.0, world), torch.tensor([0.0, 0.0, -1.0], dtype=DOUBLE))
+    torch.testing.assert_close(
+        found.R @ torch.tensor([0.0, 0.0, -1.0], dtype=DOUBLE), torch.tensor([0.0, 1.0, 0.0], dtype=DOUBLE)
+    )
+
+
 def test_the_middle_of_the_cameras_is_the_origin() -> None:
     world = Pose(torch.eye(3, dtype=DOUBLE), torch.tensor([5e6, 5e5, 100.0], dtype=DOUBLE))
     poses = cameras([0.0, 0.4, 0.8], 0.0, 0.0, world)
