@@ -26,7 +26,7 @@ def view(
     """What was found, in 3D in a browser: cameras with their photos, points, ways; Ctrl+C ends it.
 
     Args:
-        what: Folder that relpose, localize, track, eval or train wrote to (--out), a COLMAP model, or a bundle.
+        what: Folder that relpose, localize, track or train wrote to (--out), a COLMAP model, or a bundle.
         images: Folder of a map's photos, where that is not beside it.
         host: Address it is served at. By default this machine alone sees it; over SSH, forward the port.
         port: By default 8080, or the next that is free.

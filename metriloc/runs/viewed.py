@@ -13,7 +13,7 @@ from metriloc.runs.localize_results import FORMAT as LOCALIZED
 from metriloc.runs.relpose_results import FORMAT as RELATIVE
 from metriloc.runs.viewed_map import located_of_folder
 from metriloc.runs.viewed_pairs import pairs_of_folder
-from metriloc.runs.viewed_track import TrackPlace, is_track, track_header, track_of_folder
+from metriloc.runs.viewed_track import RUN_FILE, TrackPlace, is_track, track_header, track_of_folder
 from metriloc.viz.scene import Scene
 from metriloc.viz.whole_map import ShownMap, shown_map
 
@@ -43,6 +43,11 @@ def open_viewed(path: Path, images: Path | None = None) -> Viewed:
         return _viewed_result(path if path.is_dir() else path.parent, content)
     if path.is_dir() and is_track(path):
         return _viewed_track(path)
+    if path.is_dir() and (path / RUN_FILE).is_file():
+        raise InputError(
+            f"'{path}' is a run of metriloc eval, which keeps numbers and no scene: its pages show them (--out), and "
+            "metriloc relpose or localize --out a single photo in 3D"
+        )
     if path.is_file() and not is_bundle(path) and path.suffix.lower() != ".npz":
         raise InputError(f"'{path}' is neither {_KINDS}")
     if path.is_dir() and not any(path.iterdir()):

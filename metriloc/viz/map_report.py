@@ -21,7 +21,8 @@ _SIDE = 160
 _ROWS, _WEAK, _NAMED, _ALIKE = 1000, 48, 20, 10
 _VIEW = "3D view of the photos of the map where they were taken, and its points"
 _NOTE = (
-    "All photos where they were taken, the points in their colors; the map is turned upright. Gray lines: the "
+    "All photos where they were taken, the points in their colors (by height where no photo is at hand); the map is turned "
+    "upright. Gray lines: the "
     "strongest ties between photos, by which the map holds together. Red: photos and ties that hang on little."
 )
 

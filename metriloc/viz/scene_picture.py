@@ -26,6 +26,8 @@ _COLORS = {
 }
 _CONFIDENCE = ((235, 70, 60), (250, 205, 60), (90, 220, 110))
 """Of confidences 0, 0.5 and 1."""
+_LOW, _HIGH = np.array((50, 70, 160)), np.array((250, 200, 60))
+"""Of the lowest and the highest points."""
 _GRID = (88, 93, 102)
 
 
@@ -103,6 +105,15 @@ def sureness_colors(share: Float[np.ndarray, " P"]) -> UInt8[np.ndarray, "P 3"]:
     return np.stack([np.interp(share, (0, 0.5, 1), channel) for channel in zip(*_CONFIDENCE, strict=True)], -1).astype(
         np.uint8
     )
+
+
+def height_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"]:
+    """Blue (low) to yellow (high), over the middle 96 % of the heights; y is down."""
+    if not len(points):
+        return np.zeros((0, 3), np.uint8)
+    low, high = np.percentile(-points[:, 1], (2, 98))
+    share = np.clip((-points[:, 1] - low) / max(high - low, 1e-12), 0, 1)[:, None]
+    return np.round((1 - share) * _LOW + share * _HIGH).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)

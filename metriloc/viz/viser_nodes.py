@@ -14,7 +14,7 @@ from metriloc.geometry import quaternion_from_matrix
 from metriloc.viz.eye import Eye
 from metriloc.viz.pictures import Rgb
 from metriloc.viz.scene import Frustum, Link, Scene, Way
-from metriloc.viz.scene_picture import sureness_colors
+from metriloc.viz.scene_picture import height_colors, sureness_colors
 
 PointColor = Literal["photo", "confidence", "height"]
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -119,11 +119,8 @@ def point_colors(scene: Scene, color: PointColor) -> UInt8[np.ndarray, "P 3"]:
     """Those of the photos, red to green by what the scene knows of each, or blue to yellow by height."""
     if color == "confidence" and scene.probability is not None:
         return sureness_colors(scene.probability)
-    if color == "height" and len(scene.points):
-        up = -scene.points[:, 1]
-        low, high = np.percentile(up, (2, 98))
-        share = np.clip((up - low) / max(high - low, 1e-12), 0, 1)[:, None]
-        return np.round((1 - share) * (50, 70, 160) + share * (250, 200, 60)).astype(np.uint8)
+    if color == "height":
+        return height_colors(scene.points)
     return scene.colors
 
 

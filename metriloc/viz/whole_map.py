@@ -18,6 +18,7 @@ from metriloc.types import MapUnit, SfmMap
 from metriloc.viz.map_looks import look_at_photo
 from metriloc.viz.pictures import Rgb
 from metriloc.viz.scene import Frustum, Link, Scene, frustum_at
+from metriloc.viz.scene_picture import height_colors
 from metriloc.viz.seen_photos import small_photo_at
 from metriloc.viz.upright import upright_from_world
 
@@ -60,10 +61,11 @@ def shown_map(
     photos = _photos(content, max_photos)
     frusta = [_frustum(content, n, upright, photos[n], check.photos[n]) for n in range(len(content))]
     xyz, colors, tracks = _points(content, photos, max_points)
+    places = upright.transform(xyz).numpy()
     scene = Scene(
         tuple(frusta),
-        upright.transform(xyz).numpy(),
-        colors,
+        places,
+        colors if any(photo is not None for photo in photos) else height_colors(places),
         0.0,
         unit == "metre",
         probability=np.clip((tracks - 1) / 7, 0, 1),

@@ -100,6 +100,7 @@ def test_a_map_with_and_without_its_photos(example_map: Path) -> None:
         ("pose.json", "{", "is not JSON"),
         ("pose.json", '{"format": "metriloc-relpose-1", "queries": []}', "is damaged: KeyError 'reference'"),
         ("empty/", None, "is an empty folder"),
+        ("run.json", '{"method": "xfeat"}', "is a run of metriloc eval, which keeps numbers and no scene"),
     ],
 )
 def test_what_is_nothing_to_see_is_named(tmp_path: Path, name: str, content: str | None, words: str) -> None:
@@ -109,7 +110,7 @@ def test_what_is_nothing_to_see_is_named(tmp_path: Path, name: str, content: str
     elif content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=words):
-        open_viewed(path)
+        open_viewed(tmp_path if name == "run.json" else path)
 
 
 def test_damaged_results_are_named(pair: Path, tmp_path: Path) -> None:

@@ -79,9 +79,11 @@ def test_who_picks_a_camera_sees_its_photo_and_its_best_neighbor(tmp_path: Path)
     assert "a.jpg" in gone.note
 
 
-def test_a_map_without_photos_has_outlines_and_gray_points() -> None:
+def test_a_map_without_photos_has_outlines_and_points_by_height() -> None:
     scene = shown_map(made_map(), "unit of the map").scene
-    assert all(f.thumbnail is None for f in scene.frusta) and (scene.colors == 150).all()
+    assert all(f.thumbnail is None for f in scene.frusta)
+    lowest, highest = scene.points[:, 1].argmax(), scene.points[:, 1].argmin()
+    assert scene.colors[lowest].tolist() == [50, 70, 160] and scene.colors[highest].tolist() == [250, 200, 60]
     assert scene.length_unit == "map units"
 
 
