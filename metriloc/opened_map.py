@@ -52,15 +52,20 @@ def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
     if npz:
         return OpenedMap(read_nre_sample(path).source)
     if bundled:
-        bundle = open_bundle(path)
-        scene = map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images)
-        return OpenedMap(scene, bundle, read_facts(bundle.model))
+        return open_bundled_map(path)
     facts = read_facts(path)  # before the photos: a damaged one does not say where they are
     scene = read_map(path, images)
     require_content(scene, path)
     if scene.folder is None:
         raise InputError(photos_are_lost(path, scene.names))
     return OpenedMap(scene, facts=facts)
+
+
+def open_bundled_map(path: str | Path) -> OpenedMap:
+    """A map from a bundle, however that is called. Raises InputError for what is none."""
+    bundle = open_bundle(path)
+    scene = map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images)
+    return OpenedMap(scene, bundle, read_facts(bundle.model))
 
 
 def check_references(scene: SfmMap, references: Sequence[str]) -> None:

@@ -45,8 +45,9 @@ LEVELS = {
     "localizer": 8,
     "localization": 9,
     "runs": 10,
-    "cli": 11,
-    "__main__": 12,
+    "service": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints", "pixloc.settings")
 """What runs/ takes from methods: retrieval of references, and what hloc knows of a query."""
@@ -63,6 +64,8 @@ HEAVY = (
     "cv2",
     "ray",
     "transformers",
+    "fastapi",
+    "sqlalchemy",
 )
 
 
