@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from metriloc.cli.terminal import print_lines, text_table
-from metriloc.io import InputError, prepare_output_folder
+from metriloc.io import InputError
 from metriloc.service.config import ServiceConfig
 
 MISSING = 'the service needs its packages: pip install "metriloc[serve]"'
@@ -57,7 +57,6 @@ def token(
         raise ImportError(f"{MISSING} ({error})") from error
     if name is None and action != "list":
         raise InputError(f"say whose token: metriloc serve token {action} NAME")
-    prepare_output_folder(config.data)
     records, _ = open_storage(config)
     try:
         if action == "list" or name is None:

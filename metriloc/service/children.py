@@ -72,6 +72,7 @@ class Children:
         self._jobs: deque[_Job] = deque()
         self._change = threading.Condition()
         self._closing, self._ready, self._busy = False, 0, 0
+        self._why, self._hopeless = "", False
         self.broken: str | None = None
         self.pids: dict[int, int] = {}
         self._threads = [threading.Thread(target=self._attend, args=(i,), daemon=True) for i in range(count)]
@@ -122,6 +123,13 @@ class Children:
         for pid in list(self.pids.values()):
             _kill(pid)
 
+    def wait(self) -> None:
+        """Until all of them can work. Raises InputError when they never will."""
+        while not self.ready:
+            if self.broken is not None:
+                raise InputError(self.broken)
+            time.sleep(0.05)
+
     # -- in a thread for each process ---------------------------------------------------------------------------------
     def _attend(self, number: int) -> None:
         failures = 0
@@ -129,7 +137,7 @@ class Children:
             process, connection = self._begin(number)
             failures = 0 if process is not None else failures + 1
             if process is None or connection is None:
-                if failures >= _STARTS:
+                if failures >= _STARTS or self._hopeless:
                     self._give_up()
                     return
                 time.sleep(min(0.2 * 2**failures, 5))
@@ -158,7 +166,7 @@ class Children:
         if said == ("ready", ""):
             return process, ours
         _LOG.error("a process for %s could not start: %s", self.name, said[1])
-        self._why = said[1]
+        self._why, self._hopeless = said[1], said[0] == "hopeless"
         ours.close()
         _end(process)
         return None, None
@@ -189,7 +197,7 @@ class Children:
         try:
             connection.send(job.content)
             if not connection.poll(job.seconds):
-                _end(process)
+                process.kill()
                 job.future.set_exception(JobEndedError(f"it took longer than {job.seconds:g} s", late=True))
                 return False
             kind, answer = connection.recv()
@@ -232,7 +240,8 @@ def _serve(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> 
     try:
         work = make()
     except Exception as error:
-        connection.send(("failed", _sentence(error)))
+        hopeless = isinstance(error, InputError | ImportError)  # what is missing stays so
+        connection.send(("hopeless" if hopeless else "failed", _sentence(error)))
         return
     try:
         connection.send(("ready", ""))

@@ -12,6 +12,15 @@ from metriloc.io.arguments import require_number
 from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS
 
 MEBIBYTE = 2**20
+_POSITIVE = (
+    "decode_seconds",
+    "solve_seconds",
+    "header_seconds",
+    "body_seconds",
+    "shutdown_seconds",
+    "keep_days",
+    "megapixels",
+)
 
 
 def default_folder() -> Path:
@@ -56,6 +65,8 @@ class ServiceConfig:
     """Largest map."""
     body_seconds: float = 60
     """Longest time that a body may take to arrive; maps have ten times as long."""
+    header_seconds: float = 10
+    """Longest time that the first lines of a request may take to arrive."""
     megapixels: float = DEFAULT_MAX_MEGAPIXELS
     """Largest photo."""
     photos: int = 16
@@ -88,7 +99,7 @@ class ServiceConfig:
         ):
             require_number(f"--{name}", value, least, 100_000, whole=True)
         require_number("--port", self.port, 0, 65535, whole=True)
-        for name in ("decode_seconds", "solve_seconds", "body_seconds", "keep_days", "megapixels", "shutdown_seconds"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             require_number(f"--{name.replace('_', '-')}", value, most=1e6)
             if value is not None and value <= 0:

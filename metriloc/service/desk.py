@@ -58,7 +58,6 @@ class Desk:
 
     def __init__(self, config: ServiceConfig) -> None:
         self.config, self.metrics = config, Metrics()
-        prepare_output_folder(config.data)
         self.records, self.blobs = open_storage(config)
         self._spool = Spool(config.data / "spool")
         self._in_hand, self._seconds = 0, 1.0
@@ -268,7 +267,10 @@ def placing_at(anchor: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Ask
 
 
 def open_storage(config: ServiceConfig) -> tuple[Records, Blobs]:
-    """Rows and files of a service. Raises InputError where they cannot be used."""
+    """Rows and files of a service, in a folder for its owner only. Raises InputError where they cannot be used."""
+    if not config.data.exists():
+        prepare_output_folder(config.data)
+        config.data.chmod(0o700)
     records = Records(config.database or sqlite_url(config.data / "service.db"))
     folder = FolderBlobs(config.data / "blobs")
     prepare_output_folder(folder.folder)

@@ -17,13 +17,11 @@ from metriloc.service.desk import open_storage
 from metriloc.service.guards import parse_rate
 from metriloc.service.tokens import tokens_of
 
-HEADER_SECONDS = 10.0
-"""In which the first line and the headers of a request must arrive."""
-
 
 class _Impatient(H11Protocol):
-    """HTTP/1.1 that waits so long for headers, and no longer."""
+    """HTTP/1.1 that waits so long for the first lines of a request, and no longer."""
 
+    seconds: float
     _clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -43,7 +41,7 @@ class _Impatient(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop()
         elif self._clock is None:
-            self._clock = self.loop.call_later(HEADER_SECONDS, self._late)
+            self._clock = self.loop.call_later(self.seconds, self._late)
 
     def _stop(self) -> None:
         if self._clock is not None:
@@ -75,12 +73,19 @@ def run_server(config: ServiceConfig) -> None:
     check_address(config)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     app = create_app(config)
-    tempfile.tempdir = str(app.state.desk.spool)  # where bodies lie that are too large for memory
+    desk = app.state.desk
+    try:
+        desk.models.wait()
+        desk.decoders.wait()
+    except BaseException:  # also Ctrl+C
+        desk.close()
+        raise
+    tempfile.tempdir = str(desk.spool)  # where bodies lie that are too large for memory
     settings = uvicorn.Config(
         app,
         host=config.host,
         port=config.port,
-        http=_Impatient,
+        http=type("_Impatient", (_Impatient,), {"seconds": config.header_seconds}),
         ws="none",
         access_log=False,  # the audit log has them
         log_level="warning",
