@@ -34,6 +34,7 @@ LEVELS = {
     "turns": 5,
     "mapping": 5,
     "auto": 6,
+    "export": 6,
     "training": 5,
     "evaluation": 6,
     "viz": 6,
@@ -66,6 +67,8 @@ HEAVY = (
     "transformers",
     "fastapi",
     "sqlalchemy",
+    "onnx",
+    "onnxruntime",
 )
 
 

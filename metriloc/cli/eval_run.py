@@ -103,7 +103,7 @@ def builder(
     if isinstance(chosen, QueryBenchmark):
         if method not in LOCALIZERS:
             raise InputError(f"{chosen.name} needs a localiser, not {method!r}: one of {', '.join(LOCALIZERS)}")
-        choice = LocalizerChoice(method, how.weights, how.device, calibration=how.calibration)
+        choice = LocalizerChoice(method, how.weights, how.device, calibration=how.calibration, runtime=how.runtime)
         return partial(_query_solver, choice, tuple(assignments))
     if method in LOCALIZERS:
         raise InputError(f"{method} localises in maps; {chosen.name} needs a relative method such as xfeat")

@@ -15,6 +15,7 @@ from metriloc.choose import choose_localizer, note_on_features, require_device
 from metriloc.cli.localize_options import OutputOptions, PixLocOptions, assignments_for, check_matches
 from metriloc.cli.made import Assignments
 from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
+from metriloc.export.runtime import on_runtime
 from metriloc.io import InputError
 from metriloc.localizer import REFERENCES, Localizer, method_of_bundle
 from metriloc.runs.localize import QueryLocalizer, run_localize
@@ -68,7 +69,10 @@ def localize(
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
     bundle = source.opened.bundle
     free = bundle is not None and (how.method, how.features, how.weights, how.config) == (None, None, None, None)
-    method = method_of_bundle(bundle, how.device) if bundle is not None and free else choose_localizer(choice)
+    if bundle is not None and free:
+        method = on_runtime(method_of_bundle(bundle, how.device), how.runtime)
+    else:
+        method = choose_localizer(choice)
     chosen = adjusted(pixloc.configure(method, where), assignments)
     check_matches(chosen, where)
     needs = needs_of(chosen)

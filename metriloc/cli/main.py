@@ -62,6 +62,8 @@ COMMANDS: dict[str, Command] = {
     "data get": Command(
         "metriloc.cli.data", "data_get", "get a data set of the published systems, checked and resumable"
     ),
+    "export check": Command("metriloc.cli.export", "export_check", "compare an ONNX file with torch on this machine"),
+    "export": Command("metriloc.cli.export", "export", "a network as an ONNX file for photos of one size"),
     "weights list": Command("metriloc.cli.weights", "weights_list", "the weights metriloc knows, and which are here"),
     "weights get": Command("metriloc.cli.weights", "weights_get", "download weights by name, checked and resumable"),
     "weights convert": Command("metriloc.cli.weights", "weights_convert", "turn official checkpoints into ours"),

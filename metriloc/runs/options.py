@@ -91,6 +91,8 @@ class MethodSettings:
     """cpu, cuda, cuda:1, ..."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Of MicKey's backbone; auto: half on CUDA, single on CPU."""
+    runtime: str = "torch"
+    """What runs the networks: torch, onnx (sizes are exported when first met), onnx:FOLDER (files of metriloc export)."""
     calibration: str | None = None
     """File of metriloc eval calibrate that turns the confidence into a probability, or none."""
     seed: int = 0
@@ -134,6 +136,8 @@ class LocalizerSettings:
     """Folder for what is kept of the map's photos from run to run; by default where metriloc keeps weights."""
     calibration: str | None = None
     """File that turns the confidence into a probability, or none; by default the one that comes with the method."""
+    runtime: str = "torch"
+    """What runs the networks: torch, onnx (sizes are exported when first met), onnx:FOLDER (files of metriloc export)."""
     seed: int = 0
     """Same seed, same answer (on one machine, with as many threads)."""
 
@@ -146,7 +150,9 @@ class LocalizerSettings:
         """The localiser with these settings; the seed is not of it."""
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         cache = str(self.cache_folder / "pixloc")
-        return LocalizerChoice(self.name, self.weights, self.device, self.features, cache, self.calibration)
+        return LocalizerChoice(
+            self.name, self.weights, self.device, self.features, cache, self.calibration, self.runtime
+        )
 
     @property
     def cache_folder(self) -> Path:
