@@ -36,6 +36,8 @@ COMMANDS: dict[str, Command] = {
     "map check": Command("metriloc.cli.map_info", "map_check", "what is weak in a map"),
     "map export": Command("metriloc.cli.map_export", "map_export", "a map for COLMAP, nerfstudio, as PLY"),
     "map bundle": Command("metriloc.cli.map_bundle", "map_bundle", "a map as one file, without its photos if wished"),
+    "serve": Command("metriloc.cli.serve", "serve", "anchors and maps over HTTP, with a web page"),
+    "serve token": Command("metriloc.cli.serve", "token", "who may use a service: add, rotate, revoke, list"),
     "eval compare": Command(
         "metriloc.cli.eval_compare", "evaluate_compare", "two runs on the same pairs, number by number"
     ),
