@@ -10,7 +10,7 @@ from metriloc.backbones.local import DenseMap
 from metriloc.methods.nre.network import NRENetwork
 
 MAX_SIDE = 1600
-"""Pixels; larger photos are made smaller first (spec nre 5; the released map sizes follow a wrong formula)."""
+"""Pixels; larger photos are made smaller first (the released map sizes follow a wrong formula)."""
 
 
 class NREFeatures:
