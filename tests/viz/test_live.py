@@ -51,8 +51,9 @@ def seen(browser: Any, address: str, ready: Callable[[np.ndarray], bool]) -> tup
     from PIL import Image
 
     tab = browser.new_page(viewport={"width": 900, "height": 500})
+    tab.set_default_timeout(180_000)  # without a GPU, and perhaps beside other work
     tab.goto(address)
-    tab.wait_for_selector("canvas", timeout=60_000)
+    tab.wait_for_selector("canvas")
     pixels = np.zeros((1, 1, 3), int)
     for _ in range(120):
         tab.wait_for_timeout(500)
@@ -132,7 +133,7 @@ def test_a_stream_grows_and_is_gone_through(browser: Any, monkeypatch: pytest.Mo
         )
         assert "f11.jpg, 1.100 s." in tab.inner_text("body")
         live.stream.pick(7)
-        tab.wait_for_function("document.body.innerText.includes('f7.jpg, 0.700 s.')", timeout=30_000)
+        tab.wait_for_function("document.body.innerText.includes('f7.jpg, 0.700 s.')")
         tab.close()
 
 
