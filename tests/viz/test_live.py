@@ -156,7 +156,14 @@ def test_what_stays_is_not_sent_again_and_what_goes_is_taken_away() -> None:
     with LiveView(port=0) as live:
         live.show(scene(first, second))
         kept = live._cameras[id(second)][1][0]
-        live.show(scene(second, third))
+        sent: list[str] = []
+        queue = live.server._websock_server.queue_message
+        live.server._websock_server.queue_message = lambda message: (
+            sent.append(type(message).__name__),
+            queue(message),
+        )
+        live.show(replace(scene(second, third), points=live._scene.points, colors=live._scene.colors))  # type: ignore[union-attr]
+        assert sent.count("CameraFrustumMessage") == 1 and "PointCloudMessage" not in sent
         assert set(live._cameras) == {id(second), id(third)} and live._cameras[id(second)][1][0] is kept
         with pytest.raises(ValueError, match="has a time"):
             live.add_frame(first)
