@@ -15,7 +15,16 @@ from metriloc.choose.maps import (
     note_on_features,
 )
 from metriloc.choose.named import require_device
-from metriloc.choose.pairs import HUB_METHOD, METHODS, MethodChoice, MethodName, choice_beside, choose_method, is_method
+from metriloc.choose.pairs import (
+    HUB_METHOD,
+    METHODS,
+    MethodChoice,
+    MethodName,
+    choice_beside,
+    choose_method,
+    is_method,
+    polished,
+)
 from metriloc.io import InputError
 
 __all__ = [
@@ -35,6 +44,7 @@ __all__ = [
     "is_method",
     "load",
     "note_on_features",
+    "polished",
     "predicted_depth",
     "require_device",
     "require_used",
