@@ -18,6 +18,7 @@ from metriloc.version import __version__
 
 if TYPE_CHECKING:
     from metriloc.choose import load
+    from metriloc.fusion import relative_pose_many
     from metriloc.geometry import Camera, Pose
     from metriloc.io import InputError, as_view, load_view
     from metriloc.io.maps import read_map
@@ -48,6 +49,7 @@ _HOMES = {
     "load": "choose",
     "localize": "localization",
     "relative_pose": "relpose",
+    "relative_pose_many": "fusion",
     # photos and maps in
     "InputError": "io",
     "as_view": "io",
@@ -100,6 +102,7 @@ __all__ = [
     "localize",
     "read_map",
     "relative_pose",
+    "relative_pose_many",
 ]
 
 

@@ -122,7 +122,9 @@ class RelposeFolder(RunFolder):
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
         name, camera = run.reference.name, run.reference.camera
         world = PosedPhoto(name, Path(name), camera, Pose.identity(dtype=torch.float64))
-        write_pose_files(self.path, self.formats, posed_photos([*run.kept, *run.results], world))
+        found = posed_photos([*run.kept, *run.results], world)
+        known = run.reference_from_world
+        write_pose_files(self.path, self.formats, found if known is None else found.in_world(known))
 
 
 def _earlier_content(file: Path) -> dict[str, Any]:
