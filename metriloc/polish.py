@@ -37,7 +37,7 @@ _SAME_METRES = 0.25  # logarithm: a map farther from the two photos has other me
 @dataclass(frozen=True, eq=False)
 class _Polish:
     """What a localizer made of a pose. pose: float64, its length by the points. given: their depths came with the photo.
-    own_metres: the points have the metres of that map, and the two photos theirs from it."""
+    own_metres: the points have the metres of that map, which are better than those of the two photos."""
 
     pose: Pose
     given: bool
@@ -87,19 +87,16 @@ class Polished:
         polish = self._polish(found, features0, features1.view, seed)
         pose, said = (None, polish) if isinstance(polish, str) else _kept(found, polish, features0.view, features1.view)
         (details,) = found.details
+        said = f"{'not ' if pose is None else ''}polished by {self.called}: {said}"
         timings = {**details.timings, f"polish by {self.called}": time.perf_counter() - start}
-        if pose is None:
-            said = f"not polished by {self.called}: {said}"
-            return replace(found, details=(replace(details, timings=timings, messages=(*details.messages, said)),))
-        said = f"polished by {self.called}: {said}"
-        setup = f"{details.setup}; polished by {self.called}"
-        details = replace(details, timings=timings, messages=(*details.messages, said), setup=setup)
-        return replace(
-            found,
-            pose=pose.to(found.pose.dtype),
-            details=(details,),
-            distance_interval=_at_length(found, float(pose.distance())),
-        )
+        details = replace(details, timings=timings, messages=(*details.messages, said))
+        if pose is None or isinstance(polish, str):
+            return replace(found, details=(details,))
+        details = replace(details, setup=f"{details.setup}; polished by {self.called}")
+        if polish.own_metres and features0.depth_origin != "given":
+            details = replace(details, scale_source=f"the depth map of the reference, by {self.called}")
+        low_high = _at_length(found, float(pose.distance()))
+        return replace(found, pose=pose.to(found.pose.dtype), details=(details,), distance_interval=low_high)
 
     def _polish(self, found: PoseEstimate, features0: PhotoFeatures, query: View, seed: int) -> _Polish | str:
         """What the localizer makes of the pose; why it makes nothing of it."""
@@ -108,9 +105,13 @@ class Polished:
             return "nothing gives the reference a depth"
         start, view = found.pose.to("cpu", torch.float64), features0.view
         factor = _factor(start, found.details[0], depth, (view, query))
-        own_metres = features0.depth_origin == "given" and abs(math.log(factor)) < _SAME_METRES
+        # a map that contradicts the two photos, whose metres are not predicted, is not believed
+        own_metres = given and (features0.depth_origin != "given" or abs(math.log(factor)) < _SAME_METRES)
+        if own_metres:
+            start = Pose(start.R, start.t / factor)
+        else:
+            depth = depth * factor
         try:
-            depth = depth if own_metres else depth * factor
             scene = map_from_view(replace(view, depth=depth, cam_from_world=None, name="reference"))
         except InputError:
             return "the depth of the reference is known nearly nowhere"
@@ -127,7 +128,7 @@ def _kept(found: PoseEstimate, polish: _Polish, view0: View, view1: View) -> tup
     """The pose that a polish leaves, None for the one before, and what is to be known of it.
 
     Matches that agreed with two photos must go on to agree; predicted depths bend poses, so they must hardly notice. The
-    length stays that of the two photos, unless it came from the very map that the points have theirs from.
+    length stays that of the two photos, unless the points have the metres of a depth map and no distance is known.
     """
     details, before, after = found.details[0], found.pose.to("cpu", torch.float64), polish.pose
     turned = math.degrees(float(after.angle_to(before)))

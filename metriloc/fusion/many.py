@@ -133,10 +133,10 @@ def relative_pose_many(
 
 
 def _known_poses(poses: Sequence[Pose] | str | PathLike[str], views: Sequence[View]) -> list[Pose]:
-    if isinstance(poses, (str, PathLike)):
+    if isinstance(poses, str | PathLike):
         return read_reference_poses(poses, [Path(view.name) for view in views])
-    if isinstance(poses, str) or not isinstance(poses, Sequence) or not all(isinstance(pose, Pose) for pose in poses):
+    if not isinstance(poses, Sequence) or not all(isinstance(pose, Pose) for pose in poses):
         raise InputError(
             f"poses must be a Pose for each reference, or the file that has them, got {type(poses).__name__}"
         )
-    return list(poses)
+    return [pose for pose in poses if isinstance(pose, Pose)]
