@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from metriloc.methods.pixloc import PixLoc
     from metriloc.relpose import relative_pose
     from metriloc.runs.map_build import build_map
+    from metriloc.service.client import Client
     from metriloc.types import (
         AbsolutePoseMethod,
         Correspondences,
@@ -50,6 +51,7 @@ _HOMES = {
     "localize": "localization",
     "relative_pose": "relpose",
     "relative_pose_many": "fusion",
+    "Client": "service.client",
     # photos and maps in
     "InputError": "io",
     "as_view": "io",
@@ -79,6 +81,7 @@ __all__ = [
     "__version__",
     "AbsolutePoseMethod",
     "Camera",
+    "Client",
     "Correspondences",
     "FeatureMatching",
     "InputError",

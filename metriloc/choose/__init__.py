@@ -26,6 +26,7 @@ from metriloc.choose.pairs import (
     polished,
 )
 from metriloc.io import InputError
+from metriloc.methods.matching.solver import Solver
 
 __all__ = [
     "FEATURES",
@@ -36,6 +37,7 @@ __all__ = [
     "LocalizerName",
     "MethodChoice",
     "MethodName",
+    "Solver",
     "choice_beside",
     "choose_depth",
     "choose_localizer",
@@ -58,6 +60,7 @@ def load(
     weights: str | None = None,
     device: str = "cpu",
     calibration: str | None = None,
+    runtime: str = "torch",
 ) -> Any:
     """Any method by its name, with its calibration.
 
@@ -68,6 +71,8 @@ def load(
       ``constant:METRES``.
     - weights: folder, file, bundled, published or hub name; by default what comes with the name.
     - device: ``cpu``, ``cuda``, ``cuda:1``, ...
+    - runtime: what runs the networks: ``torch``, ``onnx`` (ONNX Runtime on the CPU; a size of photos that is new is
+      exported first, which takes seconds) or ``onnx:FOLDER`` (files of ``metriloc export``).
     - calibration: a file, or ``none`` for bare confidences; by default what comes with the weights.
 
     Returns a ``RelativePoseMethod`` or an ``AbsolutePoseMethod``. Raises InputError for a wrong name, with the list of
@@ -81,10 +86,11 @@ def load(
     if name in LOCALIZERS:
         if depth is not None:
             raise InputError(f"depth {depth!r} is for methods of two photos; {name} has its metres from the map")
-        return choose_localizer(LocalizerChoice(name, weights, device, calibration=calibration))
+        return choose_localizer(LocalizerChoice(name, weights, device, calibration=calibration, runtime=runtime))
     if not is_method(name):
         raise InputError(
             f"there is no method {name!r}: for two photos {', '.join((*METHODS, HUB_METHOD))}; "
             f"for maps {', '.join(LOCALIZERS)}"
         )
-    return choose_method(MethodChoice(name, weights, depth=depth or "file", device=device, calibration=calibration))
+    chosen = {"depth": depth or "file", "device": device, "calibration": calibration, "runtime": runtime}
+    return choose_method(MethodChoice(name, weights, **chosen))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from metriloc.choose.depth import PREDICTED, depth_source
 from metriloc.choose.maps import LocalizerChoice, choose_localizer
 from metriloc.choose.named import named_calibrations, require_device
 from metriloc.evaluation.identity import IdentityPose
+from metriloc.export.runtime import on_runtime, require_cpu, swapping
 from metriloc.io import InputError
 from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.matchers import MatcherName, best_matcher
@@ -18,7 +19,7 @@ from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
 from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
-from metriloc.methods.mickey.network import Precision
+from metriloc.methods.mickey.network_config import Precision
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.polish import POLISHERS, Polished, PolishName
@@ -49,7 +50,8 @@ class MethodChoice:
     photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish: what
     makes poses more exact, see ``PolishName``; with None, MicKey does as its weights say. precision: of MicKey.
     calibration: file that turns the confidence into a probability, or ``none``; by default the one beside MicKey's weights,
-    or the one that comes with metriloc for these weights. depth_map: the reference comes with one; ``auto`` is matching
+    or the one that comes with metriloc for these weights. runtime: what runs the networks: ``torch``, ``onnx`` or
+    ``onnx:FOLDER``. depth_map: the reference comes with one; ``auto`` is matching
     then. of_data: photos are of a data set that was read with the depth maps that ``file:NAME`` names.
     """
 
@@ -63,6 +65,7 @@ class MethodChoice:
     device: str = "cpu"
     precision: Precision = "auto"
     calibration: str | None = None
+    runtime: str = "torch"
     depth_map: bool = False
     of_data: bool = False
 
@@ -74,22 +77,24 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     a calibration for other weights, and a device that this machine does not have.
     """
     require_device(choice.device)
+    require_cpu(choice.runtime, choice.device)
     resolved = _resolved(choice)
     method = _choose_method(resolved)
     as_usual = (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None)
     if as_usual and choice.calibration != "none":
         method = _with_mickey(method, choice.device)
-    return method if choice.polish not in POLISHERS else polished(method, choice.polish, choice.device)
+    method = on_runtime(method, choice.runtime)
+    return method if choice.polish not in POLISHERS else polished(method, choice.polish, choice.device, choice.runtime)
 
 
-def polished(method: RelativePoseMethod, name: PolishName, device: str = "cpu") -> Polished:
-    """A method whose poses a localizer makes more exact. name: one of ``POLISHERS``.
+def polished(method: RelativePoseMethod, name: PolishName, device: str = "cpu", runtime: str = "torch") -> Polished:
+    """A method whose poses a localizer makes more exact. name: one of ``POLISHERS``; device, runtime: of the localizer.
 
     Raises InputError for another name, and for weights that are missing, with the command to get them.
     """
     if name not in POLISHERS:
         raise InputError(f"polish must be one of {', '.join(POLISHERS)}, got {name!r}")
-    localizer = choose_localizer(LocalizerChoice(name, device=device))
+    localizer = choose_localizer(LocalizerChoice(name, device=device, runtime=runtime))
     if isinstance(localizer, NRE):  # no point is seen by more than one photo
         localizer = localizer.with_settings(replace(localizer.settings, min_track=1))
     elif isinstance(localizer, PixLoc):
@@ -153,7 +158,9 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
             device=choice.device,
             calibrations=calibrations,
         )
-    source, called = depth_source(choice.depth, choice.device, choice.precision, of_data=choice.of_data)
+    source, called = depth_source(
+        choice.depth, choice.device, choice.precision, of_data=choice.of_data, swap=swapping(choice.runtime)
+    )
     if name.startswith(HUB) and choice.weights is not None:
         raise InputError(f"weights {choice.weights}: {name} names its weights itself")
     config = MatchingConfig(

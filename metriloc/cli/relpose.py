@@ -16,8 +16,6 @@ from metriloc.choose import MethodChoice, choice_beside, choose_method
 from metriloc.cli.options import (
     FormatArgument,
     MethodArgument,
-    MethodSettings,
-    PhotoOptions,
     check_formats,
     check_resume,
 )
@@ -26,6 +24,7 @@ from metriloc.fusion import FromMany
 from metriloc.geometry import Pose
 from metriloc.io import InputError, prepare_output_folder, read_reference_poses, read_true_poses
 from metriloc.methods.matching.hub_models import licenses_of
+from metriloc.runs.options import MethodSettings, PhotoOptions
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_export import export_paths
 from metriloc.runs.relpose_files import RelposeFolder
