@@ -68,6 +68,8 @@ HEAVY = (
     "cv2",
     "ray",
     "transformers",
+    "viser",
+    "trimesh",
     "fastapi",
     "sqlalchemy",
     "onnx",

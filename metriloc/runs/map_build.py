@@ -16,7 +16,7 @@ from metriloc.io.maps import map_from_reconstruction, read_reconstruction
 from metriloc.mapping.build import Bar, Models, Workplace, build_models, install
 from metriloc.mapping.child import require_pycolmap
 from metriloc.mapping.config import MapConfig
-from metriloc.mapping.facts import MapFacts, facts_text, require_same_photos
+from metriloc.mapping.facts import MapFacts, facts_text, require_same_photos, scale_line
 from metriloc.mapping.model_files import write_model
 from metriloc.mapping.photos import read_photos
 from metriloc.mapping.scale import MapScale, scale_model
@@ -137,14 +137,6 @@ def summary(facts: MapFacts, target: str | os.PathLike[str]) -> list[str]:
     if facts.alone:
         lines.append(f"{len(facts.alone)} photos could not be placed: {_some(facts.alone)}")
     return lines + list(facts.left_out)
-
-
-def scale_line(facts: MapFacts) -> str:
-    """One sentence about the unit of a map."""
-    if facts.scale is None:
-        return "lengths are in units of the map: nothing told metres (--distance A B METRES tells them)"
-    but = "" if not facts.scale.contradictions else ", but what tells them contradicts itself"
-    return f"lengths are in metres, within {facts.scale.within} (one standard deviation){but}"
 
 
 def _some(names: tuple[str, ...], count: int = 5) -> str:
