@@ -18,6 +18,7 @@ LEVELS = {
     "wording": 0,
     "overrides": 0,
     "field_docs": 0,
+    "children": 0,
     "types": 1,
     "solvers": 1,
     "backbones": 1,
@@ -32,6 +33,7 @@ LEVELS = {
     "methods": 4,
     "datasets": 4,
     "turns": 5,
+    "streams": 5,
     "mapping": 5,
     "auto": 6,
     "training": 5,
@@ -63,6 +65,8 @@ HEAVY = (
     "cv2",
     "ray",
     "transformers",
+    "av",
+    "rosbags",
 )
 
 

@@ -47,6 +47,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "eval depth": Command("metriloc.cli.eval_depth", "evaluate_depth", "predicted metric depth against true depth"),
     "eval table": Command("metriloc.cli.eval_table", "evaluate_table", "matchers with depths in one table; resumable"),
+    "eval trajectory": Command(
+        "metriloc.cli.eval_trajectory",
+        "evaluate_trajectory",
+        "a trajectory against the true one: ATE, RPE, frames found",
+    ),
     "eval": Command("metriloc.cli.eval", "evaluate", "run a method over a benchmark and report; resumable"),
     "train": Command("metriloc.cli.train", "train", "train a method by a recipe; resumable"),
     "overlaps": Command("metriloc.cli.overlaps", "overlaps", "how much photos of a posed set share, to train on"),

@@ -6,20 +6,15 @@ Compiled code can end a process without a word. Here it ends one that holds noth
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from metriloc.children import child_command, how_it_ended, tail_of
 from metriloc.io.files import InputError
 from metriloc.io.undistortion import MISSING_PYCOLMAP
-
-_TAIL = 300
-_PARENT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
     ImportError without pycolmap. Interrupting this process (Ctrl+C) stops the other one.
     """
     require_pycolmap()
-    command = [sys.executable, "-c", _starter(), job.kind]
+    command = child_command("metriloc.mapping.native", job.kind)
     with tempfile.TemporaryFile("w+b") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         try:
@@ -63,11 +58,7 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
             if "error" in answer:
                 raise InputError(answer["error"])
             return answer
-        raise InputError(_how_it_ended(job, code, last, _tail(log)))
-
-
-def _starter() -> str:
-    return f"import sys; sys.path.insert(0, {str(_PARENT)!r}); from metriloc.mapping.native import main; main()"
+        raise InputError(_how_it_ended(job, code, last, tail_of(log)))
 
 
 def _heard(
@@ -95,17 +86,7 @@ def _heard(
 
 
 def _how_it_ended(job: NativeJob, code: int, last: str, tail: str) -> str:
-    try:
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    except ValueError:
-        how = f"ended with code {code}"
     at = f" at {last}" if last else ""
     said = f": {tail}" if tail else ""
-    return f"COLMAP ({job.kind}) {how}{at}; what was finished is kept, so the same command goes on from there{said}"
-
-
-def _tail(log: IO[bytes]) -> str:
-    log.seek(0, 2)
-    log.seek(max(0, log.tell() - 4 * _TAIL))
-    lines = log.read().decode("utf-8", "replace").split("\n")
-    return " ".join(" ".join(lines).split())[-_TAIL:]
+    kept = "what was finished is kept, so the same command goes on from there"
+    return f"COLMAP ({job.kind}) {how_it_ended(code)}{at}; {kept}{said}"

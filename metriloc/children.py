@@ -1,0 +1,50 @@
+"""Processes of our own that run compiled code of others: started, and told in a few words how they ended.
+
+Such code can end a process without a word. Here it ends one that holds nothing. Nothing of torch is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+_TAIL = 300
+_PARENT = Path(__file__).resolve().parents[1]
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs ``main()`` of a module of this very package in a process of its own."""
+    code = f"import sys; sys.path.insert(0, {str(_PARENT)!r}); from {module} import main; main()"
+    return [sys.executable, "-c", code, *arguments]
+
+
+def how_it_ended(code: int) -> str:
+    """An exit status in words: ``was ended by SIGSEGV``, ``ended with code 1``."""
+    try:
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    except ValueError:
+        return f"ended with code {code}"
+
+
+def tail_of(log: IO[bytes]) -> str:
+    """The last words of what a process wrote, in one line."""
+    log.seek(0, 2)
+    log.seek(max(0, log.tell() - 4 * _TAIL))
+    lines = log.read().decode("utf-8", "replace").split("\n")
+    return " ".join(" ".join(lines).split())[-_TAIL:]
+
+
+def end_with_the_parent() -> None:
+    """Of a child: end as soon as standard input closes, because then nobody waits for it."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
+    # file descriptor, not sys.stdin: its lock would hold up the end of the process
+    while os.read(0, 4096):
+        pass
+    os._exit(3)
