@@ -28,6 +28,7 @@ from metriloc.types.methods import (
 from metriloc.types.photos import GUESSED_FOCAL, Pair, View
 from metriloc.types.sfm_map import SfmMap
 from metriloc.types.trace import Course, DenseFeatures, PointMaps, Trace
+from metriloc.types.track import Frame, TrackDetails, TrackDrift, TrackNote, TrackState, TrackTrouble
 
 __all__ = [
     "AbsolutePoseMethod",
@@ -36,6 +37,7 @@ __all__ = [
     "DenseFeatures",
     "FAILED",
     "FailureReason",
+    "Frame",
     "GUESSED_FOCAL",
     "LocalizationDetails",
     "MapUnit",
@@ -53,6 +55,11 @@ __all__ = [
     "Stage",
     "StepOutput",
     "Trace",
+    "TrackDetails",
+    "TrackDrift",
+    "TrackNote",
+    "TrackState",
+    "TrackTrouble",
     "Trainable",
     "Verdict",
     "View",

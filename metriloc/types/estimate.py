@@ -15,6 +15,7 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.types.details import Correspondences, FailureReason, LocalizationDetails, PairDetails
 from metriloc.types.trace import Trace
+from metriloc.types.track import TrackDetails
 from metriloc.wording import words_of_batch, words_of_motion, words_of_place
 
 Verdict = Literal["reliable", "doubtful", "failed", "uncalibrated"]
@@ -38,7 +39,7 @@ class PoseEstimate:
     ``reasons_for_doubt`` has these and the rest. covariance (absolute methods, batch shape ()): of ``delta = [t, w]`` in
     ``Pose.from_tangent(delta) @ pose``, units of the map and radians, in the axes of the camera; None where nothing tells
     it. page: draws a single estimate as HTML, for notebooks; ``relative_pose``
-    and ``localize`` put one here.
+    and ``localize`` put one here. track: its place in a stream, of estimates of a ``Tracker``.
 
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
     >>> estimate.pose.center(), estimate.verdict, estimate.detail.scale_source  # doctest: +SKIP
@@ -56,6 +57,7 @@ class PoseEstimate:
     covariance: Float[Tensor, "6 6"] | None = None
     page: Callable[[PoseEstimate], str] | None = None
     trace: Trace | None = None
+    track: TrackDetails | None = None
 
     def __post_init__(self) -> None:
         if not (self.pose.shape == self.success.shape == self.confidence.shape):
@@ -142,6 +144,7 @@ class PoseEstimate:
             "confidence_is_probability_of": self.probability_of or None,
         }
         entry.update({} if self.detail is None else self.detail.to_dict())
+        entry.update({} if self.track is None else {"track": self.track.to_dict()})
         if not (entry["success"] and bool(self.pose.is_finite())):
             return entry
         found = self.pose.detach()
