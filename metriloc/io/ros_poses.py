@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,6 @@ def ros_covariance_text(found: PosedPhotos) -> str:
 # -- bags -------------------------------------------------------------------------------------------------------------
 def require_rosbags() -> None:
     """Raises ImportError, with the pip command, where rosbags is not here; it is not loaded."""
-    from importlib.util import find_spec
-
     if find_spec("rosbags") is None:
         raise ImportError(MISSING_ROSBAGS)
 

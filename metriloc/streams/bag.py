@@ -144,7 +144,7 @@ def camera_of_info(info: Mapping[str, Any], topic: str) -> Camera:
     if model in ("equidistant", "fisheye") and len(terms) >= 4:
         return Camera(size, f, c, torch.tensor(terms[:4], dtype=torch.float64), "fisheye")
     if model in ("plumb_bob", "rational_polynomial") and len(terms) >= 4 and not any(terms[5:]):
-        padded = (terms + [0.0])[:5]
+        padded = [*terms, 0.0][:5]
         return Camera(size, f, c, torch.tensor(padded, dtype=torch.float64), "radtan")
     raise InputError(
         f"the CameraInfo beside {topic} has distortion {model!r} with {len(terms)} terms, which is not supported: "

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from metriloc.datasets.mapfree import read_device_poses, read_mapfree_scene
+from metriloc.datasets.matrices import pinhole
 from metriloc.datasets.nerfstudio import FILE_NAME, read_nerfstudio
 from metriloc.datasets.sources import PosedScene
 from metriloc.datasets.tum import parse_stamped_files, tum_camera
@@ -141,8 +140,8 @@ def _projection(file: Path, number: str) -> list[float]:
 
 
 def _pinhole(path: Path, numbers: list[float]) -> Camera:
-    size = torch.tensor(upright_size(path), dtype=torch.float64)
-    return Camera(size, *(torch.tensor(part, dtype=torch.float64) for part in (numbers[:2], numbers[2:])))
+    width, height = upright_size(path)
+    return pinhole((width, height), numbers)
 
 
 def is_scene(folder: Path) -> bool:

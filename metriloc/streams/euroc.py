@@ -18,7 +18,7 @@ from metriloc.streams.folder import Photos
 from metriloc.streams.frames import Stream
 from metriloc.streams.views import CameraOptions
 
-_MODELS = {"radial-tangential": ("radtan", 4), "radtan": ("radtan", 4), "equidistant": ("fisheye", 4)}
+_BENT, _FISHEYES = ("radial-tangential", "radtan"), ("equidistant",)
 _NANOSECOND = 1e-9
 
 
@@ -103,34 +103,31 @@ def _camera(file: Path) -> Camera | None:
     content = read_yaml(file)
     size, numbers = _numbers(content, "resolution", 2, file), _numbers(content, "intrinsics", 4, file)
     kind, model = content.get("camera_model"), content.get("distortion_model", "none")
-    if kind != "pinhole" or model not in (*_MODELS, "none"):
+    if kind != "pinhole" or model not in (*_BENT, *_FISHEYES, "none"):
         raise InputError(f"'{file}': a camera {str(kind)[:30]!r} with distortion {str(model)[:30]!r} is not supported")
     wh, f, c = (torch.tensor(values, dtype=torch.float64) for values in (size, numbers[:2], numbers[2:]))
     if model == "none":
         return Camera(wh, f, c)
-    name, count = _MODELS[model]
-    terms = _numbers(content, "distortion_coefficients", count, file)
-    padded = [*terms, 0.0] if name == "radtan" else terms
-    return Camera(wh, f, c, torch.tensor(padded, dtype=torch.float64), name)
+    terms = torch.tensor(_numbers(content, "distortion_coefficients", 4, file), dtype=torch.float64)
+    if model in _FISHEYES:
+        return Camera(wh, f, c, terms, "fisheye")
+    return Camera(wh, f, c, torch.cat([terms, terms.new_zeros(1)]), "radtan")
 
 
 def _numbers(content: Mapping[str, Any], key: str, count: int, file: Path) -> list[float]:
     values = content.get(key)
-    if not isinstance(values, list) or len(values) != count or not all(_is_number(value) for value in values):
+    if not isinstance(values, list) or len(values) != count:
         raise InputError(f"'{file}': {key} must be {count} numbers, got {str(values)[:60]!r}")
-    return [float(value) for value in values]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+    # 1e-05 is a text in YAML, which wants a point
+    return parse_numbers([str(value) for value in values], f"'{file}', {key}")
 
 
 def _sensor_pose(file: Path) -> Pose:
     """``body_from_sensor``."""
     entry = read_yaml(file).get("T_BS")
-    values = entry.get("data") if isinstance(entry, Mapping) else None
-    if not isinstance(values, list) or len(values) != 16 or not all(_is_number(value) for value in values):
+    if not isinstance(entry, Mapping):
         raise InputError(f"'{file}' has no T_BS with the 16 numbers of a 4x4 matrix")
+    values = _numbers(entry, "data", 16, file)
     pose = rigid_pose(torch.tensor(values, dtype=torch.float64).reshape(4, 4), f"'{file}'")
     if pose is None:
         raise InputError(f"'{file}': T_BS is not finite")

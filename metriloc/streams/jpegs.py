@@ -26,7 +26,7 @@ _START, _END = b"\xff\xd8", 0xD9
 _SCAN = 0xDA
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers without a length: TEM and the restarts within a scan."""
-_OF_PROGRAMS = range(0xE0, 0xF0)
+_OF_PROGRAMS = frozenset((*range(0xE0, 0xF0), 0xFE))
 """Segments that programs fill as they like, also with thumbnails."""
 
 
@@ -123,7 +123,6 @@ class _Scan:
     def __init__(self, at: int = 0) -> None:
         self.at = at
         self.in_scan = False
-        self.segment = at
 
     def go_on(self, buffer: bytearray) -> str | None:
         """Move ``at`` on; "" at the end of the photo, a reason where it is broken, None where more must come.
@@ -138,7 +137,6 @@ class _Scan:
                 return None
             marker = buffer[self.at + 1]
             if buffer[self.at] != 0xFF:
-                self._back_to_start(buffer)
                 return "is broken: what follows a segment is none"
             if self.in_scan and (marker == 0 or marker in _ALONE):
                 self.at += 2
@@ -156,16 +154,19 @@ class _Scan:
                 if self.at + 4 > len(buffer):
                     return None
                 length = int.from_bytes(buffer[self.at + 2 : self.at + 4], "big")
+                if self._begins_anew(buffer, marker, length):
+                    return "is cut off: another photo begins within it"
                 if length < 2:
                     return "is broken: a segment has no length"
-                if self.at + 2 + length > len(buffer):
+                if self.at + 4 + length > len(buffer):  # with the marker behind it, of which a photo has one
                     return None
-                self.segment = self.at
                 self.at += 2 + length
                 self.in_scan = marker == _SCAN
 
-    def _back_to_start(self, buffer: bytearray) -> None:
-        """A photo that was cut within a segment has the beginning of the next one in it; thumbnails are of their photo."""
-        if buffer[self.segment + 1] not in _OF_PROGRAMS:
-            found = buffer.find(b"\xff\xd8\xff", self.segment, self.at)
-            self.at = found if found > 0 else self.at
+    def _begins_anew(self, buffer: bytearray, marker: int, length: int) -> bool:
+        """Whether the next photo begins within a segment, where this one was cut; then ``at`` is there. What programs have
+        written may hold a thumbnail, so of that only the place of the length is looked at."""
+        end = self.at + (6 if marker in _OF_PROGRAMS else 4 + length)
+        found = buffer.find(b"\xff\xd8\xff", self.at + 2, max(end, self.at + 6))
+        self.at = max(found, self.at)
+        return found >= 0

@@ -28,13 +28,15 @@ _KNOWN = (*IMAGES, CAMERA, *POSES, *TRANSFORMS)
 
 
 def run(job: Mapping[str, Any]) -> Told:
-    """First a head ``edge`` [parent, child] for each pair of frames, with ``static``, ``posed`` (of a topic of poses, these
-    come first) and rows of eight doubles: time, then parent from child as quaternion w x y z and position. Then ``ready``: the ``topic`` of photos and how many there are.
-    Then a record a photo: ``time``, ``frame``, ``encoding``, ``width``, ``height``, ``step`` and its bytes, or ``bad``;
-    ``camera`` where there is one.
+    """The transforms, then the photos of a bag.
 
-    job: ``path``; ``topic`` of the photos, "" for the only one; ``device``: topic of poses, "" for transforms and the only
-    one of poses, None for no poses.
+    First a head ``edge`` [parent, child] for each pair of frames, with ``static``, ``posed`` (of a topic of poses, these
+    come first) and rows of eight doubles: time, then parent from child as quaternion w x y z and position. Then
+    ``ready``: the ``topic`` of photos and how many there are. Then a record a photo: ``time``, ``frame``, ``encoding``,
+    ``width``, ``height``, ``step`` and its bytes, or ``bad``; ``camera`` where there is one.
+
+    job: ``path``; ``topic`` of the photos, "" for the only one; ``device``: topic of poses, "" for transforms and the
+    only one of Odometry, None for no poses.
     """
     with _opened(Path(job["path"])) as bag:
         photos = _photo_topic(bag, job)
@@ -54,10 +56,12 @@ class _Bag:
     """A reader with the types of our own that its messages are read by."""
 
     def __init__(self, reader: Any, ros1: bool) -> None:
-        from rosbags.typesys import Stores, get_typestore
+        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
         self.reader, self.ros1 = reader, ros1
         self.types = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE)
+        for name in TRANSFORMS if ros1 else ():  # which ROS 1 has in packages beside its common ones
+            self.types.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", name))
 
     def __enter__(self) -> _Bag:
         self.reader.open()

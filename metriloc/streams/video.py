@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,6 @@ MISSING_PYAV = "videos are read by PyAV: pip install 'metriloc[video]'"
 
 def require_pyav() -> None:
     """Raises ImportError, with the pip command, where PyAV is not here; it is not loaded into this process."""
-    from importlib.util import find_spec
-
     if find_spec("av") is None:
         raise ImportError(MISSING_PYAV)
 
