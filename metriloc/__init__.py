@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from metriloc.methods.pixloc import PixLoc
     from metriloc.relpose import relative_pose
     from metriloc.runs.map_build import build_map
+    from metriloc.tracking import Tracker
     from metriloc.types import (
         AbsolutePoseMethod,
         Correspondences,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _HOMES = {
     # one call
     "Localizer": "localizer",
+    "Tracker": "tracking",
     "build_map": "runs.map_build",
     "load": "choose",
     "localize": "localization",
@@ -92,6 +94,7 @@ __all__ = [
     "PoseEstimate",
     "RelativePoseMethod",
     "SfmMap",
+    "Tracker",
     "View",
     "as_view",
     "build_map",

@@ -46,6 +46,7 @@ LEVELS = {
     "relpose": 8,
     "localizer": 8,
     "localization": 9,
+    "tracking": 9,
     "runs": 10,
     "cli": 11,
     "__main__": 12,
