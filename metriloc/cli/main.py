@@ -30,6 +30,9 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("metriloc.cli.demo", "demo", "the bundled example: two photos, the pose found and the true one"),
     "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
     "localize": Command("metriloc.cli.localize", "localize", "where in a map the camera of a photo stood"),
+    "track": Command(
+        "metriloc.cli.track", "track", "a camera that moves: a stream against a photo or in a map; resumable"
+    ),
     "map build": Command("metriloc.cli.map_build", "map_build", "a map from a folder of photos; resumable"),
     "map add": Command("metriloc.cli.map_add", "map_add", "new photos into a map; resumable"),
     "map info": Command("metriloc.cli.map_info", "map_info", "what a map holds, and where its metres are from"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_text
@@ -34,7 +33,7 @@ def read_trajectory(path: Path, notes: Notes, offset: float = 0.0) -> Trajectory
     """
     file = path / FRAMES_FILE if path.is_dir() and (path / FRAMES_FILE).is_file() else path
     if file.suffix == ".jsonl":
-        found = Trajectory.of([(time, pose) for time, pose in _tracked(file, notes) if pose is not None])
+        found = Trajectory.of(list(_tracked(file, notes)))
         if not len(found):
             raise InputError(f"'{file}' holds no frame with a pose and a time")
     else:
@@ -60,8 +59,9 @@ def _times(file: Path) -> list[float]:
     return [parse_numbers(line.split()[:1], f"{file}:{n}")[0] for n, line in lines if line.strip()]
 
 
-def _tracked(file: Path, notes: Notes) -> Iterator[tuple[float, Pose | None]]:
-    """Time and pose of each frame that has a time; a line that a kill has cut off is passed over."""
+def frame_entries(file: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
+    """The lines of a ``frames.jsonl``, each an object with ``index``, ``time`` and ``success``; a line that a kill has cut
+    off is passed over, and the notes say so. Raises InputError for a missing file, or one of more than ten million lines."""
     require_file(file)
     with open(file, encoding="utf-8", errors="replace") as lines:
         number = 0
@@ -71,10 +71,22 @@ def _tracked(file: Path, notes: Notes) -> Iterator[tuple[float, Pose | None]]:
                 raise InputError(f"'{file}' has more than {MAX_FRAMES} lines")
             try:
                 entry = json.loads(line)
-                time, told = entry["time"], next((entry[key] for key in _POSES if key in entry), None)
-                pose = pose_from_dict(told) if told is not None and entry["success"] is True else None
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                whole = isinstance(entry["index"], int) and "time" in entry and isinstance(entry["success"], bool)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                whole = False
+            if whole:
+                yield entry
+            else:
                 notes.add("line", f"{file}:{number}: this is no whole frame, so it is left out")
-                continue
-            if isinstance(time, (int, float)) and abs(time) < 1e18:
-                yield float(time), pose if pose is None else pose.to(torch.float64)
+
+
+def _tracked(file: Path, notes: Notes) -> Iterator[tuple[float, Pose]]:
+    """Time and pose of each frame that has both."""
+    for entry in frame_entries(file, notes):
+        time, told = entry["time"], next((entry[key] for key in _POSES if key in entry), None)
+        if not entry["success"] or told is None or not isinstance(time, (int, float)) or not abs(time) < 1e18:
+            continue
+        try:
+            yield float(time), pose_from_dict(told)
+        except (ValueError, TypeError, AttributeError) as error:
+            notes.add("pose", f"'{file}', frame {entry['index']}: {' '.join(str(error).split())[:100]}; it is left out")

@@ -109,7 +109,7 @@ def test_each_pose_belongs_to_one_other() -> None:
     assert associate([0.0, 0.001], [0.0009], 0.01) == [(1, 0)]
     with pytest.raises(InputError, match="no pose of the estimate"):
         score_trajectory(of([100.0], TRUTH[:1]), of([0.0], TRUTH[:1]))
-    with pytest.raises(InputError, match="--delta 1.5 frames"):
+    with pytest.raises(InputError, match=r"--delta 1\.5 frames"):
         score_trajectory(of(TIMES, TRUTH), of(TIMES, TRUTH), delta=1.5)
 
 
