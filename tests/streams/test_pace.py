@@ -55,7 +55,7 @@ def test_a_fast_machine_waits_for_every_frame() -> None:
 def test_a_slow_machine_drops_what_is_over() -> None:
     numbers, dropped, seconds = taken([0.1 * i for i in range(21)], 0.37)
     assert numbers[0] == 0 and numbers[1:4] == [3, 7, 11] and dropped == 21 - len(numbers)
-    assert seconds == pytest.approx(2.0, abs=0.5)
+    assert 2.0 <= seconds <= 2.0 + 2 * 0.37  # the last frame is always taken
 
 
 def test_clocks_that_jump_begin_anew() -> None:
