@@ -18,6 +18,9 @@ from metriloc.types import Frame, LocalizationDetails, PoseEstimate, TrackDetail
 WARM_UP = 5
 """Frames before the first new one that a resumed run looks at again, so that the tracker knows where it was."""
 
+_OF_ONE_FRAME = (ValueError, RuntimeError, ArithmeticError)
+"""What a photo or the numbers of one frame may raise: the next one may be better."""
+
 
 class FrameTracker(Protocol):
     """What follows the camera: ``metriloc.Tracker``."""
@@ -90,12 +93,12 @@ def _followed(tracker: FrameTracker, frame: StreamFrame) -> tuple[PoseEstimate, 
     view, error = None, ""
     try:
         view = frame.load()
-    except (ValueError, RuntimeError) as problem:
+    except _OF_ONE_FRAME as problem:
         error = str(problem)
     given = Frame(frame.name, view, frame.time, frame.device_pose, error)
     try:
         return tracker.add_frame(given), view, error
-    except (ValueError, RuntimeError) as problem:  # of one frame: the next one may be better
+    except _OF_ONE_FRAME as problem:
         said = f"'{frame.name}' could not be used: {' '.join(str(problem).split())[:200] or type(problem).__name__}"
         track = TrackDetails(frame.name, frame.index, frame.time, TrackState.LOST)
         return replace(PoseEstimate.failure("degenerate", LocalizationDetails()), track=track), view, said

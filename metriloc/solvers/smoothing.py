@@ -12,7 +12,11 @@ from metriloc.geometry import Pose, so3_log
 from metriloc.solvers.least_squares import damped_step, minimize
 from metriloc.solvers.motion import MotionEdges, add_edges, robust_motion
 
-_PLACED_SCALE, _MOTION_SCALE = 2.0, 3.0  # sigmas beyond which a measured pose, and a motion, loses weight
+_PLACED_SCALE = 2.0  # sigmas beyond which a measured pose loses weight
+_MOTION_SCALES = (
+    1e3,
+    3.0,
+)  # beyond which a motion does: first all are believed, so that a pose far off cannot break them
 _ITERATIONS = 15
 
 
@@ -43,11 +47,13 @@ def smooth_poses(
 
     Measured poses that contradict the others, and motions that do, lose their weight.
     """
-    problem = _Graph(measured.to(torch.float64), _roots(covariances.double(), has), has, edges)
+    roots = _roots(covariances.double(), has)
+    problems = [_Graph(measured.to(torch.float64), roots, has, edges, scale) for scale in _MOTION_SCALES]
     poses = start.to(torch.float64)
     if not bool(has.any()) or not bool(poses.is_finite().all()):
         return Smoothed(poses, None, torch.zeros(len(has), dtype=torch.float64), False)
-    poses, _, _ = minimize(poses, problem.cost, problem.step, _ITERATIONS)
+    for problem in problems:
+        poses, _, _ = minimize(poses, problem.cost, problem.step, _ITERATIONS)
     H, _ = problem.system(poses)
     factor, info = torch.linalg.cholesky_ex(H)
     covariance = torch.cholesky_inverse(factor)[-6:, -6:] if int(info) == 0 else None
@@ -69,6 +75,7 @@ class _Graph:
     roots: Float[Tensor, "N 6 6"]
     has: Bool[Tensor, " N"]
     edges: MotionEdges
+    motion_scale: float
 
     def off(self, poses: Pose) -> Float[Tensor, "N 6"]:
         """How far each pose is from the measured one, in sigmas."""
@@ -79,7 +86,7 @@ class _Graph:
     def cost(self, poses: Pose) -> float:
         """Robust cost of measured poses and motions."""
         placed = robust_motion(self.off(poses).square().sum(-1), _PLACED_SCALE)[0].sum()
-        return float(placed + robust_motion(self.edges.squares(poses), _MOTION_SCALE)[0].sum())
+        return float(placed + robust_motion(self.edges.squares(poses), self.motion_scale)[0].sum())
 
     def system(self, poses: Pose) -> tuple[Tensor, Tensor]:
         """Normal equations of the left updates."""
@@ -91,7 +98,7 @@ class _Graph:
         each = torch.arange(count)
         blocks[each, :, each] = weight[:, None, None] * (self.roots.mT @ self.roots)
         g = (weight[:, None] * (self.roots.mT @ residual[..., None]).squeeze(-1)).reshape(-1)
-        add_edges(H, g, self.edges, poses, robust_motion(self.edges.squares(poses), _MOTION_SCALE)[1])
+        add_edges(H, g, self.edges, poses, robust_motion(self.edges.squares(poses), self.motion_scale)[1])
         return H, g
 
     def step(self, poses: Pose, damping: float) -> Pose | None:

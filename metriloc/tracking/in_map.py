@@ -74,11 +74,13 @@ class MapAnswer:
 
 @dataclass(frozen=True, eq=False)
 class _Guess:
-    """Where a frame is expected. sigma: of its position, units of the map; turn: of its rotation, radians."""
+    """Where a frame is expected. sigma: of its position, units of the map; turn: of its rotation, radians. is_loose: no
+    device told, so that to agree with it says little."""
 
     pose: Pose
     sigma: float
     turn: float
+    is_loose: bool = False
 
 
 class MapWindow:
@@ -138,7 +140,7 @@ class MapWindow:
             return _Guess(pose, scale * math.hypot(float(sigmas[0]), unsure), float(sigmas[3]))
         if index - last.index > _ALONE:
             return None
-        return _Guess(last.pose, _FREE * depth * (index - last.index), math.radians(10) * (index - last.index))
+        return _Guess(last.pose, _FREE * depth * (index - last.index), math.radians(10) * (index - last.index), True)
 
     def _depth(self, pose: Pose) -> float:
         """How far things are, units of the map: what errors of poses are measured by."""
@@ -161,14 +163,12 @@ class MapWindow:
         if not bool(estimate.success):
             return None
         placed = self._measured(estimate, index, device_pose, world)
-        calibrated = bool(estimate.probability_of)
-        least = STARTED if self._uses_start else FAILED
-        if self._agrees(placed.measured, guess, placed.covariance):
-            if calibrated and float(estimate.confidence) < least:
-                return None
-            self._stubborn = []
-            return self._accept(estimate, placed, TrackState.TRACKING)
-        return None
+        if not self._agrees(placed.measured, guess, placed.covariance):
+            return None
+        if _is_less(estimate, STARTED if self._uses_start or guess.is_loose else FAILED):
+            return None
+        self._stubborn = []
+        return self._accept(estimate, placed, self._going_on())
 
     def _believed(
         self, estimate: PoseEstimate, guess: _Guess | None, index: int, device_pose: Pose | None, world: int
@@ -180,10 +180,10 @@ class MapWindow:
         placed = self._measured(estimate, index, device_pose, world)
         recent = bool(self._placed) and index - self._placed[-1].index <= _ALONE
         told = bool(self._placed) and device_pose is not None and self._placed[-1].device_pose is not None
-        if guess is not None and self._agrees(placed.measured, guess, placed.covariance):
-            state = TrackState.RELOCALIZED if self._was_lost else TrackState.TRACKING
+        agrees = guess is not None and self._agrees(placed.measured, guess, placed.covariance)
+        if guess is not None and agrees and not _is_less(estimate, STARTED if guess.is_loose else FAILED):
             self._stubborn = []
-            return self._accept(estimate, placed, state)
+            return self._accept(estimate, placed, self._going_on())
         sure = bool(estimate.probability_of) and float(estimate.confidence) >= RELIABLE
         if guess is not None and recent and told and not self._was_lost:
             return self._rejected(estimate, placed, guess) if sure else None
@@ -192,6 +192,9 @@ class MapWindow:
             return self._accept(estimate, placed, TrackState.RELOCALIZED if self._found else TrackState.FOUND)
         self._candidate = placed
         return None
+
+    def _going_on(self) -> TrackState:
+        return TrackState.RELOCALIZED if self._was_lost else TrackState.TRACKING
 
     def _said_twice(self, placed: Placed) -> bool:
         """Whether the frame before was found, by itself, where this one says that it was."""
@@ -301,6 +304,11 @@ def _motion(a: Placed, b: Placed) -> Pose:
     if a.device_pose is None or b.device_pose is None:
         raise ValueError("a motion needs two device poses")
     return b.device_pose @ a.device_pose.inverse()
+
+
+def _is_less(estimate: PoseEstimate, least: float) -> bool:
+    """Whether a probability is below that; one that is none says nothing."""
+    return bool(estimate.probability_of) and float(estimate.confidence) < least
 
 
 def _unsupported(estimate: PoseEstimate) -> PoseEstimate:

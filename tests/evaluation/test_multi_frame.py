@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from oracles.streams import some_poses, write_photos
+from oracles.stream_files import some_poses, write_photos
 
 from metriloc.cli.main import main
 from metriloc.datasets.mapfree import read_mapfree_scene

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracles.streams import some_poses
+from oracles.stream_files import some_poses
 
 from metriloc.cli.main import main
 from metriloc.evaluation.trajectory import Spread, associate, lost_stretches, score_trajectory

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oracles.streams import some_poses
+from oracles.stream_files import some_poses
 
 from metriloc.geometry import Camera, Pose, so3_log
 from metriloc.io.posed_photos import PosedPhoto, PosedPhotos

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracles.streams import some_poses, write_photos
+from oracles.stream_files import some_poses, write_photos
 
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_tum, tum_line

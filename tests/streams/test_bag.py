@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oracles.streams import SIZE, BagWriter, color, some_poses
+from oracles.stream_files import SIZE, BagWriter, color, some_poses
 from PIL import Image
 
 from metriloc.geometry import Pose

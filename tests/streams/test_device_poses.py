@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oracles.streams import some_poses
+from oracles.stream_files import some_poses
 from scipy.spatial.transform import Rotation, Slerp
 
 from metriloc.geometry import Pose

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles.streams import SIZE, some_poses, write_photos, write_video
+from oracles.stream_files import SIZE, some_poses, write_photos, write_video
 from PIL import Image
 
 from metriloc.geometry import Pose

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.streams import color
+from oracles.stream_files import color
 from PIL import Image
 
 from metriloc.io import InputError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles.streams import SIZE, color, write_video
+from oracles.stream_files import SIZE, color, write_video
 
 from metriloc.io import InputError
 from metriloc.streams import child, video
