@@ -17,7 +17,7 @@ FLOOR = 1e-3
 """Statistics enter by their logarithm; smaller ones count as this."""
 _NEAREST, _FARTHEST = 0.05, 300.0  # metres: medians of depth maps beyond them are doubted
 _OTHER_SIZE, _SAME_SHAPE = 0.25, 0.03
-_WIDEST = 100.0  # logarithm of a factor between lengths
+_WIDEST = 13.0  # logarithm of a factor between lengths, below that of a million
 _SQUARE = 0.05  # logarithm of the ratio of the two focal lengths; cameras have less than a hundredth
 QUANTILE_90 = 1.645
 """Standard deviations on each side of a normal interval of 90 %."""

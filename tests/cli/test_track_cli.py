@@ -41,15 +41,17 @@ def walk(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_walk_against_a_photo_and_going_on(walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     command = (REFERENCE, walk, "--method", "xfeat", "--fps", "10", "--device-poses", tmp_path / "device.txt")
     command = (*command, "--intrinsics", tmp_path / "intrinsics.txt", "--k-ref", 520, 520, 319.5, 239.5, "--out", out)
+    command = (*command, "--depth", EXAMPLE / "reference.depth.png", "--max-side", 320)
     assert run(*command, "--format", "tum", "kitti") == 0
     told = capsys.readouterr()
     assert "2 of 2 frames have a pose; all could be read" in told.out and "0.jpg (1 of 2, 0.000 s): found" in told.out
     entries = [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
-    assert [entry["state"] for entry in entries] == ["found", "tracking"] and entries[0]["camera"]["K"][0][0] == 560
+    assert [entry["state"] for entry in entries] == ["found", "tracking"] and entries[0]["camera"]["K"][0][0] == 280
     poses = read_tum(out / "poses.tum.txt")
     assert [time for time, _ in poses] == [0.0, 0.1]
     assert float(poses[1][1].center().norm()) < 0.05  # at the reference's own place
@@ -67,6 +69,7 @@ def run_eval(out: Path, truth: Path) -> int:
     return int(stop.value.code or 0)
 
 
+@pytest.mark.slow
 def test_jpegs_on_standard_input_become_lines_of_json(
     walk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,7 +80,7 @@ def test_jpegs_on_standard_input_become_lines_of_json(
 
     monkeypatch.setattr(sys, "stdin", Pipe())
     cameras = ("--k", 560, 560, 319.5, 239.5, "--k-ref", 520, 520, 319.5, 239.5)
-    assert run(REFERENCE, "-", "--method", "xfeat", "--fps", 1, *cameras, "--json") == 0
+    assert run(REFERENCE, "-", "--method", "xfeat", "--fps", 1, *cameras, "--max-side", 320, "--json") == 0
     told = capsys.readouterr()
     first, second = (json.loads(line) for line in told.out.splitlines())
     assert first["error"].startswith("frame_000000 of standard input is cut off") and not first["success"]
