@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from metriloc.methods.pixloc import PixLoc
     from metriloc.relpose import relative_pose
     from metriloc.runs.map_build import build_map
+<<<<<<< HEAD
     from metriloc.tracking import Tracker
+=======
+    from metriloc.service.client import Client
+>>>>>>> main
     from metriloc.types import (
         AbsolutePoseMethod,
         Correspondences,
@@ -50,6 +54,7 @@ _HOMES = {
     "load": "choose",
     "localize": "localization",
     "relative_pose": "relpose",
+    "Client": "service.client",
     # photos and maps in
     "InputError": "io",
     "as_view": "io",
@@ -79,6 +84,7 @@ __all__ = [
     "__version__",
     "AbsolutePoseMethod",
     "Camera",
+    "Client",
     "Correspondences",
     "FeatureMatching",
     "InputError",

@@ -16,6 +16,7 @@ LEVELS = {
     "geometry": 0,
     "bounds": 0,
     "wording": 0,
+    "stopwatch": 0,
     "overrides": 0,
     "field_docs": 0,
     "children": 0,
@@ -36,6 +37,7 @@ LEVELS = {
     "streams": 5,
     "mapping": 5,
     "auto": 6,
+    "export": 6,
     "training": 5,
     "evaluation": 6,
     "viz": 6,
@@ -48,8 +50,9 @@ LEVELS = {
     "localization": 9,
     "tracking": 9,
     "runs": 10,
-    "cli": 11,
-    "__main__": 12,
+    "service": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints", "pixloc.settings")
 """What runs/ takes from methods: retrieval of references, and what hloc knows of a query."""
@@ -68,6 +71,10 @@ HEAVY = (
     "transformers",
     "av",
     "rosbags",
+    "fastapi",
+    "sqlalchemy",
+    "onnx",
+    "onnxruntime",
 )
 
 

@@ -21,7 +21,6 @@ from metriloc.choose import (
     choose_method,
     is_method,
 )
-from metriloc.cli.options import MethodSettings
 from metriloc.cli.terminal import complain, progress_bar
 from metriloc.datasets.mapfree import BLOCK
 from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, QueryBenchmark
@@ -31,7 +30,11 @@ from metriloc.evaluation.runner import collect, run
 from metriloc.evaluation.tasks import BurstSolver, PairSolver, QuerySolver, Solve
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.methods.matching.hub_models import licenses_of
+<<<<<<< HEAD
 from metriloc.tracking import Tracker
+=======
+from metriloc.runs.options import MethodSettings
+>>>>>>> main
 from metriloc.training.processes import joined_processes, worker_from_environment
 from metriloc.types import View
 
@@ -112,7 +115,7 @@ def builder(
     if isinstance(chosen, QueryBenchmark):
         if method not in LOCALIZERS:
             raise InputError(f"{chosen.name} needs a localiser, not {method!r}: one of {', '.join(LOCALIZERS)}")
-        choice = LocalizerChoice(method, how.weights, how.device, calibration=how.calibration)
+        choice = LocalizerChoice(method, how.weights, how.device, calibration=how.calibration, runtime=how.runtime)
         return partial(_query_solver, choice, tuple(assignments))
     if method in LOCALIZERS:
         raise InputError(f"{method} localises in maps; {chosen.name} needs a relative method such as xfeat")
