@@ -38,18 +38,20 @@ DRIFT_SHARE, DRIFT_DEGREES = 0.005, 0.1
 @dataclass(frozen=True)
 class Walk:
     """A folder of frames in order. far: metres from the reference to the newest frame; turned: degrees between them, at
-    most."""
+    most. way: metres of the burst, at least. shared: points of the folder's map that both must see; without a map the
+    reference is a frame before the burst."""
 
     folder: str
     far: tuple[float, float]
     way: float = 0.2
     turned: float = 30.0
+    shared: int = 0
 
 
 WALKS = {
-    "kitchen": Walk("eval/places/kitchen", (0.3, 1.0)),
-    "kitchen, 10 cm": Walk("eval/places/kitchen", (0.3, 1.0), way=0.1),
-    "office": Walk("eval/places/holo_a", (0.4, 1.5)),
+    "kitchen": Walk("eval/places/kitchen", (0.3, 1.0), shared=60),
+    "kitchen, 10 cm": Walk("eval/places/kitchen", (0.3, 1.0), way=0.1, shared=60),
+    "office": Walk("eval/places/holo_a", (0.4, 1.5), shared=60),
     "street": Walk("eval/kitti_street1", (5.0, 12.0)),
     "kitchen to tune on": Walk("train/kitchen", (0.3, 1.0)),
     "street to tune on": Walk("train/kitti/street00", (5.0, 12.0)),
@@ -97,7 +99,19 @@ class Remembering:
 
 
 # -- a burst before a photo -------------------------------------------------------------------------------------------
-def bursts(poses: Pose, walk: Walk, count: int) -> list[tuple[int, list[int]]]:
+def covisible(root: Path, walk: Walk, names: list[str]) -> Callable[[int, int], bool]:
+    """Whether a reference shows what a frame shows, by the points of the map."""
+    if not walk.shared:
+        return lambda reference, frame: reference < frame
+    scene = read_map(root / walk.folder / "sparse", root / walk.folder)
+    seen = torch.zeros(len(names), len(scene.xyz))
+    place = torch.tensor([names.index(name) for name in scene.names])
+    seen[place[scene.image_index], scene.point_index] = 1
+    shared = seen @ seen.mT
+    return lambda reference, frame: bool(shared[reference, frame] >= walk.shared)
+
+
+def bursts(poses: Pose, walk: Walk, count: int, together: Callable[[int, int], bool]) -> list[tuple[int, list[int]]]:
     """(reference, nine frames in order, evenly spread over the way), drawn by a fixed seed."""
     rng, centers, found = random.Random(0), poses.center(), list[tuple[int, list[int]]]()
     for _ in range(20_000):
@@ -108,7 +122,7 @@ def bursts(poses: Pose, walk: Walk, count: int) -> list[tuple[int, list[int]]]:
         )
         if first is None or last - first > 90 or first <= reference <= last or not walk.far[0] <= far <= walk.far[1]:
             continue
-        if math.degrees(float(poses[reference].angle_to(poses[last]))) > walk.turned:
+        if math.degrees(float(poses[reference].angle_to(poses[last]))) > walk.turned or not together(reference, last):
             continue
         if walk.way < 0.2 and float((centers[first] - centers[last]).norm()) > 1.5 * walk.way:
             continue
@@ -124,7 +138,7 @@ def measure_bursts(root: Path, walk: Walk, method: Any, numbers: list[int], coun
     names = list(listed)
     poses = Pose.stack([pose for pose in listed.values() if pose is not None]).to(torch.float64)
     rows: dict[int, list[Any]] = {number: [] for number in numbers}
-    for seed, (reference, frames) in enumerate(bursts(poses, walk, count)):
+    for seed, (reference, frames) in enumerate(bursts(poses, walk, count, covisible(root, walk, names))):
         device = drifting(poses[torch.tensor(frames)], torch.Generator().manual_seed(seed))
         truth = poses[frames[-1]] @ poses[reference].inverse()
         for number in numbers:

@@ -31,6 +31,7 @@ _WIDER = 4.0  # times the inlier threshold: points that the first refinement loo
 _VIOLATED = 30.0  # squared sigmas of a motion of six numbers; chance exceeds it once in 25,000
 _MIN_POINTS = 12
 _OF_REFERENCE = 0.8  # share of the points that are refined, for those that the reference sees
+_CALM = 3.0  # squared sigmas of the calmest of a few motions
 _WORST = 100.0  # points that a motion that cannot be outweighs
 _SUSPECTS = 3  # frames that are tried without
 _WEAK = 0.4  # share of the points of the reference that agree, below which a frame is suspected
@@ -125,8 +126,10 @@ def _suspects(burst: Burst, fit: BurstFit, strained: Mapping[tuple[int, int], fl
     """Frames without which all might fit, the worst first: at the motions that the photos contradict; and, where hardly
     any points agree, because one pose that is far off spoils them all, the ones farthest out."""
     worst = torch.zeros(burst.frames, dtype=torch.float64)
+    # a device that errs more than it is said to errs in all its motions: then only what stands out is suspect
+    usual = max(1.0, min(strained.values(), default=0.0) / _CALM)
     for (i, j), square in strained.items():
-        if square > _VIOLATED:
+        if square > usual * _VIOLATED:
             worst[i] += square
             worst[j] += square
     if fit.points < _WEAK * fit.tracks:
