@@ -29,11 +29,8 @@ if TYPE_CHECKING:
     from metriloc.methods.pixloc import PixLoc
     from metriloc.relpose import relative_pose
     from metriloc.runs.map_build import build_map
-<<<<<<< HEAD
-    from metriloc.tracking import Tracker
-=======
     from metriloc.service.client import Client
->>>>>>> main
+    from metriloc.tracking import Tracker
     from metriloc.types import (
         AbsolutePoseMethod,
         Correspondences,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 _TAIL = 300
+_READ = 1 << 16
 _PARENT = Path(__file__).resolve().parents[1]
 
 
@@ -30,12 +31,14 @@ def how_it_ended(code: int) -> str:
         return f"ended with code {code}"
 
 
-def tail_of(log: IO[bytes]) -> str:
-    """The last words of what a process wrote, in one line."""
+def last_words(log: IO[bytes]) -> str:
+    """What an exception that nobody caught said, else the end of what was printed, without the stack."""
     log.seek(0, 2)
-    log.seek(max(0, log.tell() - 4 * _TAIL))
-    lines = log.read().decode("utf-8", "replace").split("\n")
-    return " ".join(" ".join(lines).split())[-_TAIL:]
+    log.seek(max(0, log.tell() - _READ))
+    text = log.read().decode("utf-8", "replace")
+    thrown = [line.partition("what():")[2] for line in text.split("\n") if "what():" in line]
+    words = thrown[-1] if thrown else text.partition("*** Aborted at")[0]
+    return " ".join(words.split())[-_TAIL:]
 
 
 def end_with_the_parent() -> None:

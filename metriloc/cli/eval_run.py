@@ -30,11 +30,8 @@ from metriloc.evaluation.runner import collect, run
 from metriloc.evaluation.tasks import BurstSolver, PairSolver, QuerySolver, Solve
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.methods.matching.hub_models import licenses_of
-<<<<<<< HEAD
-from metriloc.tracking import Tracker
-=======
 from metriloc.runs.options import MethodSettings
->>>>>>> main
+from metriloc.tracking import Tracker
 from metriloc.training.processes import joined_processes, worker_from_environment
 from metriloc.types import View
 

@@ -31,11 +31,12 @@ from metriloc.datasets.sevenscenes import SCENES
 from metriloc.datasets.sources import FramePair, PosedFrame, PosedScene
 from metriloc.datasets.visloc import CAMBRIDGE, CMU_TEST_SLICES, ROBOTCAR_CONDITIONS, LocalizationTask
 from metriloc.datasets.visloc_tasks import aachen_task, cambridge_task, cmu_task, robotcar_task, sevenscenes_task
+from metriloc.evaluation.held_out import held_out_queries
 from metriloc.evaluation.tasks import PairTask, QueryTask
 from metriloc.io import InputError
 from metriloc.io.maps import read_map
 from metriloc.io.poses import Naming
-from metriloc.types import SfmMap, View
+from metriloc.types import View
 
 BenchmarkName = Literal[
     "mapfree", "pairs", "posed", "scannet", "7scenes", "cambridge", "aachen", "cmu", "robotcar", "map"
@@ -263,50 +264,12 @@ def _queries(part: LocalizationTask, options: BenchmarkOptions) -> list[QueryTas
     return tasks
 
 
-# -- photos of a map, left out of it in turn --------------------------------------------------------------------------
 def _held_out(options: BenchmarkOptions) -> QueryBenchmark:
     whole = read_map(options.data, options.images)
     if whole.folder is None:
         raise InputError("map needs --images, the folder that the names of the images are relative to")
     tasks = held_out_queries(whole, options.step or 1, options.references, options.data.resolve().parent.name)
     return QueryBenchmark("map", tuple(tasks))
-
-
-def held_out_queries(whole: SfmMap, step: int, count: int, name: str) -> list[QueryTask]:
-    """Every ``step``-th photo as a query in the map without it, with the ``count`` nearest photos as references.
-
-    Nearest: by the distance of the camera centres, plus that of points a typical depth in front of them, so that a
-    photo looking elsewhere is far. Raises ValueError for a map of one photo.
-    """
-    if len(whole) < 2:
-        raise ValueError(f"the map has {len(whole)} photo: none is left when it is left out")
-    order = nearest_images(whole)
-    tasks = []
-    for i in range(0, len(whole), step):
-        folder = whole.folder or Path()
-        path = folder / whole.names[i]
-        frame = PosedFrame(name, whole.names[i], path, whole.cameras[i], whole.cam_from_world[i], upright=False)
-        references = [whole.names[j] for j in order[i][:count]]
-        tasks.append(QueryTask(frame, whole.without([i]), tuple(references)))
-    return tasks
-
-
-def nearest_images(scene: SfmMap) -> Sequence[Sequence[int]]:
-    """For each image the others, the nearest first, as ``held_out_queries`` measures it."""
-    centers = scene.cam_from_world.center()
-    depth = _typical_depth(scene)
-    ahead = centers + depth * scene.cam_from_world.R[:, 2]
-    distance = torch.cdist(centers, centers) + torch.cdist(ahead, ahead)
-    distance.fill_diagonal_(torch.inf)
-    return [row[:-1] for row in distance.argsort(dim=1, stable=True).tolist()]
-
-
-def _typical_depth(scene: SfmMap) -> float:
-    if len(scene.image_index) == 0:
-        return 1.0
-    R, t = scene.cam_from_world.R[scene.image_index, 2], scene.cam_from_world.t[scene.image_index, 2]
-    depths = (R * scene.xyz[scene.point_index]).sum(-1) + t
-    return float(depths[depths > 0].median()) if bool((depths > 0).any()) else 1.0
 
 
 def load_pairs(benchmark: BenchmarkName, part: BenchmarkOptions, depth_files: str | None = None) -> PairBenchmark:

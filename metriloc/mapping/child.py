@@ -10,16 +10,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from metriloc.children import child_command, how_it_ended, tail_of
+from metriloc.children import child_command, how_it_ended, last_words
 from metriloc.io.files import InputError
 from metriloc.io.undistortion import MISSING_PYCOLMAP
 
-<<<<<<< HEAD
-=======
-_TAIL = 300
-_READ = 1 << 16
 _FULL = (
     "disk is full",
     "disk full",
@@ -30,9 +27,7 @@ _FULL = (
     "No registered database factory succeeded",  # no database can be opened for writing
 )
 """What COLMAP, SQLite and systems say of a disk that takes no more."""
-_PARENT = Path(__file__).resolve().parents[2]
 
->>>>>>> main
 
 @dataclass(frozen=True)
 class NativeJob:
@@ -71,14 +66,7 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
-<<<<<<< HEAD
-        if code == 0 and answer is not None:
-            if "error" in answer:
-                raise InputError(answer["error"])
-            return answer
-        raise InputError(_how_it_ended(job, code, last, tail_of(log)))
-=======
-        said = _last_words(log)
+        said = last_words(log)
     if code == 0 and answer is not None and "error" not in answer:
         return answer
     why = said if answer is None else str(answer.get("error", ""))
@@ -88,11 +76,6 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
             "goes on from there"
         )
     raise InputError(why if answer is not None and code == 0 else _how_it_ended(job, code, last, said))
-
-
-def _starter() -> str:
-    return f"import sys; sys.path.insert(0, {str(_PARENT)!r}); from metriloc.mapping.native import main; main()"
->>>>>>> main
 
 
 def _heard(
@@ -122,19 +105,5 @@ def _heard(
 def _how_it_ended(job: NativeJob, code: int, last: str, tail: str) -> str:
     at = f" at {last}" if last else ""
     said = f": {tail}" if tail else ""
-<<<<<<< HEAD
     kept = "what was finished is kept, so the same command goes on from there"
     return f"COLMAP ({job.kind}) {how_it_ended(code)}{at}; {kept}{said}"
-=======
-    return f"COLMAP ({job.kind}) {how}{at}; what was finished is kept, so the same command goes on from there{said}"
-
-
-def _last_words(log: IO[bytes]) -> str:
-    """What an exception that nobody caught said, else the end of what was printed, without the stack."""
-    log.seek(0, 2)
-    log.seek(max(0, log.tell() - _READ))
-    text = log.read().decode("utf-8", "replace")
-    thrown = [line.partition("what():")[2] for line in text.split("\n") if "what():" in line]
-    words = thrown[-1] if thrown else text.partition("*** Aborted at")[0]
-    return " ".join(words.split())[-_TAIL:]
->>>>>>> main

@@ -15,11 +15,8 @@ from typing import Any
 
 import numpy as np
 
-<<<<<<< HEAD
 from metriloc.children import end_with_the_parent
-=======
 from metriloc.mapping.mappers import Tell, make_models
->>>>>>> main
 
 _CHUNK = 100  # pairs that are verified before somebody is told
 
@@ -46,17 +43,6 @@ def main() -> None:
     tell(answer=answer)
     out.close()
     os._exit(0)  # not through destructors of libraries, which have crashed at exit before
-
-
-<<<<<<< HEAD
-_Tell = Callable[..., None]
-=======
-def _end_with_the_parent() -> None:
-    # file descriptor, not sys.stdin: its lock would hold up the end of the process
-    while os.read(0, 4096):
-        pass
-    os._exit(3)
->>>>>>> main
 
 
 # -- SIFT -------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from metriloc.children import child_command, how_it_ended, tail_of
+from metriloc.children import child_command, how_it_ended, last_words
 from metriloc.io import InputError
 
 MAX_SILENCE_S = 60
@@ -53,7 +53,7 @@ def read_records(kind: str, content: Mapping[str, Any]) -> Iterator[Record]:
             while True:
                 record = _record(process.stdout, str(content["path"]))
                 if record is None:
-                    said = f": {tail}" if (tail := tail_of(log)) else ""
+                    said = f": {tail}" if (tail := last_words(log)) else ""
                     how = how_it_ended(process.wait())
                     raise InputError(f"'{content['path']}': the process that reads it {how}{said}")
                 if "error" in record.head:
