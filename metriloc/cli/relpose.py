@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from metriloc.cli.options import (
     check_formats,
     check_resume,
 )
-from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable
+from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable, working
 from metriloc.io import InputError, prepare_output_folder, read_true_poses
 from metriloc.methods.matching.hub_models import licenses_of
 from metriloc.runs.relpose import run_relpose
@@ -101,7 +102,8 @@ def relpose(
             print_lines(relpose_summary(result, names[result.name], truths.get(result.name)))
 
     also: dict[str, Any] = {"others": others, "export": exported, "counted": partial(counted, "queries")}
-    run_relpose(run, chosen, query, load, folder=folder, resume=resume, told=told, **also)
+    with working("looking at both photos") if single else nullcontext():
+        run_relpose(run, chosen, query, load, folder=folder, resume=resume, told=told, **also)
     if not json_ and run.reference.intrinsics_source != view0.intrinsics_source:
         print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
     if run.kept and not json_:

@@ -82,9 +82,10 @@ class Pose:
 
     @classmethod
     def from_matrix(cls, T: Float[Tensor, "*b 4 4"]) -> Pose:
-        """From homogeneous matrices; the last row is not looked at."""
+        """From homogeneous matrices; the last row is not looked at. Raises ValueError as ``from_Rt``."""
         if T.shape[-2:] not in ((4, 4), (3, 4)):
             raise ValueError(f"T must have shape [*b, 4, 4], got {list(T.shape)}")
+        require_rotation(T[..., :3, :3])
         return cls(T[..., :3, :3], T[..., :3, 3])
 
     @classmethod
