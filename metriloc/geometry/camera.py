@@ -15,13 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
-from metriloc.geometry.colmap_models import (
-    ColmapCamera,
-    colmap_camera,
-    colmap_fields,
-    colmap_parameters,
-    require_calibration,
-)
+from metriloc.geometry.checks import require_calibration
+from metriloc.geometry.colmap_models import ColmapCamera, colmap_camera, colmap_fields, colmap_parameters
 from metriloc.geometry.distortion import NUM_PARAMETERS, J_distort, Model, Validity, distort, undistort
 
 MIN_DEPTH = 1e-3
@@ -77,10 +72,7 @@ class Camera:
         distortion: Float[Tensor, "*b D"] | None = None,
         model: Model = "pinhole",
     ) -> Camera:
-        """From calibration matrices without skew and the image size (width, height).
-
-        Raises ValueError for numbers that are not finite and focal lengths that are not positive.
-        """
+        """From calibration matrices without skew and (width, height). Raises ValueError for matrices of no camera."""
         if K.shape[-2:] != (3, 3):
             raise ValueError(f"K must have shape [*b, 3, 3], got {list(K.shape)}")
         require_calibration(K)

@@ -77,14 +77,6 @@ def colmap_parameters(
     return ours, tensor[[fx, fy]], tensor[[cx, cy]] - 0.5, distortion
 
 
-def require_calibration(K: Float[Tensor, "*b 3 3"]) -> None:
-    """Raises ValueError for matrices that no camera has: not finite, or focal lengths that are not positive."""
-    exact = K.detach()
-    if not bool(torch.isfinite(exact).all()) or not bool((exact[..., [0, 1], [0, 1]] > 0).all()):
-        shown = exact.reshape(-1, 3, 3)[0].tolist() if exact.numel() else []
-        raise ValueError(f"K must be finite, with focal lengths above 0, got {shown}")
-
-
 def colmap_camera(
     model: Model,
     size: Float[Tensor, "2"],

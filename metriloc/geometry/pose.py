@@ -12,14 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
+from metriloc.geometry.checks import require_rotation
 from metriloc.geometry.conventions import CONVENTIONS, convention_named
-from metriloc.geometry.so3 import (
-    matrix_from_quaternion,
-    quaternion_from_matrix,
-    require_rotation,
-    rotation_angle,
-    so3_exp,
-)
+from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix, rotation_angle, so3_exp
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import os
 from numbers import Real
 
 from metriloc.geometry import Pose
-from metriloc.geometry.so3 import require_rotation
+from metriloc.geometry.checks import require_rotation
 from metriloc.io.files import InputError
 
 _SHOWN = 80

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metriloc.io.files import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TWELVE_BITS = 4096
 _MAX_SAMPLE_VALUE = 281
