@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
@@ -146,6 +147,11 @@ class MicKey:
         """Move the network; returns self."""
         self.network.to(device)
         return self
+
+    def with_networks(self, swap: Swap) -> MicKey:
+        """The same method with what ``swap`` gives in place of its network."""
+        network, rest = swap(self.network), (self.solver, self.polish, self.weights_id, self.rematch)
+        return MicKey(network, *rest, self.calibrations)
 
     @torch.no_grad()
     def extract(self, view: View) -> MicKeyFeatures:

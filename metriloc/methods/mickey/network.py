@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, FeatureBackbone
+from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
 from metriloc.geometry import MIN_DEPTH, Camera
 from metriloc.methods.mickey.network_config import HALF, MicKeyConfig
 from metriloc.methods.mickey.trunk import ResidualBlock, Trunk
@@ -81,6 +82,7 @@ class MicKeyNetwork(nn.Module):
         # in both softmaxes of the matcher, a bin for keypoints without partner (paper, below Eq. (3)); always stored
         self.dustbin = nn.Parameter(torch.ones(()))
         self._cast: tuple[tuple[Any, ...], dict[str, Tensor]] | None = None
+        self._runner: NetworkRunner | None = None
         if not config.train_backbone:
             self.backbone.requires_grad_(False).eval()
 
@@ -97,9 +99,32 @@ class MicKeyNetwork(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> KeypointMaps:
         """Maps of the photos (resized, if so configured); the heads run in float32 also under autocast."""
+        if self._runner is not None:
+            return KeypointMaps(**self._runner(self.prepared(image)))
         features = self.features(image)
         with torch.autocast(features.device.type, enabled=False):
             return self.heads(features)
+
+    def running_on(self, runner: NetworkRunner) -> MicKeyNetwork:
+        """A copy (of the same weights) whose maps another runtime makes."""
+        other = self._configured()
+        other._runner = runner
+        return other
+
+    def fixed(self) -> FixedNetwork:
+        """Backbone and heads in float32, batch norms merged: the maps of an image of whole cells."""
+        folded = self.fold_batch_norms()
+        outputs = tuple(field.name for field in dataclasses.fields(KeypointMaps))
+
+        def at(width: int, height: int) -> Look:
+            baked, backbone = copy.copy(folded), folded.backbone
+            if isinstance(backbone, DinoV2):
+                backbone = backbone.for_grid((height // self.stride, width // self.stride))
+            baked._modules = {**folded._modules, "backbone": backbone}
+            return Look(baked, _maps_of_cells)
+
+        identity = identity_of(self.state_dict(), dataclasses.replace(self.config, precision="auto"))
+        return FixedNetwork("mickey", Look(folded, _maps_of_cells), outputs, self.stride, identity, at)
 
     def detect(self, image: Float[Tensor, "B 3 H W"], camera: Camera) -> Keypoints:
         """Photos and their cameras [B] -> keypoints in pixels of these photos, depth in metres."""
@@ -117,7 +142,7 @@ class MicKeyNetwork(nn.Module):
         found = keypoints(maps, self.stride)
         shrink = image.new_tensor(image.shape[:1:-1]) / image.new_tensor(self.working_size(image))
         uv, depth = found.uv, found.depth
-        if self.config.longest_side is not None:
+        if self.working_size(image) != (image.shape[-1], image.shape[-2]):
             uv = uv * shrink
         if self.config.pixel_centres:
             uv = uv - 0.5
@@ -128,12 +153,24 @@ class MicKeyNetwork(nn.Module):
 
     def working_size(self, image: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
         """(width, height) that photos of this size are resized to: whole cells, the longest side as configured."""
-        h, w = image.shape[-2:]
+        width, height = self._resized_size(image.shape[-1], image.shape[-2])
+        return (width, height) if self._runner is None else self._runner.size_for(width, height)
+
+    def _resized_size(self, width: int, height: int) -> tuple[int, int]:
         if self.config.longest_side is None:
-            return w, h
-        scale = self.config.longest_side / max(h, w) / self.stride
-        width, height = (max(1, round(side * scale)) * self.stride for side in (w, h))
-        return width, height
+            return width, height
+        scale = self.config.longest_side / max(height, width) / self.stride
+        w, h = (max(1, round(side * scale)) * self.stride for side in (width, height))
+        return w, h
+
+    def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
+        """(width, height) of whole cells of a photo of this size; with a ``depth_side`` those for the depths, too."""
+        w, h = self._resized_size(width, height)
+        sizes = [(w - w % self.stride, h - h % self.stride)]
+        side = self.config.depth_side
+        if side is not None:
+            sizes += self._configured(longest_side=side, depth_side=None).sizes_for(width, height)
+        return list(dict.fromkeys(sizes))
 
     def looking_at(self, longest_side: int) -> MicKeyNetwork:
         """These very weights (shared) for photos resized to another longest side; depths stay those of the old one.
@@ -153,8 +190,18 @@ class MicKeyNetwork(nn.Module):
     def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """The backbone's feature map, cast back from the backbone's precision to that of the heads.
 
-        Raises ValueError for an image that is not [B, 3, H, W] of floats or smaller than a cell, and for half precision
-        on the CPU.
+        Raises ValueError as ``prepared``, and for half precision on the CPU.
+        """
+        image = self.prepared(image)
+        dtype = backbone_dtype(self.config, image.device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train_backbone):
+            features = self._run_backbone(image) if dtype is None else self._run_backbone_as(dtype, image)
+        return features.to(self.depth_head.block1.conv1.weight.dtype)
+
+    def prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
+        """The photos as the backbone sees them: at their working size, without what fills no cell.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats or smaller than a cell.
         """
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise ValueError(f"image must be floats of shape [B, 3, H, W], got {image.dtype} {list(image.shape)}")
@@ -165,11 +212,7 @@ class MicKeyNetwork(nn.Module):
         if min(h, w) < 1:
             size = f"{image.shape[-1]}x{image.shape[-2]}"
             raise ValueError(f"an image of {size} pixels is smaller than a cell of {self.stride} pixels")
-        image = image[..., : h * self.stride, : w * self.stride]
-        dtype = backbone_dtype(self.config, image.device)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train_backbone):
-            features = self._run_backbone(image) if dtype is None else self._run_backbone_as(dtype, image)
-        return features.to(self.depth_head.block1.conv1.weight.dtype)
+        return image[..., : h * self.stride, : w * self.stride]
 
     def _run_backbone(self, image: Tensor) -> Tensor:
         self._cast = None
@@ -220,6 +263,11 @@ class MicKeyNetwork(nn.Module):
             if isinstance(module, ResidualBlock):
                 module.fold()
         return folded.requires_grad_(False).eval()
+
+
+def _maps_of_cells(network: MicKeyNetwork, image: Tensor) -> tuple[Tensor, ...]:
+    maps = network.heads(network.backbone(image))
+    return maps.offset, maps.depth, maps.score, maps.descriptor
 
 
 def backbone_dtype(config: MicKeyConfig, device: torch.device) -> torch.dtype | None:

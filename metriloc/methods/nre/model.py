@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from metriloc.backbones.fixed import Swap
 from metriloc.backbones.local import DenseExtractor
 from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
@@ -82,6 +83,12 @@ class NRE:
     def with_kept(self, kept: ReferenceFeatures) -> NRE:
         """The same localizer with other kept features of maps, such as those of a bundle."""
         return NRE(self.coarse, self.fine, self.config, self.weights_id, self.calibrations, kept)
+
+    def with_networks(self, swap: Swap) -> NRE:
+        """The same localizer with what ``swap`` gives in place of its networks."""
+        coarse = swap(self.coarse)
+        fine = coarse if self.fine is self.coarse else None if self.fine is None else swap(self.fine)
+        return NRE(coarse, fine, self.config, self.weights_id, self.calibrations, self.kept)
 
     def describe(self, scene: SfmMap, image: int) -> None:
         """Look at a photo of a map in every way in which a query may ask for it. Raises InputError for one that cannot be

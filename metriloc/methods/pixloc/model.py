@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError
@@ -152,6 +153,18 @@ class PixLoc:
             weights_id=self.weights_id,
             calibrations=self.calibrations,
             kept=kept,
+        )
+
+    def with_networks(self, swap: Swap) -> PixLoc:
+        """The same localizer with what ``swap`` gives in place of its network."""
+        return PixLoc(
+            swap(self.extractor),
+            self.align,
+            self.config,
+            cache=self.store.folder,
+            weights_id=self.weights_id,
+            calibrations=self.calibrations,
+            kept=self.store.kept,
         )
 
     def describe(self, scene: SfmMap, image: int) -> None:
