@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from metriloc.cli.options import (
     check_formats,
     check_resume,
 )
-from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable
+from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable, working
 from metriloc.fusion import FromMany
 from metriloc.geometry import Pose
 from metriloc.io import InputError, prepare_output_folder, read_reference_poses, read_true_poses
@@ -127,7 +128,8 @@ def relpose(
     also: dict[str, Any] = {"others": others, "export": exported, "counted": partial(counted, "queries")}
     with live.opened(f"{names[str(reference)]} and {len(query)} {'query' if single else 'queries'}") as view:
         shown = shown_pairs(view, run, folder)
-        run_relpose(run, chosen, query, load, folder=folder, resume=resume, told=told, **also)
+        with working("looking at both photos") if single else nullcontext():
+            run_relpose(run, chosen, query, load, folder=folder, resume=resume, told=told, **also)
         if not json_ and run.reference.intrinsics_source != view0.intrinsics_source:
             print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
         if run.kept and not json_:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -53,19 +53,9 @@ def run_with_ray(
     if not groups:
         return
     ray.init(ignore_reinit_error=True, include_dashboard=False, log_to_driver=False)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    reference = ray.put((build, list(groups.values()), seed))
-    rows = ray.data.from_items([{"group": i} for i in range(len(groups))], override_num_blocks=len(groups))
-    solved = rows.map_batches(
-        _GroupSolver,
-        fn_constructor_args=(reference,),
-        batch_size=1,
-        concurrency=workers,
-        num_gpus=gpus_per_worker or None,
-    )
+    rows = _solved(ray, (build, list(groups.values()), seed), workers, gpus_per_worker)
     with open_records(folder, "ray") as file:
-        for row in solved.iter_rows():
+        for row in rows:
             for line in json.loads(row["records"]):
                 record = parse_record(line)
                 if record is None:
@@ -74,6 +64,21 @@ def run_with_ray(
                 count += 1
             if progress is not None:
                 progress(count, len(tasks))
+
+
+def _solved(ray: Any, work: tuple[Any, list[list[Any]], int], workers: int, gpus: float) -> Iterator[Mapping[str, Any]]:
+    """The records of each group, as they are done. work: what makes the solver, the groups, the seed."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    count = len(work[1])
+    rows = ray.data.from_items([{"group": i} for i in range(count)], override_num_blocks=count)
+    solved = rows.map_batches(
+        _GroupSolver,
+        fn_constructor_args=(ray.put(work),),
+        batch_size=1,
+        concurrency=workers,
+        num_gpus=gpus or None,
+    )
+    return iter(solved.iter_rows())
 
 
 class _GroupSolver:
