@@ -48,7 +48,7 @@ FOV = Annotated[float | None, Form(gt=0, lt=180, description="horizontal field o
 SEED = Annotated[int, Form(ge=0, le=LARGEST_SEED, description="same seed, same answer")]
 DISTANCE = Annotated[float | None, Form(gt=0, le=FARTHEST, description="metres between the two cameras, if known")]
 PHOTOS = Annotated[list[UploadFile], File(description="one photo or several, JPEG, PNG, WebP, HEIC, ...")]
-REPORT = Annotated[bool, Form(description="HTML reports in `reports`, too, one a photo")]
+REPORT = Annotated[bool, Form(description="`reports` (HTML) and `summaries` (lines for people), too, one a photo")]
 _bearer = HTTPBearer(auto_error=False, description="needed unless the service is for its own machine only")
 
 

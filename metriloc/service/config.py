@@ -49,6 +49,8 @@ class ServiceConfig:
     """For maps, as of metriloc localize --method."""
     device: str = "cpu"
     """Where models run: cpu, cuda, cuda:1, ..."""
+    runtime: str = "torch"
+    """What runs the networks: torch, onnx, or onnx:FOLDER (files of metriloc export)."""
     threads: int | None = None
     """Of each process with models; by default as many as there are processors, as of other commands."""
     workers: int = 1

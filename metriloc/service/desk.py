@@ -62,7 +62,9 @@ class Desk:
         self._spool = Spool(config.data / "spool")
         self._in_hand, self._seconds = 0, 1.0
         self.decoders = Children("decoding", Decoder(self.spool, config.megapixels), max(1, config.workers))
-        models = Models(self.spool, self.blobs, config.method, config.localizer, config.device, config.threads)
+        models = Models(
+            self.spool, self.blobs, config.method, config.localizer, config.device, config.runtime, config.threads
+        )
         self.models = Children("models", models, config.workers)
 
     @property
