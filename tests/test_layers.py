@@ -16,6 +16,7 @@ LEVELS = {
     "geometry": 0,
     "bounds": 0,
     "wording": 0,
+    "stopwatch": 0,
     "overrides": 0,
     "field_docs": 0,
     "types": 1,

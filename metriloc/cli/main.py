@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from metriloc.cli.parsing import parsed
 from metriloc.cli.terminal import EXIT_BAD_INPUT, EXIT_INTERRUPTED, complain, printable
 from metriloc.version import __version__
 
@@ -91,12 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str]) -> int:
-    import tyro
-
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return tyro.cli(function, prog=f"metriloc {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,)) or 0
+            return parsed(function, name, arguments)() or 0
         except (ValueError, OSError, ImportError) as error:
             complain(name, _sentence(error))
             return EXIT_BAD_INPUT

@@ -32,7 +32,7 @@ MIN_INLIERS = 15
 """Verified matches that two photos need to count as showing the same (COLMAP's own)."""
 _ANSWER = "answer.json"
 _VERSION = "1"  # of databases
-_MODEL_VERSION = "3"
+_MODEL_VERSION = "4"
 
 
 @dataclass(frozen=True)
