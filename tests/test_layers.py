@@ -18,6 +18,7 @@ LEVELS = {
     "wording": 0,
     "overrides": 0,
     "field_docs": 0,
+    "ray_workers": 1,
     "types": 1,
     "solvers": 1,
     "backbones": 1,
