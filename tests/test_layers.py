@@ -20,6 +20,7 @@ LEVELS = {
     "overrides": 0,
     "field_docs": 0,
     "children": 0,
+    "ray_workers": 1,
     "types": 1,
     "solvers": 1,
     "backbones": 1,
