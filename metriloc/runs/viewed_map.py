@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ PICTURES_OF_QUERIES = 300
 """Queries whose photos are in their cameras; of further ones there are outlines."""
 _AROUND = 0.5  # how large cameras of the map are drawn around queries
 _DRAWN = (("points.jpg", "Points of the map"), ("evidence.jpg", "Evidence over the photo"))
+
+
+def receding(frusta: Sequence[Frustum]) -> tuple[Frustum, ...]:
+    """Cameras of a map around what was found in it: smaller."""
+    return tuple(replace(frustum, size=_AROUND) for frustum in frusta)
 
 
 def located_facts(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -97,14 +103,15 @@ class LocatedSeen:
         """A query at its pose, with how sure the place is."""
         self.frusta.append(located_frustum(outcome, self.upright, photo, located_facts(outcome.entry), look))
 
+    @cached_property
+    def _around(self) -> tuple[Frustum, ...]:
+        return () if self.shown is None else receding(self.shown.scene.frusta)
+
     @property
     def scene(self) -> Scene:
         """The map with all queries so far."""
         if self.shown is not None:
-            around = (
-                [replace(f, size=_AROUND) for f in self.shown.scene.frusta] if self.frusta else self.shown.scene.frusta
-            )
-            return replace(self.shown.scene, frusta=(*around, *self.frusta))
+            return replace(self.shown.scene, frusta=(*self._around, *self.frusta))
         none, unit = np.zeros((0, 3)), "" if self.unit == "metre" else "map units"
         return Scene(tuple(self.frusta), none, none.astype(np.uint8), 0.0, self.unit == "metre", unit=unit)
 

@@ -15,7 +15,7 @@ from metriloc.geometry import Pose
 from metriloc.io import InputError, read_json, read_text
 from metriloc.io.intrinsics import camera_from_dict
 from metriloc.runs.outcome import Outcome
-from metriloc.runs.viewed_map import located_frustum
+from metriloc.runs.viewed_map import located_frustum, receding
 from metriloc.types import View
 from metriloc.viz.pictures import Picture, Rgb, rgb_from_image, shrink
 from metriloc.viz.scene import THUMBNAIL_SIDE, Frustum, Scene, frustum_at, frustum_of
@@ -42,8 +42,7 @@ class TrackPlace:
     @classmethod
     def in_map(cls, shown: ShownMap) -> TrackPlace:
         """In a map, whose own cameras recede."""
-        around = tuple(replace(frustum, size=0.5) for frustum in shown.scene.frusta)
-        return cls(replace(shown.scene, frusta=around), shown.upright)
+        return cls(replace(shown.scene, frusta=receding(shown.scene.frusta)), shown.upright)
 
     @classmethod
     def of_photo(cls, view: View) -> TrackPlace:

@@ -19,7 +19,6 @@ from metriloc.viz.live_panel import CameraPanel, small_text
 from metriloc.viz.live_stream import LiveStream
 from metriloc.viz.scene import Frustum, Scene
 from metriloc.viz.viser_nodes import (
-    PointColor,
     add_camera,
     add_grid,
     add_label,
@@ -58,6 +57,8 @@ class LiveView:
         self._eye: Eye | None = None
         self._cameras: dict[int, tuple[Frustum, list[Any]]] = {}
         self._lines: list[Any] = []
+        self._drawn_lines = (0, 0)
+        self._drawn_points: tuple[np.ndarray, str, float, float] | None = None
         self._spreads: list[Any] = []
         gui = self.server.gui
         self._said = gui.add_html("")
@@ -75,8 +76,8 @@ class LiveView:
         self.stream.on_pick(self.panel.tell)
         for handle in (self._color, self._point_size):
             handle.on_update(lambda _: self._draw_points())
-        for handle in (self._camera_size, self._photos):
-            handle.on_update(lambda _: self._resize())
+        self._camera_size.on_update(lambda _: self._resize())
+        self._photos.on_update(lambda _: self._show_photos())
         self._tied.on_update(lambda _: self._show_lines())
         self._sure.on_update(lambda _: self._show_spreads())
 
@@ -103,7 +104,7 @@ class LiveView:
             step = add_grid(self.server, self._eye)
             self._legend.content = small_text(_legend(scene, step))
             self._draw_points()
-            self._draw_lines()
+            self._draw_lines(scene)
             self._draw_cameras([f for f in scene.frusta if f.time is None], scene.is_pair)
             self.stream.resize(self._depth)
             self.stream.show([f for f in scene.frusta if f.time is not None])
@@ -158,19 +159,25 @@ class LiveView:
         return 0.1 if self._eye is None else self._eye.frustum * float(self._camera_size.value)
 
     def _draw_points(self) -> None:
+        """Sent again only where something has changed: there may be many."""
         with self._lock:
             if self._scene is None or self._eye is None:
                 return
-            color: PointColor = self._color.value
-            dense = min(1.0, 60 / max(1, len(self._scene.points)) ** 0.5)
-            size = 0.008 * self._eye.extent * max(0.4, dense) * float(self._point_size.value)
-            add_points(self.server, self._scene, color, size)
+            points, color, larger = self._scene.points, self._color.value, float(self._point_size.value)
+            before, self._drawn_points = self._drawn_points, (points, color, larger, self._eye.extent)
+            same = before is not None and before[0] is points and before[1:3] == (color, larger)
+            if before is not None and same and 0.8 < before[3] / self._eye.extent < 1.25:
+                self._drawn_points = before
+                return
+            dense = max(0.4, min(1.0, 60 / max(1, len(points)) ** 0.5))
+            add_points(self.server, self._scene, color, 0.008 * self._eye.extent * dense * larger)
 
-    def _draw_lines(self) -> None:
-        scene = self._scene
-        self._lines = self._gone(self._lines)
-        self._lines += [] if scene is None else add_links(self.server, "/lines", scene.links)
-        for number, way in enumerate(() if scene is None else scene.ways):
+    def _draw_lines(self, scene: Scene) -> None:
+        if self._drawn_lines == (id(scene.links), id(scene.ways)):
+            return
+        self._drawn_lines = (id(scene.links), id(scene.ways))
+        self._lines = [*self._gone(self._lines), *add_links(self.server, "/lines", scene.links)]
+        for number, way in enumerate(scene.ways):
             drawn = add_way(self.server, f"/ways/{number}", way)
             self._lines += [] if drawn is None else [drawn]
         self._show_lines()
@@ -217,8 +224,12 @@ class LiveView:
         with self._lock:
             for frustum, handles in self._cameras.values():
                 handles[0].scale = camera_scale(frustum, self._depth)
-                handles[0].image = frustum.thumbnail if self._photos.value else None
             self.stream.resize(self._depth)
+
+    def _show_photos(self) -> None:
+        with self._lock:
+            for frustum, handles in self._cameras.values():
+                handles[0].image = frustum.thumbnail if self._photos.value else None
 
     def _take_clients(self) -> None:
         """Browsers that came before there was anything look at it now."""

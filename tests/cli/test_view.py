@@ -240,6 +240,9 @@ def test_localize_shows_the_map_first(live: Seen, example_map: Path, tmp_path: P
         assert run("localize", example_map, EXAMPLE / "query.jpg", "--held-out", *how, *resume) == 0
         before, after = live.scenes
         assert [f.role for f in before.frusta].count("query") == 0 and len(before.points) > 500
+        assert all(a is b for a, b in zip(before.frusta, after.frusta[:-1], strict=True)), (
+            "what was sent is not made anew"
+        )
         assert after.frusta[-1].role == "query" and after.frusta[-1].thumbnail is not None
         assert after.frusta[-1].spread is not None and after.frusta[-1].look()
 

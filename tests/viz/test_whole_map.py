@@ -162,6 +162,7 @@ def test_the_report_requests_nothing_and_names_stay_text(tmp_path: Path) -> None
 def test_a_browser_draws_the_report(browser: Any, tmp_path: Path) -> None:
     (tmp_path / "map.html").write_text(page(made_map(tmp_path)))
     tab = browser.new_page(viewport={"width": 1000, "height": 900})
+    tab.set_default_timeout(180_000)
     errors: list[str] = []
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto((tmp_path / "map.html").as_uri())
