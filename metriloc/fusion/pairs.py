@@ -77,7 +77,7 @@ class FusedPairs:
             if (motion := motion_of(estimate, i, self._query, (self.views[i], self.query))) is not None
         }
         if not motions:
-            return self._said(self.found[0], {}, None, ())
+            return self._said(self.found[0], ())
         order = sorted(motions)
         contradict = torch.zeros(len(order), len(order), dtype=torch.bool)
         for a, i in enumerate(order):
@@ -98,10 +98,10 @@ class FusedPairs:
     def _averaged(self, motions: Mapping[int, Motion], sets: Sequence[tuple[int, ...]]) -> PoseEstimate:
         used = sets[0]
         if used == (0,):
-            return self._said(self.found[0], motions, None, sets)
+            return self._said(self.found[0], sets)
         start = self._start(motions, used)
         if start is None:
-            return self._said(PoseEstimate.failure("degenerate", self.found[0].details[0]), motions, None, sets)
+            return self._said(PoseEstimate.failure("degenerate", self.found[0].details[0]), sets)
         chosen = [motions[i] for i in used]
         fixed = torch.ones(self._query + 1, dtype=torch.bool)
         fixed[self._query] = False
@@ -109,7 +109,7 @@ class FusedPairs:
             chosen += [m for (i, j), m in self.among.items() if {i, j} <= {0, *used}]
             fixed[[i for i in used if i != 0]] = False
         averaged = average_motions(chosen, start, fixed)
-        return self._said(self._estimate(averaged, used, motions), motions, averaged, sets)
+        return self._said(self._estimate(averaged, used), sets)
 
     def _start(self, motions: Mapping[int, Motion], used: Sequence[int]) -> Pose | None:
         """``cam_from_first`` of all cameras to begin at; None where nothing ties the query to the first reference."""
@@ -128,7 +128,7 @@ class FusedPairs:
         starts = [eye if i == 0 or i not in used else motions[i].pose.inverse() @ query for i in range(self._query)]
         return Pose.stack([*starts, query])
 
-    def _estimate(self, averaged: Averaged, used: Sequence[int], motions: Mapping[int, Motion]) -> PoseEstimate:
+    def _estimate(self, averaged: Averaged, used: Sequence[int]) -> PoseEstimate:
         """The pose relative to the first reference, with what it is worth."""
         pose, spread = averaged.cam_from_world[self._query], (averaged.covariance or {}).get(self._query)
         base = self.found[0].details[0] if 0 in used else replace(self.found[0].details[0], inliers=_NO_MATCHES)
@@ -155,7 +155,7 @@ class FusedPairs:
             (details,),
             probability_of=meaning,
             distance_interval=_interval(distance, sigma) if metric else None,
-            doubts=self._doubts(used, averaged, motions),
+            doubts=self._doubts(used),
             covariance=spread,
         )
 
@@ -178,19 +178,13 @@ class FusedPairs:
             return max(values), ""
         return min(1 - math.prod(1 - value for value in values), _MOST), meanings.pop()
 
-    def _doubts(self, used: Sequence[int], averaged: Averaged, motions: Mapping[int, Motion]) -> tuple[str, ...]:
+    def _doubts(self, used: Sequence[int]) -> tuple[str, ...]:
         """Those of the references, unless two that agree have none."""
         if sum(not self.found[i].doubts for i in used) >= 2:
             return ()
         return tuple(dict.fromkeys(doubt for i in used for doubt in self.found[i].doubts))
 
-    def _said(
-        self,
-        estimate: PoseEstimate,
-        motions: Mapping[int, Motion],
-        averaged: Averaged | None,
-        sets: Sequence[tuple[int, ...]],
-    ) -> PoseEstimate:
+    def _said(self, estimate: PoseEstimate, sets: Sequence[tuple[int, ...]]) -> PoseEstimate:
         """The estimate with what each reference said, and the doubt that nobody can tell which of them is right."""
         used = sets[0] if sets else ()
         told = tuple(self._reference(i, used, estimate) for i in range(self._query))
