@@ -111,19 +111,18 @@ class Desk:
 
     async def place(self, kind: Kind, id: str, photos: Sequence[tuple[str, bytes]], asked: Asked) -> str:
         """The JSON of photos at an anchor or in a map. Raises Problem."""
-        await self.find(kind, id)
-        with self._room(), self.files() as files:
-            return await self.answer(kind, id, await self.decode(photos, asked.known, files), asked)
-
-    async def answer(self, kind: Kind, id: str, photos: tuple[PhotoFile, ...], asked: Asked) -> str:
-        """The same of photos that are decoded."""
         row = await self.find(kind, id)
+        with self._room(), self.files() as files:
+            return await self.answer(kind, row, await self.decode(photos, asked.known, files), asked)
+
+    async def answer(self, kind: Kind, row: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Asked) -> str:
+        """The same of photos that are decoded, at the anchor or in the map of a row."""
         job = placing_at(row, photos, asked) if kind == "anchors" else placing_in(row, photos, asked)
         try:
             answer: Answer = (await self._ask_models(job, len(photos))).answer
         except Problem as problem:
             if problem.status_code == 422:
-                await self.find(kind, id)  # it may have been deleted meanwhile
+                await self.find(kind, row["id"])  # it may have been deleted meanwhile
             raise
         self.metrics.answered(kind.rstrip("s"), answer.verdicts, answer.stages)
         if answer.error:

@@ -126,12 +126,13 @@ class Jobs:
 
     async def _answered(self, asked: dict[str, Any]) -> str:
         known = Known(None if asked["known"]["k"] is None else tuple(asked["known"]["k"]), asked["known"]["fov"])
+        row = await self._desk.find(asked["kind"], asked["id"])
         photos = []
         for photo in asked["photos"]:
             path = None if photo["blob"] is None else await asyncio.to_thread(self._path, photo["blob"])
             photos.append(PhotoFile(photo["name"], path, known.k, known.fov, photo["error"]))
         told = Asked(known, asked["seed"], asked["distance"], asked["report"])
-        return await self._desk.answer(asked["kind"], asked["id"], tuple(photos), told)
+        return await self._desk.answer(asked["kind"], row, tuple(photos), told)
 
     def _path(self, blob: str) -> Path:
         try:
