@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/service_kills.py [--kills 100] [--method identity]
 
-Half of the kills are of the server, at a random moment, which is started again; half of its other processes. After each
+Three clients leave anchors meanwhile. Half of the kills are of the server, a random moment after a few anchors were
+acknowledged; half of all its other processes, which it replaces. After each
 kill of the server every anchor that was acknowledged is looked up; at the end each that is listed is asked for a pose.
 Exit code 1 for anything lost or half there.
 """
@@ -10,6 +11,7 @@ Exit code 1 for anything lost or half there.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import random
@@ -26,6 +28,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from service.running import Running
+
+WRITERS = 3
 
 
 def jpeg(seed: int) -> bytes:
@@ -51,6 +55,14 @@ def leave_anchors(running: Running, acknowledged: list[str], seed: int, stop: th
         number += 1
 
 
+def await_more(acknowledged: list[str], chance: random.Random) -> None:
+    """Until a few more are acknowledged, and a moment longer, in which others are on their way."""
+    enough, end = len(acknowledged) + chance.randrange(1, 5), time.monotonic() + 60
+    while len(acknowledged) < enough and time.monotonic() < end:
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.2))
+
+
 def all_listed(running: Running) -> set[str]:
     """Ids of all anchors."""
     found: list[str] = []
@@ -74,24 +86,26 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         while sum(kills.values()) < args.kills:
-            running, stop = Running(data, method=args.method).wait(), threading.Event()
+            running, stop = Running(data, "--queue", str(WRITERS), method=args.method).wait(), threading.Event()
             lost |= set(acknowledged) - all_listed(running)
-            seed = sum(kills.values())
-            writer = threading.Thread(target=leave_anchors, args=(running, acknowledged, seed, stop))
-            writer.start()
-            time.sleep(chance.uniform(0.05, 0.5))
+            writers = [
+                threading.Thread(target=leave_anchors, args=(running, acknowledged, 10 * sum(kills.values()) + k, stop))
+                for k in range(WRITERS)
+            ]
+            for writer in writers:
+                writer.start()
+            await_more(acknowledged, chance)
             if kills["workers"] <= kills["server"] and kills["workers"] < args.kills // 2:
                 for pid in running.children():
-                    try:
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                    except ProcessLookupError:
-                        continue
                 kills["workers"] += 1
-                time.sleep(chance.uniform(0.2, 2))
+                await_more(acknowledged, chance)
             running.kill()
             kills["server"] += 1
             stop.set()
-            writer.join()
+            for writer in writers:
+                writer.join()
             running.close()
         running = Running(data, method=args.method).wait()
         listed = all_listed(running)

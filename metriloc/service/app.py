@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 from metriloc.service.audit import Audit
 from metriloc.service.bodies import AnchorBody, JobBody, MapBody, ProblemBody, anchor_body, map_body
 from metriloc.service.config import ServiceConfig
-from metriloc.service.decoding import Encoded
 from metriloc.service.desk import Asked, Desk
 from metriloc.service.forms import (
     DISTANCE,
@@ -32,8 +31,8 @@ from metriloc.service.forms import (
     copy_to,
     known_of,
     name_of,
-    read_all,
-    read_one,
+    upload_of,
+    uploads_of,
 )
 from metriloc.service.guards import Caller, Guard
 from metriloc.service.jobs import Jobs
@@ -147,10 +146,8 @@ def _add_anchors(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
         """Leave a reference photo. Its pixels, camera and features are kept, its EXIF is not."""
         if depth_scale is not None and depth is None:
             raise Problem(422, f"a depth_scale of {depth_scale:g} units a metre says nothing without a depth map")
-        depth_file = (
-            None if depth is None else Encoded("depth", name_of(depth, "depth"), await depth.read(), depth_scale)
-        )
-        row = await desk.make_anchor(await read_one(photo), known_of(k, fov), depth_file, distance)
+        depth_file = None if depth is None else upload_of(depth, "depth")
+        row = await desk.make_anchor(upload_of(photo), known_of(k, fov), depth_file, depth_scale, distance)
         response.headers["Location"] = f"/v1/anchors/{row['id']}"
         return anchor_body(row)
 
@@ -250,7 +247,7 @@ async def _placed(
     desk: Desk, jobs: Jobs, kind: Kind, id: str, photos: list[UploadFile], asked: Asked, prefer: str | None
 ) -> Response:
     """The answer now, or a job."""
-    read = await read_all(photos, desk.config.photos)
+    read = uploads_of(photos, desk.config.photos)
     if "respond-async" not in (prefer or "").lower():
         return Response(await desk.place(kind, id, read, asked), media_type="application/json")
     row = await jobs.accept(kind, id, read, asked)

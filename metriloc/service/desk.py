@@ -6,11 +6,11 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -34,6 +34,8 @@ from metriloc.service.records import Kind, Records, sqlite_url
 from metriloc.service.spool import Spool
 
 _DAY = 86400.0
+Upload: TypeAlias = tuple[str, Callable[[], Awaitable[bytes]]]
+"""The name of a file and what reads it, which lies on the disk until then."""
 _GONE = {"anchors": "there is no such anchor", "maps": "there is no such map"}
 
 
@@ -93,37 +95,39 @@ class Desk:
 
     # -- anchors ------------------------------------------------------------------------------------------------------
     async def make_anchor(
-        self, photo: tuple[str, bytes], known: Known, depth: Encoded | None, distance: float | None
+        self, photo: Upload, known: Known, depth: Upload | None, depth_scale: float | None, distance: float | None
     ) -> dict[str, Any]:
         """A row of a new anchor. Raises Problem."""
         with self._room(), self.files() as files:
             photo_file = await self._photo(photo, known, files)
             if photo_file.path is None:
                 raise Problem(422, photo_file.error)
-            depth_path = None if depth is None else await self._decoded(depth, files)
-            job = NewAnchor(photo_file, depth_path, "" if depth is None else depth.name, distance)
+            depth_path, depth_name = None, ""
+            if depth is not None:
+                depth_name = depth[0]
+                depth_path = await self._decoded(Encoded("depth", depth_name, await depth[1](), depth_scale), files)
+            job = NewAnchor(photo_file, depth_path, depth_name, distance)
             made = (await self._ask_models(job, 1)).answer
             files.append(made.path)
             told: dict[str, Any] = {"k": known.k, "fov": known.fov, "distance": distance}
             if depth is not None:
-                told |= {"depth": depth.name, "depth_scale": depth.scale}
+                told |= {"depth": depth_name, "depth_scale": depth_scale}
             return await asyncio.to_thread(self._keep, "anchors", made.path, {**made.facts, "told": told})
 
-    async def place(self, kind: Kind, id: str, photos: Sequence[tuple[str, bytes]], asked: Asked) -> str:
+    async def place(self, kind: Kind, id: str, photos: Sequence[Upload], asked: Asked) -> str:
         """The JSON of photos at an anchor or in a map. Raises Problem."""
-        await self.find(kind, id)
-        with self._room(), self.files() as files:
-            return await self.answer(kind, id, await self.decode(photos, asked.known, files), asked)
-
-    async def answer(self, kind: Kind, id: str, photos: tuple[PhotoFile, ...], asked: Asked) -> str:
-        """The same of photos that are decoded."""
         row = await self.find(kind, id)
+        with self._room(), self.files() as files:
+            return await self.answer(kind, row, await self.decode(photos, asked.known, files), asked)
+
+    async def answer(self, kind: Kind, row: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Asked) -> str:
+        """The same of photos that are decoded, at the anchor or in the map of a row."""
         job = placing_at(row, photos, asked) if kind == "anchors" else placing_in(row, photos, asked)
         try:
             answer: Answer = (await self._ask_models(job, len(photos))).answer
         except Problem as problem:
             if problem.status_code == 422:
-                await self.find(kind, id)  # it may have been deleted meanwhile
+                await self.find(kind, row["id"])  # it may have been deleted meanwhile
             raise
         self.metrics.answered(kind.rstrip("s"), answer.verdicts, answer.stages)
         if answer.error:
@@ -210,16 +214,14 @@ class Desk:
             for file in files:
                 file.unlink(missing_ok=True)
 
-    async def decode(
-        self, photos: Sequence[tuple[str, bytes]], known: Known, files: list[Path]
-    ) -> tuple[PhotoFile, ...]:
+    async def decode(self, photos: Sequence[Upload], known: Known, files: list[Path]) -> tuple[PhotoFile, ...]:
         return tuple(await asyncio.gather(*(self._photo(photo, known, files) for photo in photos)))
 
-    async def _photo(self, photo: tuple[str, bytes], known: Known, files: list[Path]) -> PhotoFile:
-        name, data = photo
+    async def _photo(self, photo: Upload, known: Known, files: list[Path]) -> PhotoFile:
+        name, read = photo
         made = PhotoFile(name, k=known.k, fov=known.fov)
         try:
-            return replace(made, path=await self._decoded(Encoded("photo", name, data), files))
+            return replace(made, path=await self._decoded(Encoded("photo", name, await read()), files))
         except Problem as problem:
             if problem.status_code != 422:
                 raise

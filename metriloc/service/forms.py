@@ -11,7 +11,7 @@ from fastapi import File, Form, Header, UploadFile
 from fastapi import Path as PathPart
 
 from metriloc.io.arguments import FARTHEST, LARGEST_SEED
-from metriloc.service.desk import Known
+from metriloc.service.desk import Known, Upload
 from metriloc.service.problems import Problem
 
 ID = Annotated[str, PathPart(pattern="^[0-9a-f]{32}$", description="as it was returned")]
@@ -43,20 +43,21 @@ def name_of(file: UploadFile, otherwise: str) -> str:
     return "".join(c for c in name if c.isprintable())[:200].strip(". ") or otherwise
 
 
-async def read_one(file: UploadFile) -> tuple[str, bytes]:
-    """Name and content."""
-    return name_of(file, "photo"), await file.read()
+def upload_of(file: UploadFile, otherwise: str = "photo") -> Upload:
+    """Its name, and what reads it."""
+    return name_of(file, otherwise), file.read
 
 
-async def read_all(files: list[UploadFile], most: int) -> list[tuple[str, bytes]]:
-    """Names and contents, each name once. Raises Problem for more files than ``most``."""
+def uploads_of(files: list[UploadFile], most: int) -> list[Upload]:
+    """Each with a name of its own. Raises Problem for more files than ``most``."""
     if len(files) > most:
         raise Problem(413, f"a request has at most {most} photos, got {len(files)}")
-    photos: dict[str, bytes] = {}
+    found: dict[str, Upload] = {}
     for number, file in enumerate(files, 1):
-        name, data = await read_one(file)
-        photos[name if name not in photos else f"{number}-{name}"] = data
-    return list(photos.items())
+        name = name_of(file, "photo")
+        name = name if name not in found else f"{number}-{name}"
+        found[name] = name, file.read
+    return list(found.values())
 
 
 def copy_to(source: UploadFile, target: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from metriloc.service.blobs import digest_of
-from metriloc.service.desk import Asked, Desk, Known
+from metriloc.service.desk import Asked, Desk, Known, Upload
 from metriloc.service.poses import PhotoFile
 from metriloc.service.problems import Problem
 from metriloc.service.records import JOB_BLOBS, JOBS, Kind
@@ -32,14 +32,15 @@ class Jobs:
     """The jobs of a service; ``work`` does them, one after the other, whenever a process with models is free."""
 
     def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+        self._desk, self._accepting = desk, asyncio.Semaphore(1)  # one body at a time is in memory
 
-    async def accept(self, kind: Kind, id: str, photos: Sequence[tuple[str, bytes]], asked: Asked) -> dict[str, Any]:
+    async def accept(self, kind: Kind, id: str, photos: Sequence[Upload], asked: Asked) -> dict[str, Any]:
         """A new job. Raises Problem."""
         await self._desk.find(kind, id)
-        with self._desk.files() as files:
-            decoded = await self._desk.decode(photos, asked.known, files)
-            return await asyncio.to_thread(self._keep, kind, id, decoded, asked)
+        async with self._accepting:
+            with self._desk.files() as files:
+                decoded = await self._desk.decode(photos, asked.known, files)
+                return await asyncio.to_thread(self._keep, kind, id, decoded, asked)
 
     def _keep(self, kind: Kind, id: str, photos: Sequence[PhotoFile], asked: Asked) -> dict[str, Any]:
         digests = [None if photo.path is None else digest_of(photo.path) for photo in photos]
@@ -126,12 +127,13 @@ class Jobs:
 
     async def _answered(self, asked: dict[str, Any]) -> str:
         known = Known(None if asked["known"]["k"] is None else tuple(asked["known"]["k"]), asked["known"]["fov"])
+        row = await self._desk.find(asked["kind"], asked["id"])
         photos = []
         for photo in asked["photos"]:
             path = None if photo["blob"] is None else await asyncio.to_thread(self._path, photo["blob"])
             photos.append(PhotoFile(photo["name"], path, known.k, known.fov, photo["error"]))
         told = Asked(known, asked["seed"], asked["distance"], asked["report"])
-        return await self._desk.answer(asked["kind"], asked["id"], tuple(photos), told)
+        return await self._desk.answer(asked["kind"], row, tuple(photos), told)
 
     def _path(self, blob: str) -> Path:
         try:

@@ -84,7 +84,7 @@ class Records:
             "postgres://", "postgresql+psycopg://", 1
         )
         try:
-            self._engine = sa.create_engine(url, pool_pre_ping=True)
+            self._engine = sa.create_engine(url, pool_pre_ping=url.startswith("postgresql"))
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _prepare_sqlite)
                 sa.event.listen(self._engine, "begin", _begin_sqlite)

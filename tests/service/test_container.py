@@ -62,24 +62,18 @@ def test_the_steps_make_a_service(tmp_path: Path) -> None:
     python = environment / "bin" / "python"
     for command in said("RUN"):
         for one in command.split(" && "):
-            words = shlex.split(one)
+            words = shlex.split(re.sub(r"--extra-index-url \S+", "", one))  # of torch, which is here
             if words[0] == "pip":
                 subprocess.run([python, "-m", *words, "-q"], cwd=source, check=True)
     run(environment / "bin" / "metriloc", python, tmp_path)
 
 
 def run(metriloc: Path, python: Path, folder: Path) -> None:
-    """The container's user may write to /data and /tmp only."""
+    """As the container starts it, told how long to wait by its own check."""
     data, port = folder / "data", free_port()
     words = [word if word != "/data" else str(data) for word in json.loads(said("CMD")[0])]
     plain = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "METRILOC_DATABASE")}
     started: dict[str, Any] = {"env": {**plain, "XDG_CACHE_HOME": str(data), "OMP_NUM_THREADS": "1"}, "cwd": folder}
-    if os.geteuid() == 0:
-        data.mkdir()
-        os.chown(data, 65534, 65534)
-        for parent in [folder, *folder.parents][:4]:
-            parent.chmod(parent.stat().st_mode | 0o055)  # so that nobody gets there
-        started |= {"user": 65534, "group": 65534, "extra_groups": []}
     refused = subprocess.run([metriloc, *words, "--port", str(port)], capture_output=True, text=True, **started)
     assert refused.returncode == 2 and "there is no token" in refused.stderr, refused.stderr
     add = [metriloc, "serve", "token", "add", "phone", "--data", str(data)]
