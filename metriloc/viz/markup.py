@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 from metriloc.page import data_uri, document, embedded_json, escaped, figure, rows_table
@@ -69,9 +70,15 @@ def report_page(
     shown = "".join(f'<p class="warning">{escaped(warning)}</p>' for warning in warnings)
     header = f'<h1>{escaped(title)}</h1>\n<p class="soft">{escaped(lead)}<bdi>{escaped(reference)}</bdi></p>\n{shown}'
     footer = f"<footer>\n<h3>How this was made</h3>\n{software_note(facts)}\n</footer>"
+    body = "\n".join([f"<header>\n{header}\n</header>", *sections, footer])
+    return document(title, body, script=report_script())
+
+
+@cache
+def report_script() -> str:
+    """The script of reports: the 3D view, and the choice of points."""
     here = resources.files("metriloc.viz")
-    script = "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in ("viewer.js", "points.js"))
-    return document(title, "\n".join([f"<header>\n{header}\n</header>", *sections, footer]), script=script)
+    return "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in ("viewer.js", "points.js"))
 
 
 def intrinsics_note(**views: View) -> str:
