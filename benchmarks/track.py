@@ -7,7 +7,7 @@
 ``burst``: frames of real walks in order, before a reference photo of the same place; device poses are the true ones with
 drift (0.5 % of the way, 0.1 degrees a metre). ``map``: photos that are not in the map, forth and back, 30 black ones
 among them, and those of another place. ``cost``: seconds of a tracked frame, of one that is searched for, and of the
-network alone. The tables are in docs/howto/track.md.
+network alone. The tables are in docs/tracking.md.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from torch import Tensor
 from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
 from metriloc.solvers.absolute import absolute_pose
-from metriloc.solvers.burst_pairs import agreeing_pairs
+from metriloc.solvers.burst_pairs import FreeMotions, agreeing_pairs
 from metriloc.solvers.burst_starts import reference_starts
 from metriloc.solvers.motion import DeviceDrift, MotionEdges
 from metriloc.solvers.multi_view import RefinedViews, ViewsConfig, refine_views, triangulate
@@ -35,8 +35,6 @@ _CALM = 3.0  # squared sigmas of the calmest of a few motions
 _WORST = 100.0  # points that a motion that cannot be outweighs
 _SUSPECTS = 3  # frames that are tried without
 _WEAK = 0.4  # share of the points of the reference that agree, below which a frame is suspected
-FreeMotions = dict[tuple[int, int], Tensor]
-"""Which matches of a pair follow its best motion; see ``agreeing_pairs``."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class BurstConfig:
 
     max_error_px: float = 2.0
     drift: DeviceDrift = field(default_factory=DeviceDrift)
-    max_points: int = 500
+    max_points: int = 300
     min_points: int = _MIN_POINTS
 
     def __post_init__(self) -> None:
@@ -101,15 +99,21 @@ class BurstFit:
 
 @torch.no_grad()
 def solve_burst(
-    burst: Burst, config: BurstConfig | None = None, *, denied: tuple[int, ...] = (), seed: int = 0
+    burst: Burst,
+    config: BurstConfig | None = None,
+    *,
+    denied: tuple[int, ...] = (),
+    free_motions: FreeMotions | None = None,
+    seed: int = 0,
 ) -> BurstFit:
     """Where the newest frame stood relative to the reference, in metres of the device's motion.
 
     A frame whose device pose is wrong is placed by its photo; one that the photos do not place is left out. Where the
     refined motions still contradict a device pose, the solution without it is taken if it is better. denied: frames whose
-    device pose is not to be believed.
+    device pose is not to be believed. free_motions: what is known of pairs already; filled.
     """
-    config, motions = config or BurstConfig(), FreeMotions()
+    config = config or BurstConfig()
+    motions = FreeMotions() if free_motions is None else free_motions
     fit, strained = _solve(burst, config, denied, seed, motions)
     tried = [(fit, strained)]
     if burst.frames - len(fit.denied) - len(fit.strange) > 2:

@@ -18,8 +18,11 @@ _WIDER = 2.0  # times the inlier threshold: the device's motion is no better tha
 _NEAREST = 0.3  # metres: what is nearer moves more between two frames than is looked for
 _ENOUGH = 15  # matches of a pair below which it says nothing
 _DENIED = 0.6  # share of the matches of the best motion that the device's must explain
-_PLAIN = 0.7  # share of all matches from which on no other motion is looked for
+_PLAIN = 0.4  # share of all matches from which on no other motion is looked for
 _ITERATIONS = 300
+
+FreeMotions = dict[tuple[int, int], Tensor]
+"""Which matches of a pair follow its best motion, whatever the device says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ def agreeing_pairs(
     max_error_px: float,
     known_denied: Sequence[int] = (),
     seed: int = 0,
-    free_motions: dict[tuple[int, int], Tensor] | None = None,
+    free_motions: FreeMotions | None = None,
 ) -> AgreeingPairs:
     """Look at the matches of each pair of frames (numbers into ``cam_from_device``) in the light of the device's motion.
 

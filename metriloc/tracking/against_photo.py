@@ -22,6 +22,7 @@ from metriloc.methods.matching.model import FeatureMatching, ImageFeatures, conf
 from metriloc.methods.matching.pair import Fit, MatchedPair
 from metriloc.methods.matching.solver import setup_of
 from metriloc.solvers.burst import Burst, BurstConfig, BurstFit, solve_burst
+from metriloc.solvers.burst_pairs import FreeMotions
 from metriloc.solvers.motion import DeviceDrift
 from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.scales import ScaleSource
@@ -81,6 +82,7 @@ class PhotoWindow:
         self._with_depth: ImageFeatures | None = None
         self._window: list[Kept] = []
         self._denied: set[int] = set()
+        self._motions: FreeMotions = {}
         self._last: tuple[Pose, Pose, int] | None = None
 
     def add(self, view: View, index: int, device_pose: Pose | None, world: int) -> BurstAnswer:
@@ -184,7 +186,10 @@ class PhotoWindow:
         cameras = (*(entry.features.view.camera for entry in together), self.reference.view.camera)
         poses = Pose.stack([entry.device_pose for entry in together if entry.device_pose is not None])
         denied = tuple(number[index] for index in self._denied if index in number)
-        fit = solve_burst(Burst(cameras, poses, matches), self.config, denied=denied, seed=self.seed)
+        known = {(number[a], number[b]): m for (a, b), m in self._motions.items() if a in number and b in number}
+        burst = Burst(cameras, poses, matches)
+        fit = solve_burst(burst, self.config, denied=denied, free_motions=known, seed=self.seed)
+        self._motions = {(together[a].index, together[b].index): m for (a, b), m in known.items()}
         self._denied |= {together[k].index for k in fit.denied}
         return fit
 
