@@ -118,7 +118,9 @@ def solve_burst(
     tried = [(fit, strained)]
     if burst.frames - len(fit.denied) - len(fit.strange) > 2:
         for suspect in _suspects(burst, fit, strained):
-            tried.append(_solve(burst, config, (*fit.denied, suspect), seed, motions))
+            # what only strains a motion is nearly right already
+            start = fit.cam_from_device if fit.points >= _WEAK * fit.tracks else None
+            tried.append(_solve(burst, config, (*fit.denied, suspect), seed, motions, start))
     found = [item for item in tried if item[0].newest_from_reference is not None]
     if not found:
         return fit
@@ -145,9 +147,17 @@ def _suspects(burst: Burst, fit: BurstFit, strained: Mapping[tuple[int, int], fl
 
 
 def _solve(
-    burst: Burst, config: BurstConfig, denied: tuple[int, ...], seed: int, motions: FreeMotions
+    burst: Burst,
+    config: BurstConfig,
+    denied: tuple[int, ...],
+    seed: int,
+    motions: FreeMotions,
+    start: Pose | None = None,
 ) -> tuple[BurstFit, dict[tuple[int, int], float]]:
-    """A solution that does not believe some device poses, and how much each motion contradicts it, squared sigmas."""
+    """A solution that does not believe some device poses, and how much each motion contradicts it, squared sigmas.
+
+    start: poses of all cameras that are nearly right, where they are known.
+    """
     among = {pair: uvs for pair, uvs in burst.matches.items() if burst.frames not in pair}
     limit = config.max_error_px * burst.pixel
     pairs = agreeing_pairs(among, burst.cameras, burst.cam_from_device, limit, denied, seed, motions)
@@ -163,7 +173,7 @@ def _solve(
     tracks = join_matches({**pairs.matches, **to_reference}, burst.frames + 1)
     of_reference = min(int(tracks.seen[:, -1].sum()), int(_OF_REFERENCE * config.max_points))  # as many as are refined
     nothing = replace(nothing, tracks=of_reference)
-    placed = _place(burst, config, tracks, trusted, pairs.strange, seed)
+    placed = (start, tracks) if start is not None else _place(burst, config, tracks, trusted, pairs.strange, seed)
     if placed is None:
         return replace(nothing, said="too few points of the reference are seen by frames that moved"), {}
     poses, points = placed
