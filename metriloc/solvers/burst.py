@@ -26,6 +26,8 @@ from metriloc.solvers.motion import DeviceDrift, MotionEdges
 from metriloc.solvers.multi_view import RefinedViews, ViewsConfig, refine_views, triangulate
 from metriloc.solvers.tracks import PairMatches, Tracks, join_matches
 
+_FEW = "fewer than two frames agree with the motion of the device"
+_INVERTED = ", but all with its inverse: its poses may be camera to world (cam_from_world is asked for)"
 _MIN_ANGLE = math.radians(0.2)  # between rays: less fixes no point
 _WIDER = 4.0  # times the inlier threshold: points that the first refinement looks at
 _VIOLATED = 30.0  # squared sigmas of a motion of six numbers; chance exceeds it once in 25,000
@@ -164,7 +166,7 @@ def _solve(
     trusted = [f for f in range(burst.frames) if f not in pairs.denied and f not in pairs.strange]
     nothing = BurstFit(None, denied=pairs.denied, strange=pairs.strange)
     if len(trusted) < 2:
-        return replace(nothing, said="fewer than two frames agree with the motion of the device"), {}
+        return replace(nothing, said=_FEW + (_INVERTED if _are_inverted(burst, among, limit, seed) else "")), {}
     centers = burst.cam_from_device[torch.tensor(trusted)].center().double()
     nothing = replace(nothing, moved=float(torch.cdist(centers, centers).max()))
     to_reference = {
@@ -182,6 +184,12 @@ def _solve(
     if not refined.ok:
         return replace(nothing, said="the frames do not fix where the reference is"), {}
     return _conclude(nothing, burst, config, refined, used, edges, limit)
+
+
+def _are_inverted(burst: Burst, among: PairMatches, limit: float, seed: int) -> bool:
+    """Whether the photos follow the inverses of the device poses: the commonest way to hold them wrong."""
+    flipped = agreeing_pairs(among, burst.cameras, burst.cam_from_device.inverse(), limit, (), seed)
+    return bool(flipped.matches) and not flipped.denied and not flipped.strange
 
 
 def _edges(burst: Burst, trusted: Sequence[int], drift: DeviceDrift) -> MotionEdges:
