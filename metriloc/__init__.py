@@ -18,6 +18,7 @@ from metriloc.version import __version__
 
 if TYPE_CHECKING:
     from metriloc.choose import load
+    from metriloc.fusion import relative_pose_many
     from metriloc.geometry import Camera, Pose
     from metriloc.io import InputError, as_view, load_view
     from metriloc.io.maps import read_map
@@ -51,6 +52,7 @@ _HOMES = {
     "load": "choose",
     "localize": "localization",
     "relative_pose": "relpose",
+    "relative_pose_many": "fusion",
     "Client": "service.client",
     # photos and maps in
     "InputError": "io",
@@ -106,6 +108,7 @@ __all__ = [
     "localize",
     "read_map",
     "relative_pose",
+    "relative_pose_many",
 ]
 
 

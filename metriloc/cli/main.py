@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("metriloc.cli.demo", "demo", "the bundled example: two photos, the pose found and the true one"),
     "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
     "localize": Command("metriloc.cli.localize", "localize", "where in a map the camera of a photo stood"),
+    "view": Command("metriloc.cli.view", "view", "what was found, in 3D in a browser or as a file"),
     "track": Command(
         "metriloc.cli.track", "track", "a camera that moves: a stream against a photo or in a map; resumable"
     ),
@@ -38,6 +39,9 @@ COMMANDS: dict[str, Command] = {
     "map add": Command("metriloc.cli.map_add", "map_add", "new photos into a map; resumable"),
     "map info": Command("metriloc.cli.map_info", "map_info", "what a map holds, and where its metres are from"),
     "map check": Command("metriloc.cli.map_info", "map_check", "what is weak in a map"),
+    "map report": Command(
+        "metriloc.cli.map_report", "map_report", "a map as a page: what is weak in it, and all in 3D"
+    ),
     "map export": Command("metriloc.cli.map_export", "map_export", "a map for COLMAP, nerfstudio, as PLY"),
     "map bundle": Command("metriloc.cli.map_bundle", "map_bundle", "a map as one file, without its photos if wished"),
     "serve": Command("metriloc.cli.serve", "serve", "anchors and maps over HTTP, with a web page"),

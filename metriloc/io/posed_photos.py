@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,11 @@ class PosedPhotos:
     def note(self) -> str:
         """A comment for lists whose lengths are no metres; nothing where they are, or where there is no list."""
         return "" if self.unit == "metre" or not self.photos else f"# lengths: {self.unit}\n"
+
+    def in_world(self, reference_from_world: Pose) -> PosedPhotos:
+        """The same in a world of its own, in which the camera of the reference is known."""
+        moved = (replace(p, cam_from_world=p.cam_from_world @ reference_from_world) for p in self.photos)
+        return PosedPhotos(tuple(moved), None, self.unit)
 
     @property
     def all(self) -> tuple[PosedPhoto, ...]:

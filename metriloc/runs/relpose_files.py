@@ -22,6 +22,7 @@ from metriloc.runs.folder import RunFolder, require_same_run, saved_entry
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.pose_files import posed_photos, write_pose_files
 from metriloc.runs.relpose_results import FORMAT, PairFound, QueryResult, RelposeRun
+from metriloc.runs.viewed_pairs import POINTS_FILE, points_file
 from metriloc.types import PhotoFeatures, PoseEstimate
 from metriloc.version import __version__
 from metriloc.viz import (
@@ -90,12 +91,13 @@ class RelposeFolder(RunFolder):
         pictures = draw_pictures(estimate, reference, features)
         if result.found.others:
             pictures["compared"] = _compared(run, result.found, truth)
-        for name in (*_SOMETIMES, "scene.png", "scene.confidence.png"):
+        for name in (*_SOMETIMES, "scene.png", "scene.confidence.png", POINTS_FILE):
             (folder / name).unlink(missing_ok=True)  # of an earlier run, which may have had a pose, or other methods
         for name, picture in pictures.items():
             write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
         scene = build_scene(estimate, run.reference, features.view, truth)
         if scene is not None:
+            write_atomically(folder / POINTS_FILE, points_file(scene))
             write_atomically(folder / "scene.png", encode_png(scene_picture(scene)))
             write_atomically(folder / "scene.confidence.png", encode_png(scene_picture(scene, color="confidence")))
         write_atomically(folder / "report.html", query_page(run, result.name, result.found, pictures))
@@ -108,7 +110,9 @@ class RelposeFolder(RunFolder):
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
         name, camera = run.reference.name, run.reference.camera
         world = PosedPhoto(name, Path(name), camera, Pose.identity(dtype=torch.float64))
-        write_pose_files(self.path, self.formats, posed_photos([*run.kept, *run.results], world))
+        found = posed_photos([*run.kept, *run.results], world)
+        known = run.reference_from_world
+        write_pose_files(self.path, self.formats, found if known is None else found.in_world(known))
 
 
 def query_page(run: RelposeRun, name: str, found: PairFound, pictures: Mapping[str, Picture]) -> str:

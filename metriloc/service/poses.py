@@ -20,11 +20,12 @@ import torch
 from metriloc.calibration import calibrations_of
 from metriloc.io import InputError, as_view
 from metriloc.io.depth import check_depth_covers
+from metriloc.runs.localize_results import localize_summary
 from metriloc.runs.options import MethodSettings, PhotoOptions
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_files import draw_pictures, query_page
-from metriloc.runs.relpose_results import RelposeRun
+from metriloc.runs.relpose_results import RelposeRun, relpose_summary
 from metriloc.service.anchor_files import Anchor, read_anchor, write_anchor
 from metriloc.service.blobs import Blobs
 from metriloc.service.decoding import read_depth_map, read_photo
@@ -126,6 +127,7 @@ class Models:
     method: str = "auto"
     localizer: str | None = None
     device: str = "cpu"
+    runtime: str = "torch"
     threads: int | None = None
 
     def __call__(self) -> Callable[[Any], Any]:
@@ -139,8 +141,9 @@ class _Room:
 
     def __init__(self, models: Models) -> None:
         self.spool, self.blobs, self.device = models.spool, models.blobs, models.device
-        self.methods = ResidentMethods(models.method, models.device)
-        self.maps = Maps(models.localizer, models.device)
+        self.runtime = models.runtime
+        self.methods = ResidentMethods(models.method, models.device, models.runtime)
+        self.maps = Maps(models.localizer, models.device, models.runtime)
         self.anchors: OrderedDict[str, Anchor] = OrderedDict()
 
     def do(self, job: Any) -> Any:
@@ -191,6 +194,7 @@ class _Room:
         content = run.as_dict()
         if job.report:
             content["reports"] = [_page(run, result, features) for result in run.results]
+            content["summaries"] = [relpose_summary(result) for result in run.results]
         return _answer(content, run.results)
 
     def _anchor(self, blob: str) -> Anchor:
@@ -213,7 +217,7 @@ class _Room:
             depth=Path(job.depth_name) if job.depth_name else None,
             depth_scale=job.depth_scale,
         )
-        how = MethodSettings(distance=job.distance, device=self.device, seed=job.seed)
+        how = MethodSettings(distance=job.distance, device=self.device, runtime=self.runtime, seed=job.seed)
         differ = {} if job.fov == fov else {"fov_ref": job.fov, "fov_query": fov}
         return {**dataclasses.asdict(known), **differ, "method": self.methods.name, **dataclasses.asdict(how)}
 
@@ -227,6 +231,7 @@ class _Room:
         content = run.as_dict()
         if job.report:
             content["reports"] = reports
+            content["summaries"] = [localize_summary(result) for result in run.results]
         return _answer(content, run.results)
 
 

@@ -275,3 +275,56 @@ def test_the_client(started: Started, tmp_path: Path) -> None:
         client.add_anchor(tmp_path / "nowhere.jpg")
     with pytest.raises(metriloc.InputError, match="no photo"):
         client.poses_at(made, [])
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------------
+LATER = {"prefer": "respond-async"}
+
+
+def done(client: Any, id: str) -> Any:
+    end = time.monotonic() + 60
+    while (job := client.get(f"/v1/jobs/{id}").json())["state"] != "done":
+        assert time.monotonic() < end, job
+        time.sleep(0.05)
+    return job
+
+
+def test_a_job_is_answered_later(started: Started) -> None:
+    client = started(method="identity")
+    at = f"/v1/anchors/{anchor(client)}/poses"
+    sent = [*photo(), *photo(b"no photo", "letter.txt")]
+    accepted = client.post(at, files=sent, data={"seed": "4", "fov": "50"}, headers=LATER)
+    assert accepted.status_code == 202 and accepted.headers["preference-applied"] == "respond-async"
+    job = done(client, accepted.json()["id"])
+    assert accepted.headers["location"] == f"/v1/jobs/{job['id']}" and job["status"] == 200
+    assert job["answer"] == client.post(at, files=sent, data={"seed": "4", "fov": "50"}).json()
+    desk = client.app.state.desk
+    desk.sweep()  # photos of jobs that are done go, the answer stays
+    with desk.records.reading() as rows:
+        assert set(desk.blobs.digests()) <= desk.records.used_blobs(rows)
+    assert client.get(f"/v1/jobs/{job['id']}").json()["answer"] == job["answer"]
+    assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+    problem(client.get(f"/v1/jobs/{job['id']}"), 404, "there is no such job")
+    problem(client.delete(f"/v1/jobs/{job['id']}"), 404, "there is no such job")
+
+
+def test_a_job_that_cannot_be(started: Started) -> None:
+    client = started(method="identity")
+    problem(client.post(f"/v1/anchors/{'0' * 32}/poses", files=photo(), headers=LATER), 404, "no such anchor")
+    at = f"/v1/anchors/{anchor(client)}/poses"
+    job = done(client, client.post(at, files=photo(b"no photo"), headers=LATER).json()["id"])
+    assert job["status"] == 422 and "is not an image" in job["answer"]["detail"]
+
+
+def test_the_job_of_a_service_that_was_killed_is_taken_up(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    from metriloc.service.desk import Desk
+    from metriloc.service.jobs import JOBS
+
+    client = started(method="identity", keep_days=365)
+    desk = client.app.state.desk
+    monkeypatch.setattr(Desk, "idle", False)  # as if it were busy
+    id = client.post(f"/v1/anchors/{anchor(client)}/poses", files=photo(), headers=LATER).json()["id"]
+    with desk.records.writing() as rows:
+        rows.execute(JOBS.update().where(JOBS.c.id == id).values(state="running", owner="dead", changed=time.time()))
+    monkeypatch.undo()
+    assert done(client, id)["status"] == 200
