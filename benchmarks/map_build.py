@@ -34,7 +34,7 @@ def main(
     out: Path,
     features: FeatureName = "sift",
     pairs: PairChoice = "auto",
-    mapper: MapperName = "incremental",
+    mapper: MapperName = "auto",
     depth: str | None = None,
     tolerance: float = 0.02,
 ) -> None:

@@ -18,6 +18,7 @@ from metriloc.version import __version__
 
 if TYPE_CHECKING:
     from metriloc.choose import load
+    from metriloc.fusion import relative_pose_many
     from metriloc.geometry import Camera, Pose
     from metriloc.io import InputError, as_view, load_view
     from metriloc.io.maps import read_map
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from metriloc.methods.pixloc import PixLoc
     from metriloc.relpose import relative_pose
     from metriloc.runs.map_build import build_map
+    from metriloc.service.client import Client
     from metriloc.tracking import Tracker
     from metriloc.types import (
         AbsolutePoseMethod,
@@ -50,6 +52,8 @@ _HOMES = {
     "load": "choose",
     "localize": "localization",
     "relative_pose": "relpose",
+    "relative_pose_many": "fusion",
+    "Client": "service.client",
     # photos and maps in
     "InputError": "io",
     "as_view": "io",
@@ -79,6 +83,7 @@ __all__ = [
     "__version__",
     "AbsolutePoseMethod",
     "Camera",
+    "Client",
     "Correspondences",
     "FeatureMatching",
     "InputError",
@@ -103,6 +108,7 @@ __all__ = [
     "localize",
     "read_map",
     "relative_pose",
+    "relative_pose_many",
 ]
 
 

@@ -15,7 +15,7 @@ from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
-from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path
+from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path, require_pose
 from metriloc.io.bundles import Bundle
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.view import warn_if_guessed
@@ -152,6 +152,7 @@ class Localizer:
     ) -> PoseEstimate:
         """``cam_from_world`` of a photo; all as in ``metriloc.localize``."""
         require_kind("init", init, Pose, "a Pose")
+        require_pose("init", init)
         require_number("seed", seed, 0, LARGEST_SEED, whole=True)
         start = time.perf_counter()
         view = as_view(photo, K=K, fov=fov, name="query", warn_of_guess=False)

@@ -15,8 +15,18 @@ from metriloc.choose.maps import (
     note_on_features,
 )
 from metriloc.choose.named import require_device
-from metriloc.choose.pairs import HUB_METHOD, METHODS, MethodChoice, MethodName, choice_beside, choose_method, is_method
+from metriloc.choose.pairs import (
+    HUB_METHOD,
+    METHODS,
+    MethodChoice,
+    MethodName,
+    choice_beside,
+    choose_method,
+    is_method,
+    polished,
+)
 from metriloc.io import InputError
+from metriloc.methods.matching.solver import Solver
 
 __all__ = [
     "FEATURES",
@@ -27,6 +37,7 @@ __all__ = [
     "LocalizerName",
     "MethodChoice",
     "MethodName",
+    "Solver",
     "choice_beside",
     "choose_depth",
     "choose_localizer",
@@ -35,6 +46,7 @@ __all__ = [
     "is_method",
     "load",
     "note_on_features",
+    "polished",
     "predicted_depth",
     "require_device",
     "require_used",

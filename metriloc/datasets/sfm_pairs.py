@@ -1,4 +1,4 @@
-"""Training pairs of reconstructions as PixLoc was trained on: turned upright, resized, cut to squares (spec pixloc 13).
+"""Training pairs of reconstructions as PixLoc was trained on: turned upright, resized, cut to squares.
 
 ``RefinerScene`` says which photos make pairs, ``SfmSamples`` loads them. Points are those that the reference observes;
 the published loader fills up with points of the rest of the scene, here points that nobody sees are filled in.

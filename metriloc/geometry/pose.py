@@ -12,15 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
+from metriloc.geometry.checks import require_rotation
 from metriloc.geometry.conventions import CONVENTIONS, convention_named
-from metriloc.geometry.so3 import (
-    matrix_from_quaternion,
-    quaternion_from_matrix,
-    require_rotation,
-    rotation_angle,
-    skew,
-    so3_exp,
-)
+from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix, rotation_angle, so3_exp
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +77,10 @@ class Pose:
 
     @classmethod
     def from_matrix(cls, T: Float[Tensor, "*b 4 4"]) -> Pose:
-        """From homogeneous matrices; the last row is not looked at."""
+        """From homogeneous matrices; the last row is not looked at. Raises ValueError as ``from_Rt``."""
         if T.shape[-2:] not in ((4, 4), (3, 4)):
             raise ValueError(f"T must have shape [*b, 4, 4], got {list(T.shape)}")
+        require_rotation(T[..., :3, :3])
         return cls(T[..., :3, :3], T[..., :3, 3])
 
     @classmethod
@@ -295,14 +290,3 @@ def _is_device(name: str) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def J_transform(xyz_out: Float[Tensor, "*b N 3"]) -> Float[Tensor, "*b N 3 6"]:
-    """Derivative of ``Pose.from_tangent(delta) @ pose`` applied to points, at ``delta = 0``, order [t, w].
-
-    ``xyz_out`` are the transformed points p: ``J = [I, -skew(p)]`` (PixLoc supplementary; left update).
-    """
-    if xyz_out.ndim < 2 or xyz_out.shape[-1] != 3:
-        raise ValueError(f"xyz_out must have shape [*b, N, 3], got {list(xyz_out.shape)}")
-    eye = torch.eye(3, dtype=xyz_out.dtype, device=xyz_out.device).expand(*xyz_out.shape, 3)
-    return torch.cat([eye, -skew(xyz_out)], -1)

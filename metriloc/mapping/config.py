@@ -14,8 +14,9 @@ PairChoice = Literal["auto", "all", "similar", "ordered"]
 """auto: all up to ``MapConfig.all_pairs_to`` photos, else similar; similar: those that share keypoints; ordered: photos in
 the order of their names, as frames of a video."""
 
-MapperName = Literal["incremental", "global"]
-"""incremental: photo after photo; global: all at once (COLMAP's GLOMAP), faster where photos are many."""
+MapperName = Literal["auto", "incremental", "global"]
+"""global: all photos at once (GLOMAP); incremental: photo after photo; auto: global, and where that leaves photos out, the
+one that has more."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class MapConfig:
     """Keypoints of a photo, the best."""
     longest_side: int = 1600
     """Larger photos are made smaller for finding keypoints."""
-    mapper: MapperName = "incremental"
-    """What makes the model: photo after photo, or all at once (global), which is faster for many photos."""
+    mapper: MapperName = "auto"
+    """What makes the model: all photos at once (global), photo after photo (incremental), or what places more (auto)."""
     refine: Literal["auto", "always", "never"] = "auto"
     """Whether focal length and distortion are refined; auto: unless they are given."""
     threads: int = 0

@@ -13,15 +13,18 @@ from metriloc.mapping.model_files import write_model
 
 Tell = Callable[..., None]
 """Says how far a job is: ``at``, ``done`` of ``total``."""
+_MOST_ERROR_PX, _LEAST_ANGLE_DEG = 4.0, 1.5  # of points that are kept, COLMAP's own
 _ROBUST_ROUNDS = 2
 _LEAST_SCALE_PX = 0.1  # of the robust loss: no keypoint stands better
 
 
 def make_models(database: Path, job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """The models of the mapper that the job names, adjusted and written, each with what it holds."""
+    import pycolmap
+
     out = Path(job["out"])
     out.mkdir(parents=True, exist_ok=True)
-    models = MAPPERS[job["mapper"]](database, out, job, tell)
+    models = _MAPPERS[job["mapper"]](database, out, job, tell)
     told = []
     for number, model in models.items():
         folder = out / str(number)
@@ -30,6 +33,7 @@ def make_models(database: Path, job: Mapping[str, Any], tell: Tell) -> dict[str,
             image.name = job["images"][image.image_id - 1]["name"]
         tell(at="the last adjustment", done=len(job["images"]), total=len(job["images"]))
         _adjust_robustly(model, job)
+        pycolmap.ObservationManager(model).filter_all_points3D(_MOST_ERROR_PX, _LEAST_ANGLE_DEG)
         model.extract_colors_for_all_images(job["photos"])
         write_model(model, folder)
         told.append(
@@ -41,6 +45,19 @@ def make_models(database: Path, job: Mapping[str, Any], tell: Tell) -> dict[str,
             }
         )
     return {"models": told}
+
+
+def _surest(database: Path, out: Path, job: Mapping[str, Any], tell: Tell) -> dict[int, Any]:
+    """The global mapper's, unless that leaves photos out and the incremental one has more."""
+    models = _global(database, out, job, tell)
+    if _largest(models) == len(job["images"]):
+        return models
+    others = _incremental(database, out, job, tell)
+    return others if _largest(others) > _largest(models) else models
+
+
+def _largest(models: Mapping[int, Any]) -> int:
+    return max((model.num_reg_images() for model in models.values()), default=0)
 
 
 def _incremental(database: Path, out: Path, job: Mapping[str, Any], tell: Tell) -> dict[int, Any]:
@@ -136,7 +153,8 @@ def _adjust_robustly(model: Any, job: Mapping[str, Any]) -> None:
     model.update_point_3d_errors()
 
 
-MAPPERS: dict[str, Callable[[Path, Path, Mapping[str, Any], Tell], dict[int, Any]]] = {
+_MAPPERS: dict[str, Callable[[Path, Path, Mapping[str, Any], Tell], dict[int, Any]]] = {
+    "auto": _surest,
     "incremental": _incremental,
     "global": _global,
 }

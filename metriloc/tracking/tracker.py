@@ -86,7 +86,7 @@ class Tracker:
         drift = drift or DeviceDrift()
         self.reference: View | None = None
         self.localizer: Localizer | None = None
-        if isinstance(target, Localizer | SfmMap) or _is_map(target):
+        if isinstance(target, Localizer | SfmMap) or is_map(target):
             self.localizer = _localizer(target, images, method, device)
             self._map = MapWindow(self.localizer, drift, seed)
         else:
@@ -206,7 +206,7 @@ class Tracker:
         return replace(answer.estimate, track=track)
 
 
-def _is_map(target: object) -> bool:
+def is_map(target: object) -> bool:
     """Whether a path is that of a map and not of a photo."""
     if not isinstance(target, (str, PathLike)):
         return False

@@ -12,6 +12,7 @@ from metriloc.types.details import (
     MapUnit,
     MetresSource,
     PairDetails,
+    ReferenceSaid,
     Stage,
     WinningHypothesis,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "QueryNeeds",
     "RELIABLE",
     "RELIABLE_METRES",
+    "ReferenceSaid",
     "RelativePoseMethod",
     "SfmMap",
     "Stage",
