@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from metriloc.relpose import relative_pose
     from metriloc.runs.map_build import build_map
     from metriloc.service.client import Client
+    from metriloc.tracking import Tracker
     from metriloc.types import (
         AbsolutePoseMethod,
         Correspondences,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _HOMES = {
     # one call
     "Localizer": "localizer",
+    "Tracker": "tracking",
     "build_map": "runs.map_build",
     "load": "choose",
     "localize": "localization",
@@ -97,6 +99,7 @@ __all__ = [
     "PoseEstimate",
     "RelativePoseMethod",
     "SfmMap",
+    "Tracker",
     "View",
     "as_view",
     "build_map",

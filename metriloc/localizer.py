@@ -15,7 +15,7 @@ from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
-from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path
+from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path, require_pose
 from metriloc.io.bundles import Bundle
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.view import warn_if_guessed
@@ -28,7 +28,7 @@ from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.opened_map import OpenedMap, check_references, open_map
 from metriloc.turns import by_quarter_turns, turned_back
-from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, SfmMap, View, needs_of
+from metriloc.types import AbsolutePoseMethod, LocalizationDetails, MapUnit, PoseEstimate, SfmMap, View, needs_of
 from metriloc.viz.notebook import with_map_page
 
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
@@ -152,6 +152,7 @@ class Localizer:
     ) -> PoseEstimate:
         """``cam_from_world`` of a photo; all as in ``metriloc.localize``."""
         require_kind("init", init, Pose, "a Pose")
+        require_pose("init", init)
         require_number("seed", seed, 0, LARGEST_SEED, whole=True)
         start = time.perf_counter()
         view = as_view(photo, K=K, fov=fov, name="query", warn_of_guess=False)
@@ -198,6 +199,20 @@ class Localizer:
     def look_for(self, view: View, *, scene: SfmMap | None = None) -> tuple[str, ...]:
         """Names of the images of the map that share the most with a photo. scene: the map without some images."""
         return self.retrieval.rank(view, self.scene if scene is None else scene, self.references).names
+
+    def follow(self, view: View, references: Sequence[str], init: Pose | None = None, *, seed: int = 0) -> PoseEstimate:
+        """``cam_from_world`` of the next frame of a stream: no quarter turns, no second looks.
+
+        - references: images of the map that see the same.
+        - init: where the camera is expected; a method that cannot begin at a pose begins anew.
+        """
+        estimate = suited(self.method, self.scene).localize(view, self.scene, references, init, seed=seed)
+        return _of_map(estimate, self._opened)
+
+    @property
+    def unit(self) -> MapUnit:
+        """What lengths in the map are in."""
+        return self._opened.unit
 
     def answer(
         self,

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from metriloc.auto import WithRival
 from metriloc.choose import MethodChoice, MethodName, choose_method, polished, require_used
 from metriloc.io import InputError, Photo, as_view, turn_view
@@ -59,6 +61,8 @@ def relative_pose(
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)
+    reference, said0 = _with_depth_or_none(reference, "reference")
+    query, said1 = _with_depth_or_none(query, "query")
     method = method_for(
         method,
         # a depth map that comes with a View may stay unused, one that is given here may not
@@ -68,7 +72,7 @@ def relative_pose(
         polish=polish,
     )
     features0, features1 = method.extract(reference), method.extract(query)
-    estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
+    estimate = _saying(relative_pose_by_turns(method, features0, features1, seed=seed), (*said0, *said1))
     reference, query = as_seen(reference, features0), as_seen(query, features1)
     return with_page(estimate, reference, query, method.name, method.weights_id, seed)
 
@@ -93,6 +97,20 @@ def method_for(
     if distance is not None or camera_height is not None:
         method = _knowing(method, distance=distance, camera_height=camera_height)
     return method if polish is None else polished(method, polish)
+
+
+def _with_depth_or_none(view: View, role: str) -> tuple[View, tuple[str, ...]]:
+    """The photo without a depth map that knows no depth anywhere, and what is to be said of that."""
+    if view.depth is None or bool((torch.isfinite(view.depth) & (view.depth > 0)).any()):
+        return view, ()
+    said = f"the depth map of the {role} knows no depth (all of it is 0, negative or not finite): it is not used"
+    return replace(view, depth=None), (said,)
+
+
+def _saying(estimate: PoseEstimate, said: tuple[str, ...]) -> PoseEstimate:
+    if not said:
+        return estimate
+    return replace(estimate, details=tuple(replace(d, messages=(*d.messages, *said)) for d in estimate.details))
 
 
 def as_seen(view: View, features: PhotoFeatures) -> View:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,13 +14,14 @@ import tyro
 
 from metriloc.calibration import calibrations_of
 from metriloc.choose import MethodChoice, choice_beside, choose_method
+from metriloc.cli.live import LiveOptions, shown_pairs
 from metriloc.cli.options import (
     FormatArgument,
     MethodArgument,
     check_formats,
     check_resume,
 )
-from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable
+from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable, working
 from metriloc.fusion import FromMany
 from metriloc.geometry import Pose
 from metriloc.io import InputError, prepare_output_folder, read_reference_poses, read_true_poses
@@ -48,6 +50,7 @@ def relpose(
     export: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None,
     resume: bool = False,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    live: Annotated[LiveOptions, tyro.conf.arg(name="live")] = LiveOptions(),
 ) -> int:
     """Where the second camera stood, in metres, relative to the first.
 
@@ -71,11 +74,13 @@ def relpose(
         export: File for matches, their 3D points and depth maps; of many queries each has its own, numbered.
         resume: Keep the queries that an earlier run with the same photos and settings left in --out.
         json_: Print the result as JSON on standard output.
+        live: What is seen while it is found.
     """
     reference, query, others_given = _photos(reference, query, references)
     _check_references(len(others_given) + 1, photos, how, reference_poses)
     check_formats(formats, out)
     check_resume(resume, out)
+    live.check()
     single, names = len(query) == 1, short_names([reference, *others_given, *query])
     exported = None if export is None else export_paths(export, single=single)
     choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
@@ -118,17 +123,21 @@ def relpose(
             complain("relpose", result.entry["error"])
         if not json_:
             print_lines(relpose_summary(result, names[result.name], truths.get(result.name)))
+        shown(result)
 
     also: dict[str, Any] = {"others": others, "export": exported, "counted": partial(counted, "queries")}
-    run_relpose(run, chosen, query, load, folder=folder, resume=resume, told=told, **also)
-    if not json_ and run.reference.intrinsics_source != view0.intrinsics_source:
-        print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
-    if run.kept and not json_:
-        print(f"kept {len(run.kept)} {'pose' if len(run.kept) == 1 else 'poses'} of earlier queries")
-    if json_:
-        print(json.dumps(run.as_dict(), indent=2))
-    elif folder is not None:
-        print(f"written to {printable(folder.path)}")
+    with live.opened(f"{names[str(reference)]} and {len(query)} {'query' if single else 'queries'}") as view:
+        shown = shown_pairs(view, run, folder)
+        with working("looking at both photos") if single else nullcontext():
+            run_relpose(run, chosen, query, load, folder=folder, resume=resume, told=told, **also)
+        if not json_ and run.reference.intrinsics_source != view0.intrinsics_source:
+            print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
+        if run.kept and not json_:
+            print(f"kept {len(run.kept)} {'pose' if len(run.kept) == 1 else 'poses'} of earlier queries")
+        if json_:
+            print(json.dumps(run.as_dict(), indent=2))
+        elif folder is not None:
+            print(f"written to {printable(folder.path)}")
     return exit_code(run.results)
 
 

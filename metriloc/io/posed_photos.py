@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from metriloc.geometry import Camera, Pose
 from metriloc.geometry.colmap_models import colmap_fields
 from metriloc.io.poses import (
@@ -36,7 +38,8 @@ _ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 @dataclass(frozen=True, eq=False)
 class PosedPhoto:
     """A photo whose pose is known. name: as lists call it; stamp: its place among the queries, the time in formats that
-    have one; camera: of the photo as it was looked at (upright, resized)."""
+    have one; camera: of the photo as it was looked at (upright, resized); covariance: [6, 6] of ``delta = [t, w]`` in
+    ``Pose.from_tangent(delta) @ cam_from_world``, None where nothing tells it."""
 
     name: str
     path: Path
@@ -44,6 +47,7 @@ class PosedPhoto:
     cam_from_world: Pose
     stamp: float = 0.0
     confidence: float = 1.0
+    covariance: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ from metriloc.types.methods import (
 from metriloc.types.photos import GUESSED_FOCAL, Pair, View
 from metriloc.types.sfm_map import SfmMap
 from metriloc.types.trace import Course, DenseFeatures, PointMaps, Trace
+from metriloc.types.track import Frame, TrackDetails, TrackDrift, TrackNote, TrackState, TrackTrouble
 
 __all__ = [
     "AbsolutePoseMethod",
@@ -37,6 +38,7 @@ __all__ = [
     "DenseFeatures",
     "FAILED",
     "FailureReason",
+    "Frame",
     "GUESSED_FOCAL",
     "LocalizationDetails",
     "MapUnit",
@@ -55,6 +57,11 @@ __all__ = [
     "Stage",
     "StepOutput",
     "Trace",
+    "TrackDetails",
+    "TrackDrift",
+    "TrackNote",
+    "TrackState",
+    "TrackTrouble",
     "Trainable",
     "Verdict",
     "View",

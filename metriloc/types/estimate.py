@@ -15,6 +15,7 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.types.details import Correspondences, FailureReason, LocalizationDetails, PairDetails
 from metriloc.types.trace import Trace
+from metriloc.types.track import TrackDetails
 from metriloc.wording import words_of_batch, words_of_motion, words_of_place
 
 Verdict = Literal["reliable", "doubtful", "failed", "uncalibrated"]
@@ -39,7 +40,7 @@ class PoseEstimate:
     of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``, units of the pose and radians, in the axes of the camera;
     None where nothing tells it. page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize``
     put one here. elements: of a batch, the single estimates with their intervals, doubts and verdicts, where it was made
-    of such.
+    of such. track: its place in a stream, of estimates of a ``Tracker``.
 
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
     >>> estimate.pose.center(), estimate.verdict, estimate.detail.scale_source  # doctest: +SKIP
@@ -58,6 +59,7 @@ class PoseEstimate:
     page: Callable[[PoseEstimate], str] | None = None
     trace: Trace | None = None
     elements: tuple[PoseEstimate, ...] = ()
+    track: TrackDetails | None = None
 
     def __post_init__(self) -> None:
         if not (self.pose.shape == self.success.shape == self.confidence.shape):
@@ -144,6 +146,7 @@ class PoseEstimate:
             "confidence_is_probability_of": self.probability_of or None,
         }
         entry.update({} if self.detail is None else self.detail.to_dict())
+        entry.update({} if self.track is None else {"track": self.track.to_dict()})
         if not (entry["success"] and bool(self.pose.is_finite())):
             return entry
         found = self.pose.detach()
