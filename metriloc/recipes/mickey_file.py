@@ -9,10 +9,11 @@ from typing import Any
 
 from metriloc.backbones import DINOV2
 from metriloc.io import InputError
+from metriloc.lessons.mapfree import PER_SCENE, SCENES
 from metriloc.methods.mickey import Curriculum
 from metriloc.methods.mickey.checkpoint import config_from_yaml, solver_config_from_yaml
 from metriloc.overrides import flat, override
-from metriloc.recipes.mickey_published import PER_SCENE, SCENES, PublishedMicKey, curriculum_learning
+from metriloc.recipes.mickey_published import PublishedMicKey, curriculum_learning
 from metriloc.recipes.published_keys import PublishedRun, Setting, applied, number
 from metriloc.training import Run
 
