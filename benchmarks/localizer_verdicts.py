@@ -23,8 +23,8 @@ from metriloc.calibration import Calibrations, calibrations_of, judged
 from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.choose.for_maps import suited
 from metriloc.datasets.sources import PosedFrame
-from metriloc.evaluation.benchmarks import held_out_queries
 from metriloc.evaluation.errors import center_error, rotation_error_deg
+from metriloc.evaluation.held_out import held_out_queries
 from metriloc.evaluation.records import Record, record_of, unreadable
 from metriloc.evaluation.runner import collect, run
 from metriloc.evaluation.tasks import QueryTask

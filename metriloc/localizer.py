@@ -26,7 +26,7 @@ from metriloc.methods.matching.mirrored import looks_mirrored_in_map
 from metriloc.methods.nre.model import NRE
 from metriloc.opened_map import OpenedMap, check_references, open_map
 from metriloc.turns import by_quarter_turns, turned_back
-from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, SfmMap, View, needs_of
+from metriloc.types import AbsolutePoseMethod, LocalizationDetails, MapUnit, PoseEstimate, SfmMap, View, needs_of
 from metriloc.viz.notebook import with_map_page
 
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
@@ -197,6 +197,20 @@ class Localizer:
     def look_for(self, view: View, *, scene: SfmMap | None = None) -> tuple[str, ...]:
         """Names of the images of the map that share the most with a photo. scene: the map without some images."""
         return self.retrieval.rank(view, self.scene if scene is None else scene, self.references).names
+
+    def follow(self, view: View, references: Sequence[str], init: Pose | None = None, *, seed: int = 0) -> PoseEstimate:
+        """``cam_from_world`` of the next frame of a stream: no quarter turns, no second looks.
+
+        - references: images of the map that see the same.
+        - init: where the camera is expected; a method that cannot begin at a pose begins anew.
+        """
+        estimate = suited(self.method, self.scene).localize(view, self.scene, references, init, seed=seed)
+        return _of_map(estimate, self._opened)
+
+    @property
+    def unit(self) -> MapUnit:
+        """What lengths in the map are in."""
+        return self._opened.unit
 
     def answer(
         self,

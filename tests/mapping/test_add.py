@@ -45,3 +45,33 @@ def test_new_photos_come_in_and_nothing_moves(tmp_path: Path, write_photos: Call
     found = after.cam_from_world[after.index("03.png")].center_distance(after.cam_from_world[after.index("02.png")])
     assert float(found) == pytest.approx(float(step), rel=0.05)
     assert add_photos(tmp_path / "map").new == ()
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.slow
+def test_ended_at_any_moment_the_map_is_the_same(tmp_path: Path, write_photos: Callable[..., Pose]) -> None:
+    """Before the new model is put there, between the two renames that do it, and after."""
+    write_photos(tmp_path / "all", 4)
+    shutil.copytree(tmp_path / "all", tmp_path / "photos", ignore=shutil.ignore_patterns("03.png"))
+    scale = ScaleOptions(distances=(("00.png", "02.png", 0.6),))
+    build_map(tmp_path / "photos", tmp_path / "map", config=MapConfig(threads=1), scale=scale)
+    shutil.copy(tmp_path / "all" / "03.png", tmp_path / "photos")
+    shutil.copytree(tmp_path / "map", tmp_path / "other")
+    assert add_photos(tmp_path / "map").registered == ("03.png",)
+    calm = bytes_of(tmp_path / "map" / "sparse")
+    # ended once it was done: the same command finds nothing to do
+    assert add_photos(tmp_path / "map").new == () and bytes_of(tmp_path / "map" / "sparse") == calm
+    # ended between the renames, with the keypoints of the new photo found already
+    other = tmp_path / "other"
+    shutil.rmtree(other / "work")
+    shutil.copytree(tmp_path / "map" / "work", other / "work")
+    (other / "sparse").rename(other / ".sparse.123.old")
+    (other / ".sparse.123.new").mkdir()
+    assert add_photos(other).registered == ("03.png",)
+    assert {k: v for k, v in bytes_of(other / "sparse").items() if k != "map.json"} == {
+        k: v for k, v in calm.items() if k != "map.json"
+    }
+    assert not list(other.glob(".sparse*"))

@@ -182,7 +182,10 @@ class MicKey:
     def relative_poses(
         self, reference: View | MicKeyFeatures, queries: Sequence[View | MicKeyFeatures], *, seed: int = 0
     ) -> PoseEstimate:
-        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one."""
+        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one.
+
+        ``elements`` of the result are the single estimates, each with its interval, doubts and verdict.
+        """
         features0 = reference if isinstance(reference, MicKeyFeatures) else self.extract(reference)
         return PoseEstimate.stack([self.relative_pose(features0, query, seed=seed) for query in queries])
 
