@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from metriloc.cli.live import LiveOptions, shown_frames
 from metriloc.cli.terminal import EXIT_NO_POSE, complain, print_lines, printable
 from metriloc.cli.track_options import DeviceOptions, TargetOptions, TrackOutput, TrackSettings
 from metriloc.io import InputError
@@ -33,6 +34,7 @@ def track(
     bag: Annotated[BagOptions, tyro.conf.arg(name="bag")] = BagOptions(),  # noqa: B008
     how: Annotated[TrackSettings, tyro.conf.arg(name="settings")] = TrackSettings(),  # noqa: B008
     output: Annotated[TrackOutput, tyro.conf.arg(name="output")] = TrackOutput(),  # noqa: B008
+    live: Annotated[LiveOptions, tyro.conf.arg(name="live")] = LiveOptions(),
 ) -> int:
     """The poses of a camera that moves, against one photo or in a map, metric by the device's own motion.
 
@@ -46,8 +48,10 @@ def track(
         bag: Which topics of a bag are used.
         how: How poses are found.
         output: Which frames are looked at, and what is written.
+        live: What is seen while it is found.
     """
     output.check()
+    live.check()
     how.check()
     stream = open_stream(source, device.stream(camera, bag, output.fps))
     tracker, method = _opened(target, camera, about, how)
@@ -71,12 +75,18 @@ def track(
         else:
             print_lines([frame_in_words(frame.entry, frame.estimate, stream.count)])
             sys.stdout.flush()
+        show(frame)
 
     pace = Pace() if output.realtime else None
-    try:
-        run_track(run, tracker, stream, folder=folder, resume=output.resume, every=output.every, pace=pace, told=told)
-    finally:
-        _close(run, folder, output.json)
+    content = None if tracker.localizer is None else tracker.localizer.scene
+    with live.opened(f"{target.name} and {stream.name}") as view:
+        show = shown_frames(view, tracker.reference, content, tracker.unit)
+        try:
+            run_track(
+                run, tracker, stream, folder=folder, resume=output.resume, every=output.every, pace=pace, told=told
+            )
+        finally:
+            _close(run, folder, output.json)
     if not run.counts["all"]:
         raise InputError(f"{stream.name} held no frame")
     return 0 if run.counts["with a pose"] else EXIT_NO_POSE
