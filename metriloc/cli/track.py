@@ -113,5 +113,8 @@ def _close(run: TrackRun, folder: TrackFolder | None, as_json: bool) -> None:
     lost = f"{counts['unusable']} could not be used" if counts["unusable"] else "all could be read"
     out = sys.stderr if as_json else sys.stdout
     print(f"{share}; {lost}{dropped}", file=out)
+    if counts["without metres"]:
+        left = "; files of poses leave them out" if folder is not None else ""
+        print(f"{counts['without metres']} poses have a direction only: nothing told the metres{left}", file=out)
     if folder is not None:
         print(f"written to {printable(folder.path)}", file=out)

@@ -26,6 +26,8 @@ from metriloc.solvers.motion import DeviceDrift, MotionEdges
 from metriloc.solvers.multi_view import RefinedViews, ViewsConfig, refine_views, triangulate
 from metriloc.solvers.tracks import PairMatches, Tracks, join_matches
 
+_FEW = "fewer than two frames agree with the motion of the device"
+_INVERTED = ", but all with its inverse: its poses may be camera to world (cam_from_world is asked for)"
 _MIN_ANGLE = math.radians(0.2)  # between rays: less fixes no point
 _WIDER = 4.0  # times the inlier threshold: points that the first refinement looks at
 _VIOLATED = 30.0  # squared sigmas of a motion of six numbers; chance exceeds it once in 25,000
@@ -118,7 +120,9 @@ def solve_burst(
     tried = [(fit, strained)]
     if burst.frames - len(fit.denied) - len(fit.strange) > 2:
         for suspect in _suspects(burst, fit, strained):
-            tried.append(_solve(burst, config, (*fit.denied, suspect), seed, motions))
+            # what only strains a motion is nearly right already
+            start = fit.cam_from_device if fit.points >= _WEAK * fit.tracks else None
+            tried.append(_solve(burst, config, (*fit.denied, suspect), seed, motions, start))
     found = [item for item in tried if item[0].newest_from_reference is not None]
     if not found:
         return fit
@@ -145,16 +149,24 @@ def _suspects(burst: Burst, fit: BurstFit, strained: Mapping[tuple[int, int], fl
 
 
 def _solve(
-    burst: Burst, config: BurstConfig, denied: tuple[int, ...], seed: int, motions: FreeMotions
+    burst: Burst,
+    config: BurstConfig,
+    denied: tuple[int, ...],
+    seed: int,
+    motions: FreeMotions,
+    start: Pose | None = None,
 ) -> tuple[BurstFit, dict[tuple[int, int], float]]:
-    """A solution that does not believe some device poses, and how much each motion contradicts it, squared sigmas."""
+    """A solution that does not believe some device poses, and how much each motion contradicts it, squared sigmas.
+
+    start: poses of all cameras that are nearly right, where they are known.
+    """
     among = {pair: uvs for pair, uvs in burst.matches.items() if burst.frames not in pair}
     limit = config.max_error_px * burst.pixel
     pairs = agreeing_pairs(among, burst.cameras, burst.cam_from_device, limit, denied, seed, motions)
     trusted = [f for f in range(burst.frames) if f not in pairs.denied and f not in pairs.strange]
     nothing = BurstFit(None, denied=pairs.denied, strange=pairs.strange)
     if len(trusted) < 2:
-        return replace(nothing, said="fewer than two frames agree with the motion of the device"), {}
+        return replace(nothing, said=_FEW + (_INVERTED if _are_inverted(burst, among, limit, seed) else "")), {}
     centers = burst.cam_from_device[torch.tensor(trusted)].center().double()
     nothing = replace(nothing, moved=float(torch.cdist(centers, centers).max()))
     to_reference = {
@@ -163,7 +175,7 @@ def _solve(
     tracks = join_matches({**pairs.matches, **to_reference}, burst.frames + 1)
     of_reference = min(int(tracks.seen[:, -1].sum()), int(_OF_REFERENCE * config.max_points))  # as many as are refined
     nothing = replace(nothing, tracks=of_reference)
-    placed = _place(burst, config, tracks, trusted, pairs.strange, seed)
+    placed = (start, tracks) if start is not None else _place(burst, config, tracks, trusted, pairs.strange, seed)
     if placed is None:
         return replace(nothing, said="too few points of the reference are seen by frames that moved"), {}
     poses, points = placed
@@ -172,6 +184,12 @@ def _solve(
     if not refined.ok:
         return replace(nothing, said="the frames do not fix where the reference is"), {}
     return _conclude(nothing, burst, config, refined, used, edges, limit)
+
+
+def _are_inverted(burst: Burst, among: PairMatches, limit: float, seed: int) -> bool:
+    """Whether the photos follow the inverses of the device poses: the commonest way to hold them wrong."""
+    flipped = agreeing_pairs(among, burst.cameras, burst.cam_from_device.inverse(), limit, (), seed)
+    return bool(flipped.matches) and not flipped.denied and not flipped.strange
 
 
 def _edges(burst: Burst, trusted: Sequence[int], drift: DeviceDrift) -> MotionEdges:

@@ -89,7 +89,7 @@ class MapWindow:
     def __init__(self, localizer: Localizer, drift: DeviceDrift, seed: int, window: int = WINDOW) -> None:
         self.localizer, self.drift, self.seed, self.window = localizer, drift, seed, window
         self._placed: list[Placed] = []
-        self._candidate: Placed | None = None
+        self._candidate: tuple[PoseEstimate, Placed] | None = None
         self._stubborn: list[Placed] = []
         self._found = False
         self._camera: View | None = None
@@ -187,22 +187,25 @@ class MapWindow:
         sure = bool(estimate.probability_of) and float(estimate.confidence) >= RELIABLE
         if guess is not None and recent and told and not self._was_lost:
             return self._rejected(estimate, placed, guess) if sure else None
-        if sure or self._said_twice(placed):
+        if sure or self._said_twice(estimate, placed):
             self._placed = []
             return self._accept(estimate, placed, TrackState.RELOCALIZED if self._found else TrackState.FOUND)
-        self._candidate = placed
+        self._candidate = estimate, placed
         return None
 
     def _going_on(self) -> TrackState:
         return TrackState.RELOCALIZED if self._was_lost else TrackState.TRACKING
 
-    def _said_twice(self, placed: Placed) -> bool:
-        """Whether the frame before was found, by itself, where this one says that it was."""
-        before = self._candidate
-        if before is None or placed.index - before.index > _ALONE:
+    def _said_twice(self, estimate: PoseEstimate, placed: Placed) -> bool:
+        """Whether the frame before was found, by itself, where this one says that it was; without a device, to agree says
+        so little that both must be rather right than wrong."""
+        if self._candidate is None or placed.index - self._candidate[1].index > _ALONE:
             return False
+        said, before = self._candidate
         guess = self._from(before, placed.index, placed.device_pose, placed.world)
-        return guess is not None and self._agrees(placed.measured, guess, placed.covariance)
+        if guess is None or (guess.is_loose and any(_is_less(e, STARTED) for e in (said, estimate))):
+            return False
+        return self._agrees(placed.measured, guess, placed.covariance)
 
     def _rejected(self, estimate: PoseEstimate, placed: Placed, guess: _Guess) -> MapAnswer | None:
         """A sure pose far from where the device says: the device goes on, unless it is contradicted again and again."""

@@ -118,7 +118,14 @@ def test_every_frame_has_a_line_and_every_pose_its_place(tmp_path: Path) -> None
     first = json.loads((tmp_path / "poses.ros_covariance.jsonl").read_text().splitlines()[0])
     assert first["pose"]["covariance"][0] == pytest.approx(1e-6)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["frames"] == {"all": 8, "lost": 2, "tracking": 6, "unusable": 1, "with a pose": 6}
+    assert summary["frames"] == {
+        "all": 8,
+        "lost": 2,
+        "tracking": 6,
+        "unusable": 1,
+        "with a pose": 6,
+        "without metres": 0,
+    }
     assert summary["notes"] == ["frame 2 is broken", "no pose"]
     words = [frame_in_words(frame.entry, frame.estimate, 8) for frame in told]
     assert words[2] == "002 (3 of 8, 0.200 s): lost, not used" and words[5].endswith("lost (flat_maps)")
