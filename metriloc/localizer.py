@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
@@ -24,6 +24,7 @@ from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.mirrored import looks_mirrored_in_map
+from metriloc.methods.matching.rig import RigCamera, localize_rig
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.opened_map import OpenedMap, check_references, open_map
@@ -31,6 +32,7 @@ from metriloc.turns import by_quarter_turns, turned_back
 from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, SfmMap, View, needs_of
 from metriloc.viz.notebook import with_map_page
 
+AnyMethod = TypeVar("AnyMethod", bound=AbsolutePoseMethod)
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
 """When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
 ESTIMATED_FOCAL = "the focal length is only estimated, together with the pose (give it where it is known)"
@@ -120,6 +122,7 @@ class Localizer:
         self.method = method
         self._retrieval: MapRetrieval | None = None
         self._points: MatchingLocalizer | None = None
+        self._rigs: MatchingLocalizer | None = None
 
     @property
     def retrieval(self) -> MapRetrieval:
@@ -195,6 +198,47 @@ class Localizer:
                 progress(len(found))
         return found
 
+    def localize_rig(
+        self,
+        photos: Sequence[Photo],
+        cam_from_rig: Sequence[Pose],
+        *,
+        K: Sequence[Any] | None = None,
+        fov: float | None = None,
+        references: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> PoseEstimate:
+        """``rig_from_world`` of photos that several cameras, fixed to each other, took at once.
+
+        - photos: one of each camera.
+        - cam_from_rig: where each camera is on the rig, lengths in units of the map.
+        - K, fov: of all photos, as in ``localize``; a View brings its own camera.
+        - references: names of images that all are compared with; by default each with its own.
+
+        Points are matched (XFeat, or the method where it is one of matching), whatever else the method is. A camera that
+        shows too little costs nothing. Returns an estimate as ``localize`` does; its covariance is in the axes of the rig.
+        Raises InputError for lists of different lengths, and for a photo whose focal length is only a guess.
+
+        >>> estimate = localizer.localize_rig(["left.jpg", "right.jpg"], [left_from_rig, right_from_rig], fov=70)
+        """
+        views = rig_views(photos, cam_from_rig, K, fov)
+        require_number("seed", seed, 0, LARGEST_SEED, whole=True)
+        if references is not None:
+            check_references(self.scene, references)
+        cameras = [
+            RigCamera(view, pose, references or self.look_for(view))
+            for view, pose in zip(views, cam_from_rig, strict=True)
+        ]
+        return _of_map(localize_rig(suited(self._matching, self.scene), cameras, self.scene, seed), self._opened)
+
+    @property
+    def _matching(self) -> MatchingLocalizer:
+        if isinstance(self.method, MatchingLocalizer):
+            return self.method
+        if self._rigs is None:
+            self._rigs = MatchingLocalizer.from_features().with_kept(self._kept)
+        return self._rigs
+
     def look_for(self, view: View, *, scene: SfmMap | None = None) -> tuple[str, ...]:
         """Names of the images of the map that share the most with a photo. scene: the map without some images."""
         return self.retrieval.rank(view, self.scene if scene is None else scene, self.references).names
@@ -263,6 +307,23 @@ class Localizer:
         return _doubted(estimate, MIRRORED_IN_MAP if mirrored else None)
 
 
+def rig_views(
+    photos: Sequence[Photo], cam_from_rig: Sequence[Pose], K: Sequence[Any] | None, fov: float | None
+) -> list[View]:
+    """The photos of a rig. Raises InputError for what ``Localizer.localize_rig`` does not take."""
+    if isinstance(photos, str | bytes | PathLike) or not len(photos) or len(photos) != len(cam_from_rig):
+        raise InputError(f"a rig needs one cam_from_rig a photo, got {len(cam_from_rig)} poses of {len(photos)} photos")
+    for pose in cam_from_rig:
+        require_kind("cam_from_rig", pose, Pose, "Poses")
+    views = [as_view(photo, K=K, fov=fov, name=f"camera {n}", warn_of_guess=False) for n, photo in enumerate(photos)]
+    for view in views:
+        if view.focal_is_guessed:
+            raise InputError(
+                f"the focal length of {view.name!r} is only a guess, and a rig needs known ones: give K or fov"
+            )
+    return views
+
+
 def method_of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
     """The first method of a bundle whose weights are here; the usual one where the photos can be asked."""
     said = []
@@ -295,7 +356,7 @@ def _require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
         )
 
 
-def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
+def suited(method: AnyMethod, scene: SfmMap) -> AnyMethod:
     """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
     say) with a ``min_track`` that the best of them have."""
     longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1

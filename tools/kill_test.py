@@ -1,6 +1,6 @@
 """SIGKILL at random moments: what is on disk stays whole, and going on ends as if nothing had happened.
 
-    OMP_NUM_THREADS=1 python tools/kill_test.py --kills 15      # of each of the seven targets
+    OMP_NUM_THREADS=1 python tools/kill_test.py --kills 15      # of each of the nine targets
 
 One line a target: kills, how many runs they were in, files that were looked at after a kill, and what was wrong.
 """
