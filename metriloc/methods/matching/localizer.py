@@ -291,17 +291,21 @@ def nearest_cells(
     require_channels(descriptors, dense)
     cells = dense.descriptors.flatten(1)
     w, _ = dense.size
+    # the largest of each column is found without where it is, which would cost more than the product itself
     best = torch.full((cells.shape[1],), -2.0, device=cells.device)
-    owner = torch.full((cells.shape[1],), -1, device=cells.device)
-    choices = []
+    values, choices = [], []
     chunk = max(1, _CHUNK // cells.shape[1])
     for begin in range(0, len(descriptors), chunk):
         similarity = descriptors[begin : begin + chunk] @ cells
-        choices.append(similarity.argmax(1))
-        column, row = similarity.max(0)
-        better = column > best
-        best = torch.where(better, column, best)
-        owner = torch.where(better, row + begin, owner)
-    choice = torch.cat(choices)
-    mutual = owner[choice] == torch.arange(len(descriptors), device=cells.device)
+        value, index = similarity.max(1)
+        values.append(value)
+        choices.append(index)
+        best = torch.maximum(best, similarity.amax(0))
+    value, choice = torch.cat(values), torch.cat(choices)
+    point = torch.arange(len(descriptors), device=cells.device)
+    chosen_back = value == best[choice]
+    # of points that are equally alike, the first
+    owner = torch.full_like(best, len(descriptors), dtype=torch.long)
+    owner.scatter_reduce_(0, choice[chosen_back], point[chosen_back], "amin")
+    mutual = chosen_back & (owner[choice] == point)
     return torch.stack([choice % w, choice // w], -1).float().cpu(), mutual.cpu()
