@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from metriloc.backbones.fixed import Swap
 from metriloc.calibration import Calibrations, calibrations_of
 from metriloc.solvers.relative import marginal_score
 from metriloc.types import FAILED, PhotoFeatures, PoseEstimate, RelativePoseMethod, View
@@ -32,6 +33,14 @@ class WithRival:
     def __init__(self, matching: RelativePoseMethod, rival: RelativePoseMethod, called: str) -> None:
         self.matching, self.rival, self.called = matching, rival, called
         self.name, self.weights_id = matching.name, matching.weights_id
+
+    def with_networks(self, swap: Swap) -> WithRival:
+        """The same two with what ``swap`` gives in place of their networks, as far as they let it."""
+        matching, rival = (
+            method.with_networks(swap) if hasattr(method, "with_networks") else method
+            for method in (self.matching, self.rival)
+        )
+        return WithRival(matching, rival, self.called)
 
     @property
     def calibrations(self) -> Calibrations:

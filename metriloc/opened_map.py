@@ -62,14 +62,19 @@ def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
 def look_into(path: str | Path, images: str | Path | None = None) -> OpenedMap:
     """A bundle, or a folder with a COLMAP model, whose photos need not be at hand. Raises InputError as ``open_map``."""
     if is_bundle(path):
-        bundle = open_bundle(path)
-        scene = map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images)
-        opened = OpenedMap(scene, bundle, read_facts(bundle.model), bundle.model)
-    else:
-        facts = read_facts(path)  # before the photos: a damaged one does not say where they are
-        opened = OpenedMap(read_map(path, images), facts=facts, model=find_model(path))
+        return open_bundled_map(path)
+    facts = read_facts(path)  # before the photos: a damaged one does not say where they are
+    opened = OpenedMap(read_map(path, images), facts=facts, model=find_model(path))
     require_content(opened.scene, path)
     return opened
+
+
+def open_bundled_map(path: str | Path) -> OpenedMap:
+    """A map from a bundle, however that is called. Raises InputError for what is none."""
+    bundle = open_bundle(path)
+    scene = map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images)
+    require_content(scene, path)
+    return OpenedMap(scene, bundle, read_facts(bundle.model), bundle.model)
 
 
 def check_references(scene: SfmMap, references: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ LEVELS = {
     "geometry": 0,
     "bounds": 0,
     "wording": 0,
+    "stopwatch": 0,
     "overrides": 0,
     "field_docs": 0,
     "ray_workers": 1,
@@ -35,6 +36,7 @@ LEVELS = {
     "turns": 5,
     "mapping": 5,
     "auto": 6,
+    "export": 6,
     "training": 5,
     "evaluation": 6,
     "viz": 6,
@@ -46,8 +48,9 @@ LEVELS = {
     "localizer": 8,
     "localization": 9,
     "runs": 10,
-    "cli": 11,
-    "__main__": 12,
+    "service": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints", "pixloc.settings")
 """What runs/ takes from methods: retrieval of references, and what hloc knows of a query."""
@@ -64,6 +67,10 @@ HEAVY = (
     "cv2",
     "ray",
     "transformers",
+    "fastapi",
+    "sqlalchemy",
+    "onnx",
+    "onnxruntime",
 )
 
 

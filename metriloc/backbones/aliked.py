@@ -7,23 +7,29 @@ descriptors are those of the network before its sparse head, at every pixel.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
 from metriloc.backbones.local import (
     DenseMap,
     LocalFeatures,
     cells_on_photo,
     detached,
     load_exactly,
+    longer_side_size,
     moved_to_photo,
     require_kornia,
     resize_to_longer_side,
+    resized_to,
 )
 
+_MULTIPLE = 32  # of the network, which pads to it
 MODELS = ("aliked-n16", "aliked-n16rot", "aliked-n32", "aliked-t16")
 
 
@@ -65,6 +71,32 @@ class Aliked:
         )
         derived = frozenset({"dkd.hw_grid"})
         load_exactly(self._model, dict(weights), f"ALIKED ({self.config.model})", may_miss=derived, may_add=derived)
+        self._runner: NetworkRunner | None = None
+
+    def fixed(self) -> FixedNetwork:
+        """Dense descriptors and keypoint scores of an image of whole multiples of 32 pixels."""
+        identity = identity_of(self._model.state_dict(), self.config.model)
+        return FixedNetwork("aliked", Look(self._model, _dense), ("descriptors", "scores"), _MULTIPLE, identity)
+
+    def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
+        """The one (width, height) that a photo of this size is padded to."""
+        return [_padded(*longer_side_size(width, height, self.config.longest_side))]
+
+    def running_on(self, runner: NetworkRunner) -> Aliked:
+        """A copy whose dense part another runtime runs; keypoints are found and described in it as ever."""
+        from kornia.feature.aliked.aliked import InputPadder
+
+        other = copy(self)
+        other._runner = runner
+        other._model = copy(self._model)
+
+        def extract_dense_map(image: Tensor) -> tuple[Tensor, Tensor]:
+            padder = InputPadder(image.shape[-2], image.shape[-1], _MULTIPLE)
+            features, scores = runner(padder.pad(image)).values()
+            return padder.unpad(features), padder.unpad(scores)
+
+        other._model.extract_dense_map = extract_dense_map  # type: ignore[method-assign]
+        return other
 
     def to(self, device: torch.device | str) -> Aliked:
         """Move the weights; returns self."""
@@ -88,4 +120,17 @@ class Aliked:
 
     def _resized(self, image: Tensor) -> Tensor:
         image = image.to(next(self._model.parameters()).device)
-        return resize_to_longer_side(image, self.config.longest_side)[None]
+        working = resize_to_longer_side(image, self.config.longest_side)[None]
+        if self._runner is None:
+            return working
+        padded = _padded(working.shape[-1], working.shape[-2])
+        size = self._runner.size_for(*padded)
+        return working if size == padded else resized_to(working, size)
+
+
+def _padded(width: int, height: int) -> tuple[int, int]:
+    return width + -width % _MULTIPLE, height + -height % _MULTIPLE
+
+
+def _dense(network: Any, image: Tensor) -> tuple[Tensor, ...]:
+    return tuple(network.extract_dense_map(image))

@@ -8,6 +8,7 @@ only take part in the attention; models with them interpolate their positions as
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Mapping
@@ -86,6 +87,19 @@ class DinoV2(nn.Module):
         self.patch_embed = PatchEmbedding(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.embed_dim, eps=_LAYER_NORM_EPS)
+        self._grid: tuple[int, int] | None = None
+
+    def for_grid(self, grid: tuple[int, int]) -> DinoV2:
+        """A copy for images of this many patches (h, w) alone, its positions interpolated once; other weights are shared.
+
+        It raises ValueError for images of another size.
+        """
+        other = copy.copy(self)
+        with torch.no_grad():
+            positions = nn.Parameter(self._positions(grid).clone(), requires_grad=False)
+        other._parameters = {**self._parameters, "pos_embed": positions}
+        other._grid = grid
+        return other
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         h, w = image.shape[-2] // self.stride, image.shape[-1] // self.stride
@@ -107,10 +121,17 @@ class DinoV2(nn.Module):
             raise ValueError(f"an image of {width}x{height} pixels is smaller than one patch of {self.stride} pixels")
         patches = self.patch_embed(image[..., : h * self.stride, : w * self.stride])
         x = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], 1)
+        x = x + self._positions((h, w)).to(x.dtype)
         if self.register_tokens is None:
-            return x + interpolate_positions(self.pos_embed, (h, w)).to(x.dtype)
-        x = x + interpolate_positions(self.pos_embed, (h, w), of_registers=True).to(x.dtype)
+            return x
         return torch.cat([x[:, :1], self.register_tokens.expand(len(x), -1, -1), x[:, 1:]], 1)
+
+    def _positions(self, grid: tuple[int, int]) -> Float[Tensor, "1 1+N C"]:
+        if self._grid is None:
+            return interpolate_positions(self.pos_embed, grid, of_registers=self.register_tokens is not None)
+        if self._grid != grid:
+            raise ValueError(f"positions are those of a grid of {self._grid} patches (h, w), the image has {grid}")
+        return self.pos_embed
 
 
 class PatchEmbedding(nn.Module):

@@ -102,7 +102,7 @@ class LocalExtractor(Protocol):
 
 class DenseExtractor(Protocol):
     """A network with a descriptor for every cell. temperature: of a softmax over cosines of its descriptors, as it works
-    best for localisation (spec nre 20)."""
+    best for localisation."""
 
     @property
     def name(self) -> str:
@@ -121,20 +121,33 @@ class DenseExtractor(Protocol):
 
 def resize_to_multiple(image: Float[Tensor, "3 H W"], multiple: int) -> Float[Tensor, "1 3 h w"]:
     """The photo resized (bilinear, antialiased) to the nearest whole multiples of ``multiple``, at least one each."""
-    size = [max(multiple, round(side / multiple) * multiple) for side in image.shape[1:]]
-    if size == list(image.shape[1:]):
-        return image[None]
-    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resized_to(image[None], nearest_multiples(image.shape[2], image.shape[1], multiple))
+
+
+def nearest_multiples(width: int, height: int, multiple: int) -> tuple[int, int]:
+    """The nearest whole multiples, at least one each."""
+    w, h = (max(multiple, round(side / multiple) * multiple) for side in (width, height))
+    return w, h
+
+
+def resized_to(image: Float[Tensor, "1 3 H W"], size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
+    """The image at a size (width, height): bilinear, antialiased; as it is where that is its own."""
+    if (image.shape[-1], image.shape[-2]) == size:
+        return image
+    return F.interpolate(image, size=size[::-1], mode="bilinear", align_corners=False, antialias=True)
 
 
 def resize_to_longer_side(image: Float[Tensor, "3 H W"], longest: int | None) -> Float[Tensor, "3 h w"]:
     """The photo, made smaller if its longer side exceeds ``longest``; None leaves it alone."""
-    height, width = image.shape[1:]
+    return resized_to(image[None], longer_side_size(image.shape[2], image.shape[1], longest))[0]
+
+
+def longer_side_size(width: int, height: int, longest: int | None) -> tuple[int, int]:
+    """(width, height) with a longer side of at most ``longest``."""
     if longest is None or max(height, width) <= longest:
-        return image
+        return width, height
     scale = longest / max(height, width)
-    size = [max(1, round(height * scale)), max(1, round(width * scale))]
-    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def pixel_scale(from_image: Tensor, to_image: Tensor) -> tuple[float, float]:

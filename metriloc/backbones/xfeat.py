@@ -9,23 +9,28 @@ of about its centre, so the photo is resized here and the half pixel is put righ
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
 from metriloc.backbones.local import (
     DenseMap,
     LocalFeatures,
     cells_on_photo,
     detached,
     load_exactly,
+    longer_side_size,
     moved_to_photo,
+    nearest_multiples,
     require_kornia,
     resize_to_longer_side,
     resize_to_multiple,
+    resized_to,
 )
 
 MULTIPLE = 32  # the coarsest stride of XFeat's encoder
@@ -63,6 +68,25 @@ class XFeat:
         tensors = {k.removeprefix("net."): v for k, v in weights.items()}
         load_exactly(self._model.net, tensors, "XFeat", may_miss=frozenset(), may_add=frozenset())
         self._model.eval()
+        self._runner: NetworkRunner | None = None
+
+    def fixed(self) -> FixedNetwork:
+        """Descriptors, keypoint logits and reliabilities of an image of whole multiples of 32 pixels."""
+        outputs = ("descriptors", "keypoints", "reliability")
+        network = self._model.net
+        return FixedNetwork("xfeat", Look(network, _outputs), outputs, MULTIPLE, identity_of(network.state_dict()))
+
+    def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
+        """The one (width, height) that a photo of this size is looked at in."""
+        return [nearest_multiples(*longer_side_size(width, height, self.config.longest_side), MULTIPLE)]
+
+    def running_on(self, runner: NetworkRunner) -> XFeat:
+        """A copy whose network another runtime runs; keypoints are found in its outputs as ever."""
+        other = copy(self)
+        other._runner = runner
+        other._model = copy(self._model)
+        other._model._modules = {**self._model._modules, "net": _Elsewhere(runner)}
+        return other
 
     def to(self, device: torch.device | str) -> XFeat:
         """Move the weights; returns self."""
@@ -86,5 +110,24 @@ class XFeat:
         return DenseMap(detached(F.normalize(features, dim=0)), stride, origin)
 
     def _resized(self, image: Tensor) -> Tensor:
-        image = image.to(next(self._model.parameters()).device)
-        return resize_to_multiple(resize_to_longer_side(image, self.config.longest_side), MULTIPLE)
+        parameter = next(self._model.parameters(), image)  # run elsewhere, it has none
+        image = image.to(parameter.device)
+        working = resize_to_multiple(resize_to_longer_side(image, self.config.longest_side), MULTIPLE)
+        if self._runner is None:
+            return working
+        return resized_to(working, self._runner.size_for(working.shape[-1], working.shape[-2]))
+
+
+class _Elsewhere(nn.Module):
+    """In place of the network."""
+
+    def __init__(self, runner: NetworkRunner) -> None:
+        super().__init__()
+        self._runner = runner
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self._runner(image).values())
+
+
+def _outputs(network: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+    return tuple(network(image))

@@ -15,8 +15,17 @@ from metriloc.choose.maps import (
     note_on_features,
 )
 from metriloc.choose.named import require_device
-from metriloc.choose.pairs import HUB_METHOD, METHODS, MethodChoice, MethodName, choice_beside, choose_method, is_method
+from metriloc.choose.pairs import (
+    HUB_METHOD,
+    METHODS,
+    MethodChoice,
+    MethodName,
+    choice_beside,
+    choose_method,
+    is_method,
+)
 from metriloc.io import InputError
+from metriloc.methods.matching.solver import Solver
 
 __all__ = [
     "FEATURES",
@@ -27,6 +36,7 @@ __all__ = [
     "LocalizerName",
     "MethodChoice",
     "MethodName",
+    "Solver",
     "choice_beside",
     "choose_depth",
     "choose_localizer",
@@ -48,6 +58,7 @@ def load(
     weights: str | None = None,
     device: str = "cpu",
     calibration: str | None = None,
+    runtime: str = "torch",
 ) -> Any:
     """Any method by its name, with its calibration.
 
@@ -58,6 +69,8 @@ def load(
       ``constant:METRES``.
     - weights: folder, file, bundled, published or hub name; by default what comes with the name.
     - device: ``cpu``, ``cuda``, ``cuda:1``, ...
+    - runtime: what runs the networks: ``torch``, ``onnx`` (ONNX Runtime on the CPU; a size of photos that is new is
+      exported first, which takes seconds) or ``onnx:FOLDER`` (files of ``metriloc export``).
     - calibration: a file, or ``none`` for bare confidences; by default what comes with the weights.
 
     Returns a ``RelativePoseMethod`` or an ``AbsolutePoseMethod``. Raises InputError for a wrong name, with the list of
@@ -71,10 +84,11 @@ def load(
     if name in LOCALIZERS:
         if depth is not None:
             raise InputError(f"depth {depth!r} is for methods of two photos; {name} has its metres from the map")
-        return choose_localizer(LocalizerChoice(name, weights, device, calibration=calibration))
+        return choose_localizer(LocalizerChoice(name, weights, device, calibration=calibration, runtime=runtime))
     if not is_method(name):
         raise InputError(
             f"there is no method {name!r}: for two photos {', '.join((*METHODS, HUB_METHOD))}; "
             f"for maps {', '.join(LOCALIZERS)}"
         )
-    return choose_method(MethodChoice(name, weights, depth=depth or "file", device=device, calibration=calibration))
+    chosen = {"depth": depth or "file", "device": device, "calibration": calibration, "runtime": runtime}
+    return choose_method(MethodChoice(name, weights, **chosen))  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from metriloc.backbones.fixed import Swap
 from metriloc.choose.named import require_device
 from metriloc.evaluation.depth import DepthPrediction
 from metriloc.io import InputError
@@ -24,7 +25,7 @@ from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.hub_models import find_hub_model
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
-from metriloc.methods.mickey.network import Precision
+from metriloc.methods.mickey.network_config import Precision
 from metriloc.types import View
 
 PREDICTED = DEFAULT_WEIGHTS
@@ -32,13 +33,19 @@ PREDICTED = DEFAULT_WEIGHTS
 
 
 def depth_source(
-    name: str, device: str = "cpu", precision: Precision = "auto", *, of_data: bool = False
+    name: str,
+    device: str = "cpu",
+    precision: Precision = "auto",
+    *,
+    of_data: bool = False,
+    swap: Swap = lambda network: network,
 ) -> tuple[DepthSource, dict[str, Any]]:
     """Where matching has its metres from, and what results, calibrations and captions call it (of ``MatchingConfig``).
 
     - name: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``, ``hub:OWNER/NAME``, or weights that
       predict depth, such as ``metriloc-depth``.
     - device, precision: of a network that predicts it.
+    - swap: gives what is run in place of such a network.
     - of_data: photos are of a data set that was read with the depth maps that ``file:NAME`` names.
 
     Raises InputError for a name that is none, and for weights that are missing or predict no depth.
@@ -64,10 +71,11 @@ def depth_source(
         return hub_depth, {**called, "depth_name": hub_depth.name}
     if kind == "mickey":
         model = MicKey.from_pretrained(value or MICKEY_WEIGHTS, precision=precision, device=device, calibrations=())
+        model = model.with_networks(swap)
         return depth_of_method(model), _predicted_by(value or MICKEY_WEIGHTS, model.weights_id)
     if kind == DEPTH_METHOD:
         network = DepthNetwork.from_pretrained(value or DEFAULT_WEIGHTS, device=device)
-        return depth_of_network(network), _predicted_by(value or DEFAULT_WEIGHTS, network.weights_id)
+        return depth_of_network(swap(network)), _predicted_by(value or DEFAULT_WEIGHTS, network.weights_id)
     wanted = (
         f"file, file:NAME (maps beside the photos), none, constant:METRES, mickey:WEIGHTS, {HUB}OWNER/NAME, or weights "
         "that predict depth such as metriloc-depth"

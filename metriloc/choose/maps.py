@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from metriloc.choose.named import named_calibrations
+from metriloc.export.runtime import on_runtime, require_cpu
 from metriloc.io import InputError
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.nre.model import NRE, FeatureNames, best_features
@@ -37,7 +38,8 @@ class LocalizerChoice:
     calibration: file that turns the confidence into a probability, or ``none``; by default the one beside PixLoc's weights,
     or the one that comes with metriloc. weights: a file for the features, for the published NRE networks two with a comma
     between them (coarse,fine), for PixLoc a folder, file or hub name instead of the bundled ``pixloc-small``. features: of
-    ``nre``. cache: folder where PixLoc keeps features of the map.
+    ``nre``. cache: folder where PixLoc keeps features of the map. runtime: what runs the networks: ``torch``, ``onnx``
+    or ``onnx:FOLDER``.
     """
 
     name: str = "xfeat-pnp"
@@ -46,11 +48,17 @@ class LocalizerChoice:
     features: str | None = None
     cache: str | None = None
     calibration: str | None = None
+    runtime: str = "torch"
 
 
 def choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
     """The localiser that a command names, with its calibration. Raises InputError for an unknown name, an option of
     another localiser, weights that are missing, and a calibration for other weights."""
+    require_cpu(choice.runtime, choice.device)
+    return on_runtime(_choose_localizer(choice), choice.runtime)
+
+
+def _choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
     if choice.name not in LOCALIZERS:
         raise InputError(f"there is no localizer {choice.name!r}: one of {', '.join(LOCALIZERS)}")
     if choice.features is not None and choice.name != "nre":

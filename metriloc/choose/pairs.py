@@ -10,6 +10,7 @@ from metriloc.choose.applies import foreign_settings, require_used
 from metriloc.choose.depth import PREDICTED, depth_source
 from metriloc.choose.named import named_calibrations, require_device
 from metriloc.evaluation.identity import IdentityPose
+from metriloc.export.runtime import on_runtime, require_cpu, swapping
 from metriloc.io import InputError
 from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.matchers import MatcherName, best_matcher
@@ -17,7 +18,7 @@ from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
 from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
-from metriloc.methods.mickey.network import Precision
+from metriloc.methods.mickey.network_config import Precision
 from metriloc.types import RelativePoseMethod
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
@@ -45,6 +46,7 @@ class MethodChoice:
     photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish,
     precision: of MicKey; polish None is as its weights say. calibration: file that turns the confidence into a probability,
     or ``none``; by default the one beside MicKey's weights, or the one that comes with metriloc for these weights.
+    runtime: what runs the networks: ``torch``, ``onnx`` or ``onnx:FOLDER``.
     depth_map: the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with
     the depth maps that ``file:NAME`` names.
     """
@@ -59,6 +61,7 @@ class MethodChoice:
     device: str = "cpu"
     precision: Precision = "auto"
     calibration: str | None = None
+    runtime: str = "torch"
     depth_map: bool = False
     of_data: bool = False
 
@@ -70,10 +73,12 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     a calibration for other weights, and a device that this machine does not have.
     """
     require_device(choice.device)
+    require_cpu(choice.runtime, choice.device)
     resolved = _resolved(choice)
     method = _choose_method(resolved)
     as_usual = (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None)
-    return _with_mickey(method, choice.device) if as_usual and choice.calibration != "none" else method
+    method = _with_mickey(method, choice.device) if as_usual and choice.calibration != "none" else method
+    return on_runtime(method, choice.runtime)
 
 
 def choice_beside(choice: MethodChoice, name: str) -> MethodChoice:
@@ -131,7 +136,9 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
             device=choice.device,
             calibrations=calibrations,
         )
-    source, called = depth_source(choice.depth, choice.device, choice.precision, of_data=choice.of_data)
+    source, called = depth_source(
+        choice.depth, choice.device, choice.precision, of_data=choice.of_data, swap=swapping(choice.runtime)
+    )
     if name.startswith(HUB) and choice.weights is not None:
         raise InputError(f"weights {choice.weights}: {name} names its weights itself")
     config = MatchingConfig(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from metriloc.cli.parsing import parsed
 from metriloc.cli.terminal import EXIT_BAD_INPUT, EXIT_INTERRUPTED, complain, printable
 from metriloc.version import __version__
 
@@ -36,6 +37,8 @@ COMMANDS: dict[str, Command] = {
     "map check": Command("metriloc.cli.map_info", "map_check", "what is weak in a map"),
     "map export": Command("metriloc.cli.map_export", "map_export", "a map for COLMAP, nerfstudio, as PLY"),
     "map bundle": Command("metriloc.cli.map_bundle", "map_bundle", "a map as one file, without its photos if wished"),
+    "serve": Command("metriloc.cli.serve", "serve", "anchors and maps over HTTP, with a web page"),
+    "serve token": Command("metriloc.cli.serve", "token", "who may use a service: add, rotate, revoke, list"),
     "eval compare": Command(
         "metriloc.cli.eval_compare", "evaluate_compare", "two runs on the same pairs, number by number"
     ),
@@ -60,6 +63,8 @@ COMMANDS: dict[str, Command] = {
     "data get": Command(
         "metriloc.cli.data", "data_get", "get a data set of the published systems, checked and resumable"
     ),
+    "export check": Command("metriloc.cli.export", "export_check", "compare an ONNX file with torch on this machine"),
+    "export": Command("metriloc.cli.export", "export", "a network as an ONNX file for photos of one size"),
     "weights list": Command("metriloc.cli.weights", "weights_list", "the weights metriloc knows, and which are here"),
     "weights get": Command("metriloc.cli.weights", "weights_get", "download weights by name, checked and resumable"),
     "weights convert": Command("metriloc.cli.weights", "weights_convert", "turn official checkpoints into ours"),
@@ -87,12 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str]) -> int:
-    import tyro
-
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return tyro.cli(function, prog=f"metriloc {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,)) or 0
+            return parsed(function, name, arguments)() or 0
         except (ValueError, OSError, ImportError) as error:
             complain(name, _sentence(error))
             return EXIT_BAD_INPUT

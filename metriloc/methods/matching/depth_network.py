@@ -8,6 +8,7 @@ photo zoomed by two shows everything twice as large, and comes out right without
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.backbones.efficientnet_lite import Encoder
+from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
 from metriloc.geometry import Camera
 from metriloc.io import InputError
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
@@ -78,6 +80,7 @@ class DepthNetwork(nn.Module):
         nn.init.zeros_(self.output.weight)
         self.output.bias = nn.Parameter(torch.tensor([1.0, -1.0]))  # 2.7 m, give or take 37 %
         self.weights_id = ""
+        self._runner: NetworkRunner | None = None
 
     @classmethod
     def from_pretrained(
@@ -110,6 +113,8 @@ class DepthNetwork(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> DepthMaps:
         """Depth for the canonical camera on cells of 8 pixels."""
+        if self._runner is not None:
+            return DepthMaps(**self._runner(image))
         features = self.encoder(image)
         x = self.lateral[str(_COARSEST)](features[_COARSEST])
         x = x + self.scene(features[_COARSEST].mean((-2, -1)))[:, :, None, None]
@@ -125,6 +130,23 @@ class DepthNetwork(nn.Module):
         log_depth, log_spread = self.output(x).float().unbind(1)
         return DepthMaps(log_depth.clamp(*_LOG_RANGE), log_spread.clamp(*_SPREAD_RANGE))
 
+    def fixed(self) -> FixedNetwork:
+        """The maps of an image of whole multiples of 32 pixels."""
+        identity = identity_of(self.state_dict(), self.config)
+        return FixedNetwork("depth", Look(self, _maps), ("log_depth", "log_spread"), _COARSEST, identity)
+
+    def running_on(self, runner: NetworkRunner) -> DepthNetwork:
+        """A copy (of the same weights) whose maps another runtime makes."""
+        other = copy(self)
+        other._runner = runner
+        return other
+
+    def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
+        """The one (width, height) that a photo of this size is looked at in."""
+        scale = self.config.side * (0.75 / (width * height)) ** 0.5
+        w, h = (max(1, round(side * scale / _COARSEST)) * _COARSEST for side in (width, height))
+        return [(w, h)]
+
     @torch.no_grad()
     def predict(self, view: View) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
         """Depth in metres, and the spread of its logarithm, of the cells of a photo; they cover all of it."""
@@ -135,12 +157,18 @@ class DepthNetwork(nn.Module):
 
     def reduced(self, view: View) -> tuple[Float[Tensor, "3 H W"], Camera]:
         """The photo as the network sees it, in whole multiples of 32 pixels, and its camera."""
-        scale = self.config.side * (0.75 / (view.size[0] * view.size[1])) ** 0.5
-        width, height = (max(1, round(side * scale / _COARSEST)) * _COARSEST for side in view.size)
+        ((width, height),) = self.sizes_for(*view.size)
+        if self._runner is not None:
+            width, height = self._runner.size_for(width, height)
         image = view.image[None].to(next(self.parameters()).device)
         small = F.interpolate(image, size=(height, width), mode="bilinear", antialias=True, align_corners=False)[0]
         factor = torch.tensor([width, height]).to(view.camera.size) / view.camera.size
         return small.clamp(0, 1), view.camera.scale(factor)
+
+
+def _maps(network: DepthNetwork, image: Tensor) -> tuple[Tensor, ...]:
+    found = network(image)
+    return found.log_depth, found.log_spread
 
 
 class Merge(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metriloc.backbones.fixed import Swap
 from metriloc.backbones.local import DenseExtractor, DenseMap, descriptors_at
 from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
@@ -135,6 +136,11 @@ class MatchingLocalizer:
     def with_kept(self, kept: ReferenceFeatures) -> MatchingLocalizer:
         """The same localizer with other kept features of maps, such as those of a bundle."""
         return MatchingLocalizer(self.features, self.weights_id, self.config, self.calibrations, kept)
+
+    def with_networks(self, swap: Swap) -> MatchingLocalizer:
+        """The same localizer with what ``swap`` gives in place of its network."""
+        features = swap(self.features)
+        return MatchingLocalizer(features, self.weights_id, self.config, self.calibrations, self.kept)
 
     def describe(self, scene: SfmMap, image: int) -> None:
         """Look at a photo of a map as queries ask for it. Raises InputError for one that cannot be read."""

@@ -100,6 +100,11 @@ class NearestMatcher:
             i, j = i[distinct], j[distinct]
         return Matches(local0.uv[i].cpu(), local1.uv[j].cpu(), similarity[i, j].clamp(0, 1).cpu())
 
+    def with_extractor(self, extractor: LocalExtractor) -> NearestMatcher:
+        """The same matcher for the keypoints of another copy of its network."""
+        rest = {"min_similarity": self.min_similarity, "max_ratio": self.max_ratio}
+        return NearestMatcher(extractor, self.weights_id, **rest)
+
     def to(self, device: torch.device | str) -> NearestMatcher:
         """Move the network; returns self."""
         self.extractor.to(device)  # type: ignore[attr-defined]
@@ -122,6 +127,10 @@ class LightGlueMatcher:
         index, score = self.glue(local0, local1, view0.size, view1.size)
         i, j = index.unbind(-1)
         return Matches(local0.uv.cpu()[i], local1.uv.cpu()[j], score)
+
+    def with_extractor(self, extractor: LocalExtractor) -> LightGlueMatcher:
+        """The same matcher for the keypoints of another copy of its network."""
+        return LightGlueMatcher(extractor, self.glue, self.weights_id)
 
     def to(self, device: torch.device | str) -> LightGlueMatcher:
         """Move the networks; returns self."""

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.backbones.fixed import Swap
 from metriloc.backbones.local import LocalFeatures
 from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
@@ -24,7 +25,7 @@ from metriloc.io.arguments import require_metres
 from metriloc.methods.matching.depth import DepthSource, depth_of_file, with_depth
 from metriloc.methods.matching.hub_matchers import load_hub_matcher
 from metriloc.methods.matching.hub_models import PREFIX as HUB
-from metriloc.methods.matching.matchers import Matcher, load_matcher
+from metriloc.methods.matching.matchers import LightGlueMatcher, Matcher, NearestMatcher, load_matcher
 from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
 from metriloc.methods.matching.pair import DEPTH_MAP
 from metriloc.methods.matching.repeated import repeats_itself
@@ -145,6 +146,13 @@ class FeatureMatching:
         """The same with other lengths in its configuration: ``distance``, ``camera_height``."""
         config = dataclasses.replace(self.config, **known)  # type: ignore[arg-type]
         return FeatureMatching(self.matcher, config, self.depth_source, self.calibrations)
+
+    def with_networks(self, swap: Swap) -> FeatureMatching:
+        """The same method with what ``swap`` gives in place of the network of its keypoints."""
+        matcher = self.matcher
+        if isinstance(matcher, (NearestMatcher, LightGlueMatcher)):
+            matcher = matcher.with_extractor(swap(matcher.extractor))
+        return FeatureMatching(matcher, self.config, self.depth_source, self.calibrations)
 
     def to(self, device: torch.device | str) -> FeatureMatching:
         """Move the networks; returns self."""

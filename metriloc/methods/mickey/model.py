@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork, Precision
+from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork
+from metriloc.methods.mickey.network_config import Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
 from metriloc.methods.mickey.solver import SCALE_SOURCE, Solution, SolverConfig, solve
 from metriloc.methods.mickey.stored import read_configs
@@ -145,6 +147,11 @@ class MicKey:
         """Move the network; returns self."""
         self.network.to(device)
         return self
+
+    def with_networks(self, swap: Swap) -> MicKey:
+        """The same method with what ``swap`` gives in place of its network."""
+        network, rest = swap(self.network), (self.solver, self.polish, self.weights_id, self.rematch)
+        return MicKey(network, *rest, self.calibrations)
 
     @torch.no_grad()
     def extract(self, view: View) -> MicKeyFeatures:

@@ -9,102 +9,23 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, EfficientNetLiteConfig, FeatureBackbone
-from metriloc.bounds import require_flags, require_within
+from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, FeatureBackbone
+from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
 from metriloc.geometry import MIN_DEPTH, Camera
-from metriloc.methods.mickey.trunk import ATTENTION_HEADS, ResidualBlock, Trunk
+from metriloc.methods.mickey.network_config import HALF, MicKeyConfig
+from metriloc.methods.mickey.trunk import ResidualBlock, Trunk
 
-Precision = Literal["auto", "fp32", "fp16", "bf16"]
-_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _DESCRIPTOR_EPS = 1e-10
-_MAX_WIDTH, _MAX_SIDE = 16_384, 8192
 _LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
-
-
-@dataclass(frozen=True)
-class MicKeyConfig:
-    """Shape of the network; defaults are the released models.
-
-    backbone: of DINOv2, or None when another backbone is handed in. blocks: channels of the four residual blocks; the
-    third is the width of the attention and a multiple of 8. The descriptor head ends in ``descriptor_dim`` instead.
-    use_softmax: spatial softmax of the scores (else a sigmoid each). max_depth: metres for the sigmoid depth option;
-    None for the unbounded linear depth. score_temperature: of the spatial softmax. border: cells of zero score along
-    the edge. match_temperature, use_dustbin: of the matcher. train_backbone: let gradients into the backbone
-    (published: frozen). precision: of the backbone; ``auto`` is fp16 on CUDA (fp32 when it is trained), else fp32.
-
-    Not in the paper, for compact models (off by default): longest_side: pixels that photos are resized to before the
-    backbone. log_depth: the depth head gives the logarithm of the depth. canonical_focal: the depth head speaks for a
-    camera of this focal length (pixels of the resized photo); metres are its depth times the photo's focal length over
-    this one, so that a zoomed photo needs nothing new. depth_side: longest side of the photos of the depth head where it
-    differs, in a pass of its own: keypoints gain from more pixels than a network was trained with, depths lose by them
-    (their logarithms are interpolated; canonical_focal belongs to this size). pixel_centres: keypoints count from the
-    centre of the first pixel.
-    """
-
-    backbone: DinoV2Config | EfficientNetLiteConfig | None = DinoV2Config()  # noqa: RUF009 - frozen
-    blocks: tuple[int, int, int, int] = (512, 256, 128, 64)
-    descriptor_dim: int = 128
-    batch_norm: bool = True
-    position_encoding: bool = True
-    descriptor_position_encoding: bool = True
-    use_softmax: bool = True
-    max_depth: float | None = None
-    normalise_descriptors: bool = True
-    score_temperature: float = 100.0
-    border: int = 3
-    match_temperature: float = 0.1
-    use_dustbin: bool = True
-    train_backbone: bool = False
-    precision: Precision = "auto"
-    longest_side: int | None = None
-    log_depth: bool = False
-    canonical_focal: float | None = None
-    pixel_centres: bool = False
-    depth_side: int | None = None
-
-    def __post_init__(self) -> None:
-        whole = all(type(width) is int and 1 <= width <= _MAX_WIDTH for width in self.blocks)
-        if len(self.blocks) != 4 or not whole or self.blocks[2] % ATTENTION_HEADS:
-            raise ValueError(
-                f"blocks must be four widths, the third a multiple of {ATTENTION_HEADS}, got {self.blocks}"
-            )
-        positive = (1e-9, 1e9)
-        require_within(self, descriptor_dim=(1, _MAX_WIDTH), longest_side=(1, _MAX_SIDE), depth_side=(1, _MAX_SIDE))
-        require_within(self, max_depth=positive, score_temperature=positive, match_temperature=positive)
-        require_within(self, canonical_focal=positive, border=(0, 1000))
-        require_flags(self, "batch_norm", "position_encoding", "descriptor_position_encoding", "use_softmax")
-        require_flags(self, "normalise_descriptors", "use_dustbin", "train_backbone", "log_depth", "pixel_centres")
-        if self.log_depth and self.max_depth is not None:
-            raise ValueError(f"MicKeyConfig.log_depth and max_depth {self.max_depth} exclude each other")
-        if self.depth_side is not None and (self.longest_side is None or not self.log_depth):
-            raise ValueError(f"MicKeyConfig.depth_side {self.depth_side} needs longest_side and log_depth")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if self.train_backbone and self.precision in _HALF:
-            raise ValueError(f"a backbone that is trained needs precision 'fp32' or 'auto', got {self.precision!r}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MicKeyConfig:
-        """From ``dataclasses.asdict``, as config.json holds it. Raises ValueError for what does not belong there."""
-        known = dict(values)
-        try:
-            if known.get("backbone") is not None:
-                kind = EfficientNetLiteConfig if "variant" in known["backbone"] else DinoV2Config
-                known["backbone"] = kind(**known["backbone"])
-            if "blocks" in known:
-                known["blocks"] = tuple(known["blocks"])
-            return cls(**known)
-        except TypeError as error:
-            raise ValueError(f"not a MicKey network configuration: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +82,7 @@ class MicKeyNetwork(nn.Module):
         # in both softmaxes of the matcher, a bin for keypoints without partner (paper, below Eq. (3)); always stored
         self.dustbin = nn.Parameter(torch.ones(()))
         self._cast: tuple[tuple[Any, ...], dict[str, Tensor]] | None = None
+        self._runner: NetworkRunner | None = None
         if not config.train_backbone:
             self.backbone.requires_grad_(False).eval()
 
@@ -177,9 +99,32 @@ class MicKeyNetwork(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> KeypointMaps:
         """Maps of the photos (resized, if so configured); the heads run in float32 also under autocast."""
+        if self._runner is not None:
+            return KeypointMaps(**self._runner(self.prepared(image)))
         features = self.features(image)
         with torch.autocast(features.device.type, enabled=False):
             return self.heads(features)
+
+    def running_on(self, runner: NetworkRunner) -> MicKeyNetwork:
+        """A copy (of the same weights) whose maps another runtime makes."""
+        other = self._configured()
+        other._runner = runner
+        return other
+
+    def fixed(self) -> FixedNetwork:
+        """Backbone and heads in float32, batch norms merged: the maps of an image of whole cells."""
+        folded = self.fold_batch_norms()
+        outputs = tuple(field.name for field in dataclasses.fields(KeypointMaps))
+
+        def at(width: int, height: int) -> Look:
+            baked, backbone = copy.copy(folded), folded.backbone
+            if isinstance(backbone, DinoV2):
+                backbone = backbone.for_grid((height // self.stride, width // self.stride))
+            baked._modules = {**folded._modules, "backbone": backbone}
+            return Look(baked, _maps_of_cells)
+
+        identity = identity_of(self.state_dict(), dataclasses.replace(self.config, precision="auto"))
+        return FixedNetwork("mickey", Look(folded, _maps_of_cells), outputs, self.stride, identity, at)
 
     def detect(self, image: Float[Tensor, "B 3 H W"], camera: Camera) -> Keypoints:
         """Photos and their cameras [B] -> keypoints in pixels of these photos, depth in metres."""
@@ -197,7 +142,7 @@ class MicKeyNetwork(nn.Module):
         found = keypoints(maps, self.stride)
         shrink = image.new_tensor(image.shape[:1:-1]) / image.new_tensor(self.working_size(image))
         uv, depth = found.uv, found.depth
-        if self.config.longest_side is not None:
+        if self.working_size(image) != (image.shape[-1], image.shape[-2]):
             uv = uv * shrink
         if self.config.pixel_centres:
             uv = uv - 0.5
@@ -208,12 +153,24 @@ class MicKeyNetwork(nn.Module):
 
     def working_size(self, image: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
         """(width, height) that photos of this size are resized to: whole cells, the longest side as configured."""
-        h, w = image.shape[-2:]
+        width, height = self._resized_size(image.shape[-1], image.shape[-2])
+        return (width, height) if self._runner is None else self._runner.size_for(width, height)
+
+    def _resized_size(self, width: int, height: int) -> tuple[int, int]:
         if self.config.longest_side is None:
-            return w, h
-        scale = self.config.longest_side / max(h, w) / self.stride
-        width, height = (max(1, round(side * scale)) * self.stride for side in (w, h))
-        return width, height
+            return width, height
+        scale = self.config.longest_side / max(height, width) / self.stride
+        w, h = (max(1, round(side * scale)) * self.stride for side in (width, height))
+        return w, h
+
+    def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
+        """(width, height) of whole cells of a photo of this size; with a ``depth_side`` those for the depths, too."""
+        w, h = self._resized_size(width, height)
+        sizes = [(w - w % self.stride, h - h % self.stride)]
+        side = self.config.depth_side
+        if side is not None:
+            sizes += self._configured(longest_side=side, depth_side=None).sizes_for(width, height)
+        return list(dict.fromkeys(sizes))
 
     def looking_at(self, longest_side: int) -> MicKeyNetwork:
         """These very weights (shared) for photos resized to another longest side; depths stay those of the old one.
@@ -233,8 +190,18 @@ class MicKeyNetwork(nn.Module):
     def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """The backbone's feature map, cast back from the backbone's precision to that of the heads.
 
-        Raises ValueError for an image that is not [B, 3, H, W] of floats or smaller than a cell, and for half precision
-        on the CPU.
+        Raises ValueError as ``prepared``, and for half precision on the CPU.
+        """
+        image = self.prepared(image)
+        dtype = backbone_dtype(self.config, image.device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train_backbone):
+            features = self._run_backbone(image) if dtype is None else self._run_backbone_as(dtype, image)
+        return features.to(self.depth_head.block1.conv1.weight.dtype)
+
+    def prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
+        """The photos as the backbone sees them: at their working size, without what fills no cell.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats or smaller than a cell.
         """
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise ValueError(f"image must be floats of shape [B, 3, H, W], got {image.dtype} {list(image.shape)}")
@@ -245,11 +212,7 @@ class MicKeyNetwork(nn.Module):
         if min(h, w) < 1:
             size = f"{image.shape[-1]}x{image.shape[-2]}"
             raise ValueError(f"an image of {size} pixels is smaller than a cell of {self.stride} pixels")
-        image = image[..., : h * self.stride, : w * self.stride]
-        dtype = backbone_dtype(self.config, image.device)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train_backbone):
-            features = self._run_backbone(image) if dtype is None else self._run_backbone_as(dtype, image)
-        return features.to(self.depth_head.block1.conv1.weight.dtype)
+        return image[..., : h * self.stride, : w * self.stride]
 
     def _run_backbone(self, image: Tensor) -> Tensor:
         self._cast = None
@@ -302,6 +265,11 @@ class MicKeyNetwork(nn.Module):
         return folded.requires_grad_(False).eval()
 
 
+def _maps_of_cells(network: MicKeyNetwork, image: Tensor) -> tuple[Tensor, ...]:
+    maps = network.heads(network.backbone(image))
+    return maps.offset, maps.depth, maps.score, maps.descriptor
+
+
 def backbone_dtype(config: MicKeyConfig, device: torch.device) -> torch.dtype | None:
     """The half precision that the backbone runs in on this device; None for that of its weights (float32).
 
@@ -311,7 +279,7 @@ def backbone_dtype(config: MicKeyConfig, device: torch.device) -> torch.dtype | 
         return torch.float16 if device.type == "cuda" and not config.train_backbone else None
     if config.precision != "fp32" and device.type == "cpu":
         raise ValueError(f"precision {config.precision!r} is much slower than 'fp32' on the CPU: use 'auto' or 'fp32'")
-    return _HALF.get(config.precision)
+    return HALF.get(config.precision)
 
 
 def spatial_softmax(logits: Float[Tensor, "B 1 h w"], temperature: float, border: int) -> Float[Tensor, "B 1 h w"]:

@@ -42,7 +42,7 @@ def load_networks(
         raise InputError(
             "the NRE networks need two weights files, the coarse and the fine checkpoint, or the coarse one"
         )
-    found = [_features(path) for path in weights]
+    found = [load_features(path) for path in weights]
     levels = [extractor.level if isinstance(extractor, NREFeatures) else None for extractor, _ in found]
     if levels == ["fine"]:
         raise InputError(f"'{weights[0]}' is the fine network of NRE: give the coarse one before it")
@@ -61,7 +61,7 @@ def load_networks(
     return networks[0], fine, NREConfig(coarse=stages[0], fine=stages[-1]), identity
 
 
-def _features(path: str) -> tuple[DenseExtractor, str]:
+def load_features(path: str) -> tuple[DenseExtractor, str]:
     """A published checkpoint, or a folder of weights that were trained here, and their identity."""
     path = str(weights_of_run(path))
     return load_trained_features(path) if is_trained(path) else (NREFeatures(read_official(path)), "nre")

@@ -6,6 +6,7 @@ its place. Every level says by which factors of the full photo it is smaller, so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
 from metriloc.bounds import require_flags, require_within
 from metriloc.methods.pixloc.network import PixLocNetwork
 from metriloc.methods.pixloc.pyramid import FeaturePyramid, PyramidNetwork
@@ -92,12 +94,38 @@ class NetworkExtractor:
         with torch.no_grad():
             factors = [network.damping(level) for level in range(network.num_levels)]
         self._damping = [None if factor is None else factor.detach() for factor in factors]
+        self._weights = identity_of(network.extractor.state_dict(), network.config.extractor)
+        self._runner: NetworkRunner | None = None
 
     @property
     def identity(self) -> str:
         """Weights and preprocessing in one line."""
         resize = self.resize
-        return f"{self._weights_id} size={resize.size} enlarge={resize.enlarge} antialias={resize.antialias}"
+        whole_cells = "" if self._runner is None else " whole cells"
+        said = f"size={resize.size} enlarge={resize.enlarge} antialias={resize.antialias}"
+        return f"{self._weights_id} {said}{whole_cells}"
+
+    def fixed(self) -> FixedNetwork:
+        """The maps of an image of whole cells of the coarsest level."""
+        names = [f"features{level}" for level in range(self.num_levels)]
+        module = Look(self._extractor, _tensors)  # type: ignore[arg-type]
+        with torch.no_grad():
+            side = self._extractor.smallest_side
+            confident = self._extractor(torch.zeros(1, 3, side, side, device=self.device)).confidences is not None
+        names += [f"confidences{level}" for level in range(self.num_levels if confident else 0)]
+        return FixedNetwork("pixloc", module, tuple(names), side, self._weights)
+
+    def sizes_for(self, width: int, height: int, image_scales: Sequence[int] = (1,)) -> list[tuple[int, int]]:
+        """(width, height) of whole cells of a photo of this size, at each of the scales that it is looked at in."""
+        cell = self._extractor.smallest_side
+        targets = (self.resize.target(width, height, scale) for scale in sorted(image_scales))
+        return list(dict.fromkeys((w - w % cell, h - h % cell) for w, h in targets))
+
+    def running_on(self, runner: NetworkRunner) -> NetworkExtractor:
+        """The same settings and weights, the maps made by another runtime of what fills whole cells."""
+        other = copy(self)
+        other._runner = runner
+        return other
 
     @property
     def num_levels(self) -> int:
@@ -127,11 +155,27 @@ class NetworkExtractor:
         strides = self._extractor.strides
         if min(width, height) < self._extractor.smallest_side:
             return None
+        if self._runner is not None:
+            width, height = self._runner.size_for(width, height)
         image = view.image[None].to(self.device)
         if (width, height) != view.size:
             image = F.interpolate(
                 image, (height, width), mode="bilinear", align_corners=False, antialias=self.resize.antialias
             )
-        pyramid = self._extractor(image.contiguous(memory_format=torch.channels_last))
+        pyramid = self._maps(image)
         x, y = width / view.size[0], height / view.size[1]
         return Extraction(pyramid, tuple((x / stride, y / stride) for stride in strides))
+
+    def _maps(self, image: Tensor) -> FeaturePyramid:
+        if self._runner is None:
+            return self._extractor(image.contiguous(memory_format=torch.channels_last))
+        cell = self._extractor.smallest_side
+        height, width = (side - side % cell for side in image.shape[-2:])
+        found = list(self._runner(image[..., :height, :width]).values())
+        features, confidences = found[: self.num_levels], found[self.num_levels :]
+        return FeaturePyramid(tuple(features), tuple(confidences) or None)
+
+
+def _tensors(network: PyramidNetwork, image: Tensor) -> tuple[Tensor, ...]:
+    found = network(image)
+    return (*found.features, *(found.confidences or ()))

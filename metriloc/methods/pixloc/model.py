@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 
+from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights
-from metriloc.methods.pixloc.align import AlignConfig
+from metriloc.methods.pixloc.align_config import AlignConfig
 from metriloc.methods.pixloc.extractor import FeatureExtractor, NetworkExtractor, ResizeConfig
 from metriloc.methods.pixloc.localization import Localization, Log, Tools
 from metriloc.methods.pixloc.network import PixLocNetwork
@@ -152,6 +153,18 @@ class PixLoc:
             weights_id=self.weights_id,
             calibrations=self.calibrations,
             kept=kept,
+        )
+
+    def with_networks(self, swap: Swap) -> PixLoc:
+        """The same localizer with what ``swap`` gives in place of its network."""
+        return PixLoc(
+            swap(self.extractor),
+            self.align,
+            self.config,
+            cache=self.store.folder,
+            weights_id=self.weights_id,
+            calibrations=self.calibrations,
+            kept=self.store.kept,
         )
 
     def describe(self, scene: SfmMap, image: int) -> None:

@@ -15,14 +15,8 @@ from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2Config
 from metriloc.methods.mickey.checkpoint import config_from_weights, from_official
-from metriloc.methods.mickey.network import (
-    KeypointMaps,
-    MicKeyConfig,
-    MicKeyNetwork,
-    backbone_dtype,
-    keypoints,
-    spatial_softmax,
-)
+from metriloc.methods.mickey.network import KeypointMaps, MicKeyNetwork, backbone_dtype, keypoints, spatial_softmax
+from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.trunk import sine_encoding
 
 TOLERANCE = 2e-5  # relative to the maximum; the reference itself is within 2e-5 of independent implementations
