@@ -23,6 +23,7 @@ from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.mirrored import looks_mirrored_in_map
+from metriloc.methods.matching.rig import RigCamera, localize_rig, rig_views
 from metriloc.methods.nre.model import NRE
 from metriloc.opened_map import OpenedMap, check_references, open_map
 from metriloc.turns import by_quarter_turns, turned_back
@@ -118,6 +119,7 @@ class Localizer:
         self.method = method
         self._retrieval: MapRetrieval | None = None
         self._points: MatchingLocalizer | None = None
+        self._rigs: MatchingLocalizer | None = None
 
     @property
     def retrieval(self) -> MapRetrieval:
@@ -193,6 +195,47 @@ class Localizer:
             if progress is not None:
                 progress(len(found))
         return found
+
+    def localize_rig(
+        self,
+        photos: Sequence[Photo],
+        cam_from_rig: Sequence[Pose],
+        *,
+        K: Sequence[Any] | None = None,
+        fov: float | None = None,
+        references: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> PoseEstimate:
+        """``rig_from_world`` of photos that several cameras, fixed to each other, took at once.
+
+        - photos: one of each camera.
+        - cam_from_rig: where each camera is on the rig, lengths in units of the map.
+        - K, fov: of all photos, as in ``localize``; a View brings its own camera.
+        - references: names of images that all are compared with; by default each with its own.
+
+        Points are matched (XFeat, or the method where it is one of matching), whatever else the method is. A camera that
+        shows too little costs nothing. Returns an estimate as ``localize`` does; its covariance is in the axes of the rig.
+        Raises InputError for lists of different lengths, and for a photo whose focal length is only a guess.
+
+        >>> estimate = localizer.localize_rig(["left.jpg", "right.jpg"], [left_from_rig, right_from_rig], fov=70)
+        """
+        views = rig_views(photos, cam_from_rig, K, fov)
+        require_number("seed", seed, 0, LARGEST_SEED, whole=True)
+        if references is not None:
+            check_references(self.scene, references)
+        cameras = [
+            RigCamera(view, pose, references or self.look_for(view))
+            for view, pose in zip(views, cam_from_rig, strict=True)
+        ]
+        return _of_map(localize_rig(suited(self._matching, self.scene), cameras, self.scene, seed), self._opened)
+
+    @property
+    def _matching(self) -> MatchingLocalizer:
+        if isinstance(self.method, MatchingLocalizer):
+            return self.method
+        if self._rigs is None:
+            self._rigs = MatchingLocalizer.from_features().with_kept(self._kept)
+        return self._rigs
 
     def look_for(self, view: View, *, scene: SfmMap | None = None) -> tuple[str, ...]:
         """Names of the images of the map that share the most with a photo. scene: the map without some images."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
+from typing import TypeVar
 
 from metriloc.choose import LocalizerChoice, choose_localizer
 from metriloc.io import InputError
@@ -12,6 +13,8 @@ from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.nre.model import NRE
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.types import AbsolutePoseMethod, SfmMap
+
+AnyMethod = TypeVar("AnyMethod", bound=AbsolutePoseMethod)
 
 
 def method_of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
@@ -46,7 +49,7 @@ def require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
         )
 
 
-def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
+def suited(method: AnyMethod, scene: SfmMap) -> AnyMethod:
     """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
     say) with a ``min_track`` that the best of them have."""
     longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
