@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, EfficientNetLiteConfig, FeatureBackbone
 from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
+from metriloc.backbones.folding import fold_batch_norms
 from metriloc.bounds import require_flags, require_within
 from metriloc.geometry import MIN_DEPTH, Camera
-from metriloc.methods.mickey.trunk import ATTENTION_HEADS, ResidualBlock, Trunk
+from metriloc.methods.mickey.trunk import ATTENTION_HEADS, Trunk
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -191,6 +192,11 @@ class MicKeyNetwork(nn.Module):
         other._runner = runner
         return other
 
+    @property
+    def runs_elsewhere(self) -> bool:
+        """Whether another runtime makes the maps."""
+        return self._runner is not None
+
     def fixed(self) -> FixedNetwork:
         """Backbone and heads in float32, batch norms merged: the maps of an image of whole cells."""
         folded = self.fold_batch_norms()
@@ -333,15 +339,17 @@ class MicKeyNetwork(nn.Module):
     def fold_batch_norms(self) -> MicKeyNetwork:
         """A network for inference whose batch norms are merged into the convolutions; a frozen backbone is shared.
 
-        The same maps up to rounding, faster heads. Its state dict has other entries: save the original instead.
+        The same maps up to rounding, sooner; in channels-last memory. Its state dict has other entries: save the
+        original instead.
         """
         shared: dict[int, Any] = {id(self._cast): None}
         if not self.config.train_backbone:
             shared[id(self.backbone)] = self.backbone
         folded = copy.deepcopy(self, shared)
-        for module in folded.modules():
-            if isinstance(module, ResidualBlock):
-                module.fold()
+        for name, part in folded.named_children():
+            if name != "backbone" or self.config.train_backbone:
+                fold_batch_norms(part)
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return folded.requires_grad_(False).eval()
 
 
