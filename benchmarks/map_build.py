@@ -11,14 +11,13 @@ from __future__ import annotations
 import resource
 import time
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
 
 from metriloc.io.maps import read_map
 from metriloc.io.poses import read_mapfree_poses
-from metriloc.mapping.config import FeatureName, MapConfig
+from metriloc.mapping.config import FeatureName, MapConfig, MapperName, PairChoice
 from metriloc.mapping.names import find_name
 from metriloc.runs.map_build import build_map, scale_line
 from metriloc.solvers.similarity import robust_similarity
@@ -34,7 +33,8 @@ def main(
     place: tyro.conf.Positional[Path],
     out: Path,
     features: FeatureName = "sift",
-    pairs: Literal["auto", "all", "similar", "ordered"] = "auto",
+    pairs: PairChoice = "auto",
+    mapper: MapperName = "auto",
     depth: str | None = None,
     tolerance: float = 0.02,
 ) -> None:
@@ -45,11 +45,12 @@ def main(
         out: Folder of the map.
         features: What is matched.
         pairs: Which photos are compared.
+        mapper: What makes the model.
         depth: Weights that predict depth, for the scale.
         tolerance: Metres, one standard deviation of a coordinate that counts as right in the fit.
     """
     start, cpu = time.perf_counter(), cpu_seconds()
-    config = MapConfig(features=features, pairs=pairs)
+    config = MapConfig(features=features, pairs=pairs, mapper=mapper)
     facts = build_map(place / "seq0", out, config=config, depth=depth)
     wall, cpu = time.perf_counter() - start, cpu_seconds() - cpu
     scene = read_map(out)
@@ -59,7 +60,10 @@ def main(
     true = torch.stack([truth[name].center() for name, _ in common])
     own = scene.cam_from_world.center()[[number for _, number in common]]
     fit = robust_similarity(own, true, torch.full((len(true),), tolerance, dtype=torch.float64))
-    print(f"{place.name}, {features}: {facts.registered} of {facts.given} photos, {facts.error_px:.3f} px, ", end="")
+    print(
+        f"{place.name}, {features}, {mapper}: {facts.registered} of {facts.given} photos, {facts.error_px:.3f} px, ",
+        end="",
+    )
     print(f"{wall:.0f} s wall, {cpu:.0f} s of processors")
     print(scale_line(facts))
     if fit is None:

@@ -26,9 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metriloc.geometry import Camera, J_transform, Pose, sample, so3_exp
-from metriloc.methods.pixloc.align import AlignConfig, align
-from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, FeatureTable
+from metriloc.methods.pixloc.align import align
+from metriloc.methods.pixloc.align_config import AlignConfig
+from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig
 from metriloc.methods.pixloc.extractor import NetworkExtractor, ResizeConfig
+from metriloc.methods.pixloc.lookup import FeatureTable
 from metriloc.methods.pixloc.model import LocalizeConfig, PixLoc
 from metriloc.methods.pixloc.network import PixLocNetwork
 from metriloc.solvers.least_squares import damped_step

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from metriloc.methods.pixloc import PixLoc
     from metriloc.relpose import relative_pose
     from metriloc.runs.map_build import build_map
+    from metriloc.service.client import Client
     from metriloc.types import (
         AbsolutePoseMethod,
         Correspondences,
@@ -48,6 +49,7 @@ _HOMES = {
     "load": "choose",
     "localize": "localization",
     "relative_pose": "relpose",
+    "Client": "service.client",
     # photos and maps in
     "InputError": "io",
     "as_view": "io",
@@ -77,6 +79,7 @@ __all__ = [
     "__version__",
     "AbsolutePoseMethod",
     "Camera",
+    "Client",
     "Correspondences",
     "FeatureMatching",
     "InputError",

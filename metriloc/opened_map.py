@@ -9,7 +9,7 @@ from pathlib import Path
 from metriloc.datasets.nre_sample import read_nre_sample
 from metriloc.io import InputError
 from metriloc.io.bundles import Bundle, is_bundle, open_bundle
-from metriloc.io.map_folders import photos_are_lost
+from metriloc.io.map_folders import find_model, photos_are_lost
 from metriloc.io.maps import map_from_reconstruction, read_map, read_reconstruction, require_content
 from metriloc.mapping.facts import MapFacts, read_facts
 from metriloc.types import MapUnit, SfmMap
@@ -18,11 +18,13 @@ from metriloc.types import MapUnit, SfmMap
 @dataclass(frozen=True, eq=False)
 class OpenedMap:
     """scene: the map. bundle: what it was opened from, None for others; it must live as long as the map is used. facts: what
-    ``map.json`` says, None where there is none."""
+    ``map.json`` says, None where there is none. model: the folder of the COLMAP model, None where it was not opened from
+    one."""
 
     scene: SfmMap
     bundle: Bundle | None = None
     facts: MapFacts | None = None
+    model: Path | None = None
 
     @property
     def unit(self) -> MapUnit:
@@ -51,16 +53,28 @@ def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
         raise InputError(f"'{path}' has {where}: the folder of images '{images}' is not used")
     if npz:
         return OpenedMap(read_nre_sample(path).source)
-    if bundled:
-        bundle = open_bundle(path)
-        scene = map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images)
-        return OpenedMap(scene, bundle, read_facts(bundle.model))
+    opened = look_into(path, images)
+    if opened.scene.folder is None and not bundled:
+        raise InputError(photos_are_lost(path, opened.scene.names))
+    return opened
+
+
+def look_into(path: str | Path, images: str | Path | None = None) -> OpenedMap:
+    """A bundle, or a folder with a COLMAP model, whose photos need not be at hand. Raises InputError as ``open_map``."""
+    if is_bundle(path):
+        return open_bundled_map(path)
     facts = read_facts(path)  # before the photos: a damaged one does not say where they are
-    scene = read_map(path, images)
+    opened = OpenedMap(read_map(path, images), facts=facts, model=find_model(path))
+    require_content(opened.scene, path)
+    return opened
+
+
+def open_bundled_map(path: str | Path) -> OpenedMap:
+    """A map from a bundle, however that is called. Raises InputError for what is none."""
+    bundle = open_bundle(path)
+    scene = map_from_reconstruction(read_reconstruction(bundle.model), str(path), bundle.images)
     require_content(scene, path)
-    if scene.folder is None:
-        raise InputError(photos_are_lost(path, scene.names))
-    return OpenedMap(scene, facts=facts)
+    return OpenedMap(scene, bundle, read_facts(bundle.model), bundle.model)
 
 
 def check_references(scene: SfmMap, references: Sequence[str]) -> None:

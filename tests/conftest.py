@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from example_map import write_model
 from PIL import Image
 
 import metriloc
@@ -52,6 +53,14 @@ def scene() -> SfmMap:
     """A map of one photo: its pixels with depth are the points."""
     photo = metriloc.load_view(EXAMPLE / "reference.jpg", depth=EXAMPLE / "reference.depth.png")
     return map_from_view(photo, spacing=12)
+
+
+@pytest.fixture(scope="session")
+def example_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a COLMAP model of the two photos of the example."""
+    folder = tmp_path_factory.mktemp("map") / "sparse"
+    write_model(folder)
+    return folder
 
 
 class _Quiet(SimpleHTTPRequestHandler):

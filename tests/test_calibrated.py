@@ -29,7 +29,7 @@ from metriloc.localizer import LOCALIZED, suited
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.nre.settings import CONFIGS, NREConfig, StageConfig
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc
-from metriloc.methods.pixloc.align import AlignConfig
+from metriloc.methods.pixloc.align_config import AlignConfig
 from metriloc.methods.pixloc.settings import setup_of
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
 from metriloc.types import LocalizationDetails, PoseEstimate, SfmMap, View

@@ -16,6 +16,7 @@ LEVELS = {
     "geometry": 0,
     "bounds": 0,
     "wording": 0,
+    "stopwatch": 0,
     "overrides": 0,
     "field_docs": 0,
     "types": 1,
@@ -46,8 +47,9 @@ LEVELS = {
     "localizer": 8,
     "localization": 9,
     "runs": 10,
-    "cli": 11,
-    "__main__": 12,
+    "service": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 RUNS_MAY = ("matching", "pixloc", "pixloc.hloc_hints", "pixloc.settings")
 """What runs/ takes from methods: retrieval of references, and what hloc knows of a query."""
@@ -64,6 +66,8 @@ HEAVY = (
     "cv2",
     "ray",
     "transformers",
+    "fastapi",
+    "sqlalchemy",
     "onnx",
     "onnxruntime",
 )

@@ -102,7 +102,7 @@ class LocalExtractor(Protocol):
 
 class DenseExtractor(Protocol):
     """A network with a descriptor for every cell. temperature: of a softmax over cosines of its descriptors, as it works
-    best for localisation (spec nre 20)."""
+    best for localisation."""
 
     @property
     def name(self) -> str:

@@ -15,8 +15,17 @@ from metriloc.choose.maps import (
     note_on_features,
 )
 from metriloc.choose.named import require_device
-from metriloc.choose.pairs import HUB_METHOD, METHODS, MethodChoice, MethodName, choice_beside, choose_method, is_method
+from metriloc.choose.pairs import (
+    HUB_METHOD,
+    METHODS,
+    MethodChoice,
+    MethodName,
+    choice_beside,
+    choose_method,
+    is_method,
+)
 from metriloc.io import InputError
+from metriloc.methods.matching.solver import Solver
 
 __all__ = [
     "FEATURES",
@@ -27,6 +36,7 @@ __all__ = [
     "LocalizerName",
     "MethodChoice",
     "MethodName",
+    "Solver",
     "choice_beside",
     "choose_depth",
     "choose_localizer",

@@ -25,7 +25,7 @@ from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.hub_models import find_hub_model
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
-from metriloc.methods.mickey.network import Precision
+from metriloc.methods.mickey.network_config import Precision
 from metriloc.types import View
 
 PREDICTED = DEFAULT_WEIGHTS

@@ -18,7 +18,7 @@ from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
 from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
-from metriloc.methods.mickey.network import Precision
+from metriloc.methods.mickey.network_config import Precision
 from metriloc.types import RelativePoseMethod
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]

@@ -13,7 +13,7 @@ from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, progress_bar
 from metriloc.cli.transfers import transfer_bar
 from metriloc.datasets.downloads import PIXLOC_SERVER, Asset, DataName, assets_of
 from metriloc.evaluation.benchmarks import part_names
-from metriloc.io import prepare_output_folder
+from metriloc.io import InputError, prepare_output_folder
 from metriloc.io.download import is_offline
 from metriloc.io.unpack import unpack
 from metriloc.runs.data_get import Planned, get, missing_files, plan, require_space
@@ -37,7 +37,7 @@ def data_get(
     their archives by hand and give them to --unpack.
 
     Args:
-        name: 7scenes, cambridge, aachen, cmu, robotcar or megadepth.
+        name: 7scenes, cambridge, aachen, cmu, robotcar, megadepth or mapfree.
         out: Folder of the data set, for --data of metriloc eval.
         training: With the files that PixLoc was trained on (cmu, megadepth).
         slices: Of cmu, such as 2 or 2-6,13; by default those of the benchmark.
@@ -47,9 +47,13 @@ def data_get(
     """
     parts = part_names(name, slices)
     assets = assets_of(name, parts, training=training)
+    for archive in unpack_here:
+        if not archive.is_file():
+            raise InputError(f"--unpack {archive}: there is no such file")
     _print_by_hand(assets)
     planned: list[Planned] = []
-    if not (unpack_here and is_offline()):  # what is at hand needs no server
+    fetched = any(asset.address is not None for asset in assets)
+    if fetched and not (unpack_here and is_offline()):  # what is at hand needs no server
         with progress_bar("listing") as bar:
             planned = plan(assets, out, server, lambda count: None if bar is None else bar(count, count))
         _print_plan(planned)

@@ -15,7 +15,6 @@ from metriloc.cli.eval_published import evaluate_published
 from metriloc.cli.eval_published_options import PublishedOptions
 from metriloc.cli.eval_run import device_of, solved
 from metriloc.cli.made import Assignments
-from metriloc.cli.options import MethodSettings
 from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, text_table
 from metriloc.evaluation.absolute import score_absolute
 from metriloc.evaluation.benchmarks import (
@@ -39,6 +38,7 @@ from metriloc.evaluation.report import (
 from metriloc.evaluation.scoring import score_pairs, vcre_note
 from metriloc.evaluation.submission import scene_text, write_submission, write_visloc
 from metriloc.io import InputError
+from metriloc.runs.options import MethodSettings
 
 _METHOD_HELP = (
     "a relative method (mickey, xfeat, aliked+lightglue, ...) for pairs, or a localiser (xfeat-pnp, ...) for maps"

@@ -10,7 +10,6 @@ from typing import Annotated
 import tyro
 
 from metriloc.choose import choose_method
-from metriloc.cli.options import MethodSettings
 from metriloc.cli.terminal import print_lines, printable, text_table
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
@@ -27,6 +26,7 @@ from metriloc.evaluation.tasks import PairSolver
 from metriloc.io import InputError, write_atomically
 from metriloc.io.arguments import require_number
 from metriloc.runs.compared import compared_pictures, most_different
+from metriloc.runs.options import MethodSettings
 from metriloc.viz import Picture
 from metriloc.viz.markup import picture_figure
 

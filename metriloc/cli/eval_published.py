@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from metriloc.cli.eval_published_options import PublishedOptions
-from metriloc.cli.options import MethodSettings
 from metriloc.cli.terminal import EXIT_NO_POSE, progress_bar
 from metriloc.datasets.visloc_files import VislocName, VislocPart
 from metriloc.evaluation.benchmarks import BenchmarkOptions
@@ -19,6 +18,7 @@ from metriloc.evaluation.report import absolute_report, markdown_table, scenes_t
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.overrides import flat, plain
 from metriloc.runs.benchmark import POSES, RunChoice, lost, score_parts
+from metriloc.runs.options import MethodSettings
 from metriloc.runs.published import PublishedRun, PublishedSession, check_files, merged
 from metriloc.training.processes import joined_processes, worker_from_environment
 

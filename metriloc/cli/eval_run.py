@@ -21,7 +21,6 @@ from metriloc.choose import (
     choose_method,
     is_method,
 )
-from metriloc.cli.options import MethodSettings
 from metriloc.cli.terminal import complain, progress_bar
 from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, QueryBenchmark
 from metriloc.evaluation.ray_runner import run_with_ray
@@ -30,6 +29,7 @@ from metriloc.evaluation.runner import collect, run
 from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.methods.matching.hub_models import licenses_of
+from metriloc.runs.options import MethodSettings
 from metriloc.training.processes import joined_processes, worker_from_environment
 
 

@@ -13,7 +13,6 @@ import tyro
 
 from metriloc.choose import is_method, require_used
 from metriloc.cli.eval_run import device_of, solved
-from metriloc.cli.options import MethodSettings
 from metriloc.cli.terminal import print_lines, text_table
 from metriloc.evaluation.benchmarks import BenchmarkName, BenchmarkOptions, load_pairs
 from metriloc.evaluation.depth_table import name_of
@@ -21,6 +20,7 @@ from metriloc.evaluation.paper_table import OWN_DEPTH, PaperRow, paper_results, 
 from metriloc.evaluation.report import markdown_table
 from metriloc.evaluation.scoring import score_pairs
 from metriloc.io import InputError, prepare_output_folder, write_atomically
+from metriloc.runs.options import MethodSettings
 
 Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]
 OWN_METRES = ("mickey", "identity")

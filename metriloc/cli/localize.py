@@ -12,7 +12,7 @@ import tyro
 
 from metriloc.adjust import adjusted, shown_settings
 from metriloc.choose import choose_localizer, note_on_features, require_device
-from metriloc.cli.localize_options import LocalizerSettings, OutputOptions, PixLocOptions, check_matches
+from metriloc.cli.localize_options import OutputOptions, PixLocOptions, assignments_for, check_matches
 from metriloc.cli.made import Assignments
 from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
 from metriloc.export.runtime import on_runtime
@@ -21,9 +21,10 @@ from metriloc.localizer import REFERENCES, Localizer, method_of_bundle
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
-from metriloc.runs.queries import QueryOptions, QuerySource
+from metriloc.runs.options import LocalizerSettings
+from metriloc.runs.queries import QueryOptions, QueryPhoto, QuerySource
 from metriloc.runs.references import ReferenceFinder, ReferenceOptions
-from metriloc.types import needs_of
+from metriloc.types import View, needs_of
 from metriloc.wording import short_names
 
 
@@ -51,7 +52,7 @@ def localize(
         set: Set settings of the method, by our names or those of published config files, e.g. --set fine.longest_side=640.
         shown: Only print the settings that --set can set, their values and what they mean.
     """
-    choice, assignments = how.choice(), how.assignments(set)
+    choice, assignments = how.choice(), assignments_for(how, set)
     if shown:
         method = adjusted(pixloc.configure(choose_localizer(choice), where), assignments)
         print(*shown_settings(method), sep="\n")
@@ -88,7 +89,11 @@ def localize(
         print(note, file=sys.stderr)
     folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single, formats=output.formats)
     pictures = folder is not None and (output.html or output.video)
-    localizer = QueryLocalizer(Localizer.of(source.opened, chosen), finder, source, how.seed, pictures, loaded)
+
+    def load(photo: QueryPhoto) -> View:
+        return loaded.get(photo.path) or source.load(photo)
+
+    localizer = QueryLocalizer(Localizer.of(source.opened, chosen), finder, source, load, how.seed, pictures)
 
     names = {**short_names(source.scene.names), **short_names(photo.name for photo in source.queries)}
 

@@ -9,75 +9,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metriloc.adjust import Adjustable
-from metriloc.choose import LocalizerChoice
 from metriloc.cli.made import options_from
 from metriloc.cli.options import FormatArgument, check_formats, check_resume
 from metriloc.io import InputError
-from metriloc.io.arguments import LARGEST_SEED, require_number
-from metriloc.io.download import cache_folder
 from metriloc.io.poses import Naming
 from metriloc.io.yaml_file import read_yaml
 from metriloc.methods.nre.published import assignments_of
 from metriloc.methods.pixloc import LocalizeConfig, ResizeConfig
 from metriloc.methods.pixloc.settings import METHOD as PIXLOC
 from metriloc.methods.pixloc.settings import QuerySettings
+from metriloc.runs.options import DrawnOptions, LocalizerSettings
 from metriloc.runs.references import ReferenceOptions
 from metriloc.types import AbsolutePoseMethod, needs_of
 from metriloc.viz.video import find_ffmpeg
 
 
-@dataclass(frozen=True)
-class LocalizerSettings:
-    """How the pose is found."""
-
-    method: str | None = None
-    """nre by default, in a bundle the first of its methods whose weights are here; or nre-xfeat, nre-xfeat+aliked,
-    nre-xfeat+disk, pixloc, or matching and PnP: xfeat-pnp, aliked-pnp, disk-pnp."""
-    features: str | None = None
-    """Of nre: coarse features, and fine ones after the plus; by default xfeat+aliked where ALIKED's weights are, else xfeat;
-    nre for the published networks."""
-    weights: str | None = None
-    """Of pixloc: folder, file or hub name, pixloc-small by default. Of others: files for their features, with a comma
-    between two; of nre's networks the coarse one alone leaves the fine stage out."""
-    device: str = "cpu"
-    """cpu, cuda, cuda:1, ...; of nre also two with a comma between, of its coarse and its fine stage: cuda,cpu."""
-    config: Path | None = None
-    """Of nre: its published configuration file, config.yml; --set goes beyond it."""
-    cache: Path | None = None
-    """Folder for what is kept of the map's photos from run to run; by default where metriloc keeps weights."""
-    calibration: str | None = None
-    """File that turns the confidence into a probability, or none; by default the one that comes with the method."""
-    runtime: str = "torch"
-    """What runs the networks: torch, onnx (sizes are exported when first met), onnx:FOLDER (files of metriloc export)."""
-    seed: int = 0
-    """Same seed, same answer (on one machine, with as many threads)."""
-
-    @property
-    def name(self) -> str:
-        """Of the method."""
-        return self.method or "nre"
-
-    def choice(self) -> LocalizerChoice:
-        """The localiser with these settings; the seed is not of it."""
-        require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
-        cache = str(self.cache_folder / "pixloc")
-        return LocalizerChoice(
-            self.name, self.weights, self.device, self.features, cache, self.calibration, self.runtime
-        )
-
-    def assignments(self, given: Sequence[Sequence[str]]) -> list[str]:
-        """What the configuration file and then ``--set`` say. Raises InputError for a file that is not NRE's."""
-        found = [one for several in given for one in several]
-        if self.config is None:
-            return found
-        if not self.name.startswith("nre"):
-            raise InputError(f"--config {self.config} is of nre; {self.name} is set by --set FIELD=VALUE")
-        return [*assignments_of(read_yaml(self.config), str(self.config)), *found]
-
-    @property
-    def cache_folder(self) -> Path:
-        """Where things are kept."""
-        return cache_folder() if self.cache is None else self.cache
+def assignments_for(how: LocalizerSettings, given: Sequence[Sequence[str]]) -> list[str]:
+    """What the configuration file and then ``--set`` say. Raises InputError for a file that is not NRE's."""
+    found = [one for several in given for one in several]
+    if how.config is None:
+        return found
+    if not how.name.startswith("nre"):
+        raise InputError(f"--config {how.config} is of nre; {how.name} is set by --set FIELD=VALUE")
+    return [*assignments_of(read_yaml(how.config), str(how.config)), *found]
 
 
 @options_from(LocalizeConfig, without=("num_references", "use_confidences", "normalize_features"))
@@ -182,4 +136,4 @@ class OutputOptions:
     def drawn(self) -> dict[str, object]:
         """What decides on the files of a query."""
         video = (self.video_seconds, self.video_fps) if self.video else None
-        return {"html": self.html, "viewer_up": self.viewer_up, "video": video}
+        return dataclasses.asdict(DrawnOptions(self.html, self.viewer_up, video))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from metriloc.cli.parsing import parsed
 from metriloc.cli.terminal import EXIT_BAD_INPUT, EXIT_INTERRUPTED, complain, printable
 from metriloc.version import __version__
 
@@ -36,6 +37,8 @@ COMMANDS: dict[str, Command] = {
     "map check": Command("metriloc.cli.map_info", "map_check", "what is weak in a map"),
     "map export": Command("metriloc.cli.map_export", "map_export", "a map for COLMAP, nerfstudio, as PLY"),
     "map bundle": Command("metriloc.cli.map_bundle", "map_bundle", "a map as one file, without its photos if wished"),
+    "serve": Command("metriloc.cli.serve", "serve", "anchors and maps over HTTP, with a web page"),
+    "serve token": Command("metriloc.cli.serve", "token", "who may use a service: add, rotate, revoke, list"),
     "eval compare": Command(
         "metriloc.cli.eval_compare", "evaluate_compare", "two runs on the same pairs, number by number"
     ),
@@ -89,12 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str]) -> int:
-    import tyro
-
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return tyro.cli(function, prog=f"metriloc {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,)) or 0
+            return parsed(function, name, arguments)() or 0
         except (ValueError, OSError, ImportError) as error:
             complain(name, _sentence(error))
             return EXIT_BAD_INPUT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +12,10 @@ from typing import Annotated, Any
 import tyro
 
 from metriloc.cli.terminal import EXIT_NO_POSE, print_lines
-from metriloc.io.maps import read_map, require_content
 from metriloc.mapping.check import MapCheck, check_map, median_depth
-from metriloc.mapping.facts import MapFacts, read_facts
+from metriloc.mapping.doppelgangers import Doppelganger
+from metriloc.mapping.facts import MapFacts
+from metriloc.opened_map import look_into
 from metriloc.runs.map_build import scale_line
 from metriloc.types import SfmMap
 
@@ -27,11 +29,11 @@ def map_info(
     """What a map holds: photos, points, cameras, where its metres are from.
 
     Args:
-        scene: Folder of a map, also of a COLMAP model that was made elsewhere.
+        scene: Folder of a map, also of a COLMAP model that was made elsewhere, or a bundle.
         json_output: Print it as JSON.
     """
-    facts, content = read_facts(scene), read_map(scene)
-    require_content(content, scene)
+    opened = look_into(scene)
+    facts, content = opened.facts, opened.scene
     told: dict[str, Any] = {
         "photos": len(content),
         "points": len(content.xyz),
@@ -39,6 +41,7 @@ def map_info(
         "track_length": float(content.track_lengths().double().mean()) if len(content.xyz) else 0.0,
         "cameras": _cameras(content),
         "folder_of_photos": None if content.folder is None else str(content.folder),
+        "bundle_of": None if opened.bundle is None else [method.name for method in opened.bundle.manifest.methods],
         "unit": None if facts is None else facts.unit,
         "extent": _extent(content),
         "median_depth": median_depth(content),
@@ -71,7 +74,7 @@ def _info_lines(told: dict[str, Any], facts: MapFacts | None) -> list[str]:
         f"points        {told['points']}, each seen by {told['track_length']:.1f} photos on the mean",
         f"extent        cameras within {told['extent']:.3g} {unit}, things at {told['median_depth']:.3g} {unit}",
         *(f"camera        {camera}" for camera in told["cameras"]),
-        f"photos lie in {told['folder_of_photos'] or 'no folder that is found: give --images'}",
+        _whereabouts(told),
     ]
     if facts is None:
         return [*lines, "scale         as whoever made the map says: metriloc did not"]
@@ -85,6 +88,14 @@ def _info_lines(told: dict[str, Any], facts: MapFacts | None) -> list[str]:
     return lines
 
 
+def _whereabouts(told: dict[str, Any]) -> str:
+    """Of the photos, in a line."""
+    if told["bundle_of"] is None:
+        return f"photos lie in {told['folder_of_photos'] or 'no folder that is found: give --images'}"
+    within = "no photos" if told["folder_of_photos"] is None else "the photos"
+    return f"a bundle with {within} and what {', '.join(told['bundle_of'])} see in them"
+
+
 def map_check(
     scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -92,11 +103,11 @@ def map_check(
     """What is weak in a map: photos that hang on little, photos taken twice, a scale that is not known.
 
     Args:
-        scene: Folder of a map.
+        scene: Folder of a map, or a bundle.
         json_output: Print it as JSON, with every photo.
     """
-    facts, content = read_facts(scene), read_map(scene)
-    require_content(content, scene)
+    opened = look_into(scene)
+    facts, content = opened.facts, opened.scene
     found = check_map(content)
     if json_output:
         scale = None if facts is None or facts.scale is None else asdict(facts.scale)
@@ -114,6 +125,7 @@ def check_lines(found: MapCheck, facts: MapFacts | None) -> list[str]:
     for part in found.parts[1:]:
         lines.append(f"{', '.join(part[:_SHOWN])} share{'s' if len(part) == 1 else ''} hardly anything with the rest")
     lines += [f"{a} and {b} were taken from one place: one of them adds nothing" for a, b in found.duplicates]
+    lines += _alike_lines(found.alike)
     if facts is not None:
         lines.append(scale_line(facts))
         if facts.scale is not None:
@@ -121,3 +133,12 @@ def check_lines(found: MapCheck, facts: MapFacts | None) -> list[str]:
     ties = sorted(photo.ties for photo in found.photos)
     middle = ties[len(ties) // 2] if ties else 0
     return [*lines, f"{len(found.photos)} photos, {len(found.weak)} weakly tied; half have {middle} ties or more"]
+
+
+def _alike_lines(pairs: Sequence[Doppelganger]) -> list[str]:
+    lines = [
+        f"{pair.first} and {pair.second} should share {pair.expected} points and share {pair.shared}: two places that look "
+        "alike, or photos that were never compared"
+        for pair in pairs[:_SHOWN]
+    ]
+    return lines + ([f"so should {len(pairs) - _SHOWN} more pairs (--json names them)"] if len(pairs) > _SHOWN else [])

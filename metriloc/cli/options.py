@@ -1,22 +1,15 @@
-"""Options that several commands share: what is known about photos, and how a method finds the pose."""
+"""Arguments that several commands share; settings of photos and methods are those of ``metriloc.runs.options``."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from metriloc.choose import HUB_METHOD, METHODS, MethodChoice
-from metriloc.io import InputError, load_view
-from metriloc.io.arguments import LARGEST_SEED, require_number
-from metriloc.io.images import require_one_size
-from metriloc.io.intrinsics import camera_from_K
-from metriloc.methods.matching.solver import Solver
+from metriloc.choose import HUB_METHOD, METHODS
+from metriloc.io import InputError
 from metriloc.runs.pose_files import FORMATS, checked_formats
-from metriloc.types import View
 
 MethodArgument = Annotated[str, tyro.conf.arg(metavar=f"{{{','.join((*METHODS, HUB_METHOD))}}}")]
 """A method for two photos; ``choose_method`` says which there are."""
@@ -36,102 +29,3 @@ def check_resume(resume: bool, out: Path | None) -> None:
     """Raises InputError for ``--resume`` without ``--out``."""
     if resume and out is None:
         raise InputError("--resume goes on with an earlier run: give its --out")
-
-
-@dataclass(frozen=True)
-class PhotoOptions:
-    """What is known about the photos."""
-
-    k: tuple[float, float, float, float] | None = None
-    """FX FY CX CY of both photos, pixels, first pixel centre at 0, after EXIF rotation."""
-    k_size: tuple[int, int] | None = None
-    """WIDTH HEIGHT of the photos that the numbers of --k are for; other sizes of the same aspect are scaled."""
-    k_ref: tuple[float, float, float, float] | None = None
-    """FX FY CX CY of the reference alone."""
-    k_query: tuple[float, float, float, float] | None = None
-    """FX FY CX CY of the queries alone."""
-    intrinsics: Path | None = None
-    """An intrinsics.txt: lines 'image fx fy cx cy width height'."""
-    fov: float | None = None
-    """Horizontal field of view of both photos in degrees."""
-    depth: Path | None = None
-    """Depth map of the reference: 16-bit PNG (mm), float TIFF or .npy (m)."""
-    depth_scale: float | None = None
-    """Units a metre of --depth: 5000 for TUM; by default 1000 for whole numbers, 1 for floating point."""
-    resize: tuple[int, int] | None = None
-    """WIDTH HEIGHT the photos are resized to first; intrinsics follow."""
-    max_side: int | None = None
-    """Longest side in pixels; larger photos are reduced, intrinsics follow."""
-
-    def load(self, path: Path, *, reference: Path | None = None) -> View:
-        """One photo with its intrinsics. reference: None for the reference itself, which gets its depth map.
-
-        Raises InputError for one --k and photos of two sizes, because it can only be right for one of them.
-        """
-        is_reference = reference is None
-        own = self.k_ref if is_reference else self.k_query
-        if own is not None and self.k is not None:
-            raise InputError(f"--k {self.k} and --k-{'ref' if is_reference else 'query'} {own} contradict: give one")
-        if self.k_size is not None and self.k is None:
-            raise InputError(f"--k-size {self.k_size} says nothing without --k")
-        if self.k is not None and self.k_size is None and reference is not None:
-            require_one_size((reference, path), "--k")
-        if own is not None and None not in (self.k_ref, self.k_query) and self.fov is not None:
-            raise InputError(f"--k-ref and --k-query leave no photo for --fov {self.fov:g}: leave one of them out")
-        known = self.k is not None and self.k_size is not None
-        return load_view(
-            path,
-            K=None if known else own or self.k,
-            camera=camera_from_K(self.k, self.k_size) if known else None,  # type: ignore[arg-type]
-            intrinsics=None if own else self.intrinsics,
-            fov=None if own else self.fov,
-            depth=self.depth if is_reference else None,
-            depth_scale=self.depth_scale if is_reference else None,
-            resize=self.resize,
-            max_side=self.max_side,
-        )
-
-
-@dataclass(frozen=True)
-class MethodSettings:
-    """How the pose is found."""
-
-    weights: str | None = None
-    """Folder, file, published name or hub name 'owner/name' of the weights."""
-    distance: float | None = None
-    """Metres between the two cameras, if known (matching without a depth map)."""
-    camera_height: float | None = None
-    """Metres of both cameras above the ground, if known and upright: robots, tripods (matching)."""
-    solver: Solver = "auto"
-    """Of matching: essential matrix, pnp, rigid (3D-3D), or auto."""
-    depth_source: str = "file"
-    """Metres of matching: file (the depth map given), none, constant:METRES, mickey:WEIGHTS or hub:OWNER/NAME; in eval
-    also file:NAME for the data set's maps frame.NAME.png, such as file:dptkitti."""
-    polish: bool = False
-    """MicKey: refine the pose by the reprojection error of its inliers (metriloc-small always does)."""
-    device: str = "cpu"
-    """cpu, cuda, cuda:1, ..."""
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Of MicKey's backbone; auto: half on CUDA, single on CPU."""
-    runtime: str = "torch"
-    """What runs the networks: torch, onnx (sizes are exported when first met), onnx:FOLDER (files of metriloc export)."""
-    calibration: str | None = None
-    """File of metriloc eval calibrate that turns the confidence into a probability, or none."""
-    seed: int = 0
-    """Same seed, same answer (on one machine, with as many threads)."""
-
-    @property
-    def depth_files(self) -> str | None:
-        """NAME of ``file:NAME``: the data set's depth maps that are to be used instead of its own; None for no such."""
-        return self.depth_source.removeprefix("file:") if self.depth_source.startswith("file:") else None
-
-    def choice(self, method: str, of_data: bool = False) -> MethodChoice:
-        """The method of that name with these settings; the seed is not of the method.
-
-        of_data: photos are of a data set, which may have depth maps of several names.
-        """
-        require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "seed"}
-        # without the flag it is as the weights say
-        values["polish"] = values["polish"] or None
-        return MethodChoice(method, depth=values.pop("depth_source"), of_data=of_data, **values)

@@ -16,14 +16,13 @@ from metriloc.choose import MethodChoice, choice_beside, choose_method
 from metriloc.cli.options import (
     FormatArgument,
     MethodArgument,
-    MethodSettings,
-    PhotoOptions,
     check_formats,
     check_resume,
 )
 from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable
 from metriloc.io import InputError, prepare_output_folder, read_true_poses
 from metriloc.methods.matching.hub_models import licenses_of
+from metriloc.runs.options import MethodSettings, PhotoOptions
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_export import export_paths
 from metriloc.runs.relpose_files import RelposeFolder

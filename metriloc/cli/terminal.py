@@ -74,7 +74,11 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths[0] = max(12, min(max(len(row[0]) for row in cells), COLUMNS - sum(w + 2 for w in widths[1:])))
     lines = []
     for number, row in enumerate(cells):
-        parts = [textwrap.wrap(c, w, break_on_hyphens=False) or [""] for c, w in zip(row, widths, strict=True)]
+        # names break at hyphens; numbers have some that belong to them
+        parts = [
+            textwrap.wrap(cell, width, break_on_hyphens=column == 0) or [""]
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         for part in itertools.zip_longest(*parts, fillvalue=""):
             padded = [text.rjust(w) for text, w in zip(part[1:], widths[1:], strict=True)]
             lines.append("  ".join([part[0].ljust(widths[0]), *padded]).rstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Annotated
 import tyro
 
 from metriloc import recipes
-from metriloc.cli.terminal import EXIT_INTERRUPTED
+from metriloc.cli.terminal import EXIT_INTERRUPTED, fitted
 from metriloc.io import InputError
 from metriloc.overrides import plain
+from metriloc.recipes.published_files import run_of_files
 from metriloc.training import Run, override, settable_fields
 from metriloc.training import train as run_training
 from metriloc.training.batches import OneBatch
@@ -26,6 +28,7 @@ def train(
     data: Path | None = None,
     out: Path | None = None,
     set: Annotated[tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]], tyro.conf.arg(metavar="FIELD=VALUE")] = (),
+    config: tuple[Path, ...] = (),
     init: Path | None = None,
     resume: bool = False,
     overfit: bool = False,
@@ -36,20 +39,21 @@ def train(
     Ctrl+C finishes the step and saves. On several GPUs: torchrun --nproc-per-node N -m metriloc train ...
 
     Args:
-        recipe: A recipe's name.
+        recipe: A recipe's name, or a training file of MicKey or PixLoc (YAML).
         data: Folder of the training data.
         out: Folder of the run: config.json, log.txt, metrics.jsonl, checkpoints, validation pages, TensorBoard.
         set: Set fields of the recipe, e.g. --set training.optimizer.lr=3e-4; --show lists them.
+        config: Training files of MicKey or PixLoc (YAML), the later over the earlier; --set wins over them.
         init: Checkpoint folder or safetensors file to take the first weights from, e.g. of a warm-up run.
         resume: Go on from the last checkpoint in --out, or start if there is none.
         overfit: Train on the first batch alone, again and again: whether the loss can fall at all.
         show: Only print the fields that --set can set, and their values.
     """
-    if recipe is None:
+    if recipe is None and not config:
         for name in recipes.__all__:
             print(f"{name:<26} {(getattr(recipes, name).__doc__ or '').strip().splitlines()[0]}")
         return 0
-    run = override(find_recipe(recipe)(), [one for several in set for one in several])
+    run = override(_chosen(recipe, config), [one for several in set for one in several])
     if show:
         for path, value in settable_fields(run):
             print(f"{path}={value if isinstance(value, str) else json.dumps(plain(value))}")
@@ -65,6 +69,24 @@ def train(
         state = f"stopped by {result.stopped_by}" if result.stopped_by else "finished"
         print(f"{state} at step {result.progress.step} of {run.training.steps}: {out}")
     return EXIT_INTERRUPTED if result.stopped_by.startswith("SIG") else 0
+
+
+def _chosen(recipe: str | None, config: tuple[Path, ...]) -> Run:
+    """The run of a recipe, of published files, or of files over a recipe; what was not read in them is told."""
+    name = recipe
+    if name is not None and name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        config, name = (Path(name), *config), None
+    if not config:
+        return find_recipe(name or "")()
+    stem = recipes.PUBLISHED_NAMES.get(config[0].stem, config[0].stem)
+    if name is None and stem in recipes.__all__:
+        name = stem
+    found = run_of_files(config, None if name is None else find_recipe(name))
+    if found.unread:
+        shown = ", ".join(found.unread[:12]) + (" and more" if len(found.unread) > 12 else "")
+        told = f"not read from {config[0].name}, as nothing here corresponds: {shown}"
+        print("\n".join(fitted(told)), file=sys.stderr)
+    return found.run
 
 
 def find_recipe(name: str) -> Callable[[], Run]:

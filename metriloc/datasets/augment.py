@@ -53,6 +53,10 @@ class Photometric:
                 raise ValueError(f"Photometric.{name} must be between 0 and 10, got {getattr(self, name)}")
 
 
+AS_THEY_ARE = Photometric(0, 0, 0, 0, 0, 0, 0, 0)
+"""No change."""
+
+
 @dataclass(frozen=True)
 class Geometric:
     """zoom: a crop keeps at least this share of each side before it is scaled back (1: none). turn_deg: largest turn
@@ -107,7 +111,7 @@ def augment_image(
     image = image * gains[:, None, None] * (1 + around(how.brightness))
     mean = image.mean()
     image = (image - mean) * (1 + around(how.contrast)) + mean
-    luma = torch.einsum("c,chw->hw", image.new_tensor(LUMA), image)
+    luma = _luma(image)
     gray = float(torch.rand((), generator=generator)) < how.gray
     image = luma + (image - luma) * (0.0 if gray else 1 + around(how.saturation))
     image = image.clamp(0, 1).pow(math.exp(around(how.gamma)))
@@ -115,6 +119,15 @@ def augment_image(
     sigma = how.noise * float(torch.rand((), generator=generator))
     noise = torch.randn(image.shape, generator=generator).to(image)
     return (image + sigma * noise).clamp(0, 1)
+
+
+def _luma(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
+    return torch.einsum("c,chw->hw", image.new_tensor(LUMA), image)
+
+
+def grayscale(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+    """The same brightness (Rec. 601) in all three channels."""
+    return _luma(image).expand(3, -1, -1).clone()
 
 
 def gaussian_blur(image: Float[Tensor, "c H W"], sigma: float) -> Float[Tensor, "c H W"]:

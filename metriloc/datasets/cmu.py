@@ -1,7 +1,7 @@
 """Extended CMU Seasons as PixLoc was trained on: queries of a slice against the reference images of its map.
 
 A query takes the overlaps of the reference that is nearest to it, if that is within a metre and 30 degrees; pairs are
-limited by overlap and distance (spec pixloc 13.3). Poses are metric. (Sattler et al., CVPR 2018; Toft et al., 2020.)
+limited by overlap and distance. Poses are metric. (Sattler et al., CVPR 2018; Toft et al., 2020.)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What ``metriloc data get`` gets: the parts of each data set, their addresses where they are known, and their places.
 
 Models, retrieved images and training files of PixLoc lie on one server, whose folders are listed when they are asked
-for (README of PixLoc; spec pixloc 12.4). Of photos the README names pages, no addresses: such parts are fetched by hand
-and given to ``--unpack``.
+for (README of PixLoc). Of photos the READMEs name pages, no addresses: such parts are fetched by hand and given to
+``--unpack``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from metriloc.io import InputError
 
 PIXLOC_SERVER = "https://cvg-data.inf.ethz.ch/pixloc_CVPR2021/"
 """Of the README of PixLoc."""
-DataName = Literal["7scenes", "cambridge", "aachen", "cmu", "robotcar", "megadepth"]
+DataName = Literal["7scenes", "cambridge", "aachen", "cmu", "robotcar", "megadepth", "mapfree"]
+
+
+MAPFREE_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ _CAMBRIDGE = (
     "OldHospital 251340, ShopFacade 251336, StMarysChurch 251294"
 )
 _D2NET = "https://github.com/mihaidusmanu/d2-net#downloading-and-preprocessing-the-megadepth-dataset says how"
+_MAPFREE = "https://research.nianticlabs.com/mapfree-reloc-benchmark/dataset says how, after its licence is agreed to"
 _MODELS = "models, retrieved images"
 EVALUATED: Mapping[DataName, tuple[Asset, ...]] = MappingProxyType(
     {
@@ -67,6 +71,7 @@ EVALUATED: Mapping[DataName, tuple[Asset, ...]] = MappingProxyType(
         ),
         "robotcar": (Asset(_MODELS, "RobotCar-Seasons/"), _photos("photos", "", _CIIRC)),
         "megadepth": (),
+        "mapfree": tuple(_photos(f"{split} scenes", split, _MAPFREE) for split in MAPFREE_SPLITS),
     }
 )
 """What ``metriloc eval`` reads."""

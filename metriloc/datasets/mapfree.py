@@ -2,7 +2,7 @@
 
 Evaluation pairs are the reference ``seq0/frame_00000.jpg`` with every fifth query *by position in poses.txt* (frame
 numbers have gaps), multi-frame blocks the positions 9, 19, 29 ... with the eight before each, training pairs the rows
-of ``overlaps.npz`` strictly between two limits, or uniform draws from the poses (spec benchmarks a.1, mickey 7).
+of ``overlaps.npz`` strictly between two limits, or uniform draws from the poses.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class MapfreeScene:
 
     def uniform_pairs(self, count: int, generator: torch.Generator) -> PairList:
         """``count`` ordered pairs of different photos with known poses, drawn uniformly: training without any overlap
-        information (spec mickey 6, row 17)."""
+        information (MicKey paper, Sec. 3.1.4)."""
         return uniform_pairs(self.posed, count, generator)
 
 

@@ -1,7 +1,7 @@
 """MegaDepth as PixLoc was trained on: undistorted reconstructions, photos turned upright, pairs by shared points.
 
 ``root/<scene>/`` holds a COLMAP model (there, or in ``sparse``) and ``images/``. Lists of scenes, upright turns, overlaps
-and pairs follow spec pixloc 13.2 and 13.4; poses are up to the unknown scale of each scene. (Li and Snavely, CVPR 2018.)
+and pairs are those of PixLoc's training; poses are up to the unknown scale of each scene. (Li and Snavely, CVPR 2018.)
 """
 
 from __future__ import annotations

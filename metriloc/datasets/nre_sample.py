@@ -1,6 +1,6 @@
 """The sample pair of the NRE release and files of its kind: one npz with points, poses and cameras of two photos.
 
-Keys (spec nre 18): source_image, target_image (paths relative to the file, or files beside it), p3D [N, 3], source_P,
+Keys: source_image, target_image (paths relative to the file, or files beside it), p3D [N, 3], source_P,
 target_P [4, 4] world to camera, source_K, target_K [3, 3], source_dist, target_dist [4] (k1 k2 p1 p2). Nothing in it is
 unpickled.
 """

@@ -2,7 +2,7 @@
 
 A surface seen in A counts as shared when it falls inside photo B, in front of it, and B's depth agrees. The overlap of
 a pair is the smaller of the two directions; from a reconstruction it is shared points / max(points of A, points of B),
-as for Map-free (spec mickey 17, issue 7). Both are symmetric and lie in 0..1.
+as for Map-free. Both are symmetric and lie in 0..1.
 """
 
 from __future__ import annotations

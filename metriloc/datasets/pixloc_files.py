@@ -1,8 +1,8 @@
 """The preprocessed training files that were published for PixLoc: one pickle a slice of CMU or scene of MegaDepth.
 
-They hold points, poses, which image observes which point, and overlaps (spec pixloc 13.3 and 13.4), as plain arrays;
-nothing in them is run (``metriloc.io.plain_pickle``). The photos lie in the data set. Where the spec leaves two readings
-of a number, the file's own other numbers decide. Such files themselves were not at hand when this was written.
+They hold points, poses, which image observes which point, and overlaps, as plain arrays;
+nothing in them is run (``metriloc.io.plain_pickle``). The photos lie in the data set. Where a number can be read in
+two ways, the file's own other numbers decide. Such files themselves were not at hand when this was written.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def covisible_pairs(
     """(reference, query) pairs of a map and their overlaps, ``low < overlap <= high``.
 
     Overlap, of the reference, is the share of its points that the query observes too; pairs with fewer than
-    ``min_shared`` common points do not count (spec pixloc 13.3).
+    ``min_shared`` common points do not count, as published.
     """
     common = shared_points(scene)
     own = common.diagonal().clone()

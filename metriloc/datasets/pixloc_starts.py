@@ -1,4 +1,4 @@
-"""Where an alignment starts in training: somewhere between knowing nothing and the truth (spec pixloc 13.4).
+"""Where an alignment starts in training: somewhere between knowing nothing and the truth.
 
 A start lies on a path of poses that ends at the truth: from the identity (the query is taken to stand where the
 reference stands), or from a random disturbance. It is placed by a share of the way, or by how far it moves the points

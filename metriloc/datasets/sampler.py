@@ -1,20 +1,20 @@
 """Which training pairs come when: the same number from every scene, shuffled, as a pure function of seed and step.
 
-Upstream draws from the global generator, so that from the second epoch on every epoch repeats the same list (spec mickey
-7.4 and 16, bug 3). Here epoch and step alone decide, so a resumed run, or one spread over processes, sees what an
+MicKey's published code draws from the global generator, so that from the second epoch on every epoch repeats the same
+list. Here epoch and step alone decide, so a resumed run, or one spread over processes, sees what an
 uninterrupted one would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.datasets.sources import PairDataset
@@ -24,7 +24,7 @@ from metriloc.types import Pair
 def scene_balanced_order(
     lengths: Sequence[int], per_scene: int, generator: torch.Generator, *, replacement: bool = True
 ) -> Int[Tensor, " n"]:
-    """``per_scene`` indices from each scene, shuffled together (spec mickey 7.4); scenes lie one after the other.
+    """``per_scene`` indices from each scene, shuffled together, as in MicKey's published code; scenes lie one after the other.
 
     With ``replacement`` they are drawn independently; without, an index comes twice only in scenes that have fewer
     than ``per_scene`` (all of them once, the rest drawn independently). Empty scenes are passed over. Equals the
@@ -62,7 +62,8 @@ class SceneBalancedSampler:
     """The batches of a run. ``batch(step)`` depends on nothing but the fields and ``step``.
 
     lengths: pairs in each scene (``PairDataset.lengths``); per_scene: drawn from each an epoch; batch_size: pairs of a
-    step of the whole run, over all processes. What is left at the end of an epoch is dropped.
+    step of the whole run, over all processes. What is left at the end of an epoch is dropped. key: a number for each
+    pair; the pairs of an epoch come from the largest to the smallest instead of shuffled. None: shuffled.
     """
 
     lengths: tuple[int, ...]
@@ -70,9 +71,12 @@ class SceneBalancedSampler:
     batch_size: int = 8
     seed: int = 0
     replacement: bool = True
+    key: Float[Tensor, " n"] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lengths", tuple(int(n) for n in self.lengths))
+        if self.key is not None and self.key.shape != (sum(self.lengths),):
+            raise ValueError(f"there are {sum(self.lengths)} pairs, and keys {list(self.key.shape)}")
         if self.batch_size < 1 or self.seed < 0:
             raise ValueError(f"batch_size {self.batch_size} must be positive and seed {self.seed} must not be negative")
         if not self.steps_per_epoch:
@@ -97,6 +101,8 @@ class SceneBalancedSampler:
             raise ValueError(f"a batch of {self.batch_size} cannot be cut into {parts} equal parts (part {part})")
         epoch, within = divmod(step, self.steps_per_epoch)
         order = _epoch_order(self.lengths, self.per_scene, self.replacement, self.seed, epoch)
+        if self.key is not None:
+            order = order[self.key[order].argsort(descending=True, stable=True)]
         size = self.batch_size // parts
         places = range(part * size, (part + 1) * size)
         start = within * self.batch_size

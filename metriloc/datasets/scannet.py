@@ -1,7 +1,7 @@
 """ScanNet: the published list of 1500 test pairs, map-free-reloc's training index, and the folders of the scans.
 
 The list has 38 fields a line and holds poses and intrinsics, so only photos need a download. Pose files of the scans
-are camera to world; the list is cam0 to cam1 (spec benchmarks b.1). Rotations, which have five decimals there, are
+are camera to world; the list is cam0 to cam1. Rotations, which have five decimals there, are
 projected on the rotations.
 """
 

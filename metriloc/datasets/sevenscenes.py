@@ -1,7 +1,7 @@
 """7-Scenes: sequences of ``frame-000000.{color.png,depth.png,pose.txt}``, and the lists of the relative-pose protocol.
 
 Pose files are camera to world. The lists of map-free-reloc hold camera centres in the world and world-to-camera
-quaternions; pair files hold the reference-to-query pose (spec benchmarks b.2). Intrinsics are the published nominal
+quaternions; pair files hold the reference-to-query pose. Intrinsics are the published nominal
 ones: f = 525 px, centre (320, 240), for colour; f = 585 px for depth, which is not registered to colour.
 """
 

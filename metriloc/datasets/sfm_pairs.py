@@ -1,4 +1,4 @@
-"""Training pairs of reconstructions as PixLoc was trained on: turned upright, resized, cut to squares (spec pixloc 13).
+"""Training pairs of reconstructions as PixLoc was trained on: turned upright, resized, cut to squares.
 
 ``RefinerScene`` says which photos make pairs, ``SfmSamples`` loads them. Points are those that the reference observes;
 the published loader fills up with points of the rest of the scene, here points that nobody sees are filled in.
@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metriloc.datasets.augment import grayscale
 from metriloc.datasets.overlap_table import npz_bytes, read_arrays
 from metriloc.datasets.pixloc_pairs import PointPair, SampleConfig, points_from_map
 from metriloc.datasets.pixloc_starts import draw_start
@@ -33,15 +34,21 @@ from metriloc.types import Pair, SfmMap, View
 class SquareConfig:
     """resize: side that the shorter (``min``), the longer (``max``), or a shorter one that is larger (``min_if``) side is
     brought to; None: none. crop: side of the square that is cut out; None: no cut. centred: around the common points,
-    else anywhere (in training) or at the top left. antialias: low-pass filter when reducing; published without."""
+    else anywhere (in training) or at the top left. pad: side of the square that whole photos are filled up to with
+    black, right and below; None: not filled. grayscale: without colors. antialias: low-pass filter when reducing;
+    published without."""
 
     resize: int | None = 512
     by: Literal["min", "max", "min_if"] = "min"
     crop: int | None = 512
     centered: bool = False
     antialias: bool = False
+    pad: int | None = None
+    grayscale: bool = False
 
     def __post_init__(self) -> None:
+        if self.pad is not None and (self.pad < 1 or self.crop is not None):
+            raise ValueError(f"SquareConfig: pad {self.pad} must be positive, and needs crop none")
         if self.by not in ("min", "max", "min_if"):
             raise ValueError(f"SquareConfig.by must be 'min', 'max' or 'min_if', got {self.by!r}")
         if (self.resize is not None and self.resize < 1) or (self.crop is not None and self.crop < 1):
@@ -123,6 +130,10 @@ class SfmSamples:
         if self.square.crop is not None:
             common = _seen(views[0], world) & _seen(views[1], world)
             views = [self._cut(view, world[common], generator, training) for view in views]
+        elif self.square.pad is not None:
+            views = [_filled_up(view, self.square.pad) for view in views]
+        if self.square.grayscale:
+            views = [dataclasses.replace(view, image=grayscale(view.image)) for view in views]
         points = points[_seen(views[0], world)]
         pair = Pair(_plain(views[0]), _plain(views[1]), (pose1 @ pose0.inverse()).to(torch.float32))
         xyz = points_from_map(place.scene, reference, self.config.points, generator, points)
@@ -167,6 +178,13 @@ def cut_square(view: View, corner: tuple[int, int], side: int) -> View:
     # the camera keeps the size of what was photographed, so that nothing counts as seen in the border
     image = torch.nn.functional.pad(view.image, (0, missing[0], 0, missing[1]))
     return dataclasses.replace(view, image=image)
+
+
+def _filled_up(view: View, side: int) -> View:
+    if max(view.size) > side:
+        width, height = view.size
+        raise InputError(f"'{view.name}' of {width}x{height} pixels does not fit into a square of {side}: resize it")
+    return cut_square(view, (0, 0), side)
 
 
 def turned_map(scene: SfmMap, turns: Int[Tensor, " I"]) -> SfmMap:

@@ -1,7 +1,7 @@
 """Localisation benchmarks: queries with intrinsics, a COLMAP map, retrieved references, the truth where it is public.
 
 7-Scenes and Cambridge have a COLMAP model as truth; Aachen, Extended CMU and RobotCar are scored by a server, with
-names of their own kind in the submission (spec benchmarks d.1-d.3, pixloc 12). ``visloc_files`` knows where hloc and
+names of their own kind in the submission. ``visloc_files`` knows where hloc and
 PixLoc put the files.
 """
 

@@ -1,4 +1,4 @@
-"""Where PixLoc and hloc keep the files of the localisation benchmarks, every path replaceable (spec pixloc 12.1-12.3).
+"""Where PixLoc and hloc keep the files of the localisation benchmarks, every path replaceable.
 
 Photos and truth lie in the data set; models, lists, retrieved pairs, descriptors and logs in hloc's outputs or, where
 they are not there, in the data set. ``{scene}``, ``{slice}`` and ``{condition}`` stand for the part of the benchmark.

@@ -58,7 +58,7 @@ def precision_curve(
 
 
 def mapfree_auc(confidence: Float[ndarray, " n"], accepted: Bool[ndarray, " n"], failures: int = 0) -> float:
-    """Average precision where recall counts the frames kept, not the right ones (spec benchmarks a.4).
+    """Average precision where recall counts the frames kept, not the right ones.
 
     One constant confidence gives the precision itself; a perfect ranking of P right in N frames gives up to
     ``P/N (1 + ln(N/P))``.

@@ -1,6 +1,6 @@
 """The files of the Map-free benchmark as its published scorer reads them: leniently, line by line, with its warnings.
 
-These parsers decide scores (spec benchmarks a.3), so they keep every quirk: a single blank splits fields, the frame is
+These parsers decide scores, so they keep every quirk: a single blank splits fields, the frame is
 the five digits before a three-letter extension, the folder in front of it is ignored, the last of two equal frames wins.
 The library's own strict readers are in :mod:`metriloc.io.poses`.
 """

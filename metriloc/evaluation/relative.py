@@ -45,7 +45,7 @@ def relative_errors(estimated: Pose, true: Pose) -> RelativeErrors:
 
 
 def relative_summary(errors: RelativeErrors) -> dict[str, float]:
-    """The numbers of the ScanNet protocol of map-free-reloc (spec benchmarks b.1); failures are misses, not in medians."""
+    """The numbers of the ScanNet protocol of map-free-reloc; failures are misses, not in medians."""
     pose = np.maximum(errors.rotation_deg, errors.direction_deg)
     summary = {
         "median rotation error (deg)": _nanmedian(errors.rotation_deg),

@@ -7,9 +7,10 @@ from metriloc.geometry.camera import MIN_DEPTH, Camera
 from metriloc.geometry.colmap_models import ColmapCamera
 from metriloc.geometry.conventions import CONVENTIONS, Convention
 from metriloc.geometry.distortion import J_distort, Model, Validity, distort, undistort
-from metriloc.geometry.pose import J_transform, Pose
+from metriloc.geometry.pose import Pose
 from metriloc.geometry.sampling import J_normalize, Sampled, sample, sample_depth
 from metriloc.geometry.so3 import (
+    J_transform,
     closest_rotation,
     matrix_from_quaternion,
     quaternion_from_matrix,

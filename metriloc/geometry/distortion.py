@@ -113,7 +113,7 @@ def _inside_radtan(m: Tensor, parameters: Tensor, validity: Validity) -> Tensor:
 
 
 def _pixloc_limit(parameters: Tensor) -> Tensor:
-    """Squared radius beyond which the published PixLoc drops points (wrong signs and roots: spec section 18.1)."""
+    """Squared radius beyond which the published PixLoc drops points (wrong signs and roots)."""
     k1, k2 = parameters[..., 0], parameters[..., 1]
     discriminant = 9 * k1 * k1 - 20 * k2
     two = k2 > 0

@@ -18,7 +18,6 @@ from metriloc.geometry.so3 import (
     quaternion_from_matrix,
     require_rotation,
     rotation_angle,
-    skew,
     so3_exp,
 )
 
@@ -295,14 +294,3 @@ def _is_device(name: str) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def J_transform(xyz_out: Float[Tensor, "*b N 3"]) -> Float[Tensor, "*b N 3 6"]:
-    """Derivative of ``Pose.from_tangent(delta) @ pose`` applied to points, at ``delta = 0``, order [t, w].
-
-    ``xyz_out`` are the transformed points p: ``J = [I, -skew(p)]`` (PixLoc supplementary; left update).
-    """
-    if xyz_out.ndim < 2 or xyz_out.shape[-1] != 3:
-        raise ValueError(f"xyz_out must have shape [*b, N, 3], got {list(xyz_out.shape)}")
-    eye = torch.eye(3, dtype=xyz_out.dtype, device=xyz_out.device).expand(*xyz_out.shape, 3)
-    return torch.cat([eye, -skew(xyz_out)], -1)

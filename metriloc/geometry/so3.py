@@ -115,6 +115,17 @@ def closest_rotation(M: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
     return (U * D[..., None, :]) @ Vt
 
 
+def J_transform(xyz_out: Float[Tensor, "*b N 3"]) -> Float[Tensor, "*b N 3 6"]:
+    """Derivative of ``Pose.from_tangent(delta) @ pose`` applied to points, at ``delta = 0``, order [t, w].
+
+    ``xyz_out`` are the transformed points p: ``J = [I, -skew(p)]`` (PixLoc supplementary; left update).
+    """
+    if xyz_out.ndim < 2 or xyz_out.shape[-1] != 3:
+        raise ValueError(f"xyz_out must have shape [*b, N, 3], got {list(xyz_out.shape)}")
+    eye = torch.eye(3, dtype=xyz_out.dtype, device=xyz_out.device).expand(*xyz_out.shape, 3)
+    return torch.cat([eye, -skew(xyz_out)], -1)
+
+
 def _require_last(x: Tensor, size: int, name: str) -> None:
     if x.ndim == 0 or x.shape[-1] != size:
         raise ValueError(f"{name} must have shape [*b, {size}], got {list(x.shape)}")

@@ -23,7 +23,8 @@ from metriloc.geometry import Pose
 from metriloc.io.files import InputError, require_file
 from metriloc.io.map_folders import find_model
 from metriloc.io.maps import image_ids, read_reconstruction
-from metriloc.io.plain_pickle import Opaque, read_plain_pickle
+from metriloc.io.pickle_objects import Opaque
+from metriloc.io.plain_pickle import read_plain_pickle
 
 MISSING_H5PY = 'reading HDF5 files needs h5py: pip install "metriloc[hloc]"'
 MAX_NUMBERS = 16_000_000

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metriloc.io.deep_images import check_bits, gray_of_16_bits, has_16_bits, stated_maximum
 from metriloc.io.exif import ExifData, read_exif
 from metriloc.io.files import InputError, require_file
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 DEFAULT_MAX_MEGAPIXELS = 50.0
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 READABLE = "JPEG, PNG, WebP, HEIC, TIFF, BMP or PPM"
-TWELVE_BITS = 4096
-_MAX_SAMPLE_VALUE = 281
 _HEAD_BYTES = 12
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 DECODING_ERRORS = (
@@ -115,7 +114,7 @@ def _read(
 
 def _loaded(image: Image.Image, name: Path | str, turn: bool) -> LoadedImage:
     stored = image.size
-    deep = _has_16_bits(image)
+    deep = has_16_bits(image)
     try:
         image.load()
         exif = read_exif(image)
@@ -227,44 +226,11 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _has_16_bits(image: Image.Image) -> bool:
-    """Whether values up to 65535 are stored, as far as the file says; to be asked before the image is loaded."""
-    arguments = str([tile[3] for tile in getattr(image, "tile", [])])
-    # a PGM or PPM with another maximum is stretched by Pillow as it is decoded
-    return ";16" in arguments or (image.format == "PPM" and "65535" in arguments)
-
-
-def _stated_maximum(image: Image.Image) -> int | None:
-    """MaxSampleValue of a TIFF, when it is not all that 16 bits can hold."""
-    value = getattr(image, "tag_v2", {}).get(_MAX_SAMPLE_VALUE)
-    largest = max(value) if isinstance(value, tuple) and value else value
-    return largest if isinstance(largest, int) and 0 < largest < 65535 else None
-
-
-def _check_bits(path: Path | str, brightest: int) -> None:
-    if 0 < brightest < TWELVE_BITS:
-        raise InputError(
-            f"'{path}' has 16 bits but no value above {brightest}, as from a 12-bit sensor, and would be nearly black: "
-            "multiply its values to fill 16 bits (by 16 for 12), or save it with 8 bits"
-        )
-
-
-def _gray_of_16_bits(wide: np.ndarray, path: Path | str, stated: int | None, deep: bool) -> np.ndarray:
-    brightest = int(wide.max(initial=0))
-    if stated is not None:
-        if brightest > stated:
-            raise InputError(f"'{path}' states a maximum of {stated} (MaxSampleValue) but has values up to {brightest}")
-        wide = (wide.astype(np.uint64) * 65535 + stated // 2) // stated
-    elif deep:
-        _check_bits(path, brightest)
-    return ((wide + 128) // 257).astype(np.uint8)
-
-
 def _to_rgb(image: Image.Image, path: Path | str, deep: bool) -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # Pillow scales PGM to 16 bits
-        gray = _gray_of_16_bits(np.asarray(image).astype(np.uint32), path, _stated_maximum(image), deep)
+        gray = gray_of_16_bits(np.asarray(image).astype(np.uint32), path, stated_maximum(image), deep)
         return np.repeat(gray[..., None], 3, axis=2)
     if image.mode in ("I", "F", "LAB", "HSV"):
         raise InputError(f"'{path}' holds {image.mode!r} values, not a photo with 8 or 16 bits a channel")
@@ -273,7 +239,7 @@ def _to_rgb(image: Image.Image, path: Path | str, deep: bool) -> np.ndarray:
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     rgb = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     if deep:  # of which Pillow keeps the upper eight, cut or rounded
-        _check_bits(path, 256 * int(rgb.max(initial=0)) - 1)
+        check_bits(path, 256 * int(rgb.max(initial=0)) - 1)
     return rgb
 
 

@@ -21,6 +21,10 @@ def find_model(folder: str | os.PathLike[str]) -> Path:
     Raises InputError where there is none, where a file of it is missing, and where there are several.
     """
     folder = Path(folder)
+    if folder.is_file() and folder.suffix.lower() == ".metriloc":
+        raise InputError(
+            f"'{folder}' is a bundle in one file, which is not taken here: give the map that it was made of"
+        )
     for place in (folder, folder / "sparse"):
         if kind_of_model(place) is not None:
             return _whole(place)

@@ -22,7 +22,7 @@ from torch import Tensor
 from metriloc.io.depth import check_depth_covers
 from metriloc.io.exif import ExifData
 from metriloc.io.files import InputError
-from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, check_size, decode_image, image_of_pillow
+from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, LoadedImage, check_size, decode_image, image_of_pillow
 from metriloc.io.intrinsics import resolve_intrinsics
 from metriloc.io.view import load_view, pixels_of, view_of_pixels, warn_if_guessed
 from metriloc.types import View
@@ -30,7 +30,7 @@ from metriloc.types import View
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Photo: TypeAlias = Union[View, str, "os.PathLike[str]", bytes, np.ndarray, Tensor, "Image"]
+Photo: TypeAlias = Union[View, str, "os.PathLike[str]", bytes, np.ndarray, Tensor, "Image", LoadedImage]
 """What stands for a photo wherever one is asked for; see ``as_view``."""
 
 
@@ -48,8 +48,8 @@ def as_view(
 
     - photo: a path; the bytes of a JPEG, PNG, ... file; a Pillow image (upright by its EXIF
       orientation, as a file is); a numpy array [H, W, 3] or a torch tensor [3, H, W], RGB, uint8
-      or floating point in 0..1; or a ``View``, which comes back as it is. Pixels are copied, to
-      the CPU and without gradient.
+      or floating point in 0..1; what ``read_image`` returns; or a ``View``, which comes back as it
+      is. Pixels are copied, to the CPU and without gradient.
     - K: 3x3, or fx, fy, cx, cy; pixels of this upright photo, first pixel's center at (0, 0).
     - fov: horizontal field of view, degrees, instead of ``K``.
     - depth, depth_scale: file of a depth map and its units a metre, as in ``load_view``.
@@ -130,7 +130,9 @@ def _pixels(photo: object, name: str) -> tuple[Float[Tensor, "3 H W"], ExifData,
     if isinstance(photo, Tensor):
         return _of_tensor(photo, name), ExifData(), None
     path = None
-    if isinstance(photo, (bytes, bytearray, memoryview)):
+    if isinstance(photo, LoadedImage):
+        loaded = photo
+    elif isinstance(photo, (bytes, bytearray, memoryview)):
         loaded = decode_image(bytes(photo), name=name)
     elif _is_pillow(photo):
         # an image that Pillow opened is as good as its file: a list of intrinsics beside it counts

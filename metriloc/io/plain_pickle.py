@@ -9,53 +9,33 @@ depth and time are bounded, and nothing may contain itself.
 
 from __future__ import annotations
 
-import math
 import os
 import pickletools
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from metriloc.io.files import InputError, read_bytes
+from metriloc.io.pickle_objects import (
+    MAKERS,
+    MARK,
+    Kind,
+    Name,
+    Opaque,
+    PendingArray,
+    Settling,
+    array_of,
+    entry_name,
+    table_of,
+)
 
 MAX_BYTES = 512 * 2**20
 MAX_INSTRUCTIONS = 30_000_000
-MAX_DEPTH = 60
 MAX_SECONDS = 120.0
 MAX_NUMBER_BYTES = 64
-MAX_DIMENSIONS = 8
-MAX_EMPTY = 1_000_000
-"""Rows that an array without any numbers may claim."""
 
-_ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
-_BUFFERS = ("numpy.core.numeric", "numpy._core.numeric")
-_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "PurePath")
-_KIND = re.compile(r"[biufc](1|2|4|8|16)|[SU]\d{1,4}")
-_KEYS = (str, bytes, int, float, bool, type(None))
 _DAMAGE = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
-
-
-class Opaque:
-    """An object whose class was not looked at. ``state``: whatever it was saved with, usually a table by name.
-
-    Two are only equal when they are the same. Attributes of the state can be read with ``get``.
-    """
-
-    def __init__(self, kind: str, args: tuple[Any, ...] = ()) -> None:
-        self.kind = kind
-        self.state: Any = {"args": args} if args else {}
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An entry of the state; ``default`` when there is none."""
-        return self.state.get(name, default) if isinstance(self.state, dict) else default
-
-    def __repr__(self) -> str:
-        return f"Opaque({self.kind})"
 
 
 def read_plain_pickle(path: str | os.PathLike[str], opaque: Sequence[str] = ()) -> Any:
@@ -79,36 +59,6 @@ def parse_plain_pickle(data: bytes, file: str = "pickle", opaque: Sequence[str] 
 
 
 # -- what stands on the stack until the end ---------------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Name:
-    """A class or function that the pickle names; it is never looked up."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass
-class _Kind:
-    """A NumPy kind of number, such as ``f8``, and its byte order."""
-
-    text: str
-    order: str = "="
-
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.order + self.text)
-
-
-@dataclass
-class _Array:
-    """An array that is still to be told what it holds."""
-
-    value: np.ndarray | None = None
-
-
-_MARK = object()
 
 
 @dataclass
@@ -129,7 +79,7 @@ class _Machine:
                 raise InputError(f"'{self.file}' takes more than {MAX_SECONDS:g} s to read and is not read")
             name = instruction.name
             if name == "STOP":
-                return _Settling().value(self.stack.pop())
+                return Settling().value(self.stack.pop())
             if name in _CONSTANTS:
                 self.stack.append(_number(argument))
             else:
@@ -142,7 +92,7 @@ class _Machine:
     def marked(self) -> list[Any]:
         """What stands above the last mark; both are taken off."""
         at = len(self.stack) - 1
-        while self.stack[at] is not _MARK:
+        while self.stack[at] is not MARK:
             at -= 1
             if at < 0:
                 raise ValueError("a mark is missing")
@@ -154,15 +104,15 @@ class _Machine:
         """A class or function, if it is one that stands for plain data here."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a name is not text")
-        if (module, name) not in _MAKERS and module.split(".")[0] not in self.opaque:
+        if (module, name) not in MAKERS and module.split(".")[0] not in self.opaque:
             raise InputError(f"'{self.file}' is not read: it wants to use {module}.{name}, which could run code")
-        self.stack.append(_Name(module, name))
+        self.stack.append(Name(module, name))
 
     def call(self, what: Any, arguments: Any) -> None:
         """What a class or function stands for, made of its arguments."""
-        if not isinstance(what, _Name) or not isinstance(arguments, tuple):
+        if not isinstance(what, Name) or not isinstance(arguments, tuple):
             raise ValueError("something is called that is no class")
-        maker = _MAKERS.get((what.module, what.name))
+        maker = MAKERS.get((what.module, what.name))
         self.stack.append(Opaque(str(what), arguments) if maker is None else maker(*arguments))
 
     def build(self, state: Any) -> None:
@@ -171,14 +121,14 @@ class _Machine:
         if isinstance(target, Opaque):
             # what C++ bindings write: a table, or (a table, slots)
             target.state = state[0] if isinstance(state, tuple) and state and isinstance(state[0], dict) else state
-        elif isinstance(target, _Kind):
+        elif isinstance(target, Kind):
             _, order, *described = state
             if order not in ("<", ">", "|", "=") or any(part is not None for part in described[:3]):
                 raise ValueError("a kind of number with fields is no plain data")
             target.order = order
-        elif isinstance(target, _Array) and target.value is None:
+        elif isinstance(target, PendingArray) and target.value is None:
             _, shape, kind, fortran, content = state
-            target.value = _array(kind, shape, content, bool(fortran))
+            target.value = array_of(kind, shape, content, bool(fortran))
         else:
             raise ValueError(f"a {type(target).__name__.strip('_').lower()} takes no state")
 
@@ -217,22 +167,14 @@ def _set_items(machine: _Machine, items: list[Any]) -> None:
     if not isinstance(target, dict):
         raise ValueError("an entry is set in what is no table")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        target[_key(key)] = value
+        target[entry_name(key)] = value
 
 
 def _add_items(machine: _Machine, items: list[Any]) -> None:
     target = machine.stack[-1]
     if not isinstance(target, set):
         raise ValueError("something is added to what is no set")
-    target.update(_key(item) for item in items)
-
-
-def _key(value: Any, depth: int = 0) -> Any:
-    if isinstance(value, tuple) and depth < MAX_DEPTH:
-        return tuple(_key(part, depth + 1) for part in value)
-    if not isinstance(value, _KEYS):
-        raise ValueError(f"a {type(value).__name__.strip('_').lower()} is the name of an entry")
-    return value
+    target.update(entry_name(item) for item in items)
 
 
 def _tuple(count: int) -> Callable[[_Machine, Any], None]:
@@ -244,10 +186,6 @@ def _tuple(count: int) -> Callable[[_Machine, Any], None]:
         machine.stack.append(tuple(items))
 
     return make
-
-
-def _table(items: list[Any]) -> dict[Any, Any]:
-    return {_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
 
 
 def _reduce(machine: _Machine, _: Any) -> None:
@@ -291,7 +229,7 @@ _CONSTANTS = frozenset(
 _INSTRUCTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "PROTO": lambda machine, _: None,
     "FRAME": lambda machine, _: None,
-    "MARK": _pushed(_MARK),
+    "MARK": _pushed(MARK),
     "NONE": _pushed(None),
     "NEWTRUE": _pushed(True),
     "NEWFALSE": _pushed(False),
@@ -307,8 +245,8 @@ _INSTRUCTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "TUPLE1": _tuple(1),
     "TUPLE2": _tuple(2),
     "TUPLE3": _tuple(3),
-    "DICT": lambda machine, _: machine.stack.append(_table(machine.marked())),
-    "FROZENSET": lambda machine, _: machine.stack.append(frozenset(_key(i) for i in machine.marked())),
+    "DICT": lambda machine, _: machine.stack.append(table_of(machine.marked())),
+    "FROZENSET": lambda machine, _: machine.stack.append(frozenset(entry_name(i) for i in machine.marked())),
     "APPEND": lambda machine, _: _append(machine, [machine.stack.pop()]),
     "APPENDS": lambda machine, _: _append(machine, machine.marked()),
     "SETITEM": lambda machine, _: _set_items(machine, [machine.stack.pop(), machine.stack.pop()][::-1]),
@@ -331,110 +269,3 @@ _INSTRUCTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
 
 
 # -- what classes and functions stand for -----------------------------------------------------------------------------
-def _kind(text: Any, *_: Any) -> _Kind:
-    if not isinstance(text, str) or _KIND.fullmatch(text) is None:
-        raise ValueError(f"an array of {str(text)[:60]!r} is no plain data")
-    return _Kind(text)
-
-
-def _array(kind: Any, shape: Any, content: Any, fortran: bool) -> np.ndarray:
-    """Exactly what the bytes hold; ValueError when kind, shape and bytes do not fit each other."""
-    if not isinstance(kind, _Kind) or not isinstance(content, bytes | bytearray):
-        raise ValueError("an array of objects is no plain data")
-    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
-        raise ValueError("the shape of an array is wrong")
-    if any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**40 for n in shape):
-        raise ValueError("the shape of an array is wrong")
-    dtype, count = kind.dtype(), math.prod(shape)
-    if count * dtype.itemsize != len(content):
-        raise ValueError(f"an array of shape {shape} does not fit its {len(content)} bytes")
-    if count == 0:
-        if math.prod(n for n in shape if n) > MAX_EMPTY:
-            raise ValueError(f"an array of shape {shape} holds nothing")
-        return np.empty(shape, dtype)
-    return np.frombuffer(bytearray(content), dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _from_buffer(content: Any, kind: Any, shape: Any, order: Any, *_: Any) -> _Array:
-    return _Array(_array(kind, shape, content, order == "F"))
-
-
-def _scalar(kind: Any, content: Any = b"") -> Any:
-    content = content.encode("latin1") if isinstance(content, str) else content
-    return _array(kind, (1,), content, False)[0]
-
-
-def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    # protocol 2 writes bytes so; other codecs could unpack to any size
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"text in {str(encoding)[:20]!r}")
-    return text.encode("latin1")
-
-
-def _path(*parts: Any) -> str:
-    if not all(isinstance(part, str) for part in parts):
-        raise ValueError("a path of what is no text")
-    return str(PurePosixPath(*parts)) if parts else ""
-
-
-def _gathered(make: Callable[[Any], Any]) -> Callable[..., Any]:
-    def gather(items: Any = ()) -> Any:
-        if not isinstance(items, list | tuple):
-            raise ValueError("a set of what is no list")
-        return make(_key(item) for item in items)
-
-    return gather
-
-
-def _ordered(items: Any = ()) -> dict[Any, Any]:
-    return _table([part for pair in items for part in pair])
-
-
-_MAKERS: Mapping[tuple[str, str], Callable[..., Any]] = {
-    **{(module, "_reconstruct"): lambda *_: _Array() for module in _ARRAYS},
-    **{(module, "scalar"): _scalar for module in _ARRAYS},
-    **{(module, "_frombuffer"): _from_buffer for module in _BUFFERS},
-    ("numpy", "ndarray"): lambda *_: _Array(),
-    ("numpy", "dtype"): _kind,
-    ("_codecs", "encode"): _encoded,
-    ("collections", "OrderedDict"): _ordered,
-    **{(module, "set"): _gathered(set) for module in ("builtins", "__builtin__")},
-    **{(module, "frozenset"): _gathered(frozenset) for module in ("builtins", "__builtin__")},
-    **{(module, name): _path for module in ("pathlib", "pathlib._local") for name in _PATHS},
-}
-
-
-class _Settling:
-    """The finished data: arrays in the place of what stood for them; nothing may contain itself."""
-
-    def __init__(self) -> None:
-        self.done: dict[int, Any] = {}
-        self.open: set[int] = set()
-
-    def value(self, item: Any, depth: int = 0) -> Any:
-        """Raises ValueError for what is nested too deeply, contains itself or was never finished."""
-        if isinstance(item, _Array):
-            if item.value is None:
-                raise ValueError("an array was never told what it holds")
-            return item.value
-        if isinstance(item, _Kind | _Name) or item is _MARK:
-            raise ValueError("a class is no plain data")
-        if not isinstance(item, list | tuple | dict | Opaque):
-            return item
-        if id(item) in self.done:
-            return self.done[id(item)]
-        if id(item) in self.open or depth > MAX_DEPTH:
-            raise ValueError("it contains itself, or is nested too deeply")
-        self.open.add(id(item))
-        found = self._settled(item, depth + 1)
-        self.open.discard(id(item))
-        self.done[id(item)] = found
-        return found
-
-    def _settled(self, item: Any, depth: int) -> Any:
-        if isinstance(item, Opaque):
-            item.state = self.value(item.state, depth)
-            return item
-        if isinstance(item, dict):
-            return {key: self.value(value, depth) for key, value in item.items()}
-        return type(item)(self.value(value, depth) for value in item)

@@ -68,7 +68,7 @@ def format_submission_line(name: str, q: list[float], t: list[float], confidence
 
 
 def submission_line(name: str, query_from_reference: Pose, confidence: float) -> str:
-    """A line of a Map-free submission (spec mickey 9), without the line break.
+    """A line of a Map-free submission, without the line break.
 
     A failed pose must be left out of a submission, so ValueError is raised for one that is not finite or no rotation;
     also for a confidence that is not finite or is negative (it stops the official evaluation), and for a name with

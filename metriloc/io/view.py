@@ -1,7 +1,7 @@
 """From a photo file to a ``View``: pixels in 0..1, intrinsics with their source, depth; and resized or cut Views.
 
 ``K``, ``camera`` and ``intrinsics`` always refer to the upright photo at its *stored* resolution: resizing comes after
-and the camera follows by the half-pixel rule ``c' = s (c + 0.5) - 0.5`` (spec mickey 7.3).
+and the camera follows by the half-pixel rule ``c' = s (c + 0.5) - 0.5``.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ MIN_INLIERS = 15
 """Verified matches that two photos need to count as showing the same (COLMAP's own)."""
 _ANSWER = "answer.json"
 _VERSION = "1"  # of databases
-_MODEL_VERSION = "2"
+_MODEL_VERSION = "4"
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ class _Job:
     @property
     def name(self) -> str:
         """Of all that the models rest on; begins with the name of the database."""
-        rest = json.dumps([_MODEL_VERSION, [photo.name for photo in self.photos], self._constant()])
+        names = [photo.name for photo in self.photos]
+        rest = json.dumps([_MODEL_VERSION, names, self._constant(), self.config.mapper])
         return f"{self.database_name}-{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
 
     def _cameras(self) -> list[dict[str, Any]]:
@@ -211,6 +212,7 @@ class _Job:
             "images": [{"name": p.name, "camera": c} for p, c in zip(self.photos, of_photo, strict=True)],
             "pairs": self.kept,
             "min_inliers": MIN_INLIERS,
+            "mapper": self.config.mapper,
             "threads": self.config.threads,
         }
 
@@ -245,6 +247,8 @@ def _mapped(job: _Job, work: Workplace, bar: Bar) -> list[dict[str, Any]]:
             _put(fresh, final)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+            for half in work.models.glob(f".{job.database_name}.*"):  # of a process that crashed
+                half.unlink(missing_ok=True)
     work.tidy(job.database_name)
     models: list[dict[str, Any]] = read_json(final / _ANSWER)["models"]
     return sorted(models, key=lambda model: (-len(model["names"]), -model["points"]))

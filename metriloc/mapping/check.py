@@ -1,4 +1,4 @@
-"""What is weak in a map: photos that hang on little, and photos that are twice in it."""
+"""What is weak in a map: photos that hang on little, photos that are twice in it, and places that look alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metriloc.mapping.doppelgangers import Doppelganger, find_doppelgangers
 from metriloc.types import SfmMap
 
 FEW_POINTS = 50
@@ -42,11 +43,13 @@ class PhotoTies:
 @dataclass(frozen=True)
 class MapCheck:
     """photos: in the order of the map. parts: groups of photos that are tied among themselves but hardly to the others,
-    the largest first; one group where all hold together. duplicates: pairs of names taken from one place."""
+    the largest first; one group where all hold together. duplicates: pairs of names taken from one place. alike: pairs that
+    should share many points and do not, perhaps of two places that look alike: hints, no findings."""
 
     photos: tuple[PhotoTies, ...]
     parts: tuple[tuple[str, ...], ...]
     duplicates: tuple[tuple[str, str], ...]
+    alike: tuple[Doppelganger, ...] = ()
 
     @property
     def weak(self) -> tuple[PhotoTies, ...]:
@@ -64,7 +67,7 @@ def check_map(scene: SfmMap) -> MapCheck:
         for n, name in enumerate(scene.names)
     )
     parts = tuple(tuple(scene.names[n] for n in part) for part in _components(tied))
-    return MapCheck(photos, parts, tuple(_duplicates(scene)))
+    return MapCheck(photos, parts, tuple(_duplicates(scene)), find_doppelgangers(scene))
 
 
 def shared_points(scene: SfmMap) -> Int[Tensor, "N N"]:

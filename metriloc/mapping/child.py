@@ -19,6 +19,17 @@ from metriloc.io.files import InputError
 from metriloc.io.undistortion import MISSING_PYCOLMAP
 
 _TAIL = 300
+_READ = 1 << 16
+_FULL = (
+    "disk is full",
+    "disk full",
+    "disk I/O error",
+    "No space left on device",
+    "File too large",
+    "quota exceeded",
+    "No registered database factory succeeded",  # no database can be opened for writing
+)
+"""What COLMAP, SQLite and systems say of a disk that takes no more."""
 _PARENT = Path(__file__).resolve().parents[2]
 
 
@@ -59,11 +70,16 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
-        if code == 0 and answer is not None:
-            if "error" in answer:
-                raise InputError(answer["error"])
-            return answer
-        raise InputError(_how_it_ended(job, code, last, _tail(log)))
+        said = _last_words(log)
+    if code == 0 and answer is not None and "error" not in answer:
+        return answer
+    why = said if answer is None else str(answer.get("error", ""))
+    if "out" in job.content and any(sign in why for sign in _FULL):
+        raise InputError(
+            f"'{Path(job.content['out']).parent}' cannot be written (is the disk full?): make room, and the same command "
+            "goes on from there"
+        )
+    raise InputError(why if answer is not None and code == 0 else _how_it_ended(job, code, last, said))
 
 
 def _starter() -> str:
@@ -104,8 +120,11 @@ def _how_it_ended(job: NativeJob, code: int, last: str, tail: str) -> str:
     return f"COLMAP ({job.kind}) {how}{at}; what was finished is kept, so the same command goes on from there{said}"
 
 
-def _tail(log: IO[bytes]) -> str:
+def _last_words(log: IO[bytes]) -> str:
+    """What an exception that nobody caught said, else the end of what was printed, without the stack."""
     log.seek(0, 2)
-    log.seek(max(0, log.tell() - 4 * _TAIL))
-    lines = log.read().decode("utf-8", "replace").split("\n")
-    return " ".join(" ".join(lines).split())[-_TAIL:]
+    log.seek(max(0, log.tell() - _READ))
+    text = log.read().decode("utf-8", "replace")
+    thrown = [line.partition("what():")[2] for line in text.split("\n") if "what():" in line]
+    words = thrown[-1] if thrown else text.partition("*** Aborted at")[0]
+    return " ".join(words.split())[-_TAIL:]

@@ -14,6 +14,10 @@ PairChoice = Literal["auto", "all", "similar", "ordered"]
 """auto: all up to ``MapConfig.all_pairs_to`` photos, else similar; similar: those that share keypoints; ordered: photos in
 the order of their names, as frames of a video."""
 
+MapperName = Literal["auto", "incremental", "global"]
+"""global: all photos at once (GLOMAP); incremental: photo after photo; auto: global, and where that leaves photos out, the
+one that has more."""
+
 
 @dataclass(frozen=True)
 class MapConfig:
@@ -33,6 +37,8 @@ class MapConfig:
     """Keypoints of a photo, the best."""
     longest_side: int = 1600
     """Larger photos are made smaller for finding keypoints."""
+    mapper: MapperName = "auto"
+    """What makes the model: all photos at once (global), photo after photo (incremental), or what places more (auto)."""
     refine: Literal["auto", "always", "never"] = "auto"
     """Whether focal length and distortion are refined; auto: unless they are given."""
     threads: int = 0
@@ -43,6 +49,8 @@ class MapConfig:
             raise InputError(f"there are no features {self.features!r} for maps: one of {', '.join(FEATURES)}")
         if self.pairs not in get_args(PairChoice):
             raise InputError(f"pairs must be one of {', '.join(get_args(PairChoice))}, got {self.pairs!r}")
+        if self.mapper not in get_args(MapperName):
+            raise InputError(f"mapper must be one of {', '.join(get_args(MapperName))}, got {self.mapper!r}")
         ranges = {
             "all_pairs_to": (0, 1000),
             "partners": (1, 1000),

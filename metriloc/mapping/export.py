@@ -1,4 +1,4 @@
-"""A map for other programs: COLMAP's text files, nerfstudio's ``transforms.json``, points as PLY."""
+"""A map for other programs: COLMAP's text files, nerfstudio's ``transforms.json``, points as PLY, glTF."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from metriloc.io.download import file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.io.map_folders import model_within
 from metriloc.io.posed_photos import nerfstudio_camera
+from metriloc.mapping.facts import GPS_FRAME, MapFacts
+from metriloc.mapping.gltf import glb_of
+from metriloc.mapping.model_files import write_model
 
 EXPORT_FILE = "metriloc-export.json"
 """Beside an exported model: the hashes of its files."""
@@ -31,7 +34,7 @@ def export_colmap(model: Any, out: Path) -> list[Path]:
     there = model_within(out)
     if there is not None and (there != out or any(out.glob("*.bin"))):
         raise InputError(f"'{out}' holds another COLMAP model ('{there}'): give another --out, or delete it")
-    return _installed(lambda folder: model.write_text(str(folder)), out)
+    return _installed(lambda folder: write_model(model, folder, text=True), out)
 
 
 def _installed(fill: Callable[[Path], object], out: Path) -> list[Path]:
@@ -39,7 +42,10 @@ def _installed(fill: Callable[[Path], object], out: Path) -> list[Path]:
     Raises InputError, and changes nothing, where one of another origin is in the way."""
     prepare_output_folder(out)
     with TemporaryDirectory(prefix=".export.", dir=out) as place:
-        fill(Path(place))
+        try:
+            fill(Path(place))
+        except OSError as error:
+            raise InputError(f"'{out}' cannot be written: {error.strerror or error}") from error
         fresh, known = sorted(Path(place).iterdir()), _exported(out)
         for target in (out / file.name for file in fresh):
             if target.exists() and known.get(target.name) != file_sha256(target):
@@ -62,8 +68,22 @@ def _exported(out: Path) -> Mapping[str, str]:
 
 
 def export_ply(model: Any, file: Path) -> Path:
-    """The points with their colors, binary PLY, units of the map."""
-    prepare_output_folder(file.parent)
+    """The points with their colors, binary PLY, units of the map. Raises InputError, and changes nothing, where the file is
+    there and is no earlier export."""
+    return _installed(lambda folder: _write_ply(model, folder / file.name), file.parent)[0]
+
+
+def export_gltf(model: Any, file: Path, facts: MapFacts | None) -> Path:
+    """Points and cameras as one ``.glb``, y up; up is that of GPS where the map has it, else of the photos. Raises InputError
+    as ``export_ply``."""
+    up = None
+    if facts is not None and facts.scale is not None and facts.scale.frame == GPS_FRAME:
+        up = np.array([0.0, 0.0, 1.0])
+    data = glb_of(model, "of the map" if facts is None else facts.unit, up)
+    return _installed(lambda folder: write_atomically(folder / file.name, data), file.parent)[0]
+
+
+def _write_ply(model: Any, file: Path) -> None:
     points = list(model.points3D.values())
     rows = np.zeros(len(points), _POINT)
     if points:
@@ -72,7 +92,6 @@ def export_ply(model: Any, file: Path) -> Path:
     names = [f"property float {axis}" for axis in "xyz"] + [f"property uchar {c}" for c in ("red", "green", "blue")]
     head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}", *names, "end_header"]
     write_atomically(file, "\n".join(head).encode() + b"\n" + rows.tobytes())
-    return file
 
 
 def export_nerfstudio(model: Any, photos: Path, out: Path) -> list[Path]:
@@ -97,6 +116,6 @@ def export_nerfstudio(model: Any, photos: Path, out: Path) -> list[Path]:
     def fill(folder: Path) -> None:
         content = {"ply_file_path": "points.ply", "frames": frames}
         write_atomically(folder / "transforms.json", json.dumps(content, indent=1))
-        export_ply(model, folder / "points.ply")
+        _write_ply(model, folder / "points.ply")
 
     return _installed(fill, out)

@@ -15,6 +15,8 @@ from metriloc.io.map_folders import FACTS_FILE, find_model, model_within, stated
 from metriloc.types import MapUnit
 
 FORMAT = 1
+GPS_FRAME = "east, north, up"
+"""Axes of a map that GPS has turned."""
 _LARGEST = 100.0  # logarithm of a factor that can be printed
 
 

@@ -1,4 +1,4 @@
-"""The process that runs COLMAP's compiled code: SIFT, verification of matches, the incremental mapper.
+"""The process that runs COLMAP's compiled code: SIFT, verification of matches, the mappers.
 
 It reads one line of JSON from standard input, writes lines of JSON to standard output (``at``, ``done`` of ``total``, and
 last the ``answer``), and ends when standard input closes, because then nobody waits for it. Nothing of torch is loaded.
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from metriloc.mapping.mappers import Tell, make_models
+
 _CHUNK = 100  # pairs that are verified before somebody is told
-_ROBUST_ROUNDS = 2
-_LEAST_SCALE_PX = 0.1  # of the robust loss: no keypoint stands better
 
 
 def main() -> None:
@@ -52,15 +52,13 @@ def _end_with_the_parent() -> None:
     os._exit(3)
 
 
-_Tell = Callable[..., None]
-
-
 # -- SIFT -------------------------------------------------------------------------------------------------------------
-def _sift(job: Mapping[str, Any], tell: _Tell) -> dict[str, Any]:
+def _sift(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Keypoints of photos, each to a file of its own; first pixel's center at (0, 0)."""
     import pycolmap
 
     from metriloc.io.files import InputError
+    from metriloc.io.images import read_image
 
     options = pycolmap.FeatureExtractionOptions()
     options.use_gpu = False
@@ -72,22 +70,23 @@ def _sift(job: Mapping[str, Any], tell: _Tell) -> dict[str, Any]:
     for done, entry in enumerate(job["photos"], 1):
         tell(at=entry["photo"], done=done - 1, total=len(job["photos"]))
         try:
-            _sift_of_one(extractor, entry, job["longest_side"], job["max_features"])
+            rgb = read_image(entry["photo"]).rgb
         except InputError as error:
             messages.append(str(error))
+            continue
+        _sift_of_one(extractor, rgb, Path(entry["out"]), job["longest_side"], job["max_features"])
     tell(done=len(job["photos"]), total=len(job["photos"]))
     return {"messages": messages}
 
 
-def _sift_of_one(extractor: Any, entry: Mapping[str, str], longest_side: int, most: int) -> None:
+def _sift_of_one(extractor: Any, rgb: np.ndarray, out: Path, longest_side: int, most: int) -> None:
     import pycolmap
     from PIL import Image
     from safetensors.numpy import save
 
     from metriloc.io.files import write_atomically
-    from metriloc.io.images import read_image
 
-    gray = Image.fromarray(read_image(entry["photo"]).rgb).convert("L")
+    gray = Image.fromarray(rgb).convert("L")
     size = np.array(gray.size, dtype=np.float64)
     scale = min(1.0, longest_side / max(gray.size))
     if scale < 1:
@@ -104,7 +103,7 @@ def _sift_of_one(extractor: Any, entry: Mapping[str, str], longest_side: int, mo
         "descriptors": unit[order].astype(np.float16),
         "scores": largest[order].astype(np.float32),
     }
-    write_atomically(entry["out"], save(tensors))
+    write_atomically(out, save(tensors))
 
 
 def _sizes(places: np.ndarray) -> np.ndarray:
@@ -115,8 +114,8 @@ def _sizes(places: np.ndarray) -> np.ndarray:
 
 
 # -- mapping ----------------------------------------------------------------------------------------------------------
-def _map(job: Mapping[str, Any], tell: _Tell) -> dict[str, Any]:
-    """A database of verified matches, unless it is there, and the models that the incremental mapper makes of it."""
+def _map(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """A database of verified matches, unless it is there, and the models that a mapper makes of it."""
     database = Path(job["database"])
     if not database.is_file():
         fresh = database.with_name(f".{database.name}.{os.getpid()}.tmp")
@@ -127,7 +126,7 @@ def _map(job: Mapping[str, Any], tell: _Tell) -> dict[str, Any]:
         finally:
             for leftover in database.parent.glob(f".{database.name}.{os.getpid()}.tmp*"):
                 leftover.unlink(missing_ok=True)
-    return _incremental(database, job, tell)
+    return make_models(database, job, tell)
 
 
 def _fill_database(path: Path, job: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -176,7 +175,7 @@ def _camera(number: int, camera: Mapping[str, Any]) -> Any:
     )
 
 
-def _verify(database: Path, pairs: list[tuple[str, str]], job: Mapping[str, Any], tell: _Tell) -> None:
+def _verify(database: Path, pairs: list[tuple[str, str]], job: Mapping[str, Any], tell: Tell) -> None:
     import pycolmap
 
     options = pycolmap.TwoViewGeometryOptions()
@@ -189,82 +188,4 @@ def _verify(database: Path, pairs: list[tuple[str, str]], job: Mapping[str, Any]
         pycolmap.verify_matches(str(database), str(listed), options)
 
 
-def _incremental(database: Path, job: Mapping[str, Any], tell: _Tell) -> dict[str, Any]:
-    import pycolmap
-
-    options = pycolmap.IncrementalPipelineOptions()
-    options.min_model_size = 2
-    options.min_num_matches = job["min_inliers"]
-    options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = 0
-    options.num_threads = job["threads"] or -1
-    options.extract_colors = False
-    options.constant_cameras = {number + 1 for number in job["constant"]}
-    total = len(job["images"])
-    seen = {"count": 0}
-
-    def one_more() -> None:
-        seen["count"] += 1
-        tell(at=f"photo {seen['count']} of the model", done=min(seen["count"], total), total=total)
-
-    tell(at="the first two photos", done=0, total=total)
-    out = Path(job["out"])
-    out.mkdir(parents=True, exist_ok=True)
-    models = pycolmap.incremental_mapping(
-        str(database),
-        job["photos"],
-        str(out),
-        options,
-        initial_image_pair_callback=one_more,
-        next_image_callback=one_more,
-    )
-    told = []
-    for number, model in models.items():
-        folder = out / str(number)
-        folder.mkdir(exist_ok=True)
-        for image in model.images.values():
-            image.name = job["images"][image.image_id - 1]["name"]
-        tell(at="the last adjustment", done=total, total=total)
-        _adjust_robustly(model, job)
-        model.extract_colors_for_all_images(job["photos"])
-        model.write_binary(str(folder))
-        told.append(
-            {
-                "folder": str(number),
-                "names": sorted(model.images[i].name for i in model.reg_image_ids()),
-                "points": model.num_points3D(),
-                "error_px": model.compute_mean_reprojection_error(),
-            }
-        )
-    return {"models": told}
-
-
-def _adjust_robustly(model: Any, job: Mapping[str, Any]) -> None:
-    """A last adjustment of all that trusts no single observation.
-
-    COLMAP minimises squares, so that the few wrong matches it keeps (up to 4 pixels) bend a map; under Cauchy's loss, as
-    wide as the median residual, they do not. On ten photos of a facade (entry_p10) the centers come from 3.5 cm to 0.6.
-    """
-    import pycolmap
-
-    for _ in range(_ROBUST_ROUNDS):
-        model.update_point_3d_errors()
-        errors = [point.error for point in model.points3D.values()]
-        if not errors:
-            return
-        options = pycolmap.BundleAdjustmentOptions()
-        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-        options.ceres.loss_function_scale = max(float(np.median(errors)), _LEAST_SCALE_PX)
-        options.ceres.solver_options.num_threads = job["threads"] or -1
-        options.print_summary = False
-        config = pycolmap.BundleAdjustmentConfig()
-        for image in model.reg_image_ids():
-            config.add_image(image)
-        for camera in job["constant"]:
-            if camera + 1 in model.cameras:
-                config.set_constant_cam_intrinsics(camera + 1)
-        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-        pycolmap.create_default_bundle_adjuster(options, config, model).solve()
-    model.update_point_3d_errors()
-
-
-JOBS: dict[str, Callable[[Mapping[str, Any], _Tell], dict[str, Any]]] = {"sift": _sift, "map": _map}
+JOBS: dict[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {"sift": _sift, "map": _map}

@@ -19,6 +19,7 @@ from metriloc.io.maps import load_map_view
 from metriloc.io.photo_headers import read_header
 from metriloc.io.positions import read_positions
 from metriloc.io.view import turn_view
+from metriloc.mapping.facts import GPS_FRAME
 from metriloc.mapping.floor import height_reading, require_height
 from metriloc.mapping.names import require_name
 from metriloc.mapping.photos import QUARTERS
@@ -135,7 +136,7 @@ def _gps_positions(scene: SfmMap) -> Positions | None:
     if len(found) < _GPS_PHOTOS:
         return None
     sigma = torch.tensor([position.sigma for position in found.values()], dtype=torch.float64)
-    return Positions(tuple(found), east_north_up(list(found.values())), sigma, "GPS positions", "east, north, up")
+    return Positions(tuple(found), east_north_up(list(found.values())), sigma, "GPS positions", GPS_FRAME)
 
 
 def _depth_readings(

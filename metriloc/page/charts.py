@@ -43,6 +43,53 @@ def line_chart(
     )
 
 
+def box_chart(title: str, y_label: str, groups: Mapping[str, Sequence[float] | np.ndarray]) -> str:
+    """A box a group, on a logarithmic scale: quartiles, the median, whiskers to the 5th and 95th of a hundred.
+
+    Values that are not finite are left out, those below a thousandth of the largest count as that; "" without values.
+    """
+    known = {name: np.asarray(values, float) for name, values in groups.items()}
+    known = {name: values[np.isfinite(values)] for name, values in known.items()}
+    known = {name: values for name, values in known.items() if values.size}
+    most = max((float(values.max()) for values in known.values()), default=0.0)
+    if not most > 0:
+        return ""
+    marks = {name: np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)) for name, values in known.items()}
+    logs = {name: np.log10(np.maximum(five, most / 1000)) for name, five in marks.items()}
+    up = _Axis.of(np.concatenate(list(logs.values())), _HEIGHT - _BOTTOM, _TOP)
+    parts = [f'<text class="title" x="{_LEFT}" y="20">{escaped(title)}</text>']
+    for tick, y in zip(up.ticks, up.place(np.array(up.ticks)), strict=True):
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{10**tick:.3g}</text>')
+    step = (_WIDTH - _LEFT - _RIGHT) / len(logs)
+    for number, (name, five) in enumerate(logs.items()):
+        words = name, f"median {marks[name][2]:.3g}"
+        parts.append(_box(_LEFT + (number + 0.5) * step, min(0.3 * step, 34), up.place(five), number, words))
+    middle = (_TOP + _HEIGHT - _BOTTOM) / 2
+    parts.append(
+        f'<text transform="translate(14 {middle:g}) rotate(-90)" text-anchor="middle">{escaped(y_label)}</text>'
+    )
+    label = escaped(f"{title}: " + ", ".join(f"{name} median {five[2]:.3g}" for name, five in marks.items()))
+    return (
+        f'<figure><svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def _box(x: float, half: float, five: np.ndarray, number: int, words: Sequence[str]) -> str:
+    low, first, median, third, high = five
+    lines = [(x, low, x, first), (x, third, x, high)]
+    lines += [(x - half / 2, y, x + half / 2, y) for y in (low, high)] + [(x - half, median, x + half, median)]
+    drawn = "".join(f'<polyline points="{a:.1f},{b:.1f} {c:.1f},{d:.1f}"/>' for a, b, c, d in lines)
+    frame = (x - half, first, x + half, first, x + half, third, x - half, third, x - half, first)
+    corners = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(frame[::2], frame[1::2], strict=True))
+    told = "".join(
+        f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18 + 15 * row}" text-anchor="middle">{escaped(text)}</text>'
+        for row, text in enumerate(words)
+    )
+    return f'<g class="line{number % 4}">{drawn}<polyline points="{corners}"/></g>{told}'
+
+
 def spark_line(points: Sequence[tuple[float, float]], width: int = 240, height: int = 40) -> str:
     """The finite points as a small line without axes, lowest to highest value over the height; "" for fewer than two."""
     known = np.array([p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])], float).reshape(-1, 2)

@@ -42,5 +42,8 @@ __all__ = [
 PUBLISHED_NAMES = {
     "curriculum_learning_warm_up": "mickey_curriculum_warm_up",
     "overlap_score_warm_up": "mickey_overlap_warm_up",
+    "train_gnnet_cmu": "gnnet",
+    "train_pixloc_cmu": "pixloc_cmu",
+    "train_pixloc_megadepth": "pixloc_megadepth",
 }
 """Other published names of recipes; those of files may also stand with their folder and ending."""

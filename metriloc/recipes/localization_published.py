@@ -1,4 +1,4 @@
-"""The published localisation runs of PixLoc: 7-Scenes, Cambridge, Aachen, Extended CMU and RobotCar (spec pixloc 12.3).
+"""The published localisation runs of PixLoc: 7-Scenes, Cambridge, Aachen, Extended CMU and RobotCar.
 
 Each of them two ways: from the pose of a retrieved image, and from poses and matches that hloc found before. Trainings
 are listed in ``metriloc.recipes.__all__``; these are what ``metriloc eval pixloc BENCHMARK --as-published`` runs. The

@@ -24,6 +24,7 @@ from torch import nn
 
 from metriloc.backbones import DINOV2, DinoV2Config, dinov2_config_from_weights, dinov2_weights
 from metriloc.datasets import SceneBalancedSampler, read_training_pairs, scene_balanced_order
+from metriloc.datasets.augment import AS_THEY_ARE, Augment, Photometric
 from metriloc.datasets.mapfree import read_mapfree
 from metriloc.datasets.sampler import PairBatches
 from metriloc.datasets.sources import FramePair, PairDataset
@@ -39,6 +40,7 @@ from metriloc.methods.mickey import (
     SolverConfig,
 )
 from metriloc.methods.mickey.loss import PoseLossConfig, soft_clipped
+from metriloc.methods.mickey.model import PoseFinding
 from metriloc.recipes.pair_validation import PairValidation
 from metriloc.training import OptimizerConfig, Run, TrainingConfig, Validator
 from metriloc.types import Pair
@@ -75,7 +77,8 @@ class PublishedMicKey:
     """Makes the network and its objective; only the heads and the dustbin are trained.
 
     backbone: of DINOv2, S, B or L, with registers (``_reg``) or without; ``network`` for the one of ``network.backbone``.
-    backbone_weights: its file (DINOv2's own or transformers'), or ``random``. network: all else of its shape.
+    backbone_weights: its file (DINOv2's own or transformers'), or ``random``. network: all else of its shape. solver: of
+    the model that is written and validated.
     """
 
     backbone: Backbone = "dinov2_vitl14"
@@ -83,6 +86,7 @@ class PublishedMicKey:
     network: MicKeyConfig = field(default_factory=MicKeyConfig)
     objective: ObjectiveConfig = PAPER_OBJECTIVE
     curriculum: Curriculum = ALL_PAIRS
+    solver: SolverConfig = SolverConfig()  # noqa: RUF009 - frozen
 
     def __call__(self) -> nn.Module:
         if not self.backbone_weights:
@@ -100,7 +104,7 @@ class PublishedMicKey:
                 raise InputError(f"'{file}' holds another backbone than method.backbone={self.backbone}: {found}")
             load_state_dict_strictly(network.backbone, tensors, f"'{file}'")
             network.backbone.requires_grad_(self.network.train_backbone)
-        return MicKeyTraining(network, self.objective, self.curriculum)
+        return MicKeyTraining(network, self.objective, self.curriculum, finding=PoseFinding(self.solver))
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class MapfreeBatches:
 
     overlap: limits of the pairs that ``overlaps.npz`` lists, both strict. listed: look at that file; without it, or in
     scenes that have none, ``uniform`` pairs a scene are drawn from the poses (None: such a scene is refused). size: width
-    and height of the photos.
+    and height of the photos. photometric: changes of their colors, none as published.
     """
 
     batch_size: int = 48
@@ -120,12 +124,14 @@ class MapfreeBatches:
     size: tuple[int, int] = SIZE
     original_size: tuple[int, int] = SIZE
     seed: int = 0
+    photometric: Photometric = AS_THEY_ARE
 
     def __call__(self, data: Path | None) -> PairBatches:
         pairs = read_training_pairs(
             _split(data, "train"), *self.overlap, uniform=self.uniform, listed=self.listed, seed=self.seed
         )
-        dataset = PairDataset(pairs, self.size, depth=False)
+        augment = Augment(self.photometric, None) if self.photometric != AS_THEY_ARE else None
+        dataset = PairDataset(pairs, self.size, depth=False, augment=augment)
         sampler = SceneBalancedSampler(dataset.lengths, self.per_scene, self.batch_size, self.seed)
         return PairBatches(dataset, sampler, partial(PairBatch.from_pairs, original_size=self.original_size))
 

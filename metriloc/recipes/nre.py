@@ -1,6 +1,6 @@
 """Training of NRE's feature networks by paper Eq. (10): the coarse and the fine one, and a small one of XFeat.
 
-The paper's training was never released: everything but the loss is this library's choice (spec nre 13). Data are those of
+The paper's training was never released: everything but the loss is this library's choice. Data are those of
 ``nre_batches``; validation draws fixed pairs from ``val/`` (as ``real/``) or ``synthetic_val/`` below ``--data``. The best
 weights, in OUT/weights, are used by ``NRE.from_features("nre", weights=[COARSE, FINE])``.
 """

@@ -14,7 +14,9 @@ from metriloc.geometry import Pose
 from metriloc.methods.pixloc import GNNet
 from metriloc.methods.pixloc.training import PixLocTraining, collate
 from metriloc.methods.pixloc.two_view import TwoViewBatch, pose_errors
-from metriloc.training import Validation
+from metriloc.recipes.alignment_pictures import alignment_picture, errors_picture
+from metriloc.recipes.pair_pictures import drawable
+from metriloc.training import Picture, Validation
 
 SUCCESS_PX = 2.0
 """An alignment succeeded when its points lie nearer than this (median) to their true places."""
@@ -27,24 +29,31 @@ class AlignmentValidation:
 
     Metrics: error_px, mean over the samples of the median distance of points from their true places, at most 50;
     start_px, the same at the start; success, share below 2 px; improved, share that ended nearer than it started;
-    rotation_deg and translation_m, medians.
+    rotation_deg and translation_m, medians. pictures: samples that are drawn, beside histograms of the errors, where
+    matplotlib is installed.
     """
 
     samples: Iterable[PointPair]
+    pictures: int = 4
 
     def __call__(self, method: nn.Module) -> Validation:
         if not isinstance(method, PixLocTraining):
             raise ValueError(f"AlignmentValidation validates PixLocTraining, got {type(method).__name__}")
         device = next(method.parameters()).device
-        rows = []
+        rows: list[Tensor] = []
+        pictures: list[Picture] = []
         for sample in self.samples:
             batch = collate([sample.pair], [sample.xyz], [sample.init]).to(device)
             pose = align_batch(method, batch)
             angle, distance = pose_errors(pose, batch.query_from_reference)
             errors = [median_error_px(batch, p) for p in (batch.init, pose)]
             rows.append(torch.cat([*errors, angle, distance]).cpu())
+            if len(pictures) < self.pictures and drawable():
+                pictures.append(alignment_picture(sample, pose[0].to("cpu"), *rows[-1][:2].tolist()))
         table = torch.nan_to_num(torch.stack(rows), nan=torch.inf)
         start, end = table[:, 0].clamp(max=WORST_PX), table[:, 1].clamp(max=WORST_PX)
+        if pictures:
+            pictures.insert(0, errors_picture(start.numpy(), end.numpy(), WORST_PX))
         return Validation(
             {
                 "error_px": float(end.mean()),
@@ -53,7 +62,8 @@ class AlignmentValidation:
                 "improved": float((table[:, 1] < table[:, 0]).float().mean()),
                 "rotation_deg": float(table[:, 2].median()),
                 "translation_m": float(table[:, 3].median()),
-            }
+            },
+            tuple(pictures),
         )
 
 

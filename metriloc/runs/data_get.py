@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from metriloc.datasets.downloads import PIXLOC_SERVER, Asset
+from metriloc.datasets.downloads import MAPFREE_SPLITS, PIXLOC_SERVER, Asset
 from metriloc.datasets.visloc_files import VISLOC_FILES
 from metriloc.io import InputError, write_atomically
 from metriloc.io.download import Progress, fetch, is_offline
@@ -99,6 +99,8 @@ def get(
 
 def missing_files(name: str, parts: Sequence[str], out: Path) -> list[str]:
     """What ``metriloc eval`` would not find yet: a line a part and file, with the place where it is looked for."""
+    if name == "mapfree":
+        return [f"{split} scenes: {out / split}" for split in MAPFREE_SPLITS if not any((out / split).glob("s*"))]
     if name not in VISLOC_FILES:
         return []
     files = VISLOC_FILES[name]  # type: ignore[index]

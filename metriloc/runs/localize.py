@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,19 @@ class _Queries:
 class QueryLocalizer:
     """A localizer with all that the queries of a run share.
 
-    loaded: views of photos that are read already; pictures: whether what they need is to be kept.
+    load: the view of a query; pictures: whether what they need is to be kept.
     """
 
     localizer: Localizer
     finder: ReferenceFinder
     source: QuerySource
+    load: Callable[[QueryPhoto], View]
     seed: int = 0
     pictures: bool = False
-    loaded: Mapping[Path, View] = field(default_factory=dict)
 
     def localize(self, photo: QueryPhoto) -> QueryOutcome:
         """One query. Raises what is wrong with its photo."""
-        view = self.loaded.get(photo.path) or self.source.load(photo)
+        view = self.load(photo)
         scene = self.source.scene_for(photo)
 
         def ask(turned: View, turned_from_view: Pose) -> Asked:

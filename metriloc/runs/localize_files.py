@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from metriloc.evaluation.submission import write_visloc
@@ -19,7 +20,7 @@ from metriloc.runs.outcome import Outcome
 from metriloc.runs.pose_files import posed_photos, write_pose_files
 from metriloc.runs.queries import QueryPhoto
 from metriloc.version import __version__
-from metriloc.viz import SoftwareFacts, encode_jpeg
+from metriloc.viz import Picture, SoftwareFacts, encode_jpeg
 from metriloc.viz.alignment import alignment_files, alignment_video
 from metriloc.viz.localize_report import PICTURES, localization_pictures, localization_report
 from metriloc.viz.localized import LocalizedQuery
@@ -50,11 +51,17 @@ def _write_pages(folder: Path, run: LocalizeRun, localized: LocalizedQuery) -> N
     for name, data in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         write_atomically(folder / name, data)
+    write_atomically(folder / "report.html", query_page(run, localized, pictures, files.get("alignment.gif")))
+
+
+def query_page(
+    run: LocalizeRun, localized: LocalizedQuery, pictures: Mapping[str, Picture], animation: bytes | None = None
+) -> str:
+    """The HTML report of one query. pictures: of ``localization_pictures``; animation: a GIF."""
     today = datetime.date.today().isoformat()
     facts = SoftwareFacts(__version__, run.method, run.weights_id, int(run.settings["seed"]), today)
     where = "/".join(Path(run.map_path).parts[-2:])
-    page = localization_report(localized, where, facts, tuple(pictures.values()), files.get("alignment.gif"))
-    write_atomically(folder / "report.html", page)
+    return localization_report(localized, where, facts, tuple(pictures.values()), animation)
 
 
 class LocalizeFolder(RunFolder):

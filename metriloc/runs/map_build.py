@@ -17,6 +17,7 @@ from metriloc.mapping.build import Bar, Models, Workplace, build_models, install
 from metriloc.mapping.child import require_pycolmap
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.facts import MapFacts, facts_text, require_same_photos
+from metriloc.mapping.model_files import write_model
 from metriloc.mapping.photos import read_photos
 from metriloc.mapping.scale import MapScale, scale_model
 from metriloc.mapping.sources import PredictedDepth, ScaleOptions, find_scale
@@ -114,7 +115,7 @@ def install_map(
         facts = replace(facts, scale=found.facts)
 
     def fill(folder: Path) -> None:
-        model.write_binary(str(folder))
+        write_model(model, folder)
         write_atomically(folder / FACTS_FILE, facts_text(facts, target / "sparse"))
 
     install(fill, target / "sparse")

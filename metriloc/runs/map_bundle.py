@@ -34,6 +34,7 @@ from metriloc.io.reference_features import Entry, FeatureSource, Key, ReferenceF
 from metriloc.keepers import keepers_of
 from metriloc.localizer import Localizer
 from metriloc.mapping.build import Bar, install
+from metriloc.mapping.model_files import write_model
 from metriloc.opened_map import OpenedMap
 from metriloc.runs.map_build import no_bar
 from metriloc.types import AbsolutePoseMethod, SfmMap
@@ -157,7 +158,7 @@ def _fill(
     bar: Bar,
 ) -> None:
     (folder / MODEL).mkdir()
-    read_reconstruction(model).write_binary(str(folder / MODEL))
+    write_model(read_reconstruction(model), folder / MODEL)
     if (model / FACTS_FILE).is_file():
         shutil.copyfile(model / FACTS_FILE, folder / MODEL / FACTS_FILE)
     recorder = _Recorder(folder / FEATURES)

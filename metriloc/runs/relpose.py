@@ -28,6 +28,7 @@ def run_relpose(
     counted: Callable[[Sequence[Path]], Iterable[Path]] = iter,
     others: Mapping[str, RelativePoseMethod] = MappingProxyType({}),
     export: Callable[[int, Path], Path] | None = None,
+    reference: PhotoFeatures | None = None,
 ) -> None:
     """Fill ``run.results``, one query after the other, and write each as soon as it is done.
 
@@ -37,11 +38,12 @@ def run_relpose(
     - counted: shows how far the queries are.
     - others: methods to compare with, by name; what they say is drawn beside, and decides nothing.
     - export: the npz file for a query (its number and path), if its matches and depths are wanted.
+    - reference: what the method made of the reference, where that is at hand.
 
     Raises InputError where ``resume`` finds a run with other settings. After Ctrl+C, too, the files over all queries hold
     what was found.
     """
-    features0 = method.extract(run.reference)
+    features0 = method.extract(run.reference) if reference is None else reference
     run.reference = as_seen(run.reference, features0)
     if folder is not None and resume:
         run.kept = folder.earlier(run, queries)

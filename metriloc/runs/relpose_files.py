@@ -98,21 +98,7 @@ class RelposeFolder(RunFolder):
         if scene is not None:
             write_atomically(folder / "scene.png", encode_png(scene_picture(scene)))
             write_atomically(folder / "scene.confidence.png", encode_png(scene_picture(scene, color="confidence")))
-        today = datetime.date.today().isoformat()
-        report = RelposeReport(
-            title=f"{Path(run.reference.name).name} and {Path(result.name).name}",
-            reference=run.reference,
-            queries=(
-                QueryReport(
-                    features.view,
-                    estimate,
-                    tuple(picture for name, picture in pictures.items() if not _is_in_strip(name, pictures)),
-                    truth,
-                ),
-            ),
-            software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, today),
-        )
-        write_atomically(folder / "report.html", relpose_report(report))
+        write_atomically(folder / "report.html", query_page(run, result.name, result.found, pictures))
         content = {**run.header(), "fingerprint": run.fingerprint(Path(result.name)), "queries": [dict(result.entry)]}
         write_atomically(folder / "pose.json", json.dumps(content, indent=2) + "\n")
 
@@ -123,6 +109,19 @@ class RelposeFolder(RunFolder):
         name, camera = run.reference.name, run.reference.camera
         world = PosedPhoto(name, Path(name), camera, Pose.identity(dtype=torch.float64))
         write_pose_files(self.path, self.formats, posed_photos([*run.kept, *run.results], world))
+
+
+def query_page(run: RelposeRun, name: str, found: PairFound, pictures: Mapping[str, Picture]) -> str:
+    """The HTML report of one query. name: of the query; pictures: of ``draw_pictures``, and more."""
+    shown = tuple(picture for kind, picture in pictures.items() if not _is_in_strip(kind, pictures))
+    today = datetime.date.today().isoformat()
+    report = RelposeReport(
+        title=f"{Path(run.reference.name).name} and {Path(name).name}",
+        reference=run.reference,
+        queries=(QueryReport(found.features.view, found.estimate, shown, run.truths.get(name)),),
+        software=SoftwareFacts(__version__, run.method, run.weights_id, run.seed, today),
+    )
+    return relpose_report(report)
 
 
 def _earlier_content(file: Path) -> dict[str, Any]:

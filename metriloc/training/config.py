@@ -58,14 +58,17 @@ class Schedule:
     """The learning rate over the steps, as a factor on ``lr``; a pure function of the step (``schedule.lr_factor``).
 
     warmup_steps: linear rise from 0, over before the decay begins. decay: ``cosine`` and ``linear`` fall to ``final`` at
-    the last step; ``exponential`` divides by ten every ``tenfold_steps``. decay_start: step at which the decay begins.
+    the last step; ``exponential`` divides by ten every ``tenfold_steps``; ``steps`` multiplies by ``step_factor`` every
+    ``step_every``. decay_start: step at which the decay begins.
     """
 
     warmup_steps: int = 0
-    decay: Literal["constant", "cosine", "linear", "exponential"] = "constant"
+    decay: Literal["constant", "cosine", "linear", "exponential", "steps"] = "constant"
     decay_start: int = 0
     final: float = 0.0
     tenfold_steps: float = 100_000.0
+    step_every: int = 10_000
+    step_factor: float = 0.5
 
     def __post_init__(self) -> None:
         if self.warmup_steps < 0 or self.decay_start < 0:
@@ -75,6 +78,11 @@ class Schedule:
         if not (0 <= self.final <= 1 and self.tenfold_steps > 0):
             raise ValueError(
                 f"schedule.final must lie in 0..1 and tenfold_steps be positive, got {self.final}, {self.tenfold_steps}"
+            )
+        if self.step_every < 1 or not 0 < self.step_factor <= 1:
+            raise ValueError(
+                f"schedule.step_every must be at least 1 and step_factor lie in 0..1, "
+                f"got {self.step_every}, {self.step_factor}"
             )
 
 
@@ -97,6 +105,7 @@ class TrainingConfig:
     the gradient, None for no clipping. precision: ``auto`` is bfloat16 autocast on a GPU that has it, float32 elsewhere.
     seed: of everything. workers: processes that load batches ahead, 0 for none; prefetch: batches each loads ahead.
     best_metric: the validation metric the kept ``best`` checkpoint has the ``best_is`` value of ("" keeps none).
+    sync_batch_norm: of several processes, batch norms see the batches of all, not the share of one.
     also_best: (metric, largest or smallest) of further checkpoints ``best_METRIC`` and weights ``weights_METRIC``.
     max_bad_steps: steps in a row without a finite gradient after which training stops. max_minutes: save and stop after
     so long. device: auto, cpu, cuda or cuda:N.
@@ -119,6 +128,7 @@ class TrainingConfig:
     best_is: Best = "largest"
     also_best: tuple[tuple[str, Best], ...] = ()
     max_bad_steps: int = 20
+    sync_batch_norm: bool = False
     tensorboard: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"
 

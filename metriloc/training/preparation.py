@@ -33,6 +33,7 @@ from metriloc.training.processes import Processes
 from metriloc.training.randomness import seed_globally
 from metriloc.training.record import read_config, software
 from metriloc.training.schedule import freeze_all_but, make_optimizer
+from metriloc.training.shared_norms import share_batch_norms
 from metriloc.training.validation import Validator
 
 CHECKPOINTS = RUN_CHECKPOINTS
@@ -79,6 +80,8 @@ def prepare(
     if not isinstance(method, nn.Module) or not hasattr(method, "training_step"):
         raise ValueError(f"the method of recipe {run.name!r} must be an nn.Module with training_step")
     freeze_all_but(method, config.optimizer)
+    if config.sync_batch_norm and processes.world_size > 1:
+        share_batch_norms(method)
     if checkpoint is not None:
         load_state(method, checkpoint.tensors, checkpoint.extra, f"'{checkpoint.path}'")
     elif init is not None:

@@ -7,6 +7,7 @@ stop in the same message, so that all processes stop at the same step.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -119,6 +120,9 @@ def joined_processes(device_name: str) -> Iterator[Processes]:
         torch.cuda.set_device(device)  # NCCL and plain "cuda" mean this one
     joining = worker.count > 1 and not dist.is_initialized()
     if joining:
+        # An optimizer imports this when it is made, and what it imports would keep the group for ever, as default values
+        # of functions: its threads would then outlive the interpreter, which now and then ends in SIGABRT.
+        importlib.import_module("torch._dynamo")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         together = dist.is_initialized()

@@ -20,6 +20,8 @@ def lr_factor(step: int, total_steps: int, schedule: Schedule) -> float:
         return 1.0
     if schedule.decay == "exponential":
         return float(10 ** (-(step - start) / schedule.tenfold_steps))
+    if schedule.decay == "steps":
+        return float(schedule.step_factor ** ((step - start) // schedule.step_every))
     progress = min(1.0, (step - start) / max(1, total_steps - 1 - start))
     fall = progress if schedule.decay == "linear" else 0.5 - 0.5 * math.cos(math.pi * progress)
     return 1 - (1 - schedule.final) * fall

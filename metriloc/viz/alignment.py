@@ -22,7 +22,7 @@ from metriloc.viz.pictures import Rgb, encode_jpeg, rgb_from_image
 from metriloc.viz.video import encode_gif, encode_video
 
 _SEEN_MOTION = 0.005
-"""Median motion of the points, as a share of the photo's smaller side, that a new frame is worth (pixloc spec 16)."""
+"""Median motion of the points, as a share of the photo's smaller side, that a new frame is worth."""
 _TRAIL = 6
 _MAX_FRAMES = 30
 _VIDEO_SIDE, _VIDEO_FRAMES, _VIDEO_SECONDS = 960, 240, 4.0

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from metriloc.geometry import Pose
 from metriloc.page import data_uri, escaped, figure, meter, rows_table, scrolled
-from metriloc.types import PointMaps, PoseEstimate, Stage
+from metriloc.types import PoseEstimate, Stage
 from metriloc.viz.curves import course_picture
 from metriloc.viz.features import confidence_picture, feature_picture
 from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
-from metriloc.viz.loss_maps import evidence_picture, point_pictures
+from metriloc.viz.loss_maps import coarse_and_fine, evidence_picture, point_pictures
 from metriloc.viz.map_scene import map_scene
 from metriloc.viz.marks import marked_photo, marks_of
 from metriloc.viz.markup import Picture, SoftwareFacts, intrinsics_note, picture_figure, report_page, viewer
+from metriloc.viz.point_chooser import point_chooser
+from metriloc.viz.stage_errors import stage_errors
 from metriloc.viz.words import FAILURES, has_pose
 
 PICTURES = ("points", "evidence", "maps", "features", "confidences", "cost")
@@ -49,7 +51,7 @@ def localization_pictures(entry: LocalizedQuery) -> dict[str, Picture]:
         shown = marked_photo(entry.query, marks, xyz)
         note = f"{len(xyz)} points of the map where each stage puts them; thin lines join the stages."
         pictures["points"] = Picture("Points of the map in the photo", shown, note)
-    coarse, fine = _coarse_and_fine(entry)
+    coarse, fine = coarse_and_fine(entry.trace)
     if coarse is not None:
         note = "All points' maps added up: bright is where the photo shows what the references show."
         pictures["evidence"] = Picture("Loss maps over the photo", evidence_picture(entry.query, coarse), note)
@@ -72,13 +74,6 @@ def localization_pictures(entry: LocalizedQuery) -> dict[str, Picture]:
         note = "Steps of one colour compare; from one colour to the next the objective changes."
         pictures["cost"] = Picture("Convergence", course_picture(entry.trace.courses), note)
     return pictures
-
-
-def _coarse_and_fine(entry: LocalizedQuery) -> tuple[PointMaps | None, PointMaps | None]:
-    """The last maps over the whole photo, and those in windows."""
-    whole = [kept for kept in entry.trace.maps if kept.whole]
-    windows = [kept for kept in entry.trace.maps if not kept.whole]
-    return (whole[-1] if whole else None), (windows[-1] if windows else None)
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
@@ -130,9 +125,11 @@ def _section(entry: LocalizedQuery, pictures: Sequence[Picture], animation: byte
         f'<p class="verdict {state}">{escaped(localization_verdict(estimate))}</p>',
         rows_table(_key_numbers(entry)),
         _stage_table(entry),
+        stage_errors(entry),
     ]
     space = map_scene(entry)
     parts.append(viewer(space, _VIEW, _VIEW_NOTE) if space is not None else "")
+    parts.append(point_chooser(entry, maps=bool(pictures)))
     parts += [picture_figure(picture) for picture in pictures]
     if animation is not None:
         words = "The points of the map on their way, step by step."

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.geometry import Camera
-from metriloc.types import PointMaps, View
+from metriloc.types import PointMaps, Trace, View
 from metriloc.viz.marks import PICTURE_SIDE, Drawing, Mark, legend, project, sized_photo
 from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, color_map, font
 
@@ -80,25 +80,49 @@ def point_pictures(
     height = photo.shape[0]
     tiles = []
     for number in chosen.tolist():
-        xyz = coarse.xyz[number][None]
-        at = [(project(view.camera, mark.cam_from_world, xyz)[0], mark) for mark in marks]
-        tile = [_whole(view, coarse, number, photo, scale, at)]
-        if fine is not None:
-            place = (fine.index == coarse.index[number]).nonzero().squeeze(-1)
-            if len(place):
-                tile.append(_window(view, fine, int(place[0]), height, at))
-            else:
-                tile.append(np.full((height, height, 3), BACKGROUND, np.uint8))
-        joined = np.concatenate(
-            [part for k, part in enumerate(tile) for part in ((_gap(height),) if k else ()) + (part,)], 1
-        )
+        joined = point_tile(view, coarse, fine, number, marks, photo, scale)
         picture = Image.fromarray(np.concatenate([joined, np.full((22, joined.shape[1], 3), BACKGROUND, np.uint8)], 0))
-        support = [float(stage.support()[i]) for stage, i in _places(coarse, fine, number)]
-        words = f"point {int(coarse.index[number])}: support " + ", ".join(f"{value:.2f}" for value in support)
+        words = f"point {int(coarse.index[number])}: support {support_words(coarse, fine, number)}"
         ImageDraw.Draw(picture).text((4, height + 11), words, fill=TEXT, font=font(13), anchor="lm")
         tiles.append(np.asarray(picture))
     grid = _grid(tiles, _COLUMNS if fine is None else _COLUMNS // 2 + 1)
     return np.concatenate([grid, legend(marks, grid.shape[1])], 0)
+
+
+def point_tile(
+    view: View,
+    coarse: PointMaps,
+    fine: PointMaps | None,
+    number: int,
+    marks: Sequence[Mark],
+    photo: Rgb,
+    scale: np.ndarray,
+) -> Rgb:
+    """The map of one point (its place in ``coarse``) over a small photo, its window beside it, and all marks.
+
+    - photo, scale: of ``sized_photo``.
+    """
+    height, xyz = photo.shape[0], coarse.xyz[number][None]
+    at = [(project(view.camera, mark.cam_from_world, xyz)[0], mark) for mark in marks]
+    whole = _whole(view, coarse, number, photo, scale, at)
+    if fine is None:
+        return whole
+    place = (fine.index == coarse.index[number]).nonzero().squeeze(-1)
+    empty = np.full((height, height, 3), BACKGROUND, np.uint8)
+    window = _window(view, fine, int(place[0]), height, at) if len(place) else empty
+    return np.concatenate([whole, _gap(height), window], 1)
+
+
+def support_words(coarse: PointMaps, fine: PointMaps | None, number: int) -> str:
+    """The support of a point in each stage that looked at it."""
+    return ", ".join(f"{float(stage.support()[i]):.2f}" for stage, i in _places(coarse, fine, number))
+
+
+def coarse_and_fine(trace: Trace) -> tuple[PointMaps | None, PointMaps | None]:
+    """The last maps over the whole photo, and those in windows."""
+    whole = [kept for kept in trace.maps if kept.whole]
+    windows = [kept for kept in trace.maps if not kept.whole]
+    return (whole[-1] if whole else None), (windows[-1] if windows else None)
 
 
 def chosen_points(coarse: PointMaps, fine: PointMaps | None, count: int) -> Int[Tensor, " k"]:

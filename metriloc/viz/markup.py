@@ -68,7 +68,8 @@ def report_page(
     shown = "".join(f'<p class="warning">{escaped(warning)}</p>' for warning in warnings)
     header = f'<h1>{escaped(title)}</h1>\n<p class="soft">Reference: <bdi>{escaped(reference)}</bdi></p>\n{shown}'
     footer = f"<footer>\n<h3>How this was made</h3>\n{software_note(facts)}\n</footer>"
-    script = resources.files("metriloc.viz").joinpath("viewer.js").read_text(encoding="utf-8")
+    here = resources.files("metriloc.viz")
+    script = "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in ("viewer.js", "points.js"))
     return document(title, "\n".join([f"<header>\n{header}\n</header>", *sections, footer]), script=script)
 
 

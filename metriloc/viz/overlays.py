@@ -2,7 +2,7 @@
 
 A network's map has one cell per block of pixels, from the top left corner; what is left over at the right and at the
 bottom was never looked at. So a map is drawn over its cells' pixels and not stretched over the photo (the MicKey demo
-does stretch it: spec concept 11). ``cell`` is the (width, height) of a block in pixels of the photo; a network that looks
+does stretch it). ``cell`` is the (width, height) of a block in pixels of the photo; a network that looks
 at a reduced photo has blocks of any size.
 """
 
@@ -19,7 +19,7 @@ from metriloc.viz.color_bars import color_bar, paint_scores
 from metriloc.viz.pictures import Rgb, color_map
 
 NO_DEPTH = 0.001
-"""Depth below this (metres), NaN and infinity mean "unknown" and are drawn black (spec concept 11)."""
+"""Depth below this (metres), NaN and infinity mean "unknown" and are drawn black."""
 _PHOTO = 0.35
 """Share of the photo in a picture of scores."""
 

@@ -125,6 +125,33 @@ def test_archives_at_hand_need_no_server(
     assert (tmp_path / "out/images/images_upright/db/1.jpg").is_file()
 
 
+def test_mapfree_is_fetched_by_hand_and_unpacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No README names an address, so no server is asked."""
+    archives = []
+    for split, scene in (("train", "s00000"), ("val", "s00460"), ("test", "s00525")):
+        archives.append(tmp_path / f"{split}.zip")
+        with zipfile.ZipFile(archives[-1], "w") as archive:
+            archive.writestr(f"{split}/{scene}/poses.txt", b"#\n")
+    given = ("mapfree", "--out", tmp_path / "out", "--server", "http://127.0.0.1:1/")
+    assert run(*given, "--unpack", *archives[:2]) == 1
+    told = capsys.readouterr()
+    assert "by hand train scenes: https://research.nianticlabs.com/mapfree" in " ".join(told.out.split())
+    assert "test scenes:" in told.err
+    assert run(*given, "--unpack", archives[2]) == 0
+    assert [path.parent.name for path in sorted((tmp_path / "out").rglob("poses.txt"))] == [
+        "s00525",
+        "s00000",
+        "s00460",
+    ]
+
+
+def test_an_archive_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("aachen", "--out", tmp_path / "out", "--server", "http://127.0.0.1:1/", "--unpack", tmp_path / "gone.zip")
+    assert run(*given) == 2
+    assert "gone.zip: there is no such file" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_full_disk_is_found_before_anything_is_fetched(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

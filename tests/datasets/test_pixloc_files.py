@@ -33,9 +33,9 @@ def pairs_of(pose: Pose) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(R.numpy(), t.numpy()) for R, t in zip(pose.R, pose.t, strict=True)]
 
 
-def photo(path: Path, size: tuple[int, int]) -> None:
+def photo(path: Path, size: tuple[int, int], color: str = "gray") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, "gray").save(path)
+    Image.new("RGB", size, color).save(path)
 
 
 def cmu_info() -> dict[str, Any]:
@@ -116,6 +116,33 @@ def test_a_scene_of_megadepth_with_a_turned_photo(tmp_path: Path) -> None:
     assert sample.pair.view0.size == sample.pair.view1.size == (640, 480)  # the first was stored lying on its side
     seen = sample.pair.view0.camera.project(sample.xyz)[1]
     assert bool(seen.all())
+
+
+def test_photos_are_filled_up_and_lose_their_colors(tmp_path: Path) -> None:
+    for name, color in zip("abc", ("red", "green", "blue"), strict=True):
+        photo(tmp_path / f"0000/images/{name}.jpg", (640, 480), color)
+    (tmp_path / "training").mkdir()
+    scene = megadepth_of_file(write(tmp_path, megadepth_info(), "0000"), tmp_path)
+    square = SquareConfig(480, "max", None, pad=512, grayscale=True)
+    view = SfmSamples((scene,), square, SampleConfig(40))[0, 1].pair.view0
+    assert tuple(view.image.shape) == (3, 512, 512) and view.camera.size.tolist() == [480, 360]
+    assert bool((view.image[:, 360:] == 0).all()) and bool((view.image[:, :, 480:] == 0).all())
+    inside = view.image[:, :360, :480]
+    torch.testing.assert_close(inside, torch.full_like(inside, 0.299), atol=0.01, rtol=0)  # Rec. 601 of red
+    with pytest.raises(InputError, match=r"0000/a\.jpg. of 640x480 pixels does not fit into a square of 512"):
+        SfmSamples((scene,), SquareConfig(None, crop=None, pad=512), SampleConfig(40))[0, 1]
+    with pytest.raises(ValueError, match="needs crop none"):
+        SquareConfig(pad=512)
+
+
+def test_pairs_can_be_too_near_and_sorted(cmu: Path) -> None:
+    """The three pairs are 0.5, 0.6 and 0.4 m apart."""
+    run = override(pixloc_cmu(), ["batches.files=training", "batches.batch_size=1", "batches.per_scene=3"])
+    assert override(run, ["batches.min_baseline=0.45"]).batches(cmu).samples.lengths == (2,)  # type: ignore[attr-defined]
+    source = override(run, ["batches.sort_by_overlap=true"]).batches(cmu)
+    overlap = source.samples.scenes[0].overlap  # type: ignore[attr-defined]
+    drawn = [source.sampler.batch(step)[0][0] for step in range(3)]  # type: ignore[attr-defined]
+    assert overlap[drawn].tolist() == pytest.approx([0.9, 0.6, 0.5])
 
 
 def test_recipes_take_them(cmu: Path) -> None:

@@ -70,6 +70,17 @@ def test_processes_share_the_batch_of_one() -> None:
             sampler.batch(0, part, parts)
 
 
+def test_an_epoch_can_go_from_the_largest_key_to_the_smallest() -> None:
+    key = torch.tensor([0.3, 0.9, 0.5, 0.7, 0.1, 0.2])
+    sampler = SceneBalancedSampler((4, 2), per_scene=2, batch_size=2, seed=3, replacement=False, key=key)
+    for epoch in range(3):
+        drawn = [i for step in (2 * epoch, 2 * epoch + 1) for i, _ in sampler.batch(step)]
+        assert len(set(drawn)) == 4 and {4, 5} <= set(drawn)
+        assert key[drawn].tolist() == sorted(key[drawn].tolist(), reverse=True)
+    with pytest.raises(ValueError, match=r"there are 6 pairs, and keys \[5\]"):
+        SceneBalancedSampler((4, 2), per_scene=2, batch_size=2, key=key[:5])
+
+
 def test_as_the_batches_of_a_loader() -> None:
     sampler = SceneBalancedSampler((8,), per_scene=8, batch_size=4)
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from metriloc.geometry import Pose
 from metriloc.io import InputError, hloc
 from metriloc.io.hloc import image_names, read_features, read_global_descriptors, read_log
-from metriloc.io.plain_pickle import Opaque, parse_plain_pickle, read_plain_pickle
+from metriloc.io.pickle_objects import Opaque
+from metriloc.io.plain_pickle import parse_plain_pickle, read_plain_pickle
 
 PROTOCOLS = (2, 3, 4, 5)
 

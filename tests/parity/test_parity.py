@@ -28,13 +28,13 @@ from metriloc.overrides import override, settable_fields
 
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "parity.md"
-REASONS = ("not yet", "weights", "full size", "server", "drawing", "no meaning")
+REASONS = ("weights", "full size", "server", "drawing", "no meaning")
 NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 CODE = re.compile(r"`([^`]+)`")
 FIELD = re.compile(r"\w+(\.\w+)+")
 CLASSES = {kind.__name__: kind for kind in (SolverConfig, TwoViewConfig, UNetConfig, GNNetConfig)}
 
-# the keys of the published files, as they are known here (spec mickey 12, 4, 5, 7, 8; pixloc 7 to 14; nre 12)
+# the keys of the published files, as they are known here
 MICKEY_KEYS = """
 MODEL DEBUG DINOV2.DOWN_FACTOR DINOV2.CHANNEL_DIM DINOV2.FLOAT16 KP_HEADS.BLOCKS_DIM KP_HEADS.BN KP_HEADS.USE_SOFTMAX
 KP_HEADS.USE_DEPTHSIGMOID KP_HEADS.MAX_DEPTH KP_HEADS.POS_ENCODING DSC_HEAD.LAST_DIM DSC_HEAD.BLOCKS_DIM DSC_HEAD.BN
@@ -136,6 +136,8 @@ def check_set(name: str, words: Sequence[str]) -> None:
     if name == "train":
         recipe = Path(words[1]).stem
         recipe = recipes.PUBLISHED_NAMES.get(recipe, recipe)
+        if recipe == "own" and words[1] == "own.yaml":  # a file of the reader's
+            return
         if recipe not in recipes.__all__:
             raise ValueError(f"there is no recipe {recipe}")
         override(getattr(recipes, recipe)(), assigned)
@@ -189,10 +191,11 @@ def test_every_row_names_a_test_or_says_why_there_is_none() -> None:
     [
         (("a", "b", "`parity/test_parity.py::test_gone`"), "no test parity/test_parity.py::test_gone"),
         (("a", "b", "`parity/gone.py::test_a`"), "no test parity/gone.py::test_a"),
-        (("a", "", "not yet"), "three full cells"),
+        (("a", "", "weights"), "three full cells"),
         (("a", "b"), "three full cells"),
         (("a", "b", "later"), "neither a test"),
-        (("a", "b", "not yet, perhaps"), "neither a test"),
+        (("a", "b", "not yet"), "neither a test"),
+        (("a", "b", "weights, perhaps"), "neither a test"),
     ],
 )
 def test_wrong_rows_are_found(cells: tuple[str, ...], wrong: str) -> None:

@@ -196,6 +196,14 @@ def test_pairs_are_listed_or_drawn_from_poses(mapfree_like: Path) -> None:
     assert torch.equal(batch.image0, torch.cat([half.image0 for half in halves]))
 
 
+def test_colors_change_when_they_are_asked_to(mapfree_like: Path) -> None:
+    how = MapfreeBatches(batch_size=4, per_scene=6, size=SIZE, uniform=10)
+    run = override(replace(recipes.curriculum_learning(), batches=how), ["batches.photometric.gray=1"])
+    plain, gray = how(mapfree_like).batch(3), run.batches(mapfree_like).batch(3)
+    assert torch.equal(plain.camera0.f, gray.camera0.f) and not torch.equal(plain.image0, gray.image0)
+    assert float((gray.image0 - gray.image0.mean(1, keepdim=True)).abs().max()) < 1e-6
+
+
 def test_validation_looks_at_the_published_draw(mapfree_like: Path) -> None:
     data = mapfree_like
     validator = MapfreeValidation(pairs=5, per_scene=8, size=SIZE)(data)

@@ -19,6 +19,7 @@ from metriloc.io import InputError
 from metriloc.methods.pixloc import PixLoc
 from metriloc.methods.pixloc.training import PixLocTraining
 from metriloc.recipes import gnnet, pixloc_cmu, pixloc_megadepth, pixloc_small, pixloc_small_all
+from metriloc.recipes.alignment_pictures import alignment_picture
 from metriloc.recipes.pixloc import MixedSamples, SmallPixLoc, batch_of
 from metriloc.recipes.pixloc_published import PublishedPixLoc
 from metriloc.recipes.pixloc_validation import AlignmentValidation, median_error_px
@@ -146,8 +147,36 @@ def test_validation_measures_the_alignment() -> None:
     assert found.metrics["start_px"] == pytest.approx(float(expected.mean()), rel=1e-5)
     zero = median_error_px(batch, batch.query_from_reference)
     torch.testing.assert_close(zero, torch.zeros(3))
+    with torch.no_grad():
+        assert AlignmentValidation(fixed, pictures=0)(method).pictures == ()
     with pytest.raises(ValueError, match="PixLocTraining"):
         AlignmentValidation(fixed)(torch.nn.Linear(1, 1))
+
+
+def test_validation_draws_two_views_and_their_alignment() -> None:
+    """The legend aside, what differs from the photo are the marks, and they stand where the poses put the points."""
+    pytest.importorskip("matplotlib")
+    method = SmallPixLoc(imagenet=False, num_iters=1)()
+    fixed = [samples()[n, n] for n in range(3)]
+    with torch.no_grad():
+        found = AlignmentValidation(fixed, pictures=2)(method.eval())
+    errors, *alignments = found.pictures
+    assert errors.title == "errors" and len(alignments) == 2
+    assert [picture.title for picture in alignments] == ["alignment wall0 wall1"] * 2
+    assert f"median error {float(median_error_px(batch_of(fixed[:1]), batch_of(fixed[:1]).init)):.1f} px" in (
+        alignments[0].note
+    )
+
+
+def test_marks_stand_where_the_poses_put_the_points() -> None:
+    sample = samples()[0, 0]
+    dark = [dataclasses.replace(view, image=0 * view.image) for view in (sample.pair.view0, sample.pair.view1)]
+    sample = dataclasses.replace(sample, pair=Pair(dark[0], dark[1], sample.pair.cam1_from_cam0))
+    drawn = alignment_picture(sample, sample.query_from_reference, 9.0, 0.0).rgb[:48, 64:]
+    ys, xs = torch.from_numpy((drawn[..., 1] > 1.5 * drawn[..., 0]) & (drawn[..., 1] > 100)).nonzero().unbind(-1)
+    uv, seen = dark[1].camera.project(sample.query_from_reference.transform(sample.xyz))
+    apart = torch.cdist(torch.stack([xs, ys], -1).float(), uv[seen].float()).min(1).values
+    assert len(apart) > 20 and float(apart.max()) < 6  # green rings of the truth, nowhere else
 
 
 def test_megadepth_run(shared: Callable[[str], Path], tmp_path: Path) -> None:

@@ -39,6 +39,23 @@ def test_exponential_divides_by_ten_and_waits_for_its_start() -> None:
     assert lr_factor(200, 1000, schedule) == pytest.approx(0.01)
 
 
+def test_steps_multiply_every_so_often_from_their_start() -> None:
+    schedule = Schedule(decay="steps", decay_start=100, step_every=50, step_factor=0.5)
+    assert [lr_factor(step, 1000, schedule) for step in (0, 99, 100, 149, 150, 199, 200)] == [
+        1,
+        1,
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+    ]
+    with pytest.raises(ValueError, match="step_every must be at least 1"):
+        Schedule(step_every=0)
+    with pytest.raises(ValueError, match="step_factor lie in"):
+        Schedule(step_factor=0.0)
+
+
 def test_beyond_the_last_step_the_rate_stays() -> None:
     assert lr_factor(500, 100, Schedule(decay="cosine", final=0.2)) == pytest.approx(0.2)
     assert lr_factor(5, 1, Schedule(decay="linear")) == 0.0

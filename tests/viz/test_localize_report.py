@@ -32,7 +32,7 @@ from metriloc.types import (
 )
 from metriloc.viz import SoftwareFacts
 from metriloc.viz.alignment import alignment_gif, shown_steps, viewer_dump
-from metriloc.viz.curves import course_picture
+from metriloc.viz.curves import course_picture, histogram_picture
 from metriloc.viz.features import confidence_picture, feature_picture, principal_colors
 from metriloc.viz.localize_report import PICTURES, localization_pictures, localization_report
 from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
@@ -234,6 +234,9 @@ def test_plots() -> None:
     one, four = course_picture([steps]), course_picture([steps] * 4)
     assert one.ndim == 3 and one.dtype == np.uint8 and four.shape[1] > 2 * one.shape[1] and four.shape[0] > one.shape[0]
     assert course_picture([Course("nothing", (), ())]).size > 0
+    spread = histogram_picture({"start": [1.0, 2.0, 80.0], "end": [0.1, float("nan")]}, "pixels", 50)
+    assert spread.ndim == 3 and spread.dtype == np.uint8
+    assert not np.array_equal(spread, histogram_picture({"start": [1.0, 2.0, 3.0], "end": [0.1, 0.2]}, "pixels", 50))
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
@@ -248,7 +251,7 @@ def test_report(world: tuple[PointMaps, PointMaps, torch.Tensor], success: bool)
     page = localization_report(entry, "place & map", FACTS, tuple(pictures.values()))
     assert "&lt;query&gt;.jpg" in page and "<query>" not in page
     assert "place &amp; map" in page and "it &lt;b&gt;rained" in page and "&lt;weights&gt;" in page
-    assert page.count("data:image/jpeg") == 3
+    assert page.count("data:image/jpeg") == 3 + 1 + 24  # the photo to choose points in, and the maps of each
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
     assert "default-src 'none'" in page
     assert ("No pose found: nothing in the photo" in page) is not success

@@ -14,9 +14,9 @@ The same seed and configuration give the same pictures on the same machine. To r
 from __future__ import annotations
 
 from metriloc.datasets.synthetic.config import Exposure, Kind, PairLimits, SyntheticConfig, sample_camera
+from metriloc.datasets.synthetic.mesh import PlacedObject
 from metriloc.datasets.synthetic.pairs import SyntheticPairs, overlap, sample_pair
 from metriloc.datasets.synthetic.scene import SyntheticScene, make_scene
-from metriloc.datasets.synthetic.shapes import PlacedObject
 
 __all__ = [
     "SyntheticConfig",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from metriloc.datasets.synthetic import furniture as things
+from metriloc.datasets.synthetic import tabletop
 from metriloc.datasets.synthetic.palette import Palette
 from metriloc.datasets.synthetic.shapes import Builder
 from metriloc.datasets.synthetic.textures import Rng
@@ -90,12 +91,12 @@ def _pieces(b: Builder, m: Palette, rng: Rng, h: float) -> list[tuple[float, flo
     def low_chest() -> None:
         things.cupboard(b, m, rng, chest, "drawers", "chest")
         with b.at(0, -0.22):
-            things.on_top(b, m, rng, (chest[0] * 0.8, 0.2), chest[2], int(rng.integers(1, 4)))
+            tabletop.on_top(b, m, rng, (chest[0] * 0.8, 0.2), chest[2], int(rng.integers(1, 4)))
 
     def bedside() -> None:
         things.cupboard(b, m, rng, (0.45, 0.4, 0.5), "drawers", "nightstand")
         with b.at(0, -0.2, 0.5):
-            things.lamp(b, m, rng)
+            tabletop.lamp(b, m, rng)
 
     def cartons() -> None:
         z = 0.0
@@ -130,8 +131,8 @@ def _pieces(b: Builder, m: Palette, rng: Rng, h: float) -> list[tuple[float, flo
         "desk2": (1.3, 1.1, 1.2, lambda: things.desk(b, m, rng, 1.3)),
         "kitchen": (kitchen_w, 0.68, 2.2, lambda: things.kitchen(b, m, rng, kitchen_w)),
         "tv": (board, 0.5, 1.4, lambda: things.television(b, m, rng, board)),
-        "floor lamp": (0.5, 0.5, 1.7, standing(things.lamp, u(1.4, 1.75))),
-        "plant": (0.7, 0.7, 1.4, standing(things.potted, u(0.7, 1.5))),
+        "floor lamp": (0.5, 0.5, 1.7, standing(tabletop.lamp, u(1.4, 1.75))),
+        "plant": (0.7, 0.7, 1.4, standing(tabletop.potted, u(0.7, 1.5))),
         "chair": (0.5, 0.55, 1.0, standing(things.chair)),
         "cartons": (0.55, 0.6, 1.2, cartons),
         "person": (0.6, 0.6, 1.9, standing(things.person)),
@@ -164,7 +165,7 @@ def fill_middle(b: Builder, m: Palette, rng: Rng, size: tuple[float, float], flo
     if rng.random() < 0.6 and free(tw + 0.3, td + 1.0) and min(w, d) > 3.2:
         with b.at(x, y, 0, rng.normal(0, 0.12)):
             things.table(b, m, rng, tw, td, rng.uniform(0.72, 0.77))
-            things.on_top(b, m, rng, (0.8 * tw, 0.7 * td), 0.77, int(rng.integers(2, 6)))
+            tabletop.on_top(b, m, rng, (0.8 * tw, 0.7 * td), 0.77, int(rng.integers(2, 6)))
             for side in (-1, 1):
                 for k in range(2):
                     if rng.random() < 0.8:
@@ -181,7 +182,7 @@ def fill_middle(b: Builder, m: Palette, rng: Rng, size: tuple[float, float], flo
             low = rng.uniform(0.38, 0.48)
             things.table(b, m, rng, rng.uniform(0.8, 1.2), rng.uniform(0.5, 0.65), low)
             b.objects.pop()  # a low table is no dining table
-            things.on_top(b, m, rng, (0.7, 0.35), low, int(rng.integers(1, 5)))
+            tabletop.on_top(b, m, rng, (0.7, 0.35), low, int(rng.integers(1, 5)))
 
 
 def hang_pictures(b: Builder, m: Palette, rng: Rng, walls: list[Wall], h: float, against: Against) -> None:
@@ -206,7 +207,7 @@ def hang_pictures(b: Builder, m: Palette, rng: Rng, walls: list[Wall], h: float,
                 elif rng.random() < 0.2:
                     b.box((-w / 2, -0.2, z), (w / 2, 0, z + 0.025), m("wood"))
                     with b.at(0, -0.1):
-                        things.on_top(b, m, rng, (0.8 * w, 0.02), z + 0.025, int(rng.integers(1, 4)))
+                        tabletop.on_top(b, m, rng, (0.8 * w, 0.02), z + 0.025, int(rng.integers(1, 4)))
                 else:
                     b.box(
                         (-w / 2, -0.03, z - height / 2),

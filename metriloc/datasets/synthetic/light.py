@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metriloc.datasets.synthetic.render import Lightmap
-from metriloc.datasets.synthetic.shapes import Mesh
+from metriloc.datasets.synthetic.mesh import Mesh
+from metriloc.datasets.synthetic.shading import Lightmap
 
 LIFT = 0.012
 """Rays start this far (metres) off their surface."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from metriloc.datasets.synthetic import pictures as pictures
-from metriloc.datasets.synthetic import textures as textures
-from metriloc.datasets.synthetic.render import Atlas
-from metriloc.datasets.synthetic.shapes import Material
+from metriloc.datasets.synthetic import fittings, pictures, textures
+from metriloc.datasets.synthetic.mesh import Material
+from metriloc.datasets.synthetic.shading import Atlas
 from metriloc.datasets.synthetic.textures import Rng
 
 Make = Callable[[Rng, int], np.ndarray]
@@ -36,19 +35,19 @@ KINDS: dict[str, tuple[Make, tuple[float, float] | None, int]] = {
     "abstract": (pictures.abstract, None, 2),
     "poster": (pictures.poster, None, 4),
     "books": (pictures.books, None, 5),
-    "door": (pictures.door, None, 2),
-    "drawers": (lambda rng, side: pictures.fronts(rng, side, int(rng.integers(2, 5)), 1), None, 2),
-    "cupboard": (lambda rng, side: pictures.fronts(rng, side, 1, int(rng.integers(2, 4))), None, 2),
-    "unit": (lambda rng, side: pictures.fronts(rng, side, int(rng.integers(1, 4)), 1), None, 3),
-    "view": (pictures.view_outside, None, 3),
-    "facade_window": (pictures.facade_window, None, 6),
-    "shop": (pictures.shop, None, 5),
+    "door": (fittings.door, None, 2),
+    "drawers": (lambda rng, side: fittings.fronts(rng, side, int(rng.integers(2, 5)), 1), None, 2),
+    "cupboard": (lambda rng, side: fittings.fronts(rng, side, 1, int(rng.integers(2, 4))), None, 2),
+    "unit": (lambda rng, side: fittings.fronts(rng, side, int(rng.integers(1, 4)), 1), None, 3),
+    "view": (fittings.view_outside, None, 3),
+    "facade_window": (fittings.facade_window, None, 6),
+    "shop": (fittings.shop, None, 5),
     "screen": (pictures.screen, None, 2),
-    "rug": (pictures.rug, None, 2),
-    "curtain": (pictures.curtain, None, 1),
-    "ribs": (pictures.ribs, None, 1),
+    "rug": (fittings.rug, None, 2),
+    "curtain": (fittings.curtain, None, 1),
+    "ribs": (fittings.ribs, None, 1),
     "parcel": (pictures.parcel, None, 4),
-    "clock": (pictures.clock, None, 1),
+    "clock": (fittings.clock, None, 1),
 }
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from metriloc.datasets.synthetic import furniture as things
 from metriloc.datasets.synthetic.interiors import Against, Wall, fill_middle, furnish, hang_pictures
 from metriloc.datasets.synthetic.light import Lamp, Lighting
+from metriloc.datasets.synthetic.mesh import Material
 from metriloc.datasets.synthetic.palette import Palette
-from metriloc.datasets.synthetic.shapes import Builder, Material
+from metriloc.datasets.synthetic.shapes import Builder
 from metriloc.datasets.synthetic.textures import Rng
 
 DOOR = (0.8, 1.0, 1.98, 2.1)

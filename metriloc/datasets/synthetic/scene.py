@@ -10,11 +10,13 @@ import torch
 
 from metriloc.datasets.synthetic.config import KINDS, Exposure, Kind, SyntheticConfig
 from metriloc.datasets.synthetic.light import bake
+from metriloc.datasets.synthetic.mesh import Mesh, PlacedObject
 from metriloc.datasets.synthetic.palette import Palette
 from metriloc.datasets.synthetic.photos import load_photos
-from metriloc.datasets.synthetic.render import Atlas, Lightmap, Visible, look_through, paint
+from metriloc.datasets.synthetic.render import Visible, look_through
 from metriloc.datasets.synthetic.rooms import Stage, room
-from metriloc.datasets.synthetic.shapes import Builder, Mesh, PlacedObject
+from metriloc.datasets.synthetic.shading import Atlas, Lightmap, paint
+from metriloc.datasets.synthetic.shapes import Builder
 from metriloc.datasets.synthetic.streets import square, street
 from metriloc.datasets.synthetic.textures import fractal
 from metriloc.geometry import Camera, Pose

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from metriloc.datasets.synthetic.render import Atlas
+from metriloc.datasets.synthetic.shading import Atlas
 
 Color = tuple[float, float, float]
 Rng = np.random.Generator

@@ -45,12 +45,17 @@ def told(found: Mapping[str, DepthFit]) -> tuple[str, ...]:
     )
 
 
+def sigma_of(found: Mapping[str, DepthFit]) -> float:
+    """Standard deviation of the logarithm of a length from maps that do not fit: their scatter, at least a blind guess's."""
+    return max(_A_GUESS, *(fit.scatter for fit in found.values()))
+
+
 def widened(sources: Sequence[ScaleSource], found: Mapping[str, DepthFit]) -> list[ScaleSource]:
     """The same sources, those that do not fit as uncertain as their depths scatter, and at least as a blind guess: no number
     of points helps."""
 
     def doubted(source: ScaleSource) -> ScaleSource:
-        scatter = max(found[source.name].scatter, _A_GUESS)
-        return dataclasses.replace(source, sigma=math.hypot(source.sigma, scatter))
+        own = sigma_of({source.name: found[source.name]})
+        return dataclasses.replace(source, sigma=math.hypot(source.sigma, own))
 
     return [doubted(source) if source.name in found else source for source in sources]

@@ -17,8 +17,8 @@ from metriloc.geometry import Pose
 from metriloc.methods.matching.height import NO_GROUND, height_source
 from metriloc.methods.matching.joint import ONLY_TURNED, fit_with_depths
 from metriloc.methods.matching.metres import DEPTHS, distance_source, in_metres
-from metriloc.methods.matching.misfit import misfits, told, widened
-from metriloc.methods.matching.pair import Fit, MatchedPair, Solver, SolvingConfig
+from metriloc.methods.matching.misfit import misfits, sigma_of, told, widened
+from metriloc.methods.matching.pair import DEPTH_MAP, Fit, MatchedPair, Solver, SolvingConfig
 from metriloc.solvers.relative import essential_pose, pnp_from_depth, rigid_from_depths
 from metriloc.solvers.reprojection import PolishConfig, polish
 from metriloc.solvers.scales import ScaleSource
@@ -42,7 +42,7 @@ def setup_of(pair: MatchedPair, solver: Solver, depth_id: str) -> str:
 def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
     """The best pose that the matches and what is known of the length allow."""
     if config.solver in ("pnp", "rigid"):
-        return _from_depth_alone(pair, config, seed)
+        return _tested(pair, _from_depth_alone(pair, config, seed), config, seed)
     found = essential_pose(pair.uv0, pair.uv1, pair.cameras, config.max_error_px, seed)
     essential = pair.judged(found.pose, config.max_error_px)
     missing = "no depth map of the reference and no distance was given"
@@ -116,6 +116,22 @@ def _from_depth_alone(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fi
         return dataclasses.replace(best, metric=True, scale_source=f"the {config.depth_name} of the reference")
     found = rigid_from_depths(pair.uv0, depth0, pair.uv1, depth1, pair.cameras, config.rigid_error, seed)
     return Fit(found.pose, found.inliers, found.reason, True, f"the {config.depth_name}s of both photos")
+
+
+def _tested(pair: MatchedPair, fit: Fit, config: SolvingConfig, seed: int) -> Fit:
+    """The fit with a doubt for each depth map that does not fit what the matches say without depths.
+
+    A pose that rests on depths cannot test them; where the photos alone fix none, nothing is said.
+    """
+    if fit.pose is None or config.depth_name != DEPTH_MAP:
+        return fit
+    found = essential_pose(pair.uv0, pair.uv1, pair.cameras, config.max_error_px, seed)
+    if found.pose is None or not found.t_observable:
+        return fit
+    wrong = misfits(pair, pair.judged(found.pose, config.max_error_px), config)
+    if not wrong:
+        return fit
+    return dataclasses.replace(fit, doubts=(*fit.doubts, *told(wrong)), misfit=True, scale_sigma=sigma_of(wrong))
 
 
 def _polished(pair: MatchedPair, fit: Fit, depth0: Tensor, max_error: float) -> Fit:

@@ -25,7 +25,8 @@ Training only: (7)-(11) and the curriculum of Sec. 3.1.4 (``curriculum.select_pa
 from metriloc.methods.mickey.curriculum import Curriculum
 from metriloc.methods.mickey.loss import PoseLossConfig
 from metriloc.methods.mickey.model import MicKey, MicKeyFeatures, PoseFinding
-from metriloc.methods.mickey.network import KeypointMaps, Keypoints, MicKeyConfig, MicKeyNetwork
+from metriloc.methods.mickey.network import KeypointMaps, Keypoints, MicKeyNetwork
+from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.objective import ObjectiveConfig
 from metriloc.methods.mickey.rematch import RematchConfig
 from metriloc.methods.mickey.solver import SolverConfig

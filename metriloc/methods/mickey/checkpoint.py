@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from metriloc.backbones import VIT_B, VIT_L, VIT_S, DinoV2Config, dinov2_config_from_weights, dinov2_weights
-from metriloc.methods.mickey.network import MicKeyConfig, MicKeyNetwork
+from metriloc.methods.mickey.network import MicKeyNetwork
+from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.solver import SolverConfig
 
 _WRAPPER = "compute_matches."

@@ -21,7 +21,8 @@ from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for
 from metriloc.geometry import Camera, Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork, Precision
+from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork
+from metriloc.methods.mickey.network_config import Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
 from metriloc.methods.mickey.solver import SCALE_SOURCE, Solution, SolverConfig, solve
 from metriloc.methods.mickey.stored import read_configs

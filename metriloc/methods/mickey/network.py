@@ -9,104 +9,24 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, EfficientNetLiteConfig, FeatureBackbone
+from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, FeatureBackbone
 from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
 from metriloc.backbones.folding import fold_batch_norms
-from metriloc.bounds import require_flags, require_within
 from metriloc.geometry import MIN_DEPTH, Camera
-from metriloc.methods.mickey.trunk import ATTENTION_HEADS, Trunk
+from metriloc.methods.mickey.network_config import HALF, MicKeyConfig
+from metriloc.methods.mickey.trunk import Trunk
 
-Precision = Literal["auto", "fp32", "fp16", "bf16"]
-_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _DESCRIPTOR_EPS = 1e-10
-_MAX_WIDTH, _MAX_SIDE = 16_384, 8192
 _LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
-
-
-@dataclass(frozen=True)
-class MicKeyConfig:
-    """Shape of the network; defaults are the released models.
-
-    backbone: of DINOv2, or None when another backbone is handed in. blocks: channels of the four residual blocks; the
-    third is the width of the attention and a multiple of 8. The descriptor head ends in ``descriptor_dim`` instead.
-    use_softmax: spatial softmax of the scores (else a sigmoid each). max_depth: metres for the sigmoid depth option;
-    None for the unbounded linear depth. score_temperature: of the spatial softmax. border: cells of zero score along
-    the edge. match_temperature, use_dustbin: of the matcher. train_backbone: let gradients into the backbone
-    (published: frozen). precision: of the backbone; ``auto`` is fp16 on CUDA (fp32 when it is trained), else fp32.
-
-    Not in the paper, for compact models (off by default): longest_side: pixels that photos are resized to before the
-    backbone. log_depth: the depth head gives the logarithm of the depth. canonical_focal: the depth head speaks for a
-    camera of this focal length (pixels of the resized photo); metres are its depth times the photo's focal length over
-    this one, so that a zoomed photo needs nothing new. depth_side: longest side of the photos of the depth head where it
-    differs, in a pass of its own: keypoints gain from more pixels than a network was trained with, depths lose by them
-    (their logarithms are interpolated; canonical_focal belongs to this size). pixel_centres: keypoints count from the
-    centre of the first pixel.
-    """
-
-    backbone: DinoV2Config | EfficientNetLiteConfig | None = DinoV2Config()  # noqa: RUF009 - frozen
-    blocks: tuple[int, int, int, int] = (512, 256, 128, 64)
-    descriptor_dim: int = 128
-    batch_norm: bool = True
-    position_encoding: bool = True
-    descriptor_position_encoding: bool = True
-    use_softmax: bool = True
-    max_depth: float | None = None
-    normalise_descriptors: bool = True
-    score_temperature: float = 100.0
-    border: int = 3
-    match_temperature: float = 0.1
-    use_dustbin: bool = True
-    train_backbone: bool = False
-    precision: Precision = "auto"
-    longest_side: int | None = None
-    log_depth: bool = False
-    canonical_focal: float | None = None
-    pixel_centres: bool = False
-    depth_side: int | None = None
-
-    def __post_init__(self) -> None:
-        whole = all(type(width) is int and 1 <= width <= _MAX_WIDTH for width in self.blocks)
-        if len(self.blocks) != 4 or not whole or self.blocks[2] % ATTENTION_HEADS:
-            raise ValueError(
-                f"blocks must be four widths, the third a multiple of {ATTENTION_HEADS}, got {self.blocks}"
-            )
-        positive = (1e-9, 1e9)
-        require_within(self, descriptor_dim=(1, _MAX_WIDTH), longest_side=(1, _MAX_SIDE), depth_side=(1, _MAX_SIDE))
-        require_within(self, max_depth=positive, score_temperature=positive, match_temperature=positive)
-        require_within(self, canonical_focal=positive, border=(0, 1000))
-        require_flags(self, "batch_norm", "position_encoding", "descriptor_position_encoding", "use_softmax")
-        require_flags(self, "normalise_descriptors", "use_dustbin", "train_backbone", "log_depth", "pixel_centres")
-        if self.log_depth and self.max_depth is not None:
-            raise ValueError(f"MicKeyConfig.log_depth and max_depth {self.max_depth} exclude each other")
-        if self.depth_side is not None and (self.longest_side is None or not self.log_depth):
-            raise ValueError(f"MicKeyConfig.depth_side {self.depth_side} needs longest_side and log_depth")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if self.train_backbone and self.precision in _HALF:
-            raise ValueError(f"a backbone that is trained needs precision 'fp32' or 'auto', got {self.precision!r}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MicKeyConfig:
-        """From ``dataclasses.asdict``, as config.json holds it. Raises ValueError for what does not belong there."""
-        known = dict(values)
-        try:
-            if known.get("backbone") is not None:
-                kind = EfficientNetLiteConfig if "variant" in known["backbone"] else DinoV2Config
-                known["backbone"] = kind(**known["backbone"])
-            if "blocks" in known:
-                known["blocks"] = tuple(known["blocks"])
-            return cls(**known)
-        except TypeError as error:
-            raise ValueError(f"not a MicKey network configuration: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,7 +287,7 @@ def backbone_dtype(config: MicKeyConfig, device: torch.device) -> torch.dtype | 
         return torch.float16 if device.type == "cuda" and not config.train_backbone else None
     if config.precision != "fp32" and device.type == "cpu":
         raise ValueError(f"precision {config.precision!r} is much slower than 'fp32' on the CPU: use 'auto' or 'fp32'")
-    return _HALF.get(config.precision)
+    return HALF.get(config.precision)
 
 
 def spatial_softmax(logits: Float[Tensor, "B 1 h w"], temperature: float, border: int) -> Float[Tensor, "B 1 h w"]:

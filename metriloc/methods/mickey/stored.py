@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metriloc.io import InputError
 from metriloc.io.weights import Weights
-from metriloc.methods.mickey.network import MicKeyConfig
+from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.rematch import RematchConfig
 from metriloc.methods.mickey.solver import SolverConfig
 from metriloc.solvers.reprojection import PolishConfig

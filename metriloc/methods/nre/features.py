@@ -13,7 +13,7 @@ from metriloc.backbones.local import DenseMap, cells_on_photo, nearest_multiples
 from metriloc.methods.nre.network import NRENetwork
 
 MAX_SIDE = 1600
-"""Pixels; larger photos are made smaller first (spec nre 5; the released map sizes follow a wrong formula)."""
+"""Pixels; larger photos are made smaller first (the released map sizes follow a wrong formula)."""
 
 MULTIPLE = 32
 """Pixels that sides are whole multiples of for other runtimes, so that they need few sizes."""

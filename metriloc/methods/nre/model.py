@@ -7,7 +7,6 @@ much, the coarse stage is done again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -22,17 +21,15 @@ from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor, weights_are_here
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.settings import differing_settings
-from metriloc.methods.nre.initialize import initialize
-from metriloc.methods.nre.looks import Reference, StageLook, apparent_scale, reference_looks, sights
-from metriloc.methods.nre.maps import gain_maps
+from metriloc.methods.nre.looks import apparent_scale, reference_looks
 from metriloc.methods.nre.progress import Progress
 from metriloc.methods.nre.published import load_networks
-from metriloc.methods.nre.refine import refine
 from metriloc.methods.nre.settings import CONFIGS, PUBLISHED_NAMES, NREConfig
-from metriloc.methods.nre.support import Look, nre_covariance, nre_has_rival, nre_support
-from metriloc.methods.nre.windows import refine_in_windows
+from metriloc.methods.nre.stages import Place, coarse_stage, fine_stage, read_references
+from metriloc.methods.nre.support import nre_covariance, nre_has_rival, nre_support
 from metriloc.solvers.absolute_support import ABSOLUTE_RIVAL
-from metriloc.types import FailureReason, PoseEstimate, QueryNeeds, SfmMap, Stage, View
+from metriloc.stopwatch import timed
+from metriloc.types import PoseEstimate, QueryNeeds, SfmMap, Stage, View
 
 FeatureNames = Literal["xfeat", "xfeat+aliked", "xfeat+disk", "aliked", "disk", "nre"]
 """Coarse features, and fine ones after the plus; ``nre``: the published networks."""
@@ -173,140 +170,35 @@ class NRE:
     def _localized(
         self, query: View, scene: SfmMap, references: Sequence[str], init: Pose | None, seed: int, progress: Progress
     ) -> PoseEstimate:
-        seen = self._read(scene, references, progress)
+        seen = read_references(scene, references, self.kept, self.config, progress)
         if not seen:
             return progress.failure("no_reference")
         pose = None if init is None else init.detach().to("cpu", torch.float64)
         if pose is not None:
             progress.stages.append(Stage("init", pose, float("nan")))
-        reason, pose = self._coarse(query, scene, seen, pose, 1.0, seed, progress)
+        at = Place(query, scene, seen, self.kept, self.weights_id)
+        reason, pose = coarse_stage(at, self.coarse, self.config, pose, seed, progress)
         if reason is None and pose is not None and not self.config.skip_gnc:
             scale = apparent_scale(query, seen, pose)
             if max(scale, 1 / scale) > self.config.rescale:
                 # what the photos have in common looked different: look again at one scale
-                reason, pose = self._coarse(query, scene, seen, init, scale, seed, progress)
+                closer = replace(at, scale=scale)
+                reason, pose = coarse_stage(closer, self.coarse, self.config, init, seed, progress)
         if reason is not None or pose is None:
             return progress.failure(reason or "diverged")
         if self.fine is not None and not self.config.skip_gnc and not self.config.coarse_only:
-            reason, pose = self._fine(query, scene, seen, pose, progress)
+            reason, pose = fine_stage(at, self.fine, self.config, pose, progress)
             if reason is not None:
                 return progress.failure(reason)
         return self._conclude(pose, progress, seed)
-
-    # -- stages -------------------------------------------------------------------------------------------------------
-    def _read(self, scene: SfmMap, references: Sequence[str], progress: Progress) -> list[Reference]:
-        start = time.perf_counter()
-        assigned = scene.assign_points([scene.index(name) for name in references], self.config.min_track)
-        total = sum(len(seen) for _, seen in assigned)
-        found = []
-        for image, seen in assigned:
-            try:
-                size = self.kept.size(scene, image)
-            except InputError as error:
-                progress.messages.append(str(error))
-                continue
-            if total > self.config.max_points:
-                count = max(1, round(len(seen) * self.config.max_points / total))
-                seen = seen[torch.linspace(0, len(seen) - 1, count).round().long()]
-            found.append(Reference.of(scene, image, size, seen))
-        progress.references = tuple(reference.name for reference in found)
-        progress.timings["read"] = time.perf_counter() - start
-        return found
-
-    def _coarse(
-        self,
-        query: View,
-        scene: SfmMap,
-        seen: list[Reference],
-        init: Pose | None,
-        scale: float,
-        seed: int,
-        progress: Progress,
-    ) -> tuple[FailureReason | None, Pose | None]:
-        start = time.perf_counter()
-        look = StageLook(self.coarse, self.config.coarse, query, seen, scale)
-        dense, camera = look.query(), look.camera()
-        progress.add_seconds("coarse features", start)
-        start = time.perf_counter()
-        descriptors = look.descriptors(scene, self.kept, self.weights_id)
-        progress.add_seconds("references", start)
-        start = time.perf_counter()
-        # points and poses are on the CPU; of a network on a GPU the maps come to them, not its features
-        maps = gain_maps(descriptors, dense.descriptors, look.temperature).to("cpu")
-        maps = maps.one_hot() if self.config.use_re else maps
-        xyz = torch.cat([reference.xyz for reference in seen])
-        progress.num_points = len(xyz)
-        progress.add_seconds("coarse maps", start)
-        start = time.perf_counter()
-        starts = init
-        if starts is None:
-            found = initialize(maps, xyz, camera, torch.Generator().manual_seed(seed), self.config.initialize)
-            if found.reason is not None:
-                return found.reason, None
-            starts = found.poses
-            progress.keep_sampled(maps, xyz, camera)
-            progress.add_start("p3p", maps, xyz, camera, found.poses[0], float(found.costs[0]))
-        progress.add_seconds("p3p", start)
-        index = torch.cat([reference.index for reference in seen])
-        if self.config.skip_gnc:
-            pose = starts if starts.shape == () else starts[0]
-            progress.keep_maps("coarse", maps, index, xyz, camera, pose)
-            progress.note_evidence(maps, xyz, camera, pose)
-            progress.coarse = Look(maps, xyz, camera, *sights(seen))
-            return None, pose
-        start = time.perf_counter()
-        refined = refine(maps, xyz, camera, starts, self.config.coarse_gnc)
-        progress.add_seconds("coarse gnc", start)
-        if refined.reason is not None:
-            return refined.reason, None
-        progress.keep_maps("coarse", maps, index, xyz, camera, refined.pose)
-        progress.keep_course("coarse", maps, refined)
-        progress.keep_smoothed("coarse", maps, xyz, camera, self.config.coarse_gnc.sigmas[-1])
-        progress.coarse = Look(maps, xyz, camera, *sights(seen))
-        progress.add_stage("coarse", maps, refined)
-        progress.note_evidence(maps, xyz, camera, refined.pose)
-        return None, refined.pose
-
-    def _fine(
-        self, query: View, scene: SfmMap, seen: list[Reference], pose: Pose, progress: Progress
-    ) -> tuple[FailureReason | None, Pose]:
-        if self.fine is None:
-            return None, pose
-        start = time.perf_counter()
-        look = StageLook(self.fine, self.config.fine, query, seen, apparent_scale(query, seen, pose))
-        dense, camera = look.query(), look.camera()
-        progress.add_seconds("fine features", start)
-        start = time.perf_counter()
-        descriptors = look.descriptors(scene, self.kept, self.weights_id)
-        progress.add_seconds("references", start)
-        start = time.perf_counter()
-        xyz = torch.cat([reference.xyz for reference in seen])
-        found = refine_in_windows(
-            descriptors, dense.descriptors, xyz, camera, pose, look.temperature, self.config.windows
-        )
-        progress.add_seconds("fine gnc", start)
-        refined = found.refinement
-        if refined.reason is not None:
-            return refined.reason, pose
-        index = torch.cat([reference.index for reference in seen])[found.index]
-        progress.keep_maps("fine", found.maps, index, xyz[found.index], camera, refined.pose)
-        progress.keep_course("fine", found.maps, refined)
-        progress.keep_smoothed("fine", found.maps, xyz[found.index], camera, self.config.windows.gnc.sigmas[-1])
-        uv, owner = sights(seen)
-        progress.fine = Look(found.maps, xyz[found.index], camera, uv[found.index], owner[found.index])
-        progress.num_points = len(found.index)
-        progress.add_stage("fine", found.maps, refined)
-        progress.note_evidence(found.maps, xyz[found.index], camera, refined.pose)
-        return None, refined.pose
 
     def _conclude(self, pose: Pose, progress: Progress, seed: int) -> PoseEstimate:
         support, explained = progress.statistics["support"], progress.statistics["explained"]
         if explained < self.config.min_explained or progress.coarse is None:
             return progress.failure("diverged")
-        start = time.perf_counter()
-        progress.statistics |= nre_support(pose, progress.coarse, progress.fine)
-        doubts = (ABSOLUTE_RIVAL,) if nre_has_rival(pose, progress.coarse, seed) else ()
-        progress.add_seconds("support", start)
+        with timed(progress.timings, "support"):
+            progress.statistics |= nre_support(pose, progress.coarse, progress.fine)
+            doubts = (ABSOLUTE_RIVAL,) if nre_has_rival(pose, progress.coarse, seed) else ()
         least = min(support, progress.statistics["coarse_support"])
         value = torch.sigmoid(torch.tensor((least - _HALF_SUPPORT) / _SUPPORT_SCALE))
         confidence = value * explained / (explained + _HALF_POINTS)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.nre.evidence import pose_gain, score_poses
-from metriloc.methods.nre.maps import (
-    GainMaps,
-)
+from metriloc.methods.nre.maps import GainMaps
 from metriloc.methods.nre.refine import Refinement
 from metriloc.methods.nre.support import Look
 from metriloc.methods.nre.truth import sampled_cost, smoothed_cost
@@ -59,9 +56,14 @@ class Progress:
         """No pose."""
         return PoseEstimate.failure(reason, self.details())
 
-    def add_seconds(self, name: str, start: float) -> None:
-        """Since ``start`` of ``time.perf_counter``."""
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+    def keep_refined(self, stage: str, look: Look, index: Tensor, refined: Refinement, sigma: float) -> None:
+        """All that is told and drawn of a refined stage. index: of its points in the map; sigma: the last one."""
+        maps, xyz, camera = look.maps, look.xyz, look.camera
+        self.keep_maps(stage, maps, index, xyz, camera, refined.pose)
+        self.keep_course(stage, maps, refined)
+        self.keep_smoothed(stage, maps, xyz, camera, sigma)
+        self.add_stage(stage, maps, refined)
+        self.note_evidence(maps, xyz, camera, refined.pose)
 
     def add_start(self, name: str, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose, cost: float) -> None:
         """A pose that is not refined yet, as a stage."""

@@ -1,4 +1,4 @@
-"""The points NRE learns from: positions in two photos that show the same point of the scene (spec nre 13).
+"""The points NRE learns from: positions in two photos that show the same point of the scene.
 
 From a reconstruction: points both photos observe, projected by their poses. From depth: random pixels, lifted, moved into
 the other camera and kept where its own depth map agrees. Points that are outside or occluded must not be among them:

@@ -13,10 +13,12 @@ specification), so the numbers are from memory and each row says what it means:
     Eq. (8)    metriloc.methods.pixloc.two_view.two_view_loss   reprojection error, mean over levels
 """
 
-from metriloc.methods.pixloc.align import AlignConfig, Alignment, Iteration
-from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, FeatureTable, RobustCost
+from metriloc.methods.pixloc.align import Alignment, Iteration
+from metriloc.methods.pixloc.align_config import AlignConfig
+from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, RobustCost
 from metriloc.methods.pixloc.extractor import Extraction, FeatureExtractor, NetworkExtractor, ResizeConfig
 from metriloc.methods.pixloc.gnnet import GNNet, GNNetConfig
+from metriloc.methods.pixloc.lookup import FeatureTable
 from metriloc.methods.pixloc.model import PixLoc
 from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork, UNet, UNetConfig
 from metriloc.methods.pixloc.other_networks import GaussianConfig, GaussianPyramid, S2DNet, S2DNetConfig

@@ -21,7 +21,7 @@ from metriloc.backbones.vgg import VGGConfig, vgg_config_from_weights
 from metriloc.io.files import InputError
 from metriloc.io.stand_ins import stand_ins
 from metriloc.io.weights import load_state_dict_strictly, read_checkpoint, require_finite
-from metriloc.methods.pixloc.align import AlignConfig
+from metriloc.methods.pixloc.align_config import AlignConfig
 from metriloc.methods.pixloc.cost import CostConfig, RobustCost
 from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork, UNetConfig
 from metriloc.methods.pixloc.other_networks import S2DNetConfig

@@ -1,7 +1,6 @@
 """PixLoc's alignment cost at one level: residuals of features at projected points, and their normal equations.
 
-Maps are laid out as rows of C numbers, one a pixel, so that a lookup reads whole rows: value and slopes of a bilinear
-field are three weighted sums of 4, 8 and 8 rows, made without a copy by ``embedding_bag``. The Jacobian of a residual is
+What the maps hold is looked up by ``lookup``. The Jacobian of a residual is
 ``[d_x, d_y] (C x 2) @ J (2 x 6)``, so all that the normal equations need of the C channels are six dot products a point:
 no tensor of N x C x 6 exists. Training and inference both go through here.
 """
@@ -10,19 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.bounds import require_flags, require_within
-from metriloc.geometry import Camera, Pose, Validity, sample
+from metriloc.geometry import Camera, Pose, Validity
+from metriloc.methods.pixloc.lookup import EPS, FeatureTable, look_up
 from metriloc.solvers.robust import Loss, barron, huber, scaled, squared
-
-_EPS = 1e-12  # shortest length that a feature is divided by
-_ROWS = 20  # rows a point reads: 4 for the value, 8 for each slope
 
 
 @dataclass(frozen=True)
@@ -83,120 +80,6 @@ class CostConfig:
     def linearize(self, problem: AlignmentProblem, pose: Pose) -> Linearization:
         """The cost of every observation at poses, and what its normal equations are made of."""
         return linearize(problem, pose, self)
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureTable:
-    """Feature maps of B images laid out for lookups.
-
-    rows: one a pixel, image by image, row by row. inverse_norm: what each row is to be multiplied with, None for
-    nothing: normalised maps are never written. confidence: one a pixel, or None. size: (width, height) of the maps.
-    """
-
-    rows: Float[Tensor, "R C"]
-    inverse_norm: Float[Tensor, " R"] | None
-    confidence: Float[Tensor, " R"] | None
-    size: tuple[int, int]
-
-    @property
-    def batch(self) -> int:
-        """How many images."""
-        return len(self.rows) // (self.size[0] * self.size[1])
-
-    @classmethod
-    def from_maps(
-        cls,
-        fmap: Float[Tensor, "*b C H W"],
-        confidence: Float[Tensor, "*b 1 H W"] | None = None,
-        normalize: bool = True,
-    ) -> FeatureTable:
-        """From channels-first maps; free of copies when their memory is channels-last. normalize: to unit length.
-
-        Raises ValueError when the shapes do not fit.
-        """
-        if fmap.ndim < 3:
-            raise ValueError(f"a feature map must have shape [*b, C, H, W], got {list(fmap.shape)}")
-        channels, height, width = fmap.shape[-3:]
-        if confidence is not None and confidence.shape != (*fmap.shape[:-3], 1, height, width):
-            raise ValueError(
-                f"confidences must have shape {[*fmap.shape[:-3], 1, height, width]}, got {list(confidence.shape)}"
-            )
-        rows = fmap.reshape(-1, channels, height, width).permute(0, 2, 3, 1).reshape(-1, channels)
-        inverse = 1 / torch.linalg.vector_norm(rows, dim=-1).clamp(min=_EPS) if normalize else None
-        return cls(rows, inverse, None if confidence is None else confidence.reshape(-1), (width, height))
-
-
-class Lookup(NamedTuple):
-    """terms: value, d/dx and d/dy. confidence: None without. inside: at least ``pad`` cells from the edge."""
-
-    terms: Float[Tensor, "B N 3 C"]
-    confidence: Float[Tensor, "B N"] | None
-    inside: Bool[Tensor, "B N"]
-
-
-def look_up(table: FeatureTable, uv: Float[Tensor, "B N 2"], config: CostConfig) -> Lookup:
-    """Features and their spatial derivatives at pixels of the maps; zeros outside, as ``geometry.sample`` gives them.
-
-    Differentiable with respect to maps, confidences and pixels.
-    """
-    if config.mode == "cubic":
-        return _look_up_cubic(table, uv, config.pad)
-    width, height = table.size
-    limit = uv.new_tensor([width - 1 - config.pad, height - 1 - config.pad])
-    inside = ((uv >= config.pad) & (uv <= limit)).all(-1)
-    index, weights = _stencil(uv, table.size)
-    confidence = None
-    if table.confidence is not None:
-        confidence = (table.confidence[index[..., :4]] * weights[..., :4]).sum(-1)
-    if table.inverse_norm is not None:
-        weights = weights * table.inverse_norm[index]
-    count = index.shape[0] * index.shape[1]
-    starts = torch.arange(0, count * _ROWS, _ROWS, device=uv.device)[:, None] + index.new_tensor([0, 4, 12])
-    terms = F.embedding_bag(
-        index.flatten(), table.rows, starts.flatten(), mode="sum", per_sample_weights=weights.flatten()
-    )
-    return Lookup(terms.view(*index.shape[:2], 3, table.rows.shape[1]), confidence, inside)
-
-
-def _stencil(uv: Tensor, size: tuple[int, int]) -> tuple[Int[Tensor, "B N 20"], Float[Tensor, "B N 20"]]:
-    """Rows of the table and their weights: 4 for the bilinear value, 8 and 8 for central differences of one pixel.
-
-    The points stand last until the end, because short last axes make every operation slow."""
-
-    def constants(values: list[list[float]]) -> Tensor:
-        return uv.new_tensor(values)[..., None, None, None]
-
-    sizes = uv.new_tensor(size)[:, None, None]
-    points = uv.movedim(-1, 0).contiguous()  # [axis, B, N]
-    corner = points.detach().floor()
-    fraction = points - corner
-    # NaN and far points must still give an index; everything outside weighs nothing
-    place = torch.nan_to_num(corner) + constants([[-1.0], [0.0], [1.0], [2.0]])[:, 0]
-    inside = torch.minimum(place.clamp(min=0), sizes - 1)
-    exists = place == inside  # [4, axis, B, N]
-    # of four neighbours along an axis, as functions of the fraction: in the value, and in the difference
-    constant = constants([[0.0, 1.0, 0.0, 0.0], [-0.5, 0.0, 0.5, 0.0]])
-    slope = constants([[0.0, -1.0, 1.0, 0.0], [0.5, -0.5, -0.5, 0.5]])
-    kernels = (constant + fraction * slope) * exists  # [kind, 4, axis, B, N]
-    (vx, vy), (sx, sy) = kernels[0, 1:3].unbind(1), kernels[1].unbind(1)
-    weights = torch.cat([(rows[:, None] * columns).flatten(0, 1) for rows, columns in ((vy, vx), (vy, sx), (sy, vx))])
-    x, y = inside.long().unbind(1)
-    if len(uv) > 1:
-        y = y + size[1] * torch.arange(len(uv), device=uv.device)[:, None]
-    flat = y[:, None] * size[0] + x
-    index = torch.cat([part.flatten(0, 1) for part in (flat[1:3, 1:3], flat[1:3], flat[:, 1:3])])
-    return index.permute(1, 2, 0).contiguous(), weights.permute(1, 2, 0).contiguous()
-
-
-def _look_up_cubic(table: FeatureTable, uv: Tensor, pad: int) -> Lookup:
-    rows = table.rows if table.inverse_norm is None else table.rows * table.inverse_norm[:, None]
-    width, height = table.size
-    found = sample(rows.view(-1, height, width, rows.shape[-1]).permute(0, 3, 1, 2), uv, "cubic", pad, gradients=True)
-    terms = torch.cat([found.values[..., None, :], found.gradients.mT], -2)
-    confidence = None
-    if table.confidence is not None:
-        confidence = sample(table.confidence.view(-1, 1, height, width), uv, "cubic", pad).values[..., 0]
-    return Lookup(terms, confidence, found.valid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +181,7 @@ def _dot_products(terms: Tensor, problem: AlignmentProblem, normalize: bool) -> 
     """|r|^2 [B, N, K], slopes times r [B, N, 2, K] and slopes times slopes [B, N, 2, 2]."""
     reference = problem.features
     if normalize:
-        terms, reference = _normalized(terms), F.normalize(reference, dim=-1, eps=_EPS)
+        terms, reference = _normalized(terms), F.normalize(reference, dim=-1, eps=EPS)
     if reference.shape[2] == 1:
         terms[..., 0, :].sub_(reference[..., 0, :])  # fresh memory
         moments = terms @ terms.mT
@@ -313,7 +196,7 @@ def _dot_products(terms: Tensor, problem: AlignmentProblem, normalize: bool) -> 
 def _normalized(terms: Tensor) -> Tensor:
     """Value to unit length and its slopes with it: ``(I - n n^T) d / |f|``."""
     value, slopes = terms[..., :1, :], terms[..., 1:, :]
-    length = torch.linalg.vector_norm(value, dim=-1, keepdim=True).clamp(min=_EPS)  # 0 outside the map
+    length = torch.linalg.vector_norm(value, dim=-1, keepdim=True).clamp(min=EPS)  # 0 outside the map
     n = value / length
     return torch.cat([n, (slopes - (slopes * n).sum(-1, keepdim=True) * n) / length], -2)
 

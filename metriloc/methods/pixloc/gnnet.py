@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from metriloc.geometry import Pose, sample
-from metriloc.methods.pixloc.align import AlignConfig, align
+from metriloc.methods.pixloc.align import align
+from metriloc.methods.pixloc.align_config import AlignConfig
 from metriloc.methods.pixloc.network import PixLocNetwork
 from metriloc.methods.pixloc.pyramid import FeaturePyramid
 from metriloc.methods.pixloc.two_view import (

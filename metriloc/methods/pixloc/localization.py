@@ -5,7 +5,6 @@ What went wrong is collected in messages and a reason; only wrong use raises, be
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,11 @@ from torch import Tensor
 
 from metriloc.geometry import Pose
 from metriloc.io.files import InputError
-from metriloc.methods.pixloc.align import AlignConfig, Iteration, align, evaluate
-from metriloc.methods.pixloc.cost import AlignmentProblem, FeatureTable, Linearization
+from metriloc.methods.pixloc.align import Iteration, align, evaluate
+from metriloc.methods.pixloc.align_config import AlignConfig
+from metriloc.methods.pixloc.cost import AlignmentProblem, Linearization
 from metriloc.methods.pixloc.extractor import Extraction, FeatureExtractor
+from metriloc.methods.pixloc.lookup import FeatureTable
 from metriloc.methods.pixloc.reference import Observations, ReferenceStore, by_point, combine
 from metriloc.methods.pixloc.selection import (
     Hints,
@@ -29,6 +30,7 @@ from metriloc.methods.pixloc.selection import (
 )
 from metriloc.methods.pixloc.settings import LocalizeConfig, setup_of
 from metriloc.methods.pixloc.support import pixloc_covariance, pixloc_support
+from metriloc.stopwatch import timed
 from metriloc.types import FailureReason, LocalizationDetails, PoseEstimate, SfmMap, Stage, View
 
 Log = Callable[[str, Iteration], None]
@@ -136,12 +138,12 @@ class Localization:
     def _refine(self, points: dict[int, Tensor], init: Pose) -> PoseEstimate:
         pose, problems = init, list[AlignmentProblem]()
         for image_scale in self.config.image_scales:
-            with self._timed("extract"):
+            with timed(self.timings, "extract"):
                 extraction = self.tools.extractor(self.query, image_scale)
             if extraction is None:
                 self.messages.append(f"the photo is too small at image scale {image_scale}, which is left out")
                 continue
-            with self._timed("references"):
+            with timed(self.timings, "references"):
                 parts = self._observations(points, image_scale)
             if not parts:
                 return self._failure("no_reference", init)
@@ -153,7 +155,7 @@ class Localization:
             if self.num_points == 0:
                 self.messages.append(f"no point lies inside all reference maps at image scale {image_scale}")
                 continue
-            with self._timed("align"):
+            with timed(self.timings, "align"):
                 problems = []
                 for place in reversed(range(len(self.tools.levels))):
                     problems.append(self._problem(extraction, seen, place))
@@ -234,7 +236,7 @@ class Localization:
             "visible": float(end.valid.sum()) / max(1, int((problem.mask if problem.mask is not None else both).sum())),
             "points": float(self.num_points),
         }
-        with self._timed("support"):
+        with timed(self.timings, "support"):
             self.statistics |= pixloc_support(problems, pose, end, cost, self.seed)
         if self.config.check and enough and after > before * (1 + _WORSE) + _NOISE:
             self.messages.append(f"the result costs more than the start: {after:.4g} against {before:.4g}")
@@ -261,9 +263,6 @@ class Localization:
             dict(self.statistics),
             setup_of(self.config, self.tools.align, self.tools.extractor.identity),
         )
-
-    def _timed(self, what: str) -> _Timer:
-        return _Timer(self.timings, what)
 
 
 _WORDS: dict[str, str] = {
@@ -295,16 +294,3 @@ def _level(at: Linearization, points: Tensor) -> float:
     weight = torch.where(points, weight, torch.zeros_like(weight))
     cost = torch.where(points, at.cost, torch.zeros_like(at.cost))
     return float((weight * cost).sum() / weight.sum().clamp(min=1e-12))
-
-
-class _Timer:
-    """Adds the seconds of a ``with`` block to an entry."""
-
-    def __init__(self, timings: dict[str, float], what: str) -> None:
-        self.timings, self.what = timings, what
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.timings[self.what] = self.timings.get(self.what, 0.0) + time.perf_counter() - self.start

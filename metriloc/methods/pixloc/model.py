@@ -19,7 +19,7 @@ from metriloc.geometry import Pose
 from metriloc.io.files import InputError
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights
-from metriloc.methods.pixloc.align import AlignConfig
+from metriloc.methods.pixloc.align_config import AlignConfig
 from metriloc.methods.pixloc.extractor import FeatureExtractor, NetworkExtractor, ResizeConfig
 from metriloc.methods.pixloc.localization import Localization, Log, Tools
 from metriloc.methods.pixloc.network import PixLocNetwork

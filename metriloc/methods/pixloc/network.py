@@ -2,7 +2,7 @@
 
 It maps photos, RGB in 0..1, to a ``FeaturePyramid``, finest level first. A level's map covers the first ``stride * w``
 columns and ``stride * h`` rows of the photo: what does not fill a cell at the right and bottom is cropped away. Names of
-tensors are those of the released checkpoints. (Paper: "feature extraction"; spec pixloc 8.)
+tensors are those of the released checkpoints. (PixLoc paper, Eq. (6).)
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from metriloc.bounds import require_all_within, require_flags, require_within
 from metriloc.io.files import InputError
 from metriloc.io.settings import differing_settings
 from metriloc.io.weights import save_weights
-from metriloc.methods.pixloc.align import AlignConfig
+from metriloc.methods.pixloc.align_config import AlignConfig
 from metriloc.methods.pixloc.cost import CostConfig, RobustCost
 from metriloc.methods.pixloc.extractor import ResizeConfig
 from metriloc.methods.pixloc.network import NetworkConfig, PixLocNetwork

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry import Pose
-from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, Linearization, look_up, normal_equations
+from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, Linearization, normal_equations
+from metriloc.methods.pixloc.lookup import look_up
 from metriloc.solvers.absolute_support import covariance_from_normal, precision_from_normal
 from metriloc.solvers.support import coverage
 

@@ -1,7 +1,7 @@
 """Training PixLoc: align a query to one reference through all levels, and score every level by reprojection.
 
 Loss and metrics are pure functions of poses; ``TwoViewRefiner`` runs the network and the loop and is what the trainer
-sees. Points live in the reference camera's frame, poses are ``query_from_reference``. (Paper: "learning"; spec 9.)
+sees. Points live in the reference camera's frame, poses are ``query_from_reference``. (PixLoc paper, Eq. (8).)
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from metriloc.geometry import Camera, Pose, Validity, sample
-from metriloc.methods.pixloc.align import AlignConfig, align
-from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, FeatureTable
+from metriloc.methods.pixloc.align import align
+from metriloc.methods.pixloc.align_config import AlignConfig
+from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig
+from metriloc.methods.pixloc.lookup import FeatureTable
 from metriloc.methods.pixloc.network import PixLocNetwork
 from metriloc.methods.pixloc.pyramid import FeaturePyramid
 from metriloc.types import StepOutput

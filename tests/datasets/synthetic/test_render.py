@@ -8,10 +8,12 @@ import torch
 
 from metriloc.datasets.synthetic import SyntheticConfig, make_scene, pictures, textures
 from metriloc.datasets.synthetic.light import Blockers, Lighting, bake
+from metriloc.datasets.synthetic.mesh import Material, Mesh
 from metriloc.datasets.synthetic.pairs import look_at
 from metriloc.datasets.synthetic.palette import KINDS, Palette
-from metriloc.datasets.synthetic.render import look_through, paint
-from metriloc.datasets.synthetic.shapes import Builder, Material, Mesh
+from metriloc.datasets.synthetic.render import look_through
+from metriloc.datasets.synthetic.shading import paint
+from metriloc.datasets.synthetic.shapes import Builder
 from metriloc.geometry import Camera, Pose, so3_exp
 
 GREY = Material(0, (1.0, 1.0))

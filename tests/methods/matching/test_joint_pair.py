@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -151,6 +152,24 @@ def test_a_foreign_depth_map_is_doubted_and_trusted_less(generator: torch.Genera
     fit = fit_pair(with_depth0(pair, depth), SolvingConfig(), 0)
     assert any("depth map of the reference does not fit the photos: its depths scatter by" in d for d in fit.doubts)
     assert fit.scale_sigma > 0.2
+
+
+@pytest.mark.parametrize("solver", ["pnp", "rigid"])
+def test_solvers_of_depth_alone_doubt_a_foreign_depth_map_too(
+    generator: torch.Generator, solver: Literal["pnp", "rigid"]
+) -> None:
+    """A map that is bent still gives a pose; only the photos alone can say that it is not theirs."""
+    pair = seen(generator, turned((0.6, -0.1, 0.2)), wrong=0.1)
+    depths = pair.view0.depth, pair.view1.depth
+    assert depths[0] is not None and depths[1] is not None
+    own = fit_pair(pair, SolvingConfig(solver), 0)
+    assert own.pose is not None and not own.doubts and math.isnan(own.scale_sigma)
+    bent = [depth * (0.5 + torch.rand(depth.shape, generator=generator)) for depth in depths]
+    views = [replace(view, depth=depth) for view, depth in zip((pair.view0, pair.view1), bent, strict=True)]
+    config = SolvingConfig(solver, rigid_error=1.0)
+    fit = fit_pair(replace(pair, view0=views[0], view1=views[1]), config, 0)
+    assert fit.pose is not None and fit.misfit and fit.scale_sigma >= 1.5
+    assert any("depth map of the reference does not fit the photos" in doubt for doubt in fit.doubts)
 
 
 def test_a_known_distance_needs_no_depth_map_that_fits(generator: torch.Generator) -> None:

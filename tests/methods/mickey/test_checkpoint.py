@@ -21,7 +21,8 @@ from metriloc.methods.mickey.checkpoint import (
     our_name,
     solver_config_from_yaml,
 )
-from metriloc.methods.mickey.network import MicKeyConfig, MicKeyNetwork
+from metriloc.methods.mickey.network import MicKeyNetwork
+from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.solver import SolverConfig
 
 PREFIX = "compute_matches."

@@ -17,14 +17,8 @@ from metriloc.backbones import DinoV2Config
 from metriloc.geometry import Camera
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.checkpoint import config_from_weights, from_official
-from metriloc.methods.mickey.network import (
-    KeypointMaps,
-    MicKeyConfig,
-    MicKeyNetwork,
-    backbone_dtype,
-    keypoints,
-    spatial_softmax,
-)
+from metriloc.methods.mickey.network import KeypointMaps, MicKeyNetwork, backbone_dtype, keypoints, spatial_softmax
+from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.trunk import sine_encoding
 from metriloc.types import View
 

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose, sample, so3_exp
-from metriloc.methods.pixloc.align import AlignConfig, Alignment, Iteration, align, evaluate, learned_damping
-from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, FeatureTable, RobustCost
+from metriloc.methods.pixloc.align import Alignment, Iteration, align, evaluate, learned_damping
+from metriloc.methods.pixloc.align_config import AlignConfig
+from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, RobustCost
+from metriloc.methods.pixloc.lookup import FeatureTable
 
 SQUARED, HUBER = RobustCost("squared", scale=1.0), RobustCost("huber", scale=1.0)
 # name: cost, damping, confidences used, mask used, other settings

@@ -12,13 +12,12 @@ from metriloc.geometry import Camera, J_transform, Pose, sample, so3_exp
 from metriloc.methods.pixloc.cost import (
     AlignmentProblem,
     CostConfig,
-    FeatureTable,
     RobustCost,
     jacobi_scale,
     linearize,
-    look_up,
     normal_equations,
 )
+from metriloc.methods.pixloc.lookup import FeatureTable, look_up
 
 DISTORTIONS = {"pinhole": [], "radtan": [-0.2, 0.05, 0.01, -0.008, 0.02], "fisheye": [0.05, -0.02, 0.01, -0.003]}
 

@@ -9,7 +9,8 @@ import torch
 
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.pixloc.align import evaluate
-from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig, FeatureTable
+from metriloc.methods.pixloc.cost import AlignmentProblem, CostConfig
+from metriloc.methods.pixloc.lookup import FeatureTable
 from metriloc.methods.pixloc.support import FAR_PX, NEAR_PX, _shifted, pixloc_support
 
 CAMERA = Camera.from_fov((160, 120), math.radians(60)).to(torch.float64)

@@ -1,10 +1,9 @@
-"""The example of two photos as a map, for the commands that localise in one."""
+"""The example of two photos as a map."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 
 import metriloc
@@ -52,11 +51,3 @@ def write_model(folder: Path) -> None:
         track = f"1 {p} 2 {p}" if s else f"1 {p}"
         points.append(" ".join([str(p + 1), *map(repr, place), f"9 9 9 0.1 {track}"]))
     (folder / "points3D.txt").write_text("\n".join(points) + "\n")
-
-
-@pytest.fixture(scope="session")
-def example_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the COLMAP model."""
-    folder = tmp_path_factory.mktemp("map") / "sparse"
-    write_model(folder)
-    return folder

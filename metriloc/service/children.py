@@ -1,0 +1,265 @@
+"""Processes that do one job at a time: kept for the next, killed at the time limit of a job, replaced when they die.
+
+A job that kills its process costs itself only. The processes end with this one, however it ends: each waits at the other
+end of a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+from metriloc.io import InputError
+
+_LOG = logging.getLogger("metriloc.service")
+_STARTS = 5
+"""So many failed starts in a row, and a process is given up."""
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["metriloc.service.decoding"])
+
+
+class JobEndedError(Exception):
+    """The process of a job ended or was killed before it was done. late: at its time limit."""
+
+    def __init__(self, said: str, late: bool = False) -> None:
+        super().__init__(said)
+        self.late = late
+
+
+class JobFailedError(Exception):
+    """Work raised what it should not: a defect, which the log of the service tells more of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """answer: of the work. waited, worked: seconds."""
+
+    answer: Any
+    waited: float
+    worked: float
+
+
+@dataclass(eq=False)
+class _Job:
+    content: Any
+    seconds: float
+    future: Future[Done] = field(default_factory=Future)
+    since: float = field(default_factory=time.perf_counter)
+
+
+class Children:
+    """So many processes, each with ``make()`` in it, a function that is called with what a job holds.
+
+    - name: what the log calls them.
+    - make: makes that function, in the process; must be picklable, and may take ``start_seconds``.
+    """
+
+    def __init__(
+        self, name: str, make: Callable[[], Callable[[Any], Any]], count: int, start_seconds: float = 300
+    ) -> None:
+        self.name, self._make, self._start_seconds = name, make, start_seconds
+        self._jobs: deque[_Job] = deque()
+        self._change = threading.Condition()
+        self._closing, self._ready, self._busy = False, 0, 0
+        self._why, self._hopeless = "", False
+        self.broken: str | None = None
+        self.pids: dict[int, int] = {}
+        self._threads = [threading.Thread(target=self._attend, args=(i,), daemon=True) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of them can work."""
+        return self._ready == len(self._threads)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that nobody works on yet."""
+        return len(self._jobs)
+
+    @property
+    def busy(self) -> int:
+        """Processes at work."""
+        return self._busy
+
+    def submit(self, content: Any, seconds: float) -> Future[Done]:
+        """Ask for a job. seconds: its time limit, from when it is begun.
+
+        The future raises InputError for what the work refuses, JobEndedError, and JobFailedError.
+        """
+        job = _Job(content, seconds)
+        with self._change:
+            if self._closing or self.broken is not None:
+                job.future.set_exception(JobEndedError(self.broken or "the service is shutting down"))
+                return job.future
+            self._jobs.append(job)
+            self._change.notify()
+        return job.future
+
+    def close(self, seconds: float = 5) -> None:
+        """End them all; jobs that are begun may take so many seconds, those that wait are given back."""
+        with self._change:
+            self._closing = True
+            given_back = list(self._jobs)
+            self._jobs.clear()
+            self._change.notify_all()
+        for job in given_back:
+            job.future.set_exception(JobEndedError("the service is shutting down"))
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        for pid in list(self.pids.values()):
+            _kill(pid)
+
+    def wait(self) -> None:
+        """Until all of them can work. Raises InputError when they never will."""
+        while not self.ready:
+            if self.broken is not None:
+                raise InputError(self.broken)
+            time.sleep(0.05)
+
+    # -- in a thread for each process ---------------------------------------------------------------------------------
+    def _attend(self, number: int) -> None:
+        failures = 0
+        while not self._closing:
+            process, connection = self._begin(number)
+            failures = 0 if process is not None else failures + 1
+            if process is None or connection is None:
+                if failures >= _STARTS or self._hopeless:
+                    self._give_up()
+                    return
+                time.sleep(min(0.2 * 2**failures, 5))
+                continue
+            self._ready += 1
+            try:
+                while (job := self._next()) is not None and self._work(process, connection, job):
+                    pass
+            finally:
+                self._ready -= 1
+                connection.close()
+                _end(process)
+                self.pids.pop(number, None)
+
+    def _begin(self, number: int) -> tuple[Any, Connection | None]:
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=_serve, args=(theirs, self._make), name=f"metriloc-{self.name}", daemon=True)
+        process.start()
+        theirs.close()
+        self.pids[number] = int(process.pid or 0)
+        said: Any = None
+        try:
+            said = ours.recv() if ours.poll(self._start_seconds) else ("failed", "it took too long")
+        except (EOFError, OSError):
+            said = ("failed", "it ended")
+        if said == ("ready", ""):
+            return process, ours
+        _LOG.error("a process for %s could not start: %s", self.name, said[1])
+        self._why, self._hopeless = said[1], said[0] == "hopeless"
+        ours.close()
+        _end(process)
+        return None, None
+
+    def _give_up(self) -> None:
+        with self._change:
+            self.broken = f"no process for {self.name} can start: {self._why}"
+            waiting = list(self._jobs)
+            self._jobs.clear()
+        for job in waiting:
+            job.future.set_exception(JobEndedError(self.broken))
+
+    def _next(self) -> _Job | None:
+        with self._change:
+            while True:
+                while not self._jobs and not self._closing:
+                    self._change.wait()
+                if self._closing:
+                    return None
+                job = self._jobs.popleft()
+                if job.future.set_running_or_notify_cancel():  # not where who asked has gone
+                    self._busy += 1
+                    return job
+
+    def _work(self, process: Any, connection: Connection, job: _Job) -> bool:
+        """Whether the process can take another job."""
+        begun = time.perf_counter()
+        try:
+            connection.send(job.content)
+            if not connection.poll(job.seconds):
+                process.kill()
+                job.future.set_exception(JobEndedError(f"it took longer than {job.seconds:g} s", late=True))
+                return False
+            kind, answer = connection.recv()
+        except (EOFError, OSError):
+            process.join(5)
+            job.future.set_exception(JobEndedError(_how_it_ended(process.exitcode)))
+            return False
+        finally:
+            self._busy -= 1
+        if kind == "done":
+            job.future.set_result(Done(answer, begun - job.since, time.perf_counter() - begun))
+        else:
+            job.future.set_exception(InputError(answer) if kind == "refused" else JobFailedError(answer))
+        return True
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"its process ended with code {code}"
+    try:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"its process was ended by signal {-code}"
+
+
+def _end(process: Any) -> None:
+    process.kill()
+    process.join()
+    process.close()
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+# -- in the process ---------------------------------------------------------------------------------------------------
+def _serve(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the service, which ends us
+    try:
+        work = make()
+    except Exception as error:
+        hopeless = isinstance(error, InputError | ImportError)  # what is missing stays so
+        connection.send(("hopeless" if hopeless else "failed", _sentence(error)))
+        return
+    try:
+        connection.send(("ready", ""))
+        while True:
+            connection.send(_answered(work, connection.recv()))
+    except (EOFError, OSError):
+        return  # the service is gone
+
+
+def _answered(work: Callable[[Any], Any], content: Any) -> tuple[str, Any]:
+    try:
+        return "done", work(content)
+    except (InputError, MemoryError) as error:
+        return "refused", _sentence(error)
+    except Exception as error:
+        _LOG.exception("a job failed")
+        return "failed", _sentence(error)
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
