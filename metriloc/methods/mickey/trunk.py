@@ -121,8 +121,11 @@ def sine_encoding(dim: int, h: int, w: int, like: Tensor) -> Float[Tensor, "1 di
 
     dim: a multiple of 4. like: gives device and precision.
     """
-    frequency = torch.exp(torch.arange(dim // 4).to(like) * (-2 * math.log(10000.0) / (dim // 2)))[:, None, None]
-    x = torch.arange(1, w + 1).to(like)[None, None, :] * frequency
-    y = torch.arange(1, h + 1).to(like)[None, :, None] * frequency
+    def counted(first: int, last: int) -> Tensor:  # made where it is needed: a copy to a GPU would wait for it
+        return torch.arange(first, last, device=like.device).to(like.dtype)
+
+    frequency = torch.exp(counted(0, dim // 4) * (-2 * math.log(10000.0) / (dim // 2)))[:, None, None]
+    x = counted(1, w + 1)[None, None, :] * frequency
+    y = counted(1, h + 1)[None, :, None] * frequency
     parts = (x.sin(), x.cos(), y.sin(), y.cos())
     return torch.stack([part.expand(-1, h, w) for part in parts], 1).flatten(0, 1)[None]
