@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, FeatureBackbone
 from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
+from metriloc.backbones.folding import fold_batch_norms
 from metriloc.geometry import MIN_DEPTH, Camera
 from metriloc.methods.mickey.keypoint_maps import (
     KeypointMaps,
@@ -29,7 +30,7 @@ from metriloc.methods.mickey.keypoint_maps import (
     spatial_softmax,
 )
 from metriloc.methods.mickey.network_config import HALF, MicKeyConfig
-from metriloc.methods.mickey.trunk import ResidualBlock, Trunk
+from metriloc.methods.mickey.trunk import Trunk
 
 _DESCRIPTOR_EPS = 1e-10
 _LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
@@ -95,6 +96,11 @@ class MicKeyNetwork(nn.Module):
         other = self._configured()
         other._runner = runner
         return other
+
+    @property
+    def runs_elsewhere(self) -> bool:
+        """Whether another runtime makes the maps."""
+        return self._runner is not None
 
     def fixed(self) -> FixedNetwork:
         """Backbone and heads in float32, batch norms merged: the maps of an image of whole cells."""
@@ -238,15 +244,17 @@ class MicKeyNetwork(nn.Module):
     def fold_batch_norms(self) -> MicKeyNetwork:
         """A network for inference whose batch norms are merged into the convolutions; a frozen backbone is shared.
 
-        The same maps up to rounding, faster heads. Its state dict has other entries: save the original instead.
+        The same maps up to rounding, sooner; in channels-last memory. Its state dict has other entries: save the
+        original instead.
         """
         shared: dict[int, Any] = {id(self._cast): None}
         if not self.config.train_backbone:
             shared[id(self.backbone)] = self.backbone
         folded = copy.deepcopy(self, shared)
-        for module in folded.modules():
-            if isinstance(module, ResidualBlock):
-                module.fold()
+        for name, part in folded.named_children():
+            if name != "backbone" or self.config.train_backbone:
+                fold_batch_norms(part)
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return folded.requires_grad_(False).eval()
 
 
