@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -67,24 +67,17 @@ def track(
     run = TrackRun(str(target), stream.name, method.name, method.weights_id, settings, tracker.reference, tracker.unit)
     folder = None if output.out is None else TrackFolder.prepare(output.out, output.formats, output.photos)
 
-    def told(frame: TrackedFrame) -> None:
-        if "error" in frame.entry:
-            complain("track", frame.entry["error"])
-        if output.json:
-            print(json.dumps(frame.entry, allow_nan=False), flush=True)
-        else:
-            print_lines([frame_in_words(frame.entry, frame.estimate, stream.count)])
-            sys.stdout.flush()
-        show(frame)
-
-    pace = Pace() if output.realtime else None
     content = None if tracker.localizer is None else tracker.localizer.scene
-    with live.opened(f"{target.name} and {stream.name}") as view:
+    with live.opened(f"{target} and {source}") as view:
         show = shown_frames(view, tracker.reference, content, tracker.unit)
+
+        def told(frame: TrackedFrame) -> None:
+            _say(frame, stream.count, output.json)
+            show(frame)
+
+        chosen: dict[str, Any] = {"every": output.every, "pace": Pace() if output.realtime else None}
         try:
-            run_track(
-                run, tracker, stream, folder=folder, resume=output.resume, every=output.every, pace=pace, told=told
-            )
+            run_track(run, tracker, stream, folder=folder, resume=output.resume, told=told, **chosen)
         finally:
             _close(run, folder, output.json)
     if not run.counts["all"]:
@@ -92,7 +85,7 @@ def track(
     return 0 if run.counts["with a pose"] else EXIT_NO_POSE
 
 
-def _opened(target: Path, camera: CameraOptions, about: TargetOptions, how: TrackSettings):  # type: ignore[no-untyped-def]
+def _opened(target: Path, camera: CameraOptions, about: TargetOptions, how: TrackSettings) -> tuple[Tracker, Any]:
     """The tracker, and the method that it goes by."""
     if is_map(target):
         about.check_map(target)
@@ -101,6 +94,17 @@ def _opened(target: Path, camera: CameraOptions, about: TargetOptions, how: Trac
         return tracker, tracker.localizer.method
     view, method = about.load(target, camera), how.for_photo()
     return Tracker(view, method=method, frames=how.frames, seed=how.seed), method
+
+
+def _say(frame: TrackedFrame, count: int | None, as_json: bool) -> None:
+    """One frame, as soon as it is known."""
+    if "error" in frame.entry:
+        complain("track", frame.entry["error"])
+    if as_json:
+        print(json.dumps(frame.entry, allow_nan=False), flush=True)
+    else:
+        print_lines([frame_in_words(frame.entry, frame.estimate, count)])
+        sys.stdout.flush()
 
 
 def _close(run: TrackRun, folder: TrackFolder | None, as_json: bool) -> None:

@@ -18,6 +18,7 @@ import metriloc
 from metriloc.cli.main import main
 from metriloc.io import read_mapfree_poses, read_tum, tum_line
 from metriloc.runs.viewed import open_viewed
+from metriloc.runs.viewed_track import TrackPlace, track_of_folder
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 REFERENCE, QUERY = EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg"
@@ -103,12 +104,36 @@ def test_jpegs_on_standard_input_become_lines_of_json(
     assert "1 of 2 frames have a pose; 1 could not be used" in told.err
 
 
+class Seen:
+    """Stands for the live view: what was shown, without a server."""
+
+    def __init__(self) -> None:
+        self.scenes: list[Any] = []
+        self.frames: list[Any] = []
+
+    def show(self, scene: Any) -> None:
+        self.scenes.append(scene)
+
+    def add_frame(self, frame: Any) -> None:
+        self.frames.append(frame)
+
+    def wait(self) -> None:
+        """Nobody looks."""
+
+
 @pytest.mark.slow
-def test_a_walk_in_a_map(walk: Path, example_map: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_a_walk_in_a_map_seen_live(
+    walk: Path, example_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = tmp_path / "out", Seen()
+    monkeypatch.setattr("metriloc.cli.live.check_place", lambda host, port: None)
+    monkeypatch.setattr("metriloc.cli.live.served", lambda host, port, title: nullcontext(seen))
     command: tuple[Any, ...] = (example_map, walk, "--images", EXAMPLE, "--method", "xfeat-pnp", "--fps", 10)
     command = (*command, "--device-poses", tmp_path / "device.txt", "--intrinsics", tmp_path / "intrinsics.txt")
-    assert run(*command, "--out", out, "--format", "tum", "ros_covariance") == 0
+    assert run(*command, "--out", out, "--format", "tum", "ros_covariance", "--live") == 0
+    assert len(seen.scenes) == 1 and [frame.time for frame in seen.frames] == [0.0, 0.1]
+    place = TrackPlace(seen.scenes[0], metriloc.Pose.identity(dtype=torch.float64))
+    assert [frame.time for frame in track_of_folder(out, place).frusta[-2:]] == [0.0, 0.1]
     truth = read_mapfree_poses(EXAMPLE / "poses.txt")
     poses = [pose for _, pose in read_tum(out / "poses.tum.txt")]
     for pose, name in zip(poses, ("query.jpg", "reference.jpg"), strict=True):
