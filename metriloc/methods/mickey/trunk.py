@@ -121,6 +121,7 @@ def sine_encoding(dim: int, h: int, w: int, like: Tensor) -> Float[Tensor, "1 di
 
     dim: a multiple of 4. like: gives device and precision.
     """
+
     def counted(first: int, last: int) -> Tensor:  # made where it is needed: a copy to a GPU would wait for it
         return torch.arange(first, last, device=like.device).to(like.dtype)
 
