@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from metriloc.cli.eval_run import device_of
 from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, progress_bar
 from metriloc.io import InputError
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.facts import MapFacts
+from metriloc.mapping.prepare import Sharing
+from metriloc.mapping.sharing import PartWorker, ProcessSharing, RaySharing
 from metriloc.mapping.sources import ScaleOptions
-from metriloc.runs.map_build import build_map, summary
+from metriloc.runs.map_build import build_map, help_build_map, summary
+from metriloc.training.processes import Processes, joined_processes
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ def map_build(
     how: Annotated[MapConfig, tyro.conf.arg(name="settings")] = MapConfig(),  # noqa: B008
     scale: Annotated[ScaleSettings, tyro.conf.arg(name="scale")] = ScaleSettings(),
     device: str = "cpu",
+    ray_workers: int = 0,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
     """Make a map of a folder of photos, which `metriloc localize MAP QUERY` opens; goes on after an interruption.
@@ -82,27 +90,46 @@ def map_build(
         how: How the map is made.
         scale: What tells metres.
         device: cpu, cuda, cuda:1, ... for features other than sift.
+        ray_workers: Share keypoints and matches with so many Ray workers, on the machines Ray knows (torchrun also works).
         json_output: Print what map.json says.
     """
     if ordered and how.pairs not in ("auto", "ordered"):
         raise InputError(f"--ordered and --pairs {how.pairs} contradict: give one")
     config = MapConfig(**{**asdict(how), "pairs": "ordered"}) if ordered else how
-    facts = build_map(
-        photos,
-        out,
-        config=config,
-        scale=scale.options(),
-        depth=scale.depth,
-        intrinsics=known.intrinsics,
-        fov=known.fov,
-        device=device,
-        bar=progress_bar,
-    )
+    with joined_processes("cpu") as processes:
+        device = device_of(device, os.environ)
+        share = sharing_of(processes, ray_workers)
+        if not processes.is_first and share is not None:
+            help_build_map(photos, out, share, config=config, intrinsics=known.intrinsics, fov=known.fov, device=device)
+            return 0
+        facts = build_map(
+            photos,
+            out,
+            config=config,
+            scale=scale.options(),
+            depth=scale.depth,
+            intrinsics=known.intrinsics,
+            fov=known.fov,
+            device=device,
+            bar=progress_bar,
+            share=share,
+        )
     if json_output:
         print(json.dumps(asdict(facts), indent=2))
     else:
         print_lines(summary(facts, out))
     return told(facts)
+
+
+def sharing_of(processes: Processes, ray_workers: int) -> Callable[[PartWorker], Sharing] | None:
+    """Who does a part of the work: Ray workers, the processes of torchrun, or nobody else. Raises InputError for both."""
+    if ray_workers < 0 or (ray_workers and processes.world_size > 1):
+        raise InputError(f"--ray-workers must be 0 or more, and not within torchrun, got {ray_workers}")
+    if ray_workers:
+        return partial(RaySharing, workers=ray_workers)
+    if processes.world_size > 1:
+        return partial(ProcessSharing, rank=processes.rank, count=processes.world_size, wait=processes.wait)
+    return None
 
 
 def told(facts: MapFacts) -> int:

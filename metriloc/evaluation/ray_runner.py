@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from metriloc.evaluation.records import append_record, open_records, parse_record, read_records
 from metriloc.evaluation.runner import Progress, start
 from metriloc.evaluation.tasks import Solve
 from metriloc.io import prepare_output_folder
-
-MISSING_RAY = 'runs over machines need Ray: pip install "metriloc[ray]"'
+from metriloc.ray_workers import work_with_ray
 
 
 def run_with_ray(
@@ -36,10 +35,6 @@ def run_with_ray(
     Machines are those of the Ray cluster that ``ray.init`` finds (RAY_ADDRESS), else this one; the data set must be at
     the same path on all. Raises ImportError, with the pip command, without Ray.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError(MISSING_RAY) from error
     folder = prepare_output_folder(folder)
     start(tasks, folder, description, seed)
     done = read_records(folder, [task.key for task in tasks])
@@ -52,21 +47,12 @@ def run_with_ray(
         progress(count, len(tasks))
     if not groups:
         return
-    ray.init(ignore_reinit_error=True, include_dashboard=False, log_to_driver=False)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    reference = ray.put((build, list(groups.values()), seed))
-    rows = ray.data.from_items([{"group": i} for i in range(len(groups))], override_num_blocks=len(groups))
-    solved = rows.map_batches(
-        _GroupSolver,
-        fn_constructor_args=(reference,),
-        batch_size=1,
-        concurrency=workers,
-        num_gpus=gpus_per_worker or None,
+    answers = work_with_ray(
+        _Solver(build, seed), list(groups.values()), workers=workers, gpus_per_worker=gpus_per_worker
     )
     with open_records(folder, "ray") as file:
-        for row in solved.iter_rows():
-            for line in json.loads(row["records"]):
+        for answer in answers:
+            for line in json.loads(answer):
                 record = parse_record(line)
                 if record is None:
                     raise RuntimeError(f"a worker sent what is no record: {line[:200]}")
@@ -76,18 +62,13 @@ def run_with_ray(
                 progress(count, len(tasks))
 
 
-class _GroupSolver:
-    """Lives in a Ray worker."""
+@dataclass(frozen=True)
+class _Solver:
+    """Makes what solves a group of tasks, as text."""
 
-    def __init__(self, reference: Any) -> None:
-        import ray
+    build: Callable[[], Solve]
+    seed: int
 
-        build, self._groups, self._seed = ray.get(reference)
-        self._solve: Solve = build()
-
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
-        found = []
-        for group in batch["group"]:
-            records = [self._solve(task, self._seed) for task in self._groups[int(group)]]
-            found.append(json.dumps([json.dumps(asdict(record)) for record in records]))
-        return {"records": found}
+    def __call__(self) -> Callable[[Sequence[Any]], str]:
+        solve = self.build()
+        return lambda tasks: json.dumps([json.dumps(asdict(solve(task, self.seed))) for task in tasks])

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.io.arguments import require_pose
 from metriloc.io.depth import check_depth_covers
 from metriloc.io.exif import ExifData
 from metriloc.io.files import InputError
@@ -119,6 +120,7 @@ def _check_view(view: View) -> None:
             f"the camera of {name!r} is for {w:g}x{h:g} pixels, but the photo has {width}x{height}: "
             "resize or cut both (resize_view, crop_view)"
         )
+    require_pose(f"cam_from_world of {name!r}", view.cam_from_world)
     if view.depth is not None:
         check_depth_covers(view.depth, view.size, f"depth of {name}")
 

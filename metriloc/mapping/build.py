@@ -9,8 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,55 +19,19 @@ import numpy as np
 from metriloc.io.files import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.mapping.child import NativeJob, run_native
 from metriloc.mapping.config import MapConfig
-from metriloc.mapping.features import FeatureStore, find_features
-from metriloc.mapping.matching import Index, MapMatcher, MatchStore, load_map_matcher, match_pairs
-from metriloc.mapping.pairs import Pair, choose_pairs
+from metriloc.mapping.features import FeatureStore
+from metriloc.mapping.matching import Index
+from metriloc.mapping.pairs import Pair
 from metriloc.mapping.photos import MapPhoto, cameras_of, stored_pixels
+from metriloc.mapping.places import Workplace
+from metriloc.mapping.prepare import Bar, Sharing, prepare, required
 from metriloc.types import GUESSED_FOCAL
 
-Bar = Callable[[str], AbstractContextManager["Callable[[int, int], None] | None"]]
-"""Makes a progress bar of a name, as ``cli.terminal.progress_bar`` does."""
 MIN_INLIERS = 15
 """Verified matches that two photos need to count as showing the same (COLMAP's own)."""
 _ANSWER = "answer.json"
 _VERSION = "1"  # of databases
 _MODEL_VERSION = "4"
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """The folder in a map where stages keep what they made."""
-
-    folder: Path
-
-    @classmethod
-    def prepare(cls, out: Path) -> Workplace:
-        """Make it. Raises InputError when it cannot be written."""
-        work = cls(out / "work")
-        for folder in (work.features, work.matches, work.models):
-            prepare_output_folder(folder)
-        return work
-
-    @property
-    def features(self) -> Path:
-        """Keypoints, a file a photo."""
-        return self.folder / "features"
-
-    @property
-    def matches(self) -> Path:
-        """Matches, a file a photo."""
-        return self.folder / "matches"
-
-    @property
-    def models(self) -> Path:
-        """COLMAP's databases and models."""
-        return self.folder / "models"
-
-    def tidy(self, kept: str) -> None:
-        """Forget databases and models but those of one name, and what runs left that were ended."""
-        for path in self.models.iterdir():
-            if not path.name.startswith(kept) or path.name.endswith(".tmp"):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -106,40 +69,23 @@ class Models:
 
 
 def build_models(
-    photos: Sequence[MapPhoto], folder: Path, work: Workplace, config: MapConfig, *, device: str = "cpu", bar: Bar
+    photos: Sequence[MapPhoto],
+    folder: Path,
+    work: Workplace,
+    config: MapConfig,
+    *,
+    device: str = "cpu",
+    bar: Bar,
+    sharing: Sharing | None = None,
 ) -> Models:
     """All stages. folder: that the names of photos are relative to. Raises InputError where no model comes out."""
-    _require_two(photos, folder, ())
-    chosen = load_map_matcher(config, device)
-    features = FeatureStore(work.features, chosen.identity)
-    with bar("keypoints") as progress:
-        usable, messages = find_features(photos, features, chosen.finder, progress)
-    _require_two(usable, folder, messages)
-    with bar("similar photos") as progress:
-        pairs = choose_pairs(len(usable), config, lambda i: _required(features, usable[i]), progress)
-    store = MatchStore(work.matches, chosen.rule)
-    with bar("matches") as progress:
-        matches = match_pairs(usable, pairs, chosen.matcher, features, store, progress)
-    job = _Job(usable, folder, matches, features, config)
+    ready = prepare(photos, folder, work, config, device=device, bar=bar, sharing=sharing)
+    job = _Job(ready.photos, folder, ready.matches, ready.features, config)
     entries = _mapped(job, work, bar)
     if not entries:
-        raise InputError(_nothing_fits(usable, folder, matches))
-    features.keep_only(usable)
-    store.keep_only([features.key(photo) for photo in usable])
-    return Models(work.models / job.name, entries, usable, messages, len(pairs))
-
-
-def _required(features: FeatureStore, photo: MapPhoto) -> Any:
-    found = features.load(photo)
-    if found is None:
-        raise InputError(f"'{features.file(photo)}' has gone while the map was made: run the command again")
-    return found
-
-
-def _require_two(photos: Sequence[MapPhoto], folder: Path, messages: Sequence[str]) -> None:
-    if len(photos) < 2:
-        why = f" ({messages[0]})" if messages else ""
-        raise InputError(f"a map needs two photos that show the same, and '{folder}' has {len(photos)} usable{why}")
+        raise InputError(_nothing_fits(ready.photos, folder, ready.matches))
+    ready.tidy()
+    return Models(work.models / job.name, entries, ready.photos, ready.messages, ready.pairs)
 
 
 def _nothing_fits(photos: Sequence[MapPhoto], folder: Path, matches: Mapping[Pair, Index]) -> str:
@@ -220,7 +166,7 @@ class _Job:
         """Keypoints with pixel centers at 0.5, as stored, and matches."""
         found: dict[str, np.ndarray] = {}
         for number, photo in enumerate(self.photos):
-            uv = _required(self.features, photo).uv.numpy()
+            uv = required(self.features, photo).uv.numpy()
             stored = stored_pixels(uv, photo.orientation, photo.upright_size)
             found[f"keypoints {number}"] = np.ascontiguousarray(stored + 0.5, dtype=np.float32)
         found.update({f"matches {i} {j}": np.ascontiguousarray(self.matches[i, j]) for i, j in self.kept})
@@ -260,27 +206,3 @@ def _put(fresh: Path, final: Path) -> None:
     except OSError as error:
         if not (final / _ANSWER).is_file():
             raise InputError(f"'{final}' cannot be written: {error.strerror or error}") from error
-
-
-def install(make: Callable[[Path], None], target: Path) -> None:
-    """Put a folder that ``make`` fills in the place of an older one: whole, or the older one stays.
-
-    Ended between two renames there is neither; what both were made of is still there then.
-    """
-    fresh, old = (target.with_name(f".{target.name}.{os.getpid()}.{what}") for what in ("new", "old"))
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        make(fresh)
-        if target.exists():
-            os.rename(target, old)
-        os.rename(fresh, target)
-    except OSError as error:
-        raise InputError(f"'{target}' cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        for leftover in target.parent.glob(f".{target.name}.*.old"):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-__all__ = ["Bar", "MapMatcher", "Models", "Workplace", "build_models", "install"]

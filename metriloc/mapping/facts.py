@@ -47,8 +47,8 @@ class ScaleFacts:
 class MapFacts:
     """photos: the folder that names are relative to. given, registered: how many photos. others: names of photos in
     models of their own, which share nothing with this one; alone: in none. left_out: one sentence for each photo that could
-    not be used; notes: and for each source of metres that said nothing. settings: of ``MapConfig``. scale: None where
-    nothing told metres. error_px: mean reprojection error."""
+    not be used; notes: and for each source of metres that said nothing. settings: of ``MapConfig``. model: what names all
+    that the model was made of. scale: None where nothing told metres. error_px: mean reprojection error."""
 
     photos: str
     given: int
@@ -59,6 +59,7 @@ class MapFacts:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
     scale: ScaleFacts | None = None
     scale_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -66,6 +67,14 @@ class MapFacts:
     def unit(self) -> MapUnit:
         """What lengths of the map are in."""
         return "unit of the map" if self.scale is None else "metre"
+
+
+def scale_line(facts: MapFacts) -> str:
+    """One sentence about the unit of a map."""
+    if facts.scale is None:
+        return "lengths are in units of the map: nothing told metres (--distance A B METRES tells them)"
+    but = "" if not facts.scale.contradictions else ", but what tells them contradicts itself"
+    return f"lengths are in metres, within {facts.scale.within} (one standard deviation){but}"
 
 
 def facts_text(facts: MapFacts, model: Path) -> str:
@@ -122,6 +131,7 @@ def _facts(content: Mapping[str, Any]) -> MapFacts:
         left_out=tuple(str(n) for n in content["left_out"]),
         notes=tuple(str(n) for n in content["notes"]),
         settings=dict(content["settings"]),
+        model=str(content.get("model", "")),
         scale=None if scale is None else _scale(scale),
         scale_options=dict(content["scale_options"]),
     )

@@ -120,10 +120,7 @@ def match_pairs(
     photos.
     """
     keys = [features.key(photo) for photo in photos]
-    rows: dict[int, list[int]] = {}
-    for i, j in pairs:
-        first, second = (i, j) if keys[i] < keys[j] else (j, i)
-        rows.setdefault(first, []).append(second)
+    rows = rows_of(keys, pairs)
     load = _Loader(photos, features)
     found: dict[Pair, Index] = {}
     for first, others in rows.items():
@@ -143,6 +140,15 @@ def match_pairs(
         if fresh:
             store.save(keys[first], kept)
     return found
+
+
+def rows_of(keys: Sequence[str], pairs: Sequence[Pair]) -> dict[int, list[int]]:
+    """For each photo that comes first in a pair those that it is matched with: what one file holds. keys: of keypoints."""
+    rows: dict[int, list[int]] = {}
+    for i, j in pairs:
+        first, second = (i, j) if keys[i] < keys[j] else (j, i)
+        rows.setdefault(first, []).append(second)
+    return rows
 
 
 class _Loader:

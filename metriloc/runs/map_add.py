@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ import torch
 
 from metriloc.io.files import InputError
 from metriloc.io.maps import read_map
-from metriloc.mapping.build import Bar
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.facts import MapFacts, ScaleFacts, read_facts
+from metriloc.mapping.places import recover
+from metriloc.mapping.prepare import Bar, Sharing
 from metriloc.mapping.scale import MapScale
+from metriloc.mapping.sharing import PartWorker
 from metriloc.mapping.sources import ScaleOptions
 from metriloc.runs.map_build import build_map, no_bar
 from metriloc.solvers.similarity import robust_similarity
@@ -39,16 +41,19 @@ def add_photos(
     *,
     device: str = "cpu",
     bar: Bar = no_bar,
+    share: Callable[[PartWorker], Sharing] | None = None,
 ) -> Added:
     """Take the new photos in a map's folder of photos into the map.
 
     - target: the folder of a map that metriloc made.
     - photos: the folder with the new ones, which must be the map's or below it; by default the map's.
+    - share: as in ``build_map``.
 
     Keypoints and matches of the photos that were there are taken as they are; the mapper runs over all, and the new model
     is laid over the old one by the cameras that both have, so that poses of before stay valid. Raises InputError for a map
     of another maker, photos elsewhere, and where ``build_map`` does.
     """
+    recover(Path(target) / "sparse")
     old, facts = read_map(target), read_facts(Path(target))
     if facts is None:
         raise InputError(f"'{target}' was not made by metriloc (it has no map.json): make it anew with map build")
@@ -71,6 +76,7 @@ def add_photos(
         fov=fov,
         device=device,
         bar=bar,
+        share=share,
         in_place=in_place,
     )
     before = {*old.names, *facts.alone, *(name for names in facts.others for name in names)}

@@ -8,18 +8,23 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+
 from metriloc.choose import predicted_depth, require_device
 from metriloc.io.arguments import require_path
 from metriloc.io.files import InputError, prepare_output_folder, write_atomically
-from metriloc.io.map_folders import FACTS_FILE
+from metriloc.io.map_folders import FACTS_FILE, find_model
 from metriloc.io.maps import map_from_reconstruction, read_reconstruction
-from metriloc.mapping.build import Bar, Models, Workplace, build_models, install
+from metriloc.mapping.build import Models, build_models
 from metriloc.mapping.child import require_pycolmap
 from metriloc.mapping.config import MapConfig
-from metriloc.mapping.facts import MapFacts, facts_text, require_same_photos
+from metriloc.mapping.facts import MapFacts, facts_text, read_facts, require_same_photos, scale_line
 from metriloc.mapping.model_files import write_model
 from metriloc.mapping.photos import read_photos
+from metriloc.mapping.places import Workplace, install, recover
+from metriloc.mapping.prepare import Bar, Sharing, prepare, require_two
 from metriloc.mapping.scale import MapScale, scale_model
+from metriloc.mapping.sharing import PartWorker
 from metriloc.mapping.sources import PredictedDepth, ScaleOptions, find_scale
 from metriloc.types import SfmMap
 
@@ -40,6 +45,7 @@ def build_map(
     fov: float | None = None,
     device: str = "cpu",
     bar: Bar = no_bar,
+    share: Callable[[PartWorker], Sharing] | None = None,
     in_place: Callable[[SfmMap], MapScale | None] | None = None,
 ) -> MapFacts:
     """A map from a folder of photos: ``out/sparse``, which ``localize(photo, out)`` opens.
@@ -52,6 +58,7 @@ def build_map(
     - intrinsics, fov: of the photos, as in ``load_view``; by default a list beside them, EXIF, or a guess, which are
       refined.
     - bar: makes a progress bar of a name.
+    - share: others that find keypoints and match, such as ``partial(RaySharing, workers=8)``; the map is the same.
     - in_place: gives the place, axes and unit of the new map, before anything else is asked for them.
 
     Returns what ``map.json`` says: how many photos are in the map, its scale and the scale's standard deviation. Raises
@@ -69,6 +76,7 @@ def build_map(
     if target.resolve() == folder.resolve():
         raise InputError(f"'{out}' is the folder of the photos: give the map a folder of its own")
     config, options = config or MapConfig(), scale or ScaleOptions()
+    recover(target / "sparse")
     if in_place is None:
         require_same_photos(target, folder)
     predicted = None if depth is None else PredictedDepth(*predicted_depth(depth, device))
@@ -76,12 +84,12 @@ def build_map(
         found, left_out = read_photos(
             folder, intrinsics=None if intrinsics is None else Path(intrinsics), fov_deg=fov, progress=progress
         )
-    if len(found) < 2:
-        why = f" ({left_out[0]})" if left_out else ""
-        raise InputError(f"a map needs two photos that show the same, and '{folder}' has {len(found)} usable{why}")
+    require_two(found, folder, left_out)
     options.check_names([photo.name for photo in found])  # before the work, not after it
     prepare_output_folder(target)
-    models = build_models(found, folder, Workplace.prepare(target), config, device=device, bar=bar)
+    work = Workplace.prepare(target)
+    sharing = None if share is None else share(PartWorker(work, config, device, torch.get_num_threads()))
+    models = build_models(found, folder, work, config, device=device, bar=bar, sharing=sharing)
     facts = MapFacts(
         photos=str(folder),
         given=len(found) + len(left_out),
@@ -92,14 +100,47 @@ def build_map(
         left_out=(*left_out, *models.messages),
         settings=asdict(config)
         | {"intrinsics": None if intrinsics is None else str(Path(intrinsics).resolve()), "fov": fov},
+        model=models.folder.name,
         scale_options=options.as_dict() | {"depth": depth},
     )
+    if in_place is not None and (same := _still_there(facts, target)) is not None:
+        return same
 
     def scale_of(scene: SfmMap) -> tuple[MapScale | None, list[str]]:
         kept = None if in_place is None else in_place(scene)
         return (kept, []) if kept is not None else find_scale(scene, options, predicted, bar)
 
     return install_map(models, facts, target, scale_of)
+
+
+def _still_there(facts: MapFacts, target: Path) -> MapFacts | None:
+    """Of a map that was made of the same model, which stays as it is to the last bit; None for any other."""
+    model = find_model(target)
+    old = read_facts(model)
+    if old is None or old.model != facts.model:
+        return None
+    facts = replace(facts, notes=old.notes, scale=old.scale)
+    write_atomically(model / FACTS_FILE, facts_text(facts, model))
+    return facts
+
+
+def help_build_map(
+    photos: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    share: Callable[[PartWorker], Sharing],
+    *,
+    config: MapConfig | None = None,
+    intrinsics: str | os.PathLike[str] | None = None,
+    fov: float | None = None,
+    device: str = "cpu",
+) -> None:
+    """The part of one of several processes that run ``build_map`` together, but for the one that makes the model."""
+    folder, config = Path(photos), config or MapConfig()
+    found, left_out = read_photos(folder, intrinsics=None if intrinsics is None else Path(intrinsics), fov_deg=fov)
+    require_two(found, folder, left_out)
+    work = Workplace.prepare(Path(out))
+    sharing = share(PartWorker(work, config, device, torch.get_num_threads()))
+    prepare(found, folder, work, config, device=device, bar=no_bar, sharing=sharing)
 
 
 def install_map(
@@ -139,17 +180,9 @@ def summary(facts: MapFacts, target: str | os.PathLike[str]) -> list[str]:
     return lines + list(facts.left_out)
 
 
-def scale_line(facts: MapFacts) -> str:
-    """One sentence about the unit of a map."""
-    if facts.scale is None:
-        return "lengths are in units of the map: nothing told metres (--distance A B METRES tells them)"
-    but = "" if not facts.scale.contradictions else ", but what tells them contradicts itself"
-    return f"lengths are in metres, within {facts.scale.within} (one standard deviation){but}"
-
-
 def _some(names: tuple[str, ...], count: int = 5) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 
 
-__all__ = ["MapFacts", "build_map", "install_map", "no_bar", "scale_line", "summary"]
+__all__ = ["MapFacts", "build_map", "install_map", "no_bar", "summary"]

@@ -33,8 +33,9 @@ from metriloc.io.maps import read_map, read_reconstruction
 from metriloc.io.reference_features import Entry, FeatureSource, Key, ReferenceFeatures, entry_name
 from metriloc.keepers import keepers_of
 from metriloc.localizer import Localizer
-from metriloc.mapping.build import Bar, install
 from metriloc.mapping.model_files import write_model
+from metriloc.mapping.places import install
+from metriloc.mapping.prepare import Bar
 from metriloc.opened_map import OpenedMap
 from metriloc.runs.map_build import no_bar
 from metriloc.types import AbsolutePoseMethod, SfmMap

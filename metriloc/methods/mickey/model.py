@@ -20,8 +20,9 @@ from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork
+from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.network_config import Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
 from metriloc.methods.mickey.solver import SCALE_SOURCE, Solution, SolverConfig, solve
@@ -193,7 +194,10 @@ class MicKey:
     def relative_poses(
         self, reference: View | MicKeyFeatures, queries: Sequence[View | MicKeyFeatures], *, seed: int = 0
     ) -> PoseEstimate:
-        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one."""
+        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one.
+
+        ``elements`` of the result are the single estimates, each with its interval, doubts and verdict.
+        """
         features0 = reference if isinstance(reference, MicKeyFeatures) else self.extract(reference)
         return PoseEstimate.stack([self.relative_pose(features0, query, seed=seed) for query in queries])
 

@@ -17,7 +17,8 @@ from metriloc.backbones import DinoV2Config
 from metriloc.geometry import Camera
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.checkpoint import config_from_weights, from_official
-from metriloc.methods.mickey.network import KeypointMaps, MicKeyNetwork, backbone_dtype, keypoints, spatial_softmax
+from metriloc.methods.mickey.keypoint_maps import KeypointMaps, keypoints, spatial_softmax
+from metriloc.methods.mickey.network import MicKeyNetwork, backbone_dtype
 from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.trunk import sine_encoding
 from metriloc.types import View
@@ -291,7 +292,7 @@ def test_spatial_softmax_is_the_published_formula(generator: torch.Generator) ->
 @torch.no_grad()
 def test_options_of_the_heads() -> None:
     options = dataclasses.replace(
-        SMALL, use_softmax=False, max_depth=60.0, normalise_descriptors=False, batch_norm=False, border=1
+        SMALL, use_softmax=False, max_depth=60.0, normalize_descriptors=False, batch_norm=False, border=1
     )
     image = torch.rand(1, 3, 80, 96)
     network = MicKeyNetwork(options, Strided(8, 4)).eval()
