@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from metriloc.answers import Answer, Asked, answer_turned_back, doubted, of_map, with_timings
 from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
 from metriloc.choose.for_maps import method_of_bundle, require_features, suited
@@ -26,7 +27,7 @@ from metriloc.methods.matching.mirrored import looks_mirrored_in_map
 from metriloc.methods.matching.rig import RigCamera, localize_rig, rig_views
 from metriloc.methods.nre.model import NRE
 from metriloc.opened_map import OpenedMap, check_references, open_map
-from metriloc.turns import by_quarter_turns, turned_back
+from metriloc.turns import by_quarter_turns
 from metriloc.types import AbsolutePoseMethod, LocalizationDetails, MapUnit, PoseEstimate, SfmMap, View, needs_of
 from metriloc.viz.notebook import with_map_page
 
@@ -39,28 +40,6 @@ SURE = 0.99
 """Confidence from which on nobody looks at a mirror image, which costs more than the answer itself."""
 REFERENCES = 3
 """How many images of the map a query is compared with when they are looked for."""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What a photo is compared with. references: names of images of the map, the best first. init: a first guess of
-    ``cam_from_world``. notes: what is to be known of them. more: what else the method takes. failed: why there is nothing
-    to compare it with."""
-
-    references: Sequence[str]
-    init: Pose | None = None
-    notes: tuple[str, ...] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
-    failed: PoseEstimate | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """estimate: of the photo as it is held. view: with the camera that the estimate rests on."""
-
-    estimate: PoseEstimate
-    view: View
-    asked: Asked
 
 
 class Localizer:
@@ -165,7 +144,7 @@ class Localizer:
             return Asked(self.look_for(turned) if references is None else references, start)
 
         answer = self.answer(view, ask, seed=seed, trace=trace)
-        estimate = _timed(answer.estimate, {"photo": read})
+        estimate = with_timings(answer.estimate, {"photo": read})
         if not isinstance(photo, View) and ESTIMATED_FOCAL not in estimate.doubts:
             warn_if_guessed(view, stacklevel=3)
         return with_map_page(estimate, view, self.scene, self.method.name, self.method.weights_id, seed)
@@ -248,7 +227,7 @@ class Localizer:
         - init: where the camera is expected; a method that cannot begin at a pose begins anew.
         """
         estimate = suited(self.method, self.scene).localize(view, self.scene, references, init, seed=seed)
-        return _of_map(estimate, self._opened)
+        return of_map(estimate, self._opened)
 
     @property
     def unit(self) -> MapUnit:
@@ -281,15 +260,15 @@ class Localizer:
             clock["focal length"] = time.perf_counter() - start - clock["retrieval"]
             more = {**asked.more, "trace": True} if trace else asked.more
             found = method.localize(known, scene, asked.references, asked.init, seed=seed, **more)
-            estimate = found if doubt is None else _doubted(found, doubt)
+            estimate = found if doubt is None else doubted(found, doubt)
             start = time.perf_counter()
             estimate = self._looked_at_again(estimate, known, scene, asked.references, seed)
             clock["second look"] = time.perf_counter() - start
-            return Answer(_timed(estimate, clock), known, asked)
+            return Answer(with_timings(estimate, clock), known, asked)
 
         found, quarters = by_quarter_turns(view, attempt, lambda answer: answer.estimate)
-        found = found if quarters == 0 else _turned_back(found, view, quarters)
-        return replace(found, estimate=_of_map(found.estimate, self._opened))
+        found = found if quarters == 0 else answer_turned_back(found, view, quarters)
+        return replace(found, estimate=of_map(found.estimate, self._opened))
 
     def _with_known_focal(
         self, view: View, scene: SfmMap, references: Sequence[str], seed: int
@@ -310,37 +289,10 @@ class Localizer:
             return estimate
         looked = needs_of(self.method).focal_checked
         if not looked and not view.focal_is_guessed and ESTIMATED_FOCAL not in estimate.doubts:
-            estimate = _doubted(estimate, focal_contradiction(view, scene, references, self.points, seed))
+            estimate = doubted(estimate, focal_contradiction(view, scene, references, self.points, seed))
         if estimate.verdict != "reliable" or float(estimate.confidence) >= SURE:
             return estimate
         mirrored = looks_mirrored_in_map(
             view, scene, references, self.points, partial(self.look_for, scene=scene), seed
         )
-        return _doubted(estimate, MIRRORED_IN_MAP if mirrored else None)
-
-
-def _doubted(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:
-    """The estimate, doubtful at best where there is a doubt."""
-    return estimate if doubt is None else replace(estimate, doubts=(*estimate.doubts, doubt))
-
-
-def _of_map(estimate: PoseEstimate, opened: OpenedMap) -> PoseEstimate:
-    """With the unit of the map, and what makes all poses in it doubtful."""
-    unit = opened.unit
-    details = tuple(replace(d, unit=unit) for d in estimate.localization)
-    return _doubted(replace(estimate, localization=details), opened.doubt if bool(estimate.success) else None)
-
-
-def _timed(estimate: PoseEstimate, seconds: Mapping[str, float]) -> PoseEstimate:
-    """With more stages in its timings."""
-    details = tuple(replace(d, timings={**seconds, **d.timings}) for d in estimate.localization)
-    return replace(estimate, localization=details)
-
-
-def _turned_back(answer: Answer, view: View, quarters: int) -> Answer:
-    """What was found for the photo turned by quarters, for the photo."""
-    known = answer.view
-    if known.focal_sigma != view.focal_sigma:  # it was estimated
-        camera = known.camera.turn(-quarters)
-        view = replace(view, camera=camera, intrinsics_source=known.intrinsics_source, focal_sigma=known.focal_sigma)
-    return Answer(turned_back(answer.estimate, quarters, view.size), view, answer.asked)
+        return doubted(estimate, MIRRORED_IN_MAP if mirrored else None)

@@ -46,6 +46,7 @@ LEVELS = {
     "opened_map": 6,
     "keepers": 5,
     "choose": 7,
+    "answers": 7,
     "lessons": 7,
     "recipes": 8,
     "relpose": 8,

@@ -40,8 +40,8 @@ from metriloc.methods.mickey import (
     ObjectiveConfig,
     SolverConfig,
 )
+from metriloc.methods.mickey.finding import PoseFinding
 from metriloc.methods.mickey.loss import PoseLossConfig, soft_clipped
-from metriloc.methods.mickey.model import PoseFinding
 from metriloc.training import OptimizerConfig, Run, TrainingConfig
 
 ALL_PAIRS = Curriculum(100, 100, 0, 1)

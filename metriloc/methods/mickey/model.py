@@ -60,19 +60,6 @@ class MicKeyFeatures:
         return f"predicted by {self.weights_id}"
 
 
-@dataclass(frozen=True)
-class PoseFinding:
-    """How poses are found once the network is trained: settings of ``MicKey``, the published ones by default.
-
-    longest_side: pixels that photos are resized to from then on, for all but depths; None for those of training.
-    """
-
-    solver: SolverConfig = SolverConfig()  # noqa: RUF009 - frozen
-    polish: PolishConfig | None = None
-    rematch: RematchConfig | None = None
-    longest_side: int | None = None
-
-
 class MicKey:
     """A loaded MicKey network with its solver.
 
