@@ -27,6 +27,7 @@ import torch
 
 from metriloc import Localizer, Pose, Tracker, load
 from metriloc.backbones.local import LocalFeatures
+from metriloc.choose.depth import PREDICTED
 from metriloc.io import read_mapfree_poses
 from metriloc.io.maps import load_map_view, read_map
 from metriloc.methods.matching.matchers import Matches
@@ -147,7 +148,8 @@ def measure_bursts(
             tracker = Tracker(root / walk.folder / names[reference], method=method, frames=number, spacing=0)
             chosen = [8] if number == 1 else [round(k * 8 / (number - 1)) for k in range(number)]
             for k in chosen:
-                estimate = tracker.add(root / walk.folder / names[frames[k]], device[k] if number > 1 else None)
+                told = device[k] if number > 1 else None
+                estimate = tracker.add(root / walk.folder / names[frames[k]], told, frames[k] / 10)
             found.append(error_of(estimate, poses[frames[-1]] @ poses[reference].inverse()))
         yield number, found
 
@@ -163,7 +165,7 @@ def error_of(estimate: PoseEstimate, truth: Pose) -> tuple[float, float, PoseEst
 
 def print_bursts(root: Path, names: list[str], numbers: list[int], count: int, method_name: str) -> None:
     """The table of frames against places."""
-    method = load(method_name)
+    method = load(method_name, depth=PREDICTED)  # which one frame alone has its metres from
     matching = getattr(method, "matching", method)
     matching.matcher = Remembering(matching.matcher)
     print("| walk | frames | found | distance off, median | 90 % | rotation off, median | sigma holds | reliable |")

@@ -20,6 +20,8 @@ from metriloc.service.bodies import AnchorBody, JobBody, MapBody, ProblemBody, a
 from metriloc.service.config import ServiceConfig
 from metriloc.service.desk import Asked, Desk
 from metriloc.service.forms import (
+    DEVICE_CONVENTION,
+    DEVICE_POSES,
     DISTANCE,
     FOV,
     ID,
@@ -29,6 +31,7 @@ from metriloc.service.forms import (
     SEED,
     K,
     copy_to,
+    devices_of,
     known_of,
     name_of,
     upload_of,
@@ -179,11 +182,14 @@ def _add_anchors(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
         distance: DISTANCE = None,
         seed: SEED = 0,
         report: REPORT = False,
+        device_poses: DEVICE_POSES = None,
+        device_convention: DEVICE_CONVENTION = "arkit",
         prefer: PREFER = None,
     ) -> Response:
         """Where the cameras of photos stood, relative to that of the anchor. Of several photos, one that cannot be used
         costs itself only, and says so in `error`."""
-        asked = Asked(known_of(k, fov), seed, distance, report)
+        devices = devices_of(device_poses, device_convention, len(photo))
+        asked = Asked(known_of(k, fov), seed, distance, report, devices)
         return await _placed(desk, jobs, "anchors", id, photo, asked, prefer)
 
 

@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from metriloc.io import InputError, prepare_output_folder
-from metriloc.service.blobs import Blobs, FolderBlobs, RemoteBlobs, digest_of
+from metriloc.io import InputError
+from metriloc.service.blobs import digest_of
 from metriloc.service.children import Children, Done, JobEndedError, JobFailedError
 from metriloc.service.config import MEBIBYTE, ServiceConfig
 from metriloc.service.decoding import Decoder, Encoded
+from metriloc.service.devices import DevicePoses
 from metriloc.service.metrics import Metrics
 from metriloc.service.poses import (
     Answer,
@@ -30,8 +31,9 @@ from metriloc.service.poses import (
     Placing,
 )
 from metriloc.service.problems import Problem
-from metriloc.service.records import Kind, Records, sqlite_url
+from metriloc.service.records import Kind
 from metriloc.service.spool import Spool
+from metriloc.service.storage import open_storage
 
 _DAY = 86400.0
 Upload: TypeAlias = tuple[str, Callable[[], Awaitable[bytes]]]
@@ -49,12 +51,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks of photos. distance: metres to the anchor; report: HTML, too."""
+    """What a request asks of photos. distance: metres to the anchor; report: HTML, too; devices: where the
+    device says that its camera was."""
 
     known: Known = Known()
     seed: int = 0
     distance: float | None = None
     report: bool = False
+    devices: DevicePoses | None = None
 
 
 class Desk:
@@ -283,20 +287,10 @@ def placing_at(anchor: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Ask
         depth_scale=told.get("depth_scale"),
         distance=told["distance"] if asked.distance is None else asked.distance,
         report=asked.report,
+        devices=asked.devices,
     )
 
 
 def placing_in(row: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Asked) -> MapPlacing:
     """The job of placing photos in a map (its row)."""
     return MapPlacing(row["blob"], row["facts"]["name"], photos, asked.seed, asked.report)
-
-
-def open_storage(config: ServiceConfig) -> tuple[Records, Blobs]:
-    """Rows and files of a service, in a folder for its owner only. Raises InputError where they cannot be used."""
-    if not config.data.exists():
-        prepare_output_folder(config.data)
-        config.data.chmod(0o700)
-    records = Records(config.database or sqlite_url(config.data / "service.db"))
-    folder = FolderBlobs(config.data / "blobs")
-    prepare_output_folder(folder.folder)
-    return records, folder if config.blobs is None else RemoteBlobs(config.blobs, folder)

@@ -10,8 +10,10 @@ from typing import Annotated
 from fastapi import File, Form, Header, UploadFile
 from fastapi import Path as PathPart
 
+from metriloc.io import InputError
 from metriloc.io.arguments import FARTHEST, LARGEST_SEED
 from metriloc.service.desk import Known, Upload
+from metriloc.service.devices import DevicePoses, parse_device_poses
 from metriloc.service.problems import Problem
 
 ID = Annotated[str, PathPart(pattern="^[0-9a-f]{32}$", description="as it was returned")]
@@ -21,6 +23,11 @@ SEED = Annotated[int, Form(ge=0, le=LARGEST_SEED, description="same seed, same a
 DISTANCE = Annotated[float | None, Form(gt=0, le=FARTHEST, description="metres between the two cameras, if known")]
 PHOTOS = Annotated[list[UploadFile], File(description="one photo or several, JPEG, PNG, WebP, HEIC, ...")]
 REPORT = Annotated[bool, Form(description="`reports` (HTML) and `summaries` (lines for people), too, one a photo")]
+DEVICE_POSES = Annotated[
+    str | None,
+    Form(description="JSON, 16 numbers a photo: the device's own pose of its camera; adds `anchor_in_device` to each"),
+]
+DEVICE_CONVENTION = Annotated[str, Form(max_length=20, description="of device_poses: arkit, unity, ros, opengl, ...")]
 PREFER = Annotated[str | None, Header(description="respond-async: keep the photos, answer later at /v1/jobs/ID")]
 
 
@@ -35,6 +42,16 @@ def known_of(k: str | None, fov: float | None) -> Known:
     except ValueError:
         raise Problem(422, f"k is four numbers, fx fy cx cy, got {k[:80]!r}") from None
     return Known((fx, fy, cx, cy))
+
+
+def devices_of(text: str | None, convention: str, photos: int) -> DevicePoses | None:
+    """Raises Problem for poses that are none."""
+    if text is None:
+        return None
+    try:
+        return parse_device_poses(text, convention, photos)
+    except InputError as error:
+        raise Problem(422, str(error)) from None
 
 
 def name_of(file: UploadFile, otherwise: str) -> str:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from metriloc.service.blobs import digest_of
 from metriloc.service.desk import Asked, Desk, Known, Upload
+from metriloc.service.devices import DevicePoses
 from metriloc.service.poses import PhotoFile
 from metriloc.service.problems import Problem
 from metriloc.service.records import JOB_BLOBS, JOBS, Kind
@@ -132,7 +133,9 @@ class Jobs:
         for photo in asked["photos"]:
             path = None if photo["blob"] is None else await asyncio.to_thread(self._path, photo["blob"])
             photos.append(PhotoFile(photo["name"], path, known.k, known.fov, photo["error"]))
-        told = Asked(known, asked["seed"], asked["distance"], asked["report"])
+        listed = asked["devices"]
+        devices = None if listed is None else DevicePoses(listed["convention"], tuple(map(tuple, listed["matrices"])))
+        told = Asked(known, asked["seed"], asked["distance"], asked["report"], devices)
         return await self._desk.answer(asked["kind"], row, tuple(photos), told)
 
     def _path(self, blob: str) -> Path:

@@ -29,6 +29,7 @@ from metriloc.runs.relpose_results import RelposeRun, relpose_summary
 from metriloc.service.anchor_files import Anchor, read_anchor, write_anchor
 from metriloc.service.blobs import Blobs
 from metriloc.service.decoding import read_depth_map, read_photo
+from metriloc.service.devices import DevicePoses, with_anchor_in_device
 from metriloc.service.maps import Maps
 from metriloc.service.resident import ResidentMethods
 from metriloc.types import PhotoFeatures, View
@@ -48,11 +49,16 @@ class PhotoFile:
     fov: float | None = None
     error: str = ""
 
-    def view(self) -> View:
-        """Raises InputError where it cannot be used."""
+    def view(self, as_stored: bool = False) -> View:
+        """Raises InputError where it cannot be used. as_stored: its EXIF must not turn it."""
         if self.path is None:
             raise InputError(self.error)
-        return as_view(read_photo(self.path), K=self.k, fov=self.fov, name=self.name, warn_of_guess=False)
+        loaded = read_photo(self.path)
+        if as_stored and loaded.exif.orientation != 1:
+            raise InputError(
+                f"'{self.name}' is turned by its EXIF, of which the device's pose knows nothing: leave that out"
+            )
+        return as_view(loaded, K=self.k, fov=self.fov, name=self.name, warn_of_guess=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class MadeAnchor:
 @dataclass(frozen=True)
 class Placing:
     """Photos to be placed at an anchor. blob: of its file; k, fov, depth, depth_scale, distance: as it was made with, or as
-    they are asked for now; report: whether HTML reports are wanted, too."""
+    they are asked for now; report: whether HTML reports are wanted, too; devices: where the device says its camera was."""
 
     blob: str
     photos: tuple[PhotoFile, ...]
@@ -87,6 +93,7 @@ class Placing:
     depth_scale: float | None = None
     distance: float | None = None
     report: bool = False
+    devices: DevicePoses | None = None
 
 
 @dataclass(frozen=True)
@@ -190,8 +197,12 @@ class _Room:
             anchor.view, method.name, method.weights_id, self._settings(job), calibrations=calibrations_of(method)
         )
         photos = {Path(photo.name): photo for photo in job.photos}
-        run_relpose(run, method, list(photos), lambda path: photos[path].view(), reference=features)
+        run_relpose(
+            run, method, list(photos), lambda path: photos[path].view(job.devices is not None), reference=features
+        )
         content = run.as_dict()
+        if job.devices is not None:
+            with_anchor_in_device(content["queries"], job.devices)
         if job.report:
             content["reports"] = [_page(run, result, features) for result in run.results]
             content["summaries"] = [relpose_summary(result) for result in run.results]

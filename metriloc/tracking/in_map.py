@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +21,7 @@ from metriloc.solvers.motion import DeviceDrift, MotionEdges
 from metriloc.solvers.smoothing import smooth_poses
 from metriloc.tracking.drift import MapScale, drift_of
 from metriloc.tracking.nearby import nearby_images
+from metriloc.tracking.placed import Placed, motion_edges
 from metriloc.types import (
     FAILED,
     RELIABLE,
@@ -44,18 +44,6 @@ _STUBBORN = 3  # sure poses in a row, which agree with each other, after which t
 _NOISE = 0.01  # least standard deviation of a measured position, as a share of the depth of the scene
 _TURN = math.radians(0.3)  # of a measured rotation
 _FREE = 0.15  # of the depth of the scene, that a camera moves between frames when no device tells
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """A frame of the window, with what was measured and what the graph makes of it; ``cam_from_world``."""
-
-    index: int
-    measured: Pose
-    covariance: Tensor
-    device_pose: Pose | None
-    world: int
-    pose: Pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,27 +274,6 @@ class MapWindow:
             self._camera = answer.view if view.focal_is_guessed and not answer.view.focal_is_guessed else None
             return answer.estimate
         return self.localizer.follow(view, self.localizer.look_for(view), seed=self.seed)
-
-
-def motion_edges(
-    placed: Sequence[Placed], pairs: Sequence[tuple[int, int]], drift: DeviceDrift, scale: float, known: bool
-) -> MotionEdges:
-    """Motions of the device between pairs of frames, in units of the map; turns alone where its unit is not known."""
-    if not pairs:
-        none = torch.zeros(0, dtype=torch.long)
-        return MotionEdges(none, none, Pose.identity((0,), torch.float64), torch.zeros(0, 6, dtype=torch.float64))
-    i, j = torch.tensor(pairs).unbind(-1)
-    motions = [_motion(placed[a], placed[b]) for a, b in pairs]
-    motion = Pose.stack(motions)
-    sigma = drift.sigmas(motion.distance())
-    sigma = torch.cat([scale * sigma[:, :3] if known else torch.full_like(sigma[:, :3], 1e3), sigma[:, 3:]], -1)
-    return MotionEdges(i, j, Pose(motion.R, scale * motion.t), sigma)
-
-
-def _motion(a: Placed, b: Placed) -> Pose:
-    if a.device_pose is None or b.device_pose is None:
-        raise ValueError("a motion needs two device poses")
-    return b.device_pose @ a.device_pose.inverse()
 
 
 def _is_less(estimate: PoseEstimate, least: float) -> bool:

@@ -277,6 +277,26 @@ def test_the_client(started: Started, tmp_path: Path) -> None:
         client.poses_at(made, [])
 
 
+def test_an_anchor_in_the_world_of_a_device(started: Started) -> None:
+    client = started(method="identity")
+    at = f"/v1/anchors/{anchor(client)}/poses"
+    matrix = [[1, 0, 0, 4], [0, 1, 0, 5], [0, 0, 1, 6], [0, 0, 0, 1]]
+    asked = metriloc.Client("http://localhost", http=client)
+    (found,) = asked.poses_at(at.split("/")[3], jpeg(), device_poses=[matrix])["queries"]
+    assert found["anchor_in_device"] == {
+        "convention": "arkit",
+        "matrix": matrix,
+    }  # the method says that it did not move
+    problem(client.post(at, files=photo(), data={"device_poses": "[1]"}), 422, "16 numbers")
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 48)).save(file, "JPEG", exif=exif)
+    sent = photo(file.getvalue(), "turned.jpg")
+    problem(client.post(at, files=sent, data={"device_poses": json.dumps([matrix])}), 422, "is turned by its EXIF")
+    assert client.post(at, files=sent).status_code == 200
+
+
 # -- jobs -------------------------------------------------------------------------------------------------------------
 LATER = {"prefer": "respond-async"}
 

@@ -19,9 +19,9 @@ sa = pytest.importorskip("sqlalchemy", reason="the service needs the extra serve
 from metriloc.io import InputError  # noqa: E402
 from metriloc.service.blobs import FolderBlobs, RemoteBlobs, digest_of  # noqa: E402
 from metriloc.service.config import ServiceConfig  # noqa: E402
-from metriloc.service.desk import open_storage  # noqa: E402
 from metriloc.service.records import Records, sqlite_url  # noqa: E402
 from metriloc.service.spool import Spool  # noqa: E402
+from metriloc.service.storage import open_storage  # noqa: E402
 from metriloc.service.tokens import add_token, revoke_token, rotate_token, tokens_of, who_sends  # noqa: E402
 
 pytestmark = pytest.mark.extras
