@@ -8,6 +8,7 @@ import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 import metriloc
 from metriloc.cli.main import main
 from metriloc.io import read_mapfree_poses, read_tum, tum_line
+from metriloc.runs.viewed import open_viewed
 from metriloc.runs.viewed_track import TrackPlace, track_of_folder
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -44,12 +46,24 @@ def walk(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_walk_against_a_photo_and_going_on(walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_walk_against_a_photo_and_going_on(
+    walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
+    shown: list[Any] = []
+    view = SimpleNamespace(show=shown.append, add_frame=shown.append, wait=lambda: None)
+    monkeypatch.setattr("metriloc.cli.live.check_place", lambda host, port: None)
+    monkeypatch.setattr("metriloc.cli.live.served", lambda host, port, title: nullcontext(view))
     command = (REFERENCE, walk, "--method", "xfeat", "--fps", "10", "--device-poses", tmp_path / "device.txt")
     command = (*command, "--intrinsics", tmp_path / "intrinsics.txt", "--k-ref", 520, 520, 319.5, 239.5, "--out", out)
     command = (*command, "--depth", EXAMPLE / "reference.depth.png", "--max-side", 320)
-    assert run(*command, "--format", "tum", "kitti") == 0
+    assert run(*command, "--format", "tum", "kitti", "--live") == 0
+    reference, *frames = shown  # seen live, and afterwards
+    assert [f.role for f in reference.frusta] == ["reference"] and [f.time for f in frames] == [0.0, 0.1]
+    assert all(f.thumbnail is not None for f in frames)
+    afterwards = open_viewed(out).scene.frusta
+    assert [f.label for f in afterwards] == ["reference.jpg", "0.jpg", "1.jpg"]
+    assert afterwards[1].center == pytest.approx(frames[0].center)
     told = capsys.readouterr()
     assert "2 of 2 frames have a pose; all could be read" in told.out and "0.jpg (1 of 2, 0.000 s): found" in told.out
     entries = [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
@@ -125,6 +139,9 @@ def test_a_walk_in_a_map_seen_live(
     for pose, name in zip(poses, ("query.jpg", "reference.jpg"), strict=True):
         expected = truth[name]
         assert expected is not None and float(pose.center_distance(expected)) < 0.1
+    seen = open_viewed(out)
+    assert seen.title.endswith("2 of 2 frames") and [f.role for f in seen.scene.frusta][-2:] == ["query", "query"]
+    assert len(seen.scene.frusta) == 4 and seen.scene.frusta[-1].spread is not None and len(seen.scene.points) > 500
     (line, *_) = (out / "poses.ros_covariance.jsonl").read_text().splitlines()
     assert json.loads(line)["header"]["frame_id"] == "map"
     assert torch.isfinite(torch.tensor(json.loads(line)["pose"]["covariance"])).all()
