@@ -24,7 +24,6 @@ _SHARED = 0.7  # of the variance of a length: two photos with one depth network 
 _UNKNOWN_LENGTH = 0.7  # standard deviation of the logarithm, of metres that nothing was measured for
 _NO_METRES = 1.0  # the same of a result that fixes only the direction
 _NEAR = 0.05  # metres: a position that sure is known, however near
-_MOST = 0.99  # confidence that agreement alone may give
 _SETUP = "several references"
 _NO_MATCHES = Correspondences.empty()
 
@@ -173,13 +172,12 @@ class FusedPairs:
         return self.found[used[0]].details[0].scale_source if not metric else "the known poses of the references"
 
     def _confidence(self, used: Sequence[int]) -> tuple[float, str]:
-        """Probability that not all of them are wrong, as if they erred independently; what it is a probability of."""
+        """That of the surest of them, and what it is the probability of: references of one place err alike, so that their
+        agreement is no independent witness."""
         said = [self.found[i] for i in used]
         meanings = {estimate.probability_of for estimate in said}
         values = [float(estimate.confidence) for estimate in said]
-        if len(meanings) > 1 or "" in meanings:
-            return max(values), ""
-        return min(1 - math.prod(1 - value for value in values), _MOST), meanings.pop()
+        return max(values), meanings.pop() if len(meanings) == 1 else ""
 
     def _doubts(self, used: Sequence[int]) -> tuple[str, ...]:
         """Those of the references, unless two that agree have none."""
