@@ -206,7 +206,7 @@ class Localizer:
             RigCamera(view, pose, references or self.look_for(view))
             for view, pose in zip(views, cam_from_rig, strict=True)
         ]
-        return _of_map(localize_rig(suited(self._matching, self.scene), cameras, self.scene, seed), self._opened)
+        return of_map(localize_rig(suited(self._matching, self.scene), cameras, self.scene, seed), self._opened)
 
     @property
     def _matching(self) -> MatchingLocalizer:
