@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from metriloc.evaluation.absolute import score_absolute
-from metriloc.evaluation.benchmarks import held_out_queries
+from metriloc.evaluation.held_out import held_out_queries
 from metriloc.evaluation.runner import collect, run
 from metriloc.evaluation.tasks import QuerySolver
 from metriloc.io.local_features import load_extractor

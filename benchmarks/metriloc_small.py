@@ -34,12 +34,12 @@ from metriloc_small_rivals import (
 )
 from metriloc_small_tables import PairFacts, errors_table, facts_of, rivals_table, strata_table, worst_table
 
-from metriloc.choose import MethodChoice, choose_method
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.evaluation.report import Table, markdown_table
 from metriloc.evaluation.scoring import PairScores, score_pairs, vcre_auc, vcre_precision
 from metriloc.evaluation.tasks import PairSolver, PairTask
 from metriloc.methods.matching.depth import depth_of_method
+from metriloc.methods.mickey import MicKey
 from metriloc.types import PoseEstimate, RelativePoseMethod, View
 
 OURS = "metriloc-small"
@@ -116,10 +116,8 @@ class Comparison:
     def add_model(self, weights: str) -> None:
         """The model, with and without polish, and the matchers with its depth."""
         plain, polished = (
-            Remembering(choose_method(MethodChoice("mickey", weights=weights, polish=polish)), self.features)
-            for polish in (False, True)
+            Remembering(MicKey.from_pretrained(weights, polish=polish), self.features) for polish in (False, True)
         )
-
         for name in MATCHERS:
             records = depth_records(self.cache, self.prefix, name, self.tasks, depth_of_method(plain))
             self.scores[f"{TITLES[name]}, our depth"] = score_pairs(self.tasks, records)
@@ -151,7 +149,7 @@ def timing_table(weights: str, tasks: Sequence[PairTask], repeats: int = 7) -> T
     rows = [["640x480", "pair", "cached reference", "reading two photos"]]
     reading = _seconds(lambda: (task.pair.frame0.load(), task.pair.frame1.load()), repeats)
     for polish in (False, True):
-        method = choose_method(MethodChoice("mickey", weights=weights, polish=polish))
+        method = MicKey.from_pretrained(weights, polish=polish)
         features0 = method.extract(view0)
         pair = _seconds(lambda m=method: m.relative_pose(view0, view1), repeats)  # type: ignore[misc]
         cached = _seconds(lambda m=method, f=features0: m.relative_pose(f, view1), repeats)  # type: ignore[misc]

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from metriloc.choose import LocalizerChoice, choose_localizer
-from metriloc.evaluation.benchmarks import held_out_queries
+from metriloc.evaluation.held_out import held_out_queries
 from metriloc.geometry import Pose, so3_log
 from metriloc.io.maps import read_map
 from metriloc.localizer import Localizer

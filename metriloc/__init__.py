@@ -18,6 +18,7 @@ from metriloc.version import __version__
 
 if TYPE_CHECKING:
     from metriloc.choose import load
+    from metriloc.fusion import relative_pose_many
     from metriloc.geometry import Camera, Pose
     from metriloc.io import InputError, as_view, load_view
     from metriloc.io.maps import read_map
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from metriloc.relpose import relative_pose
     from metriloc.runs.map_build import build_map
     from metriloc.service.client import Client
+    from metriloc.tracking import Tracker
     from metriloc.types import (
         AbsolutePoseMethod,
         Correspondences,
@@ -45,10 +47,12 @@ if TYPE_CHECKING:
 _HOMES = {
     # one call
     "Localizer": "localizer",
+    "Tracker": "tracking",
     "build_map": "runs.map_build",
     "load": "choose",
     "localize": "localization",
     "relative_pose": "relpose",
+    "relative_pose_many": "fusion",
     "Client": "service.client",
     # photos and maps in
     "InputError": "io",
@@ -95,6 +99,7 @@ __all__ = [
     "PoseEstimate",
     "RelativePoseMethod",
     "SfmMap",
+    "Tracker",
     "View",
     "as_view",
     "build_map",
@@ -103,6 +108,7 @@ __all__ = [
     "localize",
     "read_map",
     "relative_pose",
+    "relative_pose_many",
 ]
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
+from metriloc.choose.for_maps import method_of_bundle, require_features, suited
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
-from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path
-from metriloc.io.bundles import Bundle
+from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path, require_pose
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.view import warn_if_guessed
 from metriloc.keepers import map_features, with_kept
@@ -24,15 +23,13 @@ from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.mirrored import looks_mirrored_in_map
-from metriloc.methods.matching.rig import RigCamera, localize_rig
+from metriloc.methods.matching.rig import RigCamera, localize_rig, rig_views
 from metriloc.methods.nre.model import NRE
-from metriloc.methods.pixloc.model import PixLoc
 from metriloc.opened_map import OpenedMap, check_references, open_map
 from metriloc.turns import by_quarter_turns, turned_back
-from metriloc.types import AbsolutePoseMethod, LocalizationDetails, PoseEstimate, SfmMap, View, needs_of
+from metriloc.types import AbsolutePoseMethod, LocalizationDetails, MapUnit, PoseEstimate, SfmMap, View, needs_of
 from metriloc.viz.notebook import with_map_page
 
-AnyMethod = TypeVar("AnyMethod", bound=AbsolutePoseMethod)
 LOCALIZED = Target(rotation_deg=2.0, center_share=0.02)
 """When a pose in a map counts as right: what the confidence of every localiser is the probability of."""
 ESTIMATED_FOCAL = "the focal length is only estimated, together with the pose (give it where it is known)"
@@ -117,7 +114,7 @@ class Localizer:
         if method is None:
             method = NRE.from_features(device=device) if self.bundle is None else method_of_bundle(self.bundle, device)
         if self.bundle is not None:
-            _require_features(method, self.bundle)
+            require_features(method, self.bundle)
             method = with_kept(method, self._kept)
         self.method = method
         self._retrieval: MapRetrieval | None = None
@@ -155,6 +152,7 @@ class Localizer:
     ) -> PoseEstimate:
         """``cam_from_world`` of a photo; all as in ``metriloc.localize``."""
         require_kind("init", init, Pose, "a Pose")
+        require_pose("init", init)
         require_number("seed", seed, 0, LARGEST_SEED, whole=True)
         start = time.perf_counter()
         view = as_view(photo, K=K, fov=fov, name="query", warn_of_guess=False)
@@ -243,6 +241,20 @@ class Localizer:
         """Names of the images of the map that share the most with a photo. scene: the map without some images."""
         return self.retrieval.rank(view, self.scene if scene is None else scene, self.references).names
 
+    def follow(self, view: View, references: Sequence[str], init: Pose | None = None, *, seed: int = 0) -> PoseEstimate:
+        """``cam_from_world`` of the next frame of a stream: no quarter turns, no second looks.
+
+        - references: images of the map that see the same.
+        - init: where the camera is expected; a method that cannot begin at a pose begins anew.
+        """
+        estimate = suited(self.method, self.scene).localize(view, self.scene, references, init, seed=seed)
+        return _of_map(estimate, self._opened)
+
+    @property
+    def unit(self) -> MapUnit:
+        """What lengths in the map are in."""
+        return self._opened.unit
+
     def answer(
         self,
         view: View,
@@ -305,66 +317,6 @@ class Localizer:
             view, scene, references, self.points, partial(self.look_for, scene=scene), seed
         )
         return _doubted(estimate, MIRRORED_IN_MAP if mirrored else None)
-
-
-def rig_views(
-    photos: Sequence[Photo], cam_from_rig: Sequence[Pose], K: Sequence[Any] | None, fov: float | None
-) -> list[View]:
-    """The photos of a rig. Raises InputError for what ``Localizer.localize_rig`` does not take."""
-    if isinstance(photos, str | bytes | PathLike) or not len(photos) or len(photos) != len(cam_from_rig):
-        raise InputError(f"a rig needs one cam_from_rig a photo, got {len(cam_from_rig)} poses of {len(photos)} photos")
-    for pose in cam_from_rig:
-        require_kind("cam_from_rig", pose, Pose, "Poses")
-    views = [as_view(photo, K=K, fov=fov, name=f"camera {n}", warn_of_guess=False) for n, photo in enumerate(photos)]
-    for view in views:
-        if view.focal_is_guessed:
-            raise InputError(
-                f"the focal length of {view.name!r} is only a guess, and a rig needs known ones: give K or fov"
-            )
-    return views
-
-
-def method_of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
-    """The first method of a bundle whose weights are here; the usual one where the photos can be asked."""
-    said = []
-    for known in bundle.manifest.methods:
-        try:
-            method = choose_localizer(LocalizerChoice(known.name, device=device))
-        except (InputError, ImportError) as error:
-            said.append(str(error))
-            continue
-        if method.weights_id == known.weights_id:
-            return method
-        said.append(f"{known.name} has other weights here ({method.weights_id}, not {known.weights_id})")
-    if bundle.images is not None:
-        return NRE.from_features(device=device)
-    names = ", ".join(method.name for method in bundle.manifest.methods) or "no method"
-    raise InputError(
-        f"the bundle '{bundle.path}' has no photos, only features of {names}, which cannot be used here"
-        + (f": {said[0]}" if said else "")
-    )
-
-
-def _require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
-    """Raises InputError for a method of which a bundle without photos holds no features."""
-    known = [(entry.name, entry.weights_id) for entry in bundle.manifest.methods]
-    if bundle.images is None and (method.name, method.weights_id) not in known:
-        names = ", ".join(name for name, _ in known) or "none"
-        raise InputError(
-            f"the bundle '{bundle.path}' has no photos, and features of {names}, not of {method.name} "
-            f"{method.weights_id}: make it with --methods {method.name}, or with photos"
-        )
-
-
-def suited(method: AnyMethod, scene: SfmMap) -> AnyMethod:
-    """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
-    say) with a ``min_track`` that the best of them have."""
-    longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
-    if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
-        return method
-    other = copy(method)
-    other.config = replace(method.config, min_track=longest)
-    return other
 
 
 def _doubted(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:

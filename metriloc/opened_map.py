@@ -11,7 +11,7 @@ from metriloc.io import InputError
 from metriloc.io.bundles import Bundle, is_bundle, open_bundle
 from metriloc.io.map_folders import find_model, photos_are_lost
 from metriloc.io.maps import map_from_reconstruction, read_map, read_reconstruction, require_content
-from metriloc.mapping.facts import MapFacts, read_facts
+from metriloc.mapping.facts import GPS_FRAME, MapFacts, read_facts
 from metriloc.types import MapUnit, SfmMap
 
 
@@ -32,6 +32,12 @@ class OpenedMap:
         return "unit of the map" if self.facts is None else self.facts.unit
 
     @property
+    def z_is_up(self) -> bool:
+        """Whether its axes are those of GPS: east, north, up."""
+        scale = None if self.facts is None else self.facts.scale
+        return scale is not None and scale.frame == GPS_FRAME
+
+    @property
     def doubt(self) -> str | None:
         """What makes every pose in the map doubtful: that what tells its metres contradicts itself."""
         scale = None if self.facts is None else self.facts.scale
@@ -40,11 +46,12 @@ class OpenedMap:
         return f"the map's metres are good within {scale.within} only ({'; '.join(scale.disputes)})"
 
 
-def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
+def open_map(path: str | Path, images: str | Path | None = None, *, photos_needed: bool = True) -> OpenedMap:
     """A map from a bundle, a folder with a COLMAP model, or an npz file of the kind of NRE's sample (its photos lie beside
     it).
 
-    images: the folder that the names of a COLMAP model are relative to. Raises InputError for what is none of these, and
+    images: the folder that the names of a COLMAP model are relative to. photos_needed: refuse a map whose photos are
+    nowhere. Raises InputError for what is none of these, and
     for a map that is empty, a ``map.json`` that is damaged, and a map whose photos are nowhere, unless it is a bundle.
     """
     npz, bundled = Path(path).suffix.lower() == ".npz", is_bundle(path)
@@ -54,7 +61,7 @@ def open_map(path: str | Path, images: str | Path | None = None) -> OpenedMap:
     if npz:
         return OpenedMap(read_nre_sample(path).source)
     opened = look_into(path, images)
-    if opened.scene.folder is None and not bundled:
+    if opened.scene.folder is None and not bundled and photos_needed:
         raise InputError(photos_are_lost(path, opened.scene.names))
     return opened
 

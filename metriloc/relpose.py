@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from metriloc.auto import WithRival
-from metriloc.choose import MethodChoice, MethodName, choose_method, require_used
+from metriloc.choose import MethodChoice, MethodName, choose_method, polished, require_used
 from metriloc.io import InputError, Photo, as_view, turn_view
 from metriloc.io.arguments import require_method, require_number, require_seed
 from metriloc.io.photos import check_shared_K
 from metriloc.methods.matching.model import FeatureMatching, ImageFeatures
+from metriloc.polish import Polished, PolishName
 from metriloc.turns import holds, turned_back
 from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
 from metriloc.viz.notebook import with_page
@@ -31,6 +34,7 @@ def relative_pose(
     depth_scale: float | None = None,
     distance: float | None = None,
     camera_height: float | None = None,
+    polish: PolishName | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
     """Where the camera of ``query`` stood relative to that of ``reference``.
@@ -43,6 +47,8 @@ def relative_pose(
       millimetres (5000 for TUM).
     - distance: metres between the two cameras, if known.
     - camera_height: metres of both above the ground, for cameras that stand upright and know it (robots, tripods).
+    - polish: ``nre`` or ``pixloc`` make the pose more exact on the pair, with points lifted by the reference's depth; for
+      a reference with a depth map. ``matches``: MicKey's own.
     - seed: same seed, same answer (on one machine, with as many threads).
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
@@ -55,21 +61,56 @@ def relative_pose(
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
     query = as_view(query, K=K, fov=fov, name="query")
     check_shared_K(K, reference, query)
-    if method is None or isinstance(method, str):
-        name = method or "auto"
+    reference, said0 = _with_depth_or_none(reference, "reference")
+    query, said1 = _with_depth_or_none(query, "query")
+    method = method_for(
+        method,
         # a depth map that comes with a View may stay unused, one that is given here may not
-        given = depth is not None or (name == "auto" and reference.depth is not None)
-        choice = MethodChoice(name, distance=distance, camera_height=camera_height, depth_map=given)
-        method = choose_method(choice)
-    else:
-        if depth is not None:
-            require_used(MethodChoice(method.name, depth_map=True))
-        if distance is not None or camera_height is not None:
-            method = _knowing(method, distance=distance, camera_height=camera_height)
+        depth_map=depth is not None or (method in (None, "auto") and reference.depth is not None),
+        distance=distance,
+        camera_height=camera_height,
+        polish=polish,
+    )
     features0, features1 = method.extract(reference), method.extract(query)
-    estimate = relative_pose_by_turns(method, features0, features1, seed=seed)
+    estimate = _saying(relative_pose_by_turns(method, features0, features1, seed=seed), (*said0, *said1))
     reference, query = as_seen(reference, features0), as_seen(query, features1)
     return with_page(estimate, reference, query, method.name, method.weights_id, seed)
+
+
+def method_for(
+    method: RelativePoseMethod | MethodName | str | None,
+    *,
+    depth_map: bool = False,
+    distance: float | None = None,
+    camera_height: float | None = None,
+    polish: PolishName | None = None,
+) -> RelativePoseMethod:
+    """The method of a call: the default, one by its name, or a loaded one, with what is known of the photos.
+
+    Raises InputError for what the method would not use.
+    """
+    if method is None or isinstance(method, str):
+        known: dict[str, float | None] = {"distance": distance, "camera_height": camera_height}
+        return choose_method(MethodChoice(method or "auto", depth_map=depth_map, polish=polish, **known))  # type: ignore[arg-type]
+    if depth_map:
+        require_used(MethodChoice(method.name, depth_map=True))
+    if distance is not None or camera_height is not None:
+        method = _knowing(method, distance=distance, camera_height=camera_height)
+    return method if polish is None else polished(method, polish)
+
+
+def _with_depth_or_none(view: View, role: str) -> tuple[View, tuple[str, ...]]:
+    """The photo without a depth map that knows no depth anywhere, and what is to be said of that."""
+    if view.depth is None or bool((torch.isfinite(view.depth) & (view.depth > 0)).any()):
+        return view, ()
+    said = f"the depth map of the {role} knows no depth (all of it is 0, negative or not finite): it is not used"
+    return replace(view, depth=None), (said,)
+
+
+def _saying(estimate: PoseEstimate, said: tuple[str, ...]) -> PoseEstimate:
+    if not said:
+        return estimate
+    return replace(estimate, details=tuple(replace(d, messages=(*d.messages, *said)) for d in estimate.details))
 
 
 def as_seen(view: View, features: PhotoFeatures) -> View:
@@ -96,6 +137,9 @@ def relative_pose_by_turns(
 ) -> PoseEstimate:
     """``method.relative_pose``; feature matching that finds nothing tries the query turned by quarters, too, in case that
     it lies on its side. The estimate is for the query as it is, and says in its ``messages`` when that was so."""
+    if isinstance(method, Polished):
+        found = relative_pose_by_turns(method.method, features0, features1, seed=seed)
+        return method.polished(found, features0, features1, seed=seed)
     if isinstance(method, WithRival):
         found = relative_pose_by_turns(method.matching, features0, features1, seed=seed)
         return method.better(found, features0, features1, seed=seed)

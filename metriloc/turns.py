@@ -13,7 +13,7 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.io import turn_view
 from metriloc.io.view import quarter_turn
-from metriloc.types import PoseEstimate, View
+from metriloc.types import Correspondences, PoseEstimate, View, WinningHypothesis
 
 TURNED = 0.5
 """Least confidence of an answer for a turned photo: three more tries must not make three times as many wrong answers."""
@@ -59,16 +59,18 @@ def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) ->
     def of_view(pose: Pose) -> Pose:
         return back.to(pose.dtype) @ pose
 
+    def matched(found: Correspondences) -> Correspondences:
+        return replace(found, uv1=pixels_turned_back(found.uv1, quarters, size))
+
+    def tried(found: WinningHypothesis) -> WinningHypothesis:
+        return replace(found, query_from_reference=of_view(found.query_from_reference))
+
     details = tuple(
         replace(
             d,
-            inliers=replace(d.inliers, uv1=pixels_turned_back(d.inliers.uv1, quarters, size)),
-            matches=None
-            if d.matches is None
-            else replace(d.matches, uv1=pixels_turned_back(d.matches.uv1, quarters, size)),
-            hypothesis=None
-            if d.hypothesis is None
-            else replace(d.hypothesis, query_from_reference=of_view(d.hypothesis.query_from_reference)),
+            inliers=matched(d.inliers),
+            matches=None if d.matches is None else matched(d.matches),
+            hypothesis=None if d.hypothesis is None else tried(d.hypothesis),
             messages=(*d.messages, said),
         )
         for d in estimate.details

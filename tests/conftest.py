@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,23 @@ def serve() -> Iterator[Callable[[Path], str]]:
             return f"http://127.0.0.1:{http.server_port}"
 
         yield start
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="module")  # playwright keeps an event loop running in this thread, which others may not find
+def browser() -> Iterator[Any]:
+    """A headless Chromium of playwright that draws WebGL without a GPU; skips, saying why, where one is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not here: pip install playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium")
+    flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=str(CHROMIUM), args=flags + quiet)
+        yield chromium
+        chromium.close()
 
 
 # -- a tiny set of Map-free's form -------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import torch
 
 import metriloc
 from metriloc.calibration import calibrations_for, calibrations_of
+from metriloc.choose.for_maps import suited
 from metriloc.io.maps import map_from_view
-from metriloc.localizer import suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, RelativePoseMethod, SfmMap, View
 
@@ -79,6 +79,8 @@ def test_many_queries_are_judged_as_one(photos: tuple[View, View]) -> None:
     model = metriloc.MicKey.from_pretrained()
     one = model.relative_pose(*photos)
     many = model.relative_poses(photos[0], [photos[1]])
+    (only,) = many.elements
+    assert (only.verdict, only.doubts, only.distance_interval) == (one.verdict, one.doubts, one.distance_interval)
     assert float(many.confidence[0]) == float(one.confidence) and many.probability_of == one.probability_of != ""
 
 

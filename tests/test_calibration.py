@@ -227,3 +227,11 @@ def test_what_comes_with_metriloc_says_little_of_nothing(path: Path) -> None:
     nothing, everything = dict.fromkeys(found.statistics, 0.0), dict.fromkeys(found.statistics, 1e9)
     assert found.probability(0.0, nothing) < 0.05 < 0.5 < found.probability(1.0, everything)
     assert found.pairs >= 150 and "unrelated" in found.source
+
+
+@pytest.mark.parametrize("sigma", [1e3, 1e12, 1e300])
+def test_a_scale_that_nothing_fixes_is_a_wide_interval(sigma: float) -> None:
+    found = FITTED.apply(estimate(scale_sigma=sigma))
+    assert found.distance_interval is not None and found.metres_are_doubtful
+    low, high = found.distance_interval
+    assert 0 <= low < 1e-4 and 1e5 < high < math.inf

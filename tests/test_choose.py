@@ -67,4 +67,4 @@ def test_methods_to_compare_with_have_the_same_metres_and_their_own_weights(monk
     asked = MethodChoice("xfeat", weights="own.pt", distance=0.6, camera_height=1.4, calibration="own.json")
     assert choice_beside(asked, "aliked") == MethodChoice("aliked", distance=0.6, camera_height=1.4)
     assert choice_beside(asked, "mickey") == MethodChoice("mickey")
-    assert choice_beside(MethodChoice("mickey", polish=True, calibration="none"), "sift").calibration == "none"
+    assert choice_beside(MethodChoice("mickey", polish="matches", calibration="none"), "sift").calibration == "none"

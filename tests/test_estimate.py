@@ -102,6 +102,7 @@ def test_short_names_of_one_pair() -> None:
     found = in_map()
     assert found.detail is found.localization[0]
     batch = PoseEstimate.stack([estimate, failed])
+    assert batch.elements == (estimate, failed) and batch.elements[1].verdict == "failed"
     for what, read in (
         ("a reason", lambda: batch.reason),
         ("a detail", lambda: batch.detail),

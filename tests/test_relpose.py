@@ -250,7 +250,7 @@ def test_demo_shows_the_model_and_one_flag_the_matching(
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        (MethodChoice("identity", polish=True), "polish: it is MicKey's"),
+        (MethodChoice("identity", polish="matches"), "polish by matches: it is MicKey's"),
         (MethodChoice("mickey", distance=1.0), "MicKey measures the distance itself"),
         (MethodChoice(depth="constant:x"), "constant:x"),
         (MethodChoice(depth="file:x"), "only data sets have named depth maps"),

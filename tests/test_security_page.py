@@ -19,7 +19,7 @@ def rows() -> list[str]:
 def test_every_limit_is_that_of_the_code() -> None:
     found = 0
     for row in rows():
-        (path,) = re.findall(r"`(metriloc/[a-z_/]+\.py)` \|$", row)
+        (path,) = re.findall(r"`(metriloc/[a-z0-9_/]+\.py)` \|$", row)
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         names = re.findall(r"\(`([A-Z_]+)`\)", row)
         limits = _LIMIT.findall(row)
@@ -34,6 +34,8 @@ def test_every_limit_of_the_readers_is_on_the_page() -> None:
     page = "\n".join(rows())
     named = re.compile(r"^(MAX_[A-Z_]+|DEFAULT_MAX_[A-Z_]+) = ", re.M)
     left_out = {"MAX_NUMBER_BYTES", "MAX_DIMENSIONS", "MAX_EMPTY"}  # details of the pickle reader, said beside it
-    for path in [*(ROOT / "metriloc" / "io").glob("*.py"), ROOT / "metriloc" / "evaluation" / "submission.py"]:
+    folders = (ROOT / "metriloc" / "io", ROOT / "metriloc" / "streams")
+    files = [ROOT / "metriloc" / "evaluation" / f"{name}.py" for name in ("submission", "trajectory_files")]
+    for path in [*(file for folder in folders for file in folder.glob("*.py")), *files]:
         for name in named.findall(path.read_text(encoding="utf-8")):
             assert name in left_out or f"`{name}`" in page, f"{path.name}: {name} is not in docs/security.md"

@@ -30,7 +30,10 @@ REFERENCE, QUERY, DEPTH = (EXAMPLE / name for name in ("reference.jpg", "query.j
         ("xfeat", {"precision": "fp16"}, "precision fp16: it is MicKey's"),
         ("xfeat", {"depth": "constant:3", "depth_map": True}, "contradict: give one"),
         ("xfeat", {"solver": "pnp", "distance": 3.0}, "distance 3: solver pnp has its metres from depth alone"),
-        ("auto", {"polish": True}, "method mickey"),
+        ("auto", {"polish": "matches"}, "method mickey"),
+        ("identity", {"polish": "nre"}, "identity finds no pose that could be polished"),
+        ("xfeat", {"polish": "pixloc", "depth": "none"}, "polish by pixloc lifts points by depth"),
+        ("xfeat", {"polish": "pixlok"}, "polish must be one of matches, nre, pixloc, got .pixlok."),
         ("auto", {"weights": "metriloc-small", "depth_map": True}, "MicKey predicts depth itself"),
     ],
 )
@@ -42,11 +45,12 @@ def test_what_a_method_would_not_use_is_refused(name: str, given: dict[str, Any]
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("mickey", {"precision": "fp16", "polish": True, "weights": "w"}),
+        ("mickey", {"precision": "fp16", "polish": "matches", "weights": "w"}),
         ("xfeat", {"solver": "essential", "distance": 3.0, "depth": "mickey:metriloc-small", "precision": "fp16"}),
         ("xfeat", {"solver": "pnp", "depth_map": True, "weights": "w"}),
-        ("identity", {"calibration": "none", "polish": False}),
-        ("hub:a/b", {"camera_height": 1.4}),
+        ("identity", {"calibration": "none", "polish": None}),
+        ("hub:a/b", {"camera_height": 1.4, "polish": "nre"}),
+        ("mickey", {"depth_map": True, "polish": "pixloc"}),
     ],
 )
 def test_what_it_uses_is_not(name: str, given: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 import tyro
 from fuzz_seeds import Reader, readers
+from fuzz_stream_seeds import stream_readers
 
 from metriloc.io import InputError
 
@@ -241,7 +242,7 @@ def main(inputs: int = 10_000, seed: int = 0, only: str | None = None, show: int
     show: Failures of a reader that are printed.
     """
     torch.set_num_threads(1)
-    chosen = [reader for reader in readers() if only in (None, reader.title)]
+    chosen = [reader for reader in [*readers(), *stream_readers()] if only in (None, reader.title)]
     each = -(-inputs // len(chosen))
     wrong = 0
     for reader in chosen:

@@ -31,6 +31,7 @@ from metriloc.evaluation.records import read_records
 from metriloc.geometry import Camera, sample_depth
 from metriloc.io import read_mapfree_poses
 from metriloc.io.archives import extract_members
+from metriloc.io.bundles import open_bundle
 from metriloc.io.download import fetch
 from metriloc.training.checkpoint import load_checkpoint
 
@@ -64,6 +65,7 @@ def targets(inputs: Path, address: str) -> list[Target]:
     place = ("--images", inputs / "photos", "--method", "xfeat-pnp", "--references", "reference.jpg", "--fov", 60)
     reference, model, scenes = inputs / "photos" / "reference.jpg", inputs / "sparse", inputs / "scenes"
     words = ("--data", scenes, "--draws", 5)
+    bundled = ("--images", inputs / "photos", "--methods", "xfeat-pnp", "nre-xfeat")
     return [
         Target("eval", lambda out: command("eval", "identity", "pairs", *words, "--out", out), _records),
         Target("train", lambda out: command("train", "toy", "--out", out, "--resume", "--set", *toy), _training),
@@ -75,6 +77,7 @@ def targets(inputs: Path, address: str) -> list[Target]:
         ),
         Target("weights", lambda out: _get_weights(address, out), _hashes),
         Target("synthetic", _render, _arrays),
+        Target("bundle", lambda out: command("map", "bundle", model, *bundled, "--out", out / "map.metriloc"), _bundle),
         Target("overlaps", lambda out: command("overlaps", scenes, "--out", out), _arrays),
         Target("map-build", lambda out: _build_map(inputs / "walk", out), _map),
         Target("map-add", lambda out: _add_to_map(inputs, out), _map),
@@ -255,6 +258,14 @@ def _names(out: Path) -> list[str]:
 def _hashes(out: Path) -> Any:
     files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix != ".part"]
     return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+
+
+def _bundle(out: Path) -> Any:
+    """Every entry by its hash; opening it compares them with the manifest."""
+    path = out / "map.metriloc"
+    open_bundle(path)
+    with zipfile.ZipFile(path) as archive:
+        return _names(out), [(name, hashlib.sha256(archive.read(name)).hexdigest()) for name in archive.namelist()]
 
 
 def _arrays(out: Path) -> Any:

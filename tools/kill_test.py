@@ -1,6 +1,6 @@
 """SIGKILL at random moments: what is on disk stays whole, and going on ends as if nothing had happened.
 
-    OMP_NUM_THREADS=1 python tools/kill_test.py --kills 15      # of each of the nine targets
+    OMP_NUM_THREADS=1 python tools/kill_test.py --kills 15      # of each target
 
 One line a target: kills, how many runs they were in, files that were looked at after a kill, and what was wrong.
 """
@@ -173,7 +173,7 @@ def _read_whole(path: Path) -> None:
         with safe_open(path, framework="pt") as content:
             for name in content.keys():  # noqa: SIM118 - not a mapping
                 content.get_tensor(name)
-    elif kind == ".zip":
+    elif kind in (".zip", ".metriloc"):
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 raise ValueError("damaged")

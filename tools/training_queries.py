@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from training_pairs import rendered_pairs
 
-from metriloc.evaluation.benchmarks import nearest_images
+from metriloc.evaluation.held_out import nearest_images
 from metriloc.geometry import Camera, Pose
 from metriloc.io import load_view, resize_view
 from metriloc.io.maps import load_map_view, read_map

@@ -15,8 +15,11 @@ from metriloc.types import FAILED, LocalizationDetails, PairDetails, PoseEstimat
 
 FLOOR = 1e-3
 """Statistics enter by their logarithm; smaller ones count as this."""
+_ENOUGH = 300_000
+"""Depths that a median is taken of."""
 _NEAREST, _FARTHEST = 0.05, 300.0  # metres: medians of depth maps beyond them are doubted
 _OTHER_SIZE, _SAME_SHAPE = 0.25, 0.03
+_WIDEST = 13.0  # logarithm of a factor between lengths, below that of a million
 _SQUARE = 0.05  # logarithm of the ratio of the two focal lengths; cameras have less than a hundredth
 QUANTILE_90 = 1.645
 """Standard deviations on each side of a normal interval of 90 %."""
@@ -159,7 +162,8 @@ class Calibration:
             return None
         metres, parallax = self.metres, details.statistics.get("parallax_deg", 0.0)
         if math.isfinite(details.scale_sigma):  # a distance that was given is known as well as it was measured
-            factor = math.exp(QUANTILE_90 * details.scale_sigma)
+            # two photos of one place measure nothing: their sigma may be any number
+            factor = math.exp(min(QUANTILE_90 * details.scale_sigma, _WIDEST))
             metres, focal_sigma = Metres(1 / factor, factor), 0.0
         return None if metres is None else metres.interval(float(estimate.pose.distance()), parallax, focal_sigma)
 
@@ -184,7 +188,10 @@ def depth_doubts(views: Sequence[View]) -> tuple[str, ...]:
     """A phrase for each photo whose depth map has a median that hardly any scene has: its unit is likely another."""
     found = []
     for view in views:
-        known = torch.zeros(0) if view.depth is None else view.depth[torch.isfinite(view.depth) & (view.depth > 0)]
+        depth = torch.zeros(0, 0) if view.depth is None else view.depth
+        step = max(1, round(math.sqrt(depth.numel() / _ENOUGH)))  # of tens of megapixels some are enough
+        depth = depth[::step, ::step]
+        known = depth[torch.isfinite(depth) & (depth > 0)]
         median = float(known.median()) if len(known) else math.nan
         if median < _NEAREST or median > _FARTHEST:
             found.append(f"the depth map of '{view.name}' has a median of {median:.3g} m: its unit may be another")

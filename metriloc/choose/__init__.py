@@ -23,6 +23,7 @@ from metriloc.choose.pairs import (
     choice_beside,
     choose_method,
     is_method,
+    polished,
 )
 from metriloc.io import InputError
 from metriloc.methods.matching.solver import Solver
@@ -45,6 +46,7 @@ __all__ = [
     "is_method",
     "load",
     "note_on_features",
+    "polished",
     "predicted_depth",
     "require_device",
     "require_used",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from metriloc.choose.depth import is_mickey_depth
 from metriloc.io import InputError
+from metriloc.polish import POLISHERS, PolishName
 
 _OWN_METRES = "MicKey measures the distance itself; only matching needs it"
 _OWN_DEPTH = "MicKey predicts depth itself; only matching needs it"
@@ -29,7 +30,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     "solver": _Setting("solver {}", ("matching",), "MicKey has its own; only matching lets one choose"),
     "depth": _Setting("depth source {}", ("matching",), _OWN_DEPTH),
     "depth_map": _Setting("the depth map of the reference", ("matching",), _OWN_DEPTH),
-    "polish": _Setting("polish", ("mickey",)),
+    "polish": _Setting("polish by {}", ("mickey",)),
     "precision": _Setting("precision {}", ("mickey",)),
 }
 """What is not here (device, calibration) every method takes."""
@@ -51,6 +52,11 @@ def require_used(choice: Any) -> None:
     usual = {field.name: field.default for field in fields(choice)}
     values = {name: getattr(choice, name) for name in _SETTINGS}
     given = {name: value for name, value in values.items() if value != usual[name] and value is not False}
+    if choice.polish != "matches":
+        _require_polishable(choice)
+        given.pop("polish", None)  # all others are of any method
+    if choice.polish in POLISHERS:  # and take the depth map
+        given.pop("depth_map", None)
     for name in foreign_settings(choice.name):
         if name in given and not (name == "precision" and _has_mickey_depth(choice)):
             setting = _SETTINGS[name]
@@ -67,6 +73,18 @@ def require_used(choice: Any) -> None:
             raise InputError(
                 f"{words}: solver {choice.solver} has its metres from depth alone; leave one of the two out"
             )
+
+
+def _require_polishable(choice: Any) -> None:
+    if choice.polish is None:
+        return
+    if choice.polish not in POLISHERS:
+        names = ", ".join(get_args(PolishName))
+        raise InputError(f"polish must be one of {names}, got {choice.polish!r}")
+    if choice.name == "identity":
+        raise InputError(f"polish by {choice.polish}: identity finds no pose that could be polished")
+    if choice.depth == "none":
+        raise InputError(f"polish by {choice.polish} lifts points by depth: leave out depth source none")
 
 
 def _has_mickey_depth(choice: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from metriloc.auto import WithRival
 from metriloc.choose.applies import foreign_settings, require_used
 from metriloc.choose.depth import PREDICTED, depth_source
+from metriloc.choose.maps import LocalizerChoice, choose_localizer
 from metriloc.choose.named import named_calibrations, require_device
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.export.runtime import on_runtime, require_cpu, swapping
@@ -19,6 +20,9 @@ from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
 from metriloc.methods.mickey.network_config import Precision
+from metriloc.methods.nre.model import NRE
+from metriloc.methods.pixloc.model import PixLoc
+from metriloc.polish import POLISHERS, Polished, PolishName
 from metriloc.types import RelativePoseMethod
 
 MethodName = Literal["auto", "mickey", "matching", MatcherName, "identity"]
@@ -43,12 +47,12 @@ class MethodChoice:
     weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
     matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both above the ground, if
     known (matching). solver: of matching. depth: where matching has its metres from: ``file`` (the depth map beside a
-    photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish,
-    precision: of MicKey; polish None is as its weights say. calibration: file that turns the confidence into a probability,
-    or ``none``; by default the one beside MicKey's weights, or the one that comes with metriloc for these weights.
-    runtime: what runs the networks: ``torch``, ``onnx`` or ``onnx:FOLDER``.
-    depth_map: the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with
-    the depth maps that ``file:NAME`` names.
+    photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish: what
+    makes poses more exact, see ``PolishName``; with None, MicKey does as its weights say. precision: of MicKey.
+    calibration: file that turns the confidence into a probability, or ``none``; by default the one beside MicKey's weights,
+    or the one that comes with metriloc for these weights. runtime: what runs the networks: ``torch``, ``onnx`` or
+    ``onnx:FOLDER``. depth_map: the reference comes with one; ``auto`` is matching
+    then. of_data: photos are of a data set that was read with the depth maps that ``file:NAME`` names.
     """
 
     name: str = "auto"
@@ -57,7 +61,7 @@ class MethodChoice:
     camera_height: float | None = None
     solver: Solver = "auto"
     depth: str = "file"
-    polish: bool | None = None
+    polish: PolishName | None = None
     device: str = "cpu"
     precision: Precision = "auto"
     calibration: str | None = None
@@ -77,8 +81,25 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     resolved = _resolved(choice)
     method = _choose_method(resolved)
     as_usual = (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None)
-    method = _with_mickey(method, choice.device) if as_usual and choice.calibration != "none" else method
-    return on_runtime(method, choice.runtime)
+    if as_usual and choice.calibration != "none":
+        method = _with_mickey(method, choice.device)
+    method = on_runtime(method, choice.runtime)
+    return method if choice.polish not in POLISHERS else polished(method, choice.polish, choice.device, choice.runtime)
+
+
+def polished(method: RelativePoseMethod, name: PolishName, device: str = "cpu", runtime: str = "torch") -> Polished:
+    """A method whose poses a localizer makes more exact. name: one of ``POLISHERS``; device, runtime: of the localizer.
+
+    Raises InputError for another name, and for weights that are missing, with the command to get them.
+    """
+    if name not in POLISHERS:
+        raise InputError(f"polish must be one of {', '.join(POLISHERS)}, got {name!r}")
+    localizer = choose_localizer(LocalizerChoice(name, device=device, runtime=runtime))
+    if isinstance(localizer, NRE):  # no point is seen by more than one photo
+        localizer = localizer.with_settings(replace(localizer.settings, min_track=1))
+    elif isinstance(localizer, PixLoc):
+        localizer = localizer.adjusted(config=replace(localizer.config, min_track=1))
+    return Polished(method, localizer, name)
 
 
 def choice_beside(choice: MethodChoice, name: str) -> MethodChoice:
@@ -107,9 +128,10 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     """With the method and the depth that ``auto`` stands for: what was given decides, because ignoring it would surprise."""
     if choice.name != "auto":
         return choice
-    if choice.polish and choice.weights is None:
+    if choice.polish == "matches" and choice.weights is None:
         raise InputError(
-            "polish is MicKey's, which auto is not: say method mickey beside it (--method mickey --polish)"
+            "polish by matches is MicKey's, which auto is not: say method mickey beside it "
+            f"(--method mickey --polish matches), or polish by {' or '.join(POLISHERS)}"
         )
     if choice.weights is not None:
         return replace(choice, name="mickey")
@@ -132,7 +154,7 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
         return MicKey.from_pretrained(
             choice.weights or MICKEY_WEIGHTS,
             precision=choice.precision,
-            polish=choice.polish,
+            polish=True if choice.polish == "matches" else None,
             device=choice.device,
             calibrations=calibrations,
         )

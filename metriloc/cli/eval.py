@@ -142,7 +142,9 @@ def _mapfree_files(
     if chosen.withheld or not whole or chosen.name != "mapfree":
         return []
     modes: tuple[Mode, ...] = ("official", "clean")
-    return [score_mapfree(root, out / "submission.zip", mode=mode, step=chosen.step) for mode in modes]
+    return [
+        score_mapfree(root, out / "submission.zip", mode=mode, step=chosen.step, first=chosen.first) for mode in modes
+    ]
 
 
 def _query_report(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from metriloc.overrides import flat, plain
 from metriloc.runs.benchmark import POSES, RunChoice, lost, score_parts
 from metriloc.runs.options import MethodSettings
 from metriloc.runs.published import PublishedRun, PublishedSession, check_files, merged
-from metriloc.training.processes import joined_processes, worker_from_environment
+from metriloc.training.processes import Worker, joined_processes, worker_from_environment
 
 NAMED = 20
 """So many of them are named."""
@@ -59,21 +59,9 @@ def evaluate_published(
         **flat(plain(asdict(files)), "files"),
         "seed": how.seed,
     }
-
-    def bar(what: str) -> AbstractContextManager[Any]:
-        return progress_bar(what, worker.rank)
-
-    def say(text: str) -> None:
-        if worker.rank == 0:
-            print(text)
-
-    session = PublishedSession(method, choice, description, out, worker, say, bar, how.seed)
-    try:
-        with joined_processes("cpu") as processes:
-            records = [record for one in parts for record in session.do(one, processes.wait)]
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
-        raise
+    told = partial(_say, worker), partial(progress_bar, rank=worker.rank)
+    session = PublishedSession(method, choice, description, out, worker, *told, how.seed)
+    records = _records(session, parts, out)
     if worker.rank != 0:
         return 0
     code = _told(records, session.references)
@@ -82,6 +70,21 @@ def evaluate_published(
         print(f"the truth is not public: upload {file} ({count} poses) to visuallocalization.net")
         return code
     return max(code, _scored(parts, out, description, step, published.only_localized))
+
+
+def _say(worker: Worker, text: str) -> None:
+    if worker.rank == 0:
+        print(text)
+
+
+def _records(session: PublishedSession, parts: Sequence[VislocPart], out: Path) -> list[Record]:
+    """Of all parts, by all processes."""
+    try:
+        with joined_processes("cpu") as processes:
+            return [record for one in parts for record in session.do(one, processes.wait)]
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
+        raise
 
 
 def _told(records: Sequence[Record], references: Sequence[str]) -> int:

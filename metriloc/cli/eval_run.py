@@ -22,15 +22,18 @@ from metriloc.choose import (
     is_method,
 )
 from metriloc.cli.terminal import complain, progress_bar
+from metriloc.datasets.mapfree import BLOCK
 from metriloc.evaluation.benchmarks import BenchmarkOptions, PairBenchmark, QueryBenchmark
 from metriloc.evaluation.ray_runner import run_with_ray
 from metriloc.evaluation.records import Record
 from metriloc.evaluation.runner import collect, run
-from metriloc.evaluation.tasks import PairSolver, QuerySolver, Solve
+from metriloc.evaluation.tasks import BurstSolver, PairSolver, QuerySolver, Solve
 from metriloc.io import InputError, prepare_output_folder
 from metriloc.methods.matching.hub_models import licenses_of
 from metriloc.runs.options import MethodSettings
+from metriloc.tracking import Tracker
 from metriloc.training.processes import joined_processes, worker_from_environment
+from metriloc.types import View
 
 
 def solved(
@@ -87,7 +90,13 @@ def _description(
     if assignments:
         described["set"] = list(assignments)
     return described | {
-        name: value for name, value in (("resize", part.resize), ("max_overlap", part.max_overlap)) if value
+        name: value
+        for name, value in (
+            ("resize", part.resize),
+            ("max_overlap", part.max_overlap),
+            ("multi_frame", part.multi_frame),
+        )
+        if value
     }
 
 
@@ -113,7 +122,17 @@ def builder(
         raise InputError(f"--set {assignments[0]}: it sets localizers; {method} is a relative method")
     for line in licenses_of(method, how.depth_source):
         complain("eval", line)
-    return partial(_pair_solver, how.choice(method, of_data=True), chosen.size)
+    choice_of_pairs = how.choice(method, of_data=True)
+    return partial(_burst_solver if chosen.multi_frame else _pair_solver, choice_of_pairs, chosen.size)
+
+
+def _burst_solver(choice: MethodChoice, size: tuple[int, int] | None) -> Solve:
+    method = choose_method(choice)
+    return BurstSolver(method, partial(_burst_tracker, method), size)
+
+
+def _burst_tracker(method: Any, reference: View, seed: int) -> Tracker:
+    return Tracker(reference, method=method, frames=BLOCK, seed=seed)
 
 
 def _pair_solver(choice: MethodChoice, size: tuple[int, int] | None) -> Solve:

@@ -12,12 +12,14 @@ import tyro
 
 from metriloc.adjust import adjusted, shown_settings
 from metriloc.choose import choose_localizer, note_on_features, require_device
+from metriloc.choose.for_maps import method_of_bundle
+from metriloc.cli.live import LiveOptions, shown_queries
 from metriloc.cli.localize_options import OutputOptions, PixLocOptions, assignments_for, check_matches
 from metriloc.cli.made import Assignments
 from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
 from metriloc.export.runtime import on_runtime
 from metriloc.io import InputError
-from metriloc.localizer import REFERENCES, Localizer, method_of_bundle
+from metriloc.localizer import REFERENCES, Localizer
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
@@ -38,6 +40,7 @@ def localize(
     output: Annotated[OutputOptions, tyro.conf.arg(name="output")] = OutputOptions(),  # noqa: B008
     set: Assignments = (),
     shown: Annotated[bool, tyro.conf.arg(name="show")] = False,
+    live: Annotated[LiveOptions, tyro.conf.arg(name="live")] = LiveOptions(),
 ) -> int:
     """Where in a map the camera of a photo stood.
 
@@ -51,6 +54,7 @@ def localize(
         output: What is written.
         set: Set settings of the method, by our names or those of published config files, e.g. --set fine.longest_side=640.
         shown: Only print the settings that --set can set, their values and what they mean.
+        live: What is seen while it is found.
     """
     choice, assignments = how.choice(), assignments_for(how, set)
     if shown:
@@ -60,6 +64,7 @@ def localize(
     if scene is None:
         raise InputError("say in which map: metriloc localize MAP QUERY...")
     output.check(how.name)
+    live.check()
     source = QuerySource.open(scene, query, photos)
     _check_starts(photos, where, how, source)
     require_device(how.device)
@@ -102,13 +107,16 @@ def localize(
             complain("localize", outcome.entry["error"])
         if not output.json:
             print_lines(localize_summary(outcome, names))
+        show(outcome)
 
     queries = numbered("query", source.queries)
-    run_localize(run, localizer, queries, folder=folder, resume=output.resume, told=told)
-    if output.json:
-        print(json.dumps(run.as_dict(), indent=2))
-    elif folder is not None:
-        print(f"written to {printable(folder.path)}")
+    with live.opened(f"{scene.name} and {len(source.queries)} {'query' if single else 'queries'}") as view:
+        show = shown_queries(view, source.opened, folder)
+        run_localize(run, localizer, queries, folder=folder, resume=output.resume, told=told)
+        if output.json:
+            print(json.dumps(run.as_dict(), indent=2))
+        elif folder is not None:
+            print(f"written to {printable(folder.path)}")
     return exit_code(run.results)
 
 

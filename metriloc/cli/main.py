@@ -31,10 +31,17 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("metriloc.cli.demo", "demo", "the bundled example: two photos, the pose found and the true one"),
     "relpose": Command("metriloc.cli.relpose", "relpose", "where the second camera stood, relative to the first"),
     "localize": Command("metriloc.cli.localize", "localize", "where in a map the camera of a photo stood"),
+    "view": Command("metriloc.cli.view", "view", "what was found, in 3D in a browser or as a file"),
+    "track": Command(
+        "metriloc.cli.track", "track", "a camera that moves: a stream against a photo or in a map; resumable"
+    ),
     "map build": Command("metriloc.cli.map_build", "map_build", "a map from a folder of photos; resumable"),
     "map add": Command("metriloc.cli.map_add", "map_add", "new photos into a map; resumable"),
     "map info": Command("metriloc.cli.map_info", "map_info", "what a map holds, and where its metres are from"),
     "map check": Command("metriloc.cli.map_info", "map_check", "what is weak in a map"),
+    "map report": Command(
+        "metriloc.cli.map_report", "map_report", "a map as a page: what is weak in it, and all in 3D"
+    ),
     "map export": Command("metriloc.cli.map_export", "map_export", "a map for COLMAP, nerfstudio, as PLY"),
     "map bundle": Command("metriloc.cli.map_bundle", "map_bundle", "a map as one file, without its photos if wished"),
     "serve": Command("metriloc.cli.serve", "serve", "anchors and maps over HTTP, with a web page"),
@@ -50,6 +57,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "eval depth": Command("metriloc.cli.eval_depth", "evaluate_depth", "predicted metric depth against true depth"),
     "eval table": Command("metriloc.cli.eval_table", "evaluate_table", "matchers with depths in one table; resumable"),
+    "eval trajectory": Command(
+        "metriloc.cli.eval_trajectory",
+        "evaluate_trajectory",
+        "a trajectory against the true one: ATE, RPE, frames found",
+    ),
     "eval": Command("metriloc.cli.eval", "evaluate", "run a method over a benchmark and report; resumable"),
     "train": Command("metriloc.cli.train", "train", "train a method by a recipe; resumable"),
     "overlaps": Command("metriloc.cli.overlaps", "overlaps", "how much photos of a posed set share, to train on"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +11,10 @@ from typing import Annotated, Any
 import tyro
 
 from metriloc.cli.terminal import EXIT_NO_POSE, print_lines
-from metriloc.mapping.check import MapCheck, check_map, median_depth
+from metriloc.mapping.check import MapCheck, cameras_in_words, check_map, extent, median_depth
 from metriloc.mapping.doppelgangers import Doppelganger
-from metriloc.mapping.facts import MapFacts
+from metriloc.mapping.facts import MapFacts, scale_line
 from metriloc.opened_map import look_into
-from metriloc.runs.map_build import scale_line
-from metriloc.types import SfmMap
 
 _SHOWN = 10
 
@@ -39,11 +36,11 @@ def map_info(
         "points": len(content.xyz),
         "observations": len(content.point_index),
         "track_length": float(content.track_lengths().double().mean()) if len(content.xyz) else 0.0,
-        "cameras": _cameras(content),
+        "cameras": cameras_in_words(content),
         "folder_of_photos": None if content.folder is None else str(content.folder),
         "bundle_of": None if opened.bundle is None else [method.name for method in opened.bundle.manifest.methods],
         "unit": None if facts is None else facts.unit,
-        "extent": _extent(content),
+        "extent": extent(content),
         "median_depth": median_depth(content),
     }
     if json_output:
@@ -51,19 +48,6 @@ def map_info(
         return 0
     print_lines(_info_lines(told, facts))
     return 0
-
-
-def _cameras(scene: SfmMap) -> list[str]:
-    found = Counter(
-        f"{int(camera.size[0])}x{int(camera.size[1])}, {camera.model}, f {float(camera.f.mean()):.1f} px"
-        for camera in scene.cameras
-    )
-    return [f"{camera} ({count} photos)" for camera, count in found.most_common()]
-
-
-def _extent(scene: SfmMap) -> float:
-    centers = scene.cam_from_world.center()
-    return float((centers.amax(0) - centers.amin(0)).norm()) if len(scene) else 0.0
 
 
 def _info_lines(told: dict[str, Any], facts: MapFacts | None) -> list[str]:

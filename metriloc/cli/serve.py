@@ -51,7 +51,7 @@ def token(
         config: The service.
     """
     try:
-        from metriloc.service.desk import open_storage
+        from metriloc.service.storage import open_storage
         from metriloc.service.tokens import add_token, revoke_token, rotate_token, tokens_of
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error

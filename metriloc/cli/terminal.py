@@ -93,6 +93,24 @@ def complain(command: str, error: object) -> None:
 
 
 @contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows on standard error that something goes on, and for how long, until it is done; nothing where that is no
+    terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as spinner:
+        spinner.add_task(what, total=None)
+        yield
+
+
+@contextmanager
 def progress_bar(what: str, rank: int = 0) -> Iterator[Callable[[int, int], None] | None]:
     """Gives a function of (done, in all) that moves a bar on standard error; None where that is no terminal, and in all
     processes but the first (rank 0)."""
@@ -110,7 +128,15 @@ def progress_bar(what: str, rank: int = 0) -> Iterator[Callable[[int, int], None
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    # what is printed meanwhile belongs to standard output, also where that is a file
+    shown = Progress(
+        *columns,
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with shown as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

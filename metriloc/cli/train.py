@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +14,12 @@ from typing import Annotated
 import tyro
 
 from metriloc import recipes
+from metriloc.cli.live import LiveOptions, stay_open
 from metriloc.cli.terminal import EXIT_INTERRUPTED, fitted
 from metriloc.io import InputError
 from metriloc.overrides import plain
 from metriloc.recipes.published_files import run_of_files
+from metriloc.runs.viewed_training import watched
 from metriloc.training import Run, override, settable_fields
 from metriloc.training import train as run_training
 from metriloc.training.batches import OneBatch
@@ -33,6 +36,7 @@ def train(
     resume: bool = False,
     overfit: bool = False,
     show: bool = False,
+    live: Annotated[LiveOptions, tyro.conf.arg(name="live")] = LiveOptions(),
 ) -> int:
     """Train a method by a recipe; without one, list the recipes.
 
@@ -48,6 +52,7 @@ def train(
         resume: Go on from the last checkpoint in --out, or start if there is none.
         overfit: Train on the first batch alone, again and again: whether the loss can fall at all.
         show: Only print the fields that --set can set, and their values.
+        live: What is seen while it is found.
     """
     if recipe is None and not config:
         for name in recipes.__all__:
@@ -64,10 +69,17 @@ def train(
         raise InputError(f"'{data}' is not a folder with training data")
     if overfit:
         run = replace(run, batches=OneBatch(run.batches))
-    result = run_training(run, out, data, resume=resume, init=init, reporter=on_the_terminal)
-    if int(os.environ.get("RANK", "0")) == 0:
-        state = f"stopped by {result.stopped_by}" if result.stopped_by else "finished"
-        print(f"{state} at step {result.progress.step} of {run.training.steps}: {out}")
+    first = int(os.environ.get("RANK", "0")) == 0
+    live = live if first else LiveOptions()
+    live.check()
+    with live.opened(f"{recipe}: {out}", stay=False) as view:
+        with watched(view, out) if view is not None else nullcontext():
+            result = run_training(run, out, data, resume=resume, init=init, reporter=on_the_terminal)
+        if first:
+            state = f"stopped by {result.stopped_by}" if result.stopped_by else "finished"
+            print(f"{state} at step {result.progress.step} of {run.training.steps}: {out}", flush=view is not None)
+        if view is not None and not result.stopped_by.startswith("SIG"):
+            stay_open(view)
     return EXIT_INTERRUPTED if result.stopped_by.startswith("SIG") else 0
 
 

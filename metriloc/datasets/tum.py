@@ -6,7 +6,6 @@ photo is interpolated between the two that bracket it.
 
 from __future__ import annotations
 
-import bisect
 import os
 from pathlib import Path
 
@@ -14,9 +13,10 @@ import torch
 
 from metriloc.datasets.matrices import stack_poses
 from metriloc.datasets.sources import DepthFormat, PosedScene
-from metriloc.geometry import Camera, Pose, so3_exp, so3_log
+from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_text, read_tum
 from metriloc.io.files import parse_numbers
+from metriloc.io.trajectories import Trajectory, nearest_stamp
 
 DEPTH_UNIT = 1 / 5000
 """Metres a unit of TUM's 16-bit depth images."""
@@ -66,7 +66,7 @@ def read_tum_folder(
     if not found:
         raise InputError(f"'{folder}': none of the {len(photos)} photos lies between two poses of groundtruth.txt")
     times = [time for time, _ in depths]
-    beside = [_nearest(times, time, max_difference) for time, _, _ in found]
+    beside = [nearest_stamp(times, time, max_difference) for time, _, _ in found]
     return PosedScene(
         name=folder.resolve().name,
         folder=folder,
@@ -107,27 +107,5 @@ def interpolate_poses(
     trajectory: (seconds, ``cam_from_world``) sorted by time. None before the first pose, after the last one, and
     between two that are more than ``max_gap`` seconds apart (unless a pose has exactly that time).
     """
-    stamps = [stamp for stamp, _ in trajectory]
-    found: list[Pose | None] = []
-    for time in times:
-        right = bisect.bisect_left(stamps, time)
-        if right < len(stamps) and stamps[right] == time:
-            found.append(trajectory[right][1])
-        elif right == 0 or right == len(stamps) or stamps[right] - stamps[right - 1] > max_gap:
-            found.append(None)
-        else:
-            share = (time - stamps[right - 1]) / (stamps[right] - stamps[right - 1])
-            found.append(_between(trajectory[right - 1][1], trajectory[right][1], share))
-    return found
-
-
-def _between(a: Pose, b: Pose, share: float) -> Pose:
-    R = so3_exp(share * so3_log(b.R @ a.R.mT)) @ a.R
-    center = (1 - share) * a.center() + share * b.center()
-    return Pose(R, -(R @ center))
-
-
-def _nearest(times: list[float], time: float, reach: float) -> int | None:
-    right = bisect.bisect_left(times, time)
-    near = [i for i in (right - 1, right) if 0 <= i < len(times) and abs(times[i] - time) <= reach]
-    return min(near, key=lambda i: abs(times[i] - time)) if near else None
+    known = Trajectory.of(trajectory)
+    return [known.at(time, max_gap=max_gap) for time in times]

@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 
 from metriloc.datasets.depth_frames import with_depth_named
-from metriloc.datasets.mapfree import MAPFREE_STEP, read_mapfree, uniform_pairs
+from metriloc.datasets.mapfree import BLOCK_STEP, MAPFREE_STEP, MapfreeScene, read_mapfree, uniform_pairs
 from metriloc.datasets.overlap import overlap_of_views
 from metriloc.datasets.posed import read_posed_scenes
 from metriloc.datasets.scannet import read_scannet_pairs
@@ -31,11 +31,12 @@ from metriloc.datasets.sevenscenes import SCENES
 from metriloc.datasets.sources import FramePair, PosedFrame, PosedScene
 from metriloc.datasets.visloc import CAMBRIDGE, CMU_TEST_SLICES, ROBOTCAR_CONDITIONS, LocalizationTask
 from metriloc.datasets.visloc_tasks import aachen_task, cambridge_task, cmu_task, robotcar_task, sevenscenes_task
+from metriloc.evaluation.held_out import held_out_queries
 from metriloc.evaluation.tasks import PairTask, QueryTask
 from metriloc.io import InputError
 from metriloc.io.maps import read_map
 from metriloc.io.poses import Naming
-from metriloc.types import SfmMap, View
+from metriloc.types import View
 
 BenchmarkName = Literal[
     "mapfree", "pairs", "posed", "scannet", "7scenes", "cambridge", "aachen", "cmu", "robotcar", "map"
@@ -73,17 +74,23 @@ class BenchmarkOptions:
     """Pairs: WIDTH HEIGHT that photos are resized to, intrinsics follow; Map-free was published with 540 720."""
     images: Path | None = None
     """map: folder that the names of the images are relative to."""
+    multi_frame: bool = False
+    """mapfree: the multi-frame track. Queries 9, 19, 29 ... are scored, each with the eight frames before it and the phone's
+    own tracking of these (poses_device.txt)."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairBenchmark:
-    """Pairs to solve. size: photos are resized to it; withheld: the truth is not public; step: as scored."""
+    """Pairs to solve. size: photos are resized to it; withheld: the truth is not public; first, step: the positions that
+    are scored; multi_frame: whether each task has frames before its query."""
 
     name: str
     tasks: tuple[PairTask, ...]
     step: int = 1
     size: tuple[int, int] | None = None
     withheld: bool = False
+    first: int = 0
+    multi_frame: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +115,8 @@ def load_benchmark(
         return chosen
     if isinstance(chosen, QueryBenchmark):
         raise InputError(f"--depth-source file:{depth_files}: {name} localises photos in a map, without depth maps")
+    if chosen.multi_frame:
+        raise InputError(f"--depth-source file:{depth_files}: with --multi-frame the phone's motion tells the metres")
     tasks = [_with_depth_named(task, depth_files) for task in chosen.tasks]
     if all(task.pair.frame0.depth is None and task.pair.frame1.depth is None for task in tasks):
         raise InputError(f"--depth-source file:{depth_files}: no photo has a depth map *.{depth_files}.png beside it")
@@ -123,6 +132,10 @@ def _with_depth_named(task: PairTask, suffix: str) -> PairTask:
 def _load(name: BenchmarkName, options: BenchmarkOptions) -> PairBenchmark | QueryBenchmark:
     if options.max_overlap is not None and (name not in ("mapfree", "pairs", "posed") or not options.max_overlap > 0):
         raise InputError(f"--max-overlap {options.max_overlap}: above 0, and for mapfree, pairs and posed")
+    if options.multi_frame and (name != "mapfree" or options.step is not None or options.max_overlap is not None):
+        raise InputError(
+            "--multi-frame is a track of mapfree, with a step of its own: leave out --step and --max-overlap"
+        )
     if options.resize is not None and min(options.resize) < 1:
         raise InputError(f"--resize {options.resize[0]} {options.resize[1]}: both must be positive")
     if name in ("mapfree", "pairs"):
@@ -152,6 +165,8 @@ def _mapfree(name: str, options: BenchmarkOptions) -> PairBenchmark:
         if unknown:
             raise InputError(f"'{options.data}' has no scene {sorted(unknown)[0]!r}")
         scenes = [scene for scene in scenes if scene.name in options.parts]
+    if options.multi_frame:
+        return _multi_frame(name, scenes, options)
     most = options.max_overlap
     pairs = [pair for scene in scenes for pair in scene.evaluation_pairs(step, overlaps=most is not None)]
     if not pairs:
@@ -161,6 +176,14 @@ def _mapfree(name: str, options: BenchmarkOptions) -> PairBenchmark:
         raise InputError(f"--max-overlap {most}: each of the {len(pairs)} pairs of '{options.data}' shares more")
     withheld = all(task.pair.cam1_from_cam0 is None for task in tasks)
     return PairBenchmark(name, tasks, step, options.resize, withheld)
+
+
+def _multi_frame(name: str, scenes: Sequence[MapfreeScene], options: BenchmarkOptions) -> PairBenchmark:
+    tasks = tuple(PairTask(block.pair, block) for scene in scenes for block in scene.evaluation_blocks())
+    if not tasks:
+        raise InputError(f"'{options.data}' has no {BLOCK_STEP} queries in a row in any of its {len(scenes)} scenes")
+    withheld = all(task.pair.cam1_from_cam0 is None for task in tasks)
+    return PairBenchmark(name, tasks, BLOCK_STEP, options.resize, withheld, BLOCK_STEP - 1, multi_frame=True)
 
 
 def _drawn(scene: PosedScene, options: BenchmarkOptions) -> list[PairTask]:
@@ -241,7 +264,6 @@ def _queries(part: LocalizationTask, options: BenchmarkOptions) -> list[QueryTas
     return tasks
 
 
-# -- photos of a map, left out of it in turn --------------------------------------------------------------------------
 def _held_out(options: BenchmarkOptions) -> QueryBenchmark:
     whole = read_map(options.data, options.images)
     if whole.folder is None:
@@ -250,46 +272,13 @@ def _held_out(options: BenchmarkOptions) -> QueryBenchmark:
     return QueryBenchmark("map", tuple(tasks))
 
 
-def held_out_queries(whole: SfmMap, step: int, count: int, name: str) -> list[QueryTask]:
-    """Every ``step``-th photo as a query in the map without it, with the ``count`` nearest photos as references.
-
-    Nearest: by the distance of the camera centres, plus that of points a typical depth in front of them, so that a
-    photo looking elsewhere is far. Raises ValueError for a map of one photo.
-    """
-    if len(whole) < 2:
-        raise ValueError(f"the map has {len(whole)} photo: none is left when it is left out")
-    order = nearest_images(whole)
-    tasks = []
-    for i in range(0, len(whole), step):
-        folder = whole.folder or Path()
-        path = folder / whole.names[i]
-        frame = PosedFrame(name, whole.names[i], path, whole.cameras[i], whole.cam_from_world[i], upright=False)
-        references = [whole.names[j] for j in order[i][:count]]
-        tasks.append(QueryTask(frame, whole.without([i]), tuple(references)))
-    return tasks
-
-
-def nearest_images(scene: SfmMap) -> Sequence[Sequence[int]]:
-    """For each image the others, the nearest first, as ``held_out_queries`` measures it."""
-    centers = scene.cam_from_world.center()
-    depth = _typical_depth(scene)
-    ahead = centers + depth * scene.cam_from_world.R[:, 2]
-    distance = torch.cdist(centers, centers) + torch.cdist(ahead, ahead)
-    distance.fill_diagonal_(torch.inf)
-    return [row[:-1] for row in distance.argsort(dim=1, stable=True).tolist()]
-
-
-def _typical_depth(scene: SfmMap) -> float:
-    if len(scene.image_index) == 0:
-        return 1.0
-    R, t = scene.cam_from_world.R[scene.image_index, 2], scene.cam_from_world.t[scene.image_index, 2]
-    depths = (R * scene.xyz[scene.point_index]).sum(-1) + t
-    return float(depths[depths > 0].median()) if bool((depths > 0).any()) else 1.0
-
-
 def load_pairs(benchmark: BenchmarkName, part: BenchmarkOptions, depth_files: str | None = None) -> PairBenchmark:
     """A benchmark of pairs. Raises InputError for one of photos in maps, and as ``load_benchmark``."""
     chosen = load_benchmark(benchmark, part, depth_files)
     if not isinstance(chosen, PairBenchmark):
         raise InputError(f"{benchmark} has queries in maps; this command takes pairs (mapfree, pairs, scannet)")
+    if chosen.multi_frame:
+        raise InputError(
+            "--multi-frame: this command compares methods for pairs; metriloc eval takes the multi-frame track"
+        )
     return chosen

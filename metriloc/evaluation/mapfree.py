@@ -124,16 +124,18 @@ def score_mapfree(
     *,
     mode: Mode = "official",
     step: int = 5,
+    first: int = 0,
     vcre_threshold: float = VCRE_PIXELS,
 ) -> MapfreeScore:
     """Score a submission against the folder of a split (``<dataset>/sNNNNN/{poses,intrinsics}.txt``).
 
-    submission: a zip, or scene -> text of ``pose_<scene>.txt``. Raises InputError for a data set or archive that cannot
+    submission: a zip, or scene -> text of ``pose_<scene>.txt``. first: position of the first frame that is scored, then every
+    ``step``-th (9 and 10 for the multi-frame track). Raises InputError for a data set or archive that cannot
     be read, and, in official mode, for a negative confidence (the published scorer stops there); ValueError for a step
     below 1. Malformed lines of a submission are failures with a warning, never errors.
     """
-    if step < 1:
-        raise ValueError(f"every step-th frame is scored: step must be at least 1, got {step}")
+    if step < 1 or first < 0:
+        raise ValueError(f"every step-th frame is scored: step must be at least 1, got {step}, and first not negative")
     dataset = Path(dataset)
     scenes = sorted(p.name for p in dataset.iterdir() if (p / "poses.txt").is_file()) if dataset.is_dir() else []
     if not scenes:
@@ -142,7 +144,7 @@ def score_mapfree(
     warnings = [f"WARNING: Submission has estimates for unknown scene {s}." for s in sorted(set(texts) - set(scenes))]
     scored = []
     for scene in scenes:
-        truth = _official_truth(dataset / scene, step) if mode == "official" else _clean_truth(dataset / scene, step)
+        truth = (_official_truth if mode == "official" else _clean_truth)(dataset / scene, first, step)
         result, found = _score_scene(scene, truth, texts.get(scene), mode)
         scored.append(result)
         warnings += found
@@ -176,24 +178,24 @@ class _Truth:
     warnings: tuple[str, ...] = ()
 
 
-def _official_truth(folder: Path, step: int) -> _Truth:
+def _official_truth(folder: Path, first: int, step: int) -> _Truth:
     file = folder / "poses.txt"
     table = parse_pose_lines(read_text(file), str(file), with_confidence=False)
     cameras, size = parse_intrinsics_lines(read_text(folder / "intrinsics.txt"))
-    chosen = table.frames[::step]
+    chosen = table.frames[first::step]
     missing = [frame for frame in chosen if frame not in cameras]
     if missing:
         raise InputError(f"'{folder / 'intrinsics.txt'}' has no usable line for frame {missing[0]}")
     K = np.array([cameras[frame] for frame in chosen]).reshape(-1, 3, 3)
     names = tuple(f"seq1/frame_{frame:05d}.jpg" for frame in chosen)
     sizes = np.tile(np.array(size), (len(chosen), 1))
-    q, t = table.q[::step], table.t[::step]
+    q, t = table.q[first::step], table.t[first::step]
     return _Truth(tuple(chosen), names, q, t, K, sizes, len(table.frames), table.warnings)
 
 
-def _clean_truth(folder: Path, step: int) -> _Truth:
+def _clean_truth(folder: Path, first: int, step: int) -> _Truth:
     poses = parse_mapfree_poses(read_text(folder / "poses.txt"), str(folder / "poses.txt"))
-    names = [name for name in poses if not name.startswith("seq0/")][::step]
+    names = [name for name in poses if not name.startswith("seq0/")][first::step]
     withheld = [name for name in names if poses[name] is None]
     if withheld:
         raise InputError(

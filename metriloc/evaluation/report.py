@@ -79,16 +79,7 @@ def pair_report(
     target = _target(scores)
     right = within(target, scores)
     found = scores.estimated
-    notes = [VCRE_MEANING, f"A pose counts as right in the curves when: {target}."]
-    lost = [record for record in records if record.reason is not None]
-    if lost:
-        reasons = sorted({str(record.reason) for record in lost})
-        notes.append(f"{len(lost)} of {len(records)} pairs have no pose: {'; '.join(reasons[:5])}.")
-    unscaled = int((scores.estimated & ~scores.metric).sum())
-    if unscaled:
-        notes.append(
-            f"{unscaled} estimates have no metres; they count as failures in every metric number, not in angular ones."
-        )
+    notes = _notes(target, scores, records)
     notes += [warning for score in official for warning in score.about_submission[:20]]
     return Report(
         title,
@@ -101,6 +92,21 @@ def pair_report(
         worst_failures(scores, right),
         notes,
     )
+
+
+def _notes(target: Target, scores: PairScores, records: Sequence[Record]) -> list[str]:
+    """What has to be known to read the numbers."""
+    notes = [VCRE_MEANING, f"A pose counts as right in the curves when: {target}."]
+    lost = [record for record in records if record.reason is not None]
+    if lost:
+        reasons = sorted({str(record.reason) for record in lost})
+        notes.append(f"{len(lost)} of {len(records)} pairs have no pose: {'; '.join(reasons[:5])}.")
+    unscaled = int((scores.estimated & ~scores.metric).sum())
+    if unscaled:
+        notes.append(
+            f"{unscaled} estimates have no metres; they count as failures in every metric number, not in angular ones."
+        )
+    return notes
 
 
 def _target(scores: PairScores) -> Target:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from metriloc.datasets.mapfree import FrameBlock
 from metriloc.datasets.sources import FramePair, PosedFrame
 from metriloc.evaluation.records import Record, record_of, unreadable
 from metriloc.geometry import Pose
@@ -35,9 +36,10 @@ Solve = Callable[[Any, int], Record]
 
 @dataclass(frozen=True, eq=False)
 class PairTask:
-    """A reference and a query."""
+    """A reference and a query. block: with the frames before the query, in Map-free's multi-frame track."""
 
     pair: FramePair
+    block: FrameBlock | None = None
 
     @property
     def key(self) -> str:
@@ -103,6 +105,60 @@ class PairSolver:
 
     def _load(self, frame: PosedFrame) -> View:
         return frame.load(self.size, depth=self.depth)
+
+
+class FrameTracker(Protocol):
+    """What follows a camera: ``metriloc.Tracker``."""
+
+    def add(self, photo: Any, device_pose: Pose | None = None, *, name: str = "") -> PoseEstimate:
+        """The pose of the next frame."""
+        ...
+
+
+class BurstSolver:
+    """Solves frames in a row with a tracker, by the phone's own tracking of them where there is any.
+
+    - method: of matching, as records name it. begin: a tracker against a reference, from it and a seed.
+    - size: (width, height) photos are resized to; None takes them as they are.
+    """
+
+    def __init__(
+        self,
+        method: RelativePoseMethod,
+        begin: Callable[[View, int], FrameTracker],
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.method, self.begin, self.size = method, begin, size
+
+    def __call__(self, task: PairTask, seed: int) -> Record:
+        """The estimate of the last frame as a record; a photo that cannot be read costs itself, the last one the task."""
+        start = time.perf_counter()
+        try:
+            estimate = self.estimate(task, seed)
+        except InputError as error:
+            return unreadable(task.key, error)
+        return record_of(task.key, estimate, time.perf_counter() - start)
+
+    def estimate(self, task: PairTask, seed: int) -> PoseEstimate:
+        """The same with all its details. Raises InputError where the reference or the last frame cannot be read."""
+        block = task.block or FrameBlock(task.pair.frame0, (task.pair.frame1,))
+        tracker = self.begin(block.reference.load(self.size, depth=False), seed_of(task.key, seed))
+        for index, frame in enumerate(block.queries[:-1]):
+            try:
+                view = frame.load(self.size, depth=False)
+            except InputError:
+                continue
+            tracker.add(view, _device_pose(block, index), name=frame.name)
+        last = len(block.queries) - 1
+        view = block.queries[last].load(self.size, depth=False)
+        return tracker.add(view, _device_pose(block, last), name=block.queries[last].name)
+
+
+def _device_pose(block: FrameBlock, index: int) -> Pose | None:
+    if block.cam_from_last is None:
+        return None
+    pose = block.cam_from_last[index]
+    return pose if bool(pose.is_finite()) else None
 
 
 class QuerySolver:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
+from metriloc.geometry.checks import require_calibration
 from metriloc.geometry.colmap_models import ColmapCamera, colmap_camera, colmap_fields, colmap_parameters
 from metriloc.geometry.distortion import NUM_PARAMETERS, J_distort, Model, Validity, distort, undistort
 
@@ -71,9 +72,10 @@ class Camera:
         distortion: Float[Tensor, "*b D"] | None = None,
         model: Model = "pinhole",
     ) -> Camera:
-        """From calibration matrices without skew and the image size (width, height)."""
+        """From calibration matrices without skew and (width, height). Raises ValueError for matrices of no camera."""
         if K.shape[-2:] != (3, 3):
             raise ValueError(f"K must have shape [*b, 3, 3], got {list(K.shape)}")
+        require_calibration(K)
         f = torch.stack([K[..., 0, 0], K[..., 1, 1]], -1)
         wh = torch.as_tensor(size, dtype=K.dtype, device=K.device).expand(f.shape)
         return cls(wh, f, K[..., :2, 2], distortion, model)  # type: ignore[arg-type]

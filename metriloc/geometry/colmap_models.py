@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,8 @@ def colmap_parameters(
         raise ValueError(f"COLMAP camera model {name} takes {count} parameters, got {len(values)}")
     if name == "FULL_OPENCV" and any(values[9:]):
         raise ValueError(f"FULL_OPENCV with k4, k5, k6 = {values[9:]} is not supported: only the polynomial part is")
+    if not all(map(math.isfinite, values)) or min(values[fx], values[fy]) <= 0:
+        raise ValueError(f"COLMAP camera {name} needs finite numbers and focal lengths above 0, got {values}")
     tensor = torch.tensor(values, dtype=torch.float64)
     distortion = torch.stack([tensor[i] if i is not None else tensor.new_zeros(()) for i in terms]) if terms else None
     return ours, tensor[[fx, fy]], tensor[[cx, cy]] - 0.5, distortion

@@ -12,14 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
+from metriloc.geometry.checks import require_rotation
 from metriloc.geometry.conventions import CONVENTIONS, convention_named
-from metriloc.geometry.so3 import (
-    matrix_from_quaternion,
-    quaternion_from_matrix,
-    require_rotation,
-    rotation_angle,
-    so3_exp,
-)
+from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix, rotation_angle, so3_exp
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +77,10 @@ class Pose:
 
     @classmethod
     def from_matrix(cls, T: Float[Tensor, "*b 4 4"]) -> Pose:
-        """From homogeneous matrices; the last row is not looked at."""
+        """From homogeneous matrices; the last row is not looked at. Raises ValueError as ``from_Rt``."""
         if T.shape[-2:] not in ((4, 4), (3, 4)):
             raise ValueError(f"T must have shape [*b, 4, 4], got {list(T.shape)}")
+        require_rotation(T[..., :3, :3])
         return cls(T[..., :3, :3], T[..., :3, 3])
 
     @classmethod

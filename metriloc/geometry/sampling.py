@@ -112,6 +112,10 @@ def J_normalize(x: Float[Tensor, "*b C"]) -> Float[Tensor, "*b C C"]:
     return (eye - n[..., :, None] * n[..., None, :]) / length[..., None]
 
 
+def _known(depth: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    return torch.where(torch.isfinite(depth) & (depth > 0), depth, torch.zeros_like(depth))
+
+
 def sample_depth(
     depth: Float[Tensor, "h w"], uv: Float[Tensor, "N 2"], image_size: tuple[int, int]
 ) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
@@ -132,12 +136,11 @@ def sample_depth(
     fraction = position - corner
     x0, y0 = corner.long().unbind(-1)
     x1, y1 = (x0 + 1).clamp(max=w - 1), (y0 + 1).clamp(max=h - 1)
-    clean = torch.where(torch.isfinite(depth) & (depth > 0), depth, torch.zeros_like(depth)).to(uv.dtype)
-    cells = torch.stack([clean[y0, x0], clean[y0, x1], clean[y1, x0], clean[y1, x1]], -1)
+    cells = _known(torch.stack([depth[y0, x0], depth[y0, x1], depth[y1, x0], depth[y1, x1]], -1).to(uv.dtype))
     fx, fy = fraction.unbind(-1)
     weights = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], -1)
     smooth = (cells.amin(-1) > 0) & (cells.amax(-1) <= (1 + _JUMP) * cells.amin(-1))
-    nearest = clean[position[:, 1].round().long(), position[:, 0].round().long()]
+    nearest = _known(depth[position[:, 1].round().long(), position[:, 0].round().long()].to(uv.dtype))
     value = torch.where(smooth, (cells * weights).sum(-1), nearest)
     valid = inside & (value > 0)
     return torch.where(valid, value, torch.zeros_like(value)), valid

@@ -129,13 +129,3 @@ def J_transform(xyz_out: Float[Tensor, "*b N 3"]) -> Float[Tensor, "*b N 3 6"]:
 def _require_last(x: Tensor, size: int, name: str) -> None:
     if x.ndim == 0 or x.shape[-1] != size:
         raise ValueError(f"{name} must have shape [*b, {size}], got {list(x.shape)}")
-
-
-def require_rotation(R: Float[Tensor, "*b 3 3"]) -> None:
-    """Raises ValueError for matrices that scale, shear or mirror; NaN, which failures carry, is let through."""
-    if R.shape[-2:] != (3, 3):
-        return  # Pose says so
-    exact = R.detach().double()
-    off = (exact @ exact.mT - torch.eye(3, dtype=exact.dtype, device=exact.device)).abs().amax((-2, -1))
-    if bool((off > 1e-2).any()) or bool((torch.linalg.det(exact) < 0).any()):
-        raise ValueError(f"R must be a rotation (orthogonal, determinant 1), got {exact.reshape(-1, 3, 3)[0].tolist()}")

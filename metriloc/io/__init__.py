@@ -20,7 +20,7 @@ from metriloc.io.poses import (
     submission_line,
     tum_line,
 )
-from metriloc.io.truth import read_true_poses
+from metriloc.io.truth import read_reference_poses, read_true_poses
 from metriloc.io.view import crop_view, load_view, resize_view, turn_view
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "pose_as_dict",
     "pose_from_dict",
     "read_mapfree_poses",
+    "read_reference_poses",
     "read_true_poses",
     "read_tum",
     "submission_line",

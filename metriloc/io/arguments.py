@@ -6,6 +6,8 @@ import math
 import os
 from numbers import Real
 
+from metriloc.geometry import Pose
+from metriloc.geometry.checks import require_rotation
 from metriloc.io.files import InputError
 
 _SHOWN = 80
@@ -57,6 +59,18 @@ def require_seed(value: object) -> None:
     if value is None:
         raise InputError("seed must be a whole number, got None: the same seed gives the same answer")
     require_number("seed", value, 0, LARGEST_SEED, whole=True)
+
+
+def require_pose(name: str, value: Pose | None) -> None:
+    """Raises InputError when a pose, other than None, is not finite, or scales, shears or mirrors."""
+    if value is None:
+        return
+    if not bool(value.is_finite().all()):
+        raise InputError(f"{name} must be a pose of finite numbers, got {_shown(value.matrix().tolist())}")
+    try:
+        require_rotation(value.R)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def require_metres(name: str, value: float | None) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from metriloc.io.files import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TWELVE_BITS = 4096
 _MAX_SAMPLE_VALUE = 281

@@ -120,17 +120,20 @@ def parse_json(text: str, source: str) -> Any:
         raise InputError(f"{source} is not JSON: {error}") from error
 
 
-def parse_numbers(fields: list[str], place: str) -> list[float]:
-    """Finite decimal numbers from text; InputError naming ``place`` (file:line) and the first field that is not one."""
+def parse_numbers(fields: list[str], place: str, *, finite: bool = True) -> list[float]:
+    """Decimal numbers from text; InputError naming ``place`` (file:line) and the first field that is not one.
+
+    finite: False lets NaN and infinity through, which stand for "lost" in logs of devices.
+    """
     numbers = []
     for text in fields:
         try:
             # float() also takes '1_000', which no writer of these formats means
-            number = math.nan if "_" in text else float(text)
+            number = None if "_" in text else float(text)
         except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise InputError(f"{place}: {text!r} is not a finite number")
+            number = None
+        if number is None or (finite and not math.isfinite(number)):
+            raise InputError(f"{place}: {text!r} is not a {'finite ' if finite else ''}number")
         numbers.append(number)
     return numbers
 

@@ -155,9 +155,9 @@ def map_from_reconstruction(model: Any, name: str = "reconstruction", images: Pa
 def map_from_view(view: View, spacing: int = 12) -> SfmMap:
     """A map of one photo with a depth map: its pixels are the points.
 
-    view: with ``depth``; its ``name`` is the path of its file. spacing: pixels from one point to the next; 12 gives some
-    2,000 points of a photo of 640 x 480. The map's frame is the world of ``cam_from_world``, or the photo's own camera
-    where that is None; metres. Raises InputError for a photo without depth, or whose depth is known nowhere.
+    view: with ``depth``; the map keeps its pixels, and no file is read. spacing: pixels from one point to the next; 12
+    gives some 2,000 points of a photo of 640 x 480. The map's frame is the world of ``cam_from_world``, or the photo's own
+    camera where that is None; metres. Raises InputError for a photo without depth, or whose depth is known nowhere.
 
     >>> photo = metriloc.load_view("reference.jpg", depth="reference.depth.png")
     >>> estimate = metriloc.localize("query.jpg", map_from_view(photo), references=["reference.jpg"])
@@ -186,6 +186,7 @@ def map_from_view(view: View, spacing: int = 12) -> SfmMap:
         torch.arange(count),
         uv[kept],
         path.parent,
+        views={path.name: view},
     )
 
 
@@ -197,10 +198,16 @@ def image_ids(model: Any) -> list[int]:
 def load_map_view(scene: SfmMap, image: int) -> View:
     """The photo of an image of the map, with its camera and pose.
 
-    Pixels are taken as they are stored, without EXIF orientation, because that is what the camera of the map belongs to.
-    A photo of another size and the same aspect (``images_2``) has its camera scaled to it; ``pixels_in`` does the same
-    for what the map observed. Raises InputError when the photo is not at hand, cannot be read, or has another aspect.
+    Photos that the map has in memory are taken from there. Pixels of files are taken as they are stored, without EXIF
+    orientation, because that is what the camera of the map belongs to. A photo of another size and the same aspect
+    (``images_2``) has its camera scaled to it; ``pixels_in`` does the same for what the map observed. Raises InputError when
+    the photo is not at hand, cannot be read, or has another aspect.
     """
+    kept = scene.views.get(scene.names[image])
+    if kept is not None:
+        return dataclasses.replace(
+            kept, camera=scene.cameras[image], name=scene.names[image], cam_from_world=scene.cam_from_world[image]
+        )
     if scene.folder is None:
         raise InputError(
             f"the photos of the map are not at hand, so {scene.names[image]!r} cannot be looked at: "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.geometry.colmap_models import colmap_fields
@@ -36,7 +38,8 @@ _ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 @dataclass(frozen=True, eq=False)
 class PosedPhoto:
     """A photo whose pose is known. name: as lists call it; stamp: its place among the queries, the time in formats that
-    have one; camera: of the photo as it was looked at (upright, resized)."""
+    have one; camera: of the photo as it was looked at (upright, resized); covariance: [6, 6] of ``delta = [t, w]`` in
+    ``Pose.from_tangent(delta) @ cam_from_world``, None where nothing tells it."""
 
     name: str
     path: Path
@@ -44,6 +47,7 @@ class PosedPhoto:
     cam_from_world: Pose
     stamp: float = 0.0
     confidence: float = 1.0
+    covariance: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,11 @@ class PosedPhotos:
     def note(self) -> str:
         """A comment for lists whose lengths are no metres; nothing where they are, or where there is no list."""
         return "" if self.unit == "metre" or not self.photos else f"# lengths: {self.unit}\n"
+
+    def in_world(self, reference_from_world: Pose) -> PosedPhotos:
+        """The same in a world of its own, in which the camera of the reference is known."""
+        moved = (replace(p, cam_from_world=p.cam_from_world @ reference_from_world) for p in self.photos)
+        return PosedPhotos(tuple(moved), None, self.unit)
 
     @property
     def all(self) -> tuple[PosedPhoto, ...]:

@@ -59,6 +59,9 @@ class PhotoHashes:
 
     def of(self, scene: SfmMap, image: int) -> str:
         """Of a photo of a map; "" when it is not at hand."""
+        kept = scene.views.get(scene.names[image])
+        if kept is not None:
+            return hashlib.sha256(kept.image.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
         path = None if scene.folder is None else scene.folder / scene.names[image]
         try:
             state = path.stat() if path is not None else None
@@ -98,7 +101,7 @@ class ReferenceFeatures:
         self._hashes = PhotoHashes()
         self._memory: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         self._bytes = 0
-        self._view: tuple[Path | None, str, View] | None = None
+        self._view: tuple[SfmMap, str, View] | None = None
 
     def descriptors(self, scene: SfmMap, image: int, look: Look) -> Float[Tensor, "n C"]:
         """Of all observations of an image, in their order, float32 of what float16 keeps.
@@ -153,9 +156,10 @@ class ReferenceFeatures:
     def _load(self, scene: SfmMap, image: int) -> View:
         """The photo of an image; the last one is kept, because it is looked at in several ways."""
         name = scene.names[image]
-        if self._view is None or self._view[:2] != (scene.folder, name):
-            self._view = scene.folder, name, load_map_view(scene, image)
-        return self._view[2]
+        last = self._view
+        if last is None or last[1] != name or last[0].folder != scene.folder or last[0].views is not scene.views:
+            self._view = last = scene, name, load_map_view(scene, image)
+        return last[2]
 
 
 def descriptor_key(scene: SfmMap, image: int, what: str, hashes: PhotoHashes) -> dict[str, str]:

@@ -42,6 +42,28 @@ def read_true_poses(path: str | os.PathLike[str], reference: Path, queries: Sequ
     return found
 
 
+def read_reference_poses(path: str | os.PathLike[str], references: Sequence[Path]) -> list[Pose]:
+    """``cam_from_world`` of each reference, in their order; float64.
+
+    The file holds Map-free lines, world to camera, metres; photos are found by their path, a tail of it or the file name.
+    Raises InputError for a file of another form, and for references that it does not name.
+    """
+    text = read_text(path)
+    rows = [fields for line in text.split("\n") if (fields := without_comment(line).split())]
+    if not rows or any(len(row) != 8 for row in rows):
+        raise InputError(f"'{path}' holds no poses of references: it must have {_LINES}")
+    listed = parse_mapfree_poses(text, str(path))
+    _require_known(listed, references, text, path)
+    found = []
+    for reference in references:
+        pose = _found(listed, reference)
+        if pose is None:
+            names = ", ".join(list(listed)[:3])
+            raise InputError(f"'{path}' has no pose of the reference '{reference}': it names {names}")
+        found.append(pose)
+    return found
+
+
 def _require_known(
     listed: Mapping[str, Pose | None], photos: Sequence[Path], text: str, path: str | os.PathLike[str]
 ) -> None:

@@ -58,31 +58,15 @@ def load_view(
     Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
     """
     require_path("path", path)
-    for name, file in (("intrinsics", intrinsics), ("depth", depth)):
-        if file is not None:
-            require_path(name, file)
-    require_kind("camera", camera, Camera, "a Camera")
+    _check_given(K=K, camera=camera, intrinsics=intrinsics, fov=fov)
+    _check_reading(depth, depth_scale, max_side, max_megapixels)
     require_kind("undistort", undistort, ColmapCamera, "a ColmapCamera")
     require_kind("upright", upright, bool, "True or False")
-    for name, number in (("fov", fov), ("depth_scale", depth_scale)):
-        require_number(name, number)
-    require_number("max_megapixels", max_megapixels, 0)
-    require_number("max_side", max_side, 1, whole=True)
-    said = [
-        name
-        for name, value in (("K", K), ("camera", camera), ("intrinsics", intrinsics), ("fov", fov))
-        if value is not None
-    ]
-    if len(said) > 1:
-        raise InputError(f"{said[0]} and {said[1]} are both given: which of the two is meant?")
     if resize is not None and max_side is not None:
         raise InputError(f"resize {resize!r} and max_side {max_side} contradict: give one")
-    if resize is not None:
-        resize = _checked_size(resize)
-    if depth_scale is not None:
-        _check_depth_scale(depth_scale, depth)
+    size = None if resize is None else _checked_size(resize)
     loaded = read_image(path, max_megapixels, upright=upright and undistort is None)
-    image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
+    image = pixels_of(loaded.rgb)
     if undistort is None:
         known = resolve_intrinsics(
             loaded.size, path=path, K=K, camera=camera, intrinsics=intrinsics, exif=loaded.exif, fov_deg=fov
@@ -95,13 +79,43 @@ def load_view(
     view = view_of_pixels(image, known, str(Path(path)), depth, depth_scale, max_megapixels)
     if warn_of_guess:
         warn_if_guessed(view, stacklevel=3)
-    if resize is not None:
-        return resize_view(view, resize)
+    if size is not None:
+        return resize_view(view, size)
     longest = max(view.size)
     if max_side is not None and longest > max_side:
         width, height = (max(1, round(side * max_side / longest)) for side in view.size)
         return resize_view(view, (width, height), antialias=True)
     return view
+
+
+def _check_given(**given: Any) -> None:
+    """Raises InputError for intrinsics of a wrong kind, and for two that contradict each other."""
+    if given["intrinsics"] is not None:
+        require_path("intrinsics", given["intrinsics"])
+    require_kind("camera", given["camera"], Camera, "a Camera")
+    require_number("fov", given["fov"])
+    said = [name for name, value in given.items() if value is not None]
+    if len(said) > 1:
+        raise InputError(f"{said[0]} and {said[1]} are both given: which of the two is meant?")
+
+
+def _check_reading(depth: object, depth_scale: float | None, max_side: int | None, max_megapixels: float) -> None:
+    if depth is not None:
+        require_path("depth", depth)
+    require_number("depth_scale", depth_scale)
+    require_number("max_megapixels", max_megapixels, 0)
+    require_number("max_side", max_side, 1, whole=True)
+    if depth_scale is not None:
+        _check_depth_scale(depth_scale, depth)  # type: ignore[arg-type] # it is a path
+
+
+def pixels_of(rgb: np.ndarray) -> Float[Tensor, "3 H W"]:
+    """8-bit pixels [H, W, 3] as numbers in 0..1, with no further copy of the photo."""
+    height, width = rgb.shape[:2]
+    image = torch.empty(3, height, width)
+    for channel, values in zip(image, torch.from_numpy(rgb).unbind(-1), strict=True):
+        channel.copy_(values)
+    return image.div_(255)
 
 
 def view_of_pixels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -57,8 +58,9 @@ class MapCheck:
         return tuple(photo for photo in self.photos if photo.weak is not None)
 
 
-def check_map(scene: SfmMap) -> MapCheck:
-    """Counts what each photo observes and shares, and looks for photos of one place."""
+def check_map(scene: SfmMap, alike: bool = True) -> MapCheck:
+    """Counts what each photo observes and shares, and looks for photos of one place. alike: look for places that look alike,
+    too, which costs the most."""
     shared = shared_points(scene)
     tied = shared >= TIE_POINTS
     tied.fill_diagonal_(False)
@@ -67,7 +69,7 @@ def check_map(scene: SfmMap) -> MapCheck:
         for n, name in enumerate(scene.names)
     )
     parts = tuple(tuple(scene.names[n] for n in part) for part in _components(tied))
-    return MapCheck(photos, parts, tuple(_duplicates(scene)), find_doppelgangers(scene))
+    return MapCheck(photos, parts, tuple(_duplicates(scene)), find_doppelgangers(scene) if alike else ())
 
 
 def shared_points(scene: SfmMap) -> Int[Tensor, "N N"]:
@@ -123,3 +125,18 @@ def median_depth(scene: SfmMap) -> float:
         depths.append(scene.cam_from_world[image].transform(scene.xyz[scene.point_index[seen]])[:, 2])
     every = torch.cat(depths) if depths else torch.zeros(0)
     return float(every.median()) if len(every) else 0.0
+
+
+def extent(scene: SfmMap) -> float:
+    """Of all camera centers: the diagonal of their box, in units of the map."""
+    centers = scene.cam_from_world.center()
+    return float((centers.amax(0) - centers.amin(0)).norm()) if len(scene) else 0.0
+
+
+def cameras_in_words(scene: SfmMap) -> list[str]:
+    """One phrase for each kind of camera, the most frequent first."""
+    found = Counter(
+        f"{int(camera.size[0])}x{int(camera.size[1])}, {camera.model}, f {float(camera.f.mean()):.1f} px"
+        for camera in scene.cameras
+    )
+    return [f"{camera} ({count} photos)" for camera, count in found.most_common()]

@@ -6,20 +6,17 @@ Compiled code can end a process without a word. Here it ends one that holds noth
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from metriloc.children import child_command, how_it_ended, last_words
 from metriloc.io.files import InputError
 from metriloc.io.undistortion import MISSING_PYCOLMAP
 
-_TAIL = 300
-_READ = 1 << 16
 _FULL = (
     "disk is full",
     "disk full",
@@ -30,7 +27,6 @@ _FULL = (
     "No registered database factory succeeded",  # no database can be opened for writing
 )
 """What COLMAP, SQLite and systems say of a disk that takes no more."""
-_PARENT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
     ImportError without pycolmap. Interrupting this process (Ctrl+C) stops the other one.
     """
     require_pycolmap()
-    command = [sys.executable, "-c", _starter(), job.kind]
+    command = child_command("metriloc.mapping.native", job.kind)
     with tempfile.TemporaryFile("w+b") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         try:
@@ -70,7 +66,7 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
-        said = _last_words(log)
+        said = last_words(log)
     if code == 0 and answer is not None and "error" not in answer:
         return answer
     why = said if answer is None else str(answer.get("error", ""))
@@ -80,10 +76,6 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
             "goes on from there"
         )
     raise InputError(why if answer is not None and code == 0 else _how_it_ended(job, code, last, said))
-
-
-def _starter() -> str:
-    return f"import sys; sys.path.insert(0, {str(_PARENT)!r}); from metriloc.mapping.native import main; main()"
 
 
 def _heard(
@@ -111,20 +103,7 @@ def _heard(
 
 
 def _how_it_ended(job: NativeJob, code: int, last: str, tail: str) -> str:
-    try:
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    except ValueError:
-        how = f"ended with code {code}"
     at = f" at {last}" if last else ""
     said = f": {tail}" if tail else ""
-    return f"COLMAP ({job.kind}) {how}{at}; what was finished is kept, so the same command goes on from there{said}"
-
-
-def _last_words(log: IO[bytes]) -> str:
-    """What an exception that nobody caught said, else the end of what was printed, without the stack."""
-    log.seek(0, 2)
-    log.seek(max(0, log.tell() - _READ))
-    text = log.read().decode("utf-8", "replace")
-    thrown = [line.partition("what():")[2] for line in text.split("\n") if "what():" in line]
-    words = thrown[-1] if thrown else text.partition("*** Aborted at")[0]
-    return " ".join(words.split())[-_TAIL:]
+    kept = "what was finished is kept, so the same command goes on from there"
+    return f"COLMAP ({job.kind}) {how_it_ended(code)}{at}; {kept}{said}"

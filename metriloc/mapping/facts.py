@@ -69,6 +69,14 @@ class MapFacts:
         return "unit of the map" if self.scale is None else "metre"
 
 
+def scale_line(facts: MapFacts) -> str:
+    """One sentence about the unit of a map."""
+    if facts.scale is None:
+        return "lengths are in units of the map: nothing told metres (--distance A B METRES tells them)"
+    but = "" if not facts.scale.contradictions else ", but what tells them contradicts itself"
+    return f"lengths are in metres, within {facts.scale.within} (one standard deviation){but}"
+
+
 def facts_text(facts: MapFacts, model: Path) -> str:
     """What ``map.json`` of a model holds; the photos are named from there, and by their full path."""
     content = asdict(facts)

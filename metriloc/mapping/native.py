@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metriloc.children import end_with_the_parent
 from metriloc.mapping.mappers import Tell, make_models
 
 _CHUNK = 100  # pairs that are verified before somebody is told
@@ -24,7 +24,7 @@ _CHUNK = 100  # pairs that are verified before somebody is told
 def main() -> None:
     """The process. Its argument is the kind of job."""
     content = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    end_with_the_parent()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever the library prints goes to the log
 
@@ -43,13 +43,6 @@ def main() -> None:
     tell(answer=answer)
     out.close()
     os._exit(0)  # not through destructors of libraries, which have crashed at exit before
-
-
-def _end_with_the_parent() -> None:
-    # file descriptor, not sys.stdin: its lock would hold up the end of the process
-    while os.read(0, 4096):
-        pass
-    os._exit(3)
 
 
 # -- SIFT -------------------------------------------------------------------------------------------------------------

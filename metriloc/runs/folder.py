@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from metriloc.io import prepare_output_folder, read_json
+from metriloc.io import InputError, prepare_output_folder, read_json
 from metriloc.runs.pose_files import checked_formats
 
 if TYPE_CHECKING:
@@ -70,3 +70,17 @@ def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> di
         return entry if isinstance(entry, dict) and content["fingerprint"] == fingerprint() else None
     except (ValueError, KeyError, IndexError, TypeError):
         return None  # not a file of ours: compute again
+
+
+def require_same_run(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises InputError naming the first setting in which an earlier run differs."""
+    before, now = found["settings"] or {}, wanted["settings"]
+    given = sorted({name for name in {*before, *now} if before.get(name) != now.get(name)})
+    rest = sorted({*found, *wanted} - {"settings"})  # what follows from the settings comes after them
+    for name, one, other in (
+        *((name, before.get(name), now.get(name)) for name in given),
+        *((name, found.get(name), wanted.get(name)) for name in rest),
+    ):
+        if one != other:
+            told = f"{name}: {str(one)[:80]}, now {str(other)[:80]}"
+            raise InputError(f"'{folder}' holds another run ({told}): give another --out, or leave out --resume")

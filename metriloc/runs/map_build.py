@@ -18,7 +18,7 @@ from metriloc.io.maps import map_from_reconstruction, read_reconstruction
 from metriloc.mapping.build import Models, build_models
 from metriloc.mapping.child import require_pycolmap
 from metriloc.mapping.config import MapConfig
-from metriloc.mapping.facts import MapFacts, facts_text, read_facts, require_same_photos
+from metriloc.mapping.facts import MapFacts, facts_text, read_facts, require_same_photos, scale_line
 from metriloc.mapping.model_files import write_model
 from metriloc.mapping.photos import read_photos
 from metriloc.mapping.places import Workplace, install, recover
@@ -180,17 +180,9 @@ def summary(facts: MapFacts, target: str | os.PathLike[str]) -> list[str]:
     return lines + list(facts.left_out)
 
 
-def scale_line(facts: MapFacts) -> str:
-    """One sentence about the unit of a map."""
-    if facts.scale is None:
-        return "lengths are in units of the map: nothing told metres (--distance A B METRES tells them)"
-    but = "" if not facts.scale.contradictions else ", but what tells them contradicts itself"
-    return f"lengths are in metres, within {facts.scale.within} (one standard deviation){but}"
-
-
 def _some(names: tuple[str, ...], count: int = 5) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 
 
-__all__ = ["MapFacts", "build_map", "install_map", "no_bar", "scale_line", "summary"]
+__all__ = ["MapFacts", "build_map", "install_map", "no_bar", "summary"]

@@ -13,6 +13,7 @@ from metriloc.io.arguments import LARGEST_SEED, require_number
 from metriloc.io.download import cache_folder
 from metriloc.io.images import require_one_size
 from metriloc.io.intrinsics import camera_from_K
+from metriloc.polish import PolishName
 from metriloc.types import View
 
 
@@ -85,8 +86,9 @@ class MethodSettings:
     depth_source: str = "file"
     """Metres of matching: file (the depth map given), none, constant:METRES, mickey:WEIGHTS or hub:OWNER/NAME; in eval
     also file:NAME for the data set's maps frame.NAME.png, such as file:dptkitti."""
-    polish: bool = False
-    """MicKey: refine the pose by the reprojection error of its inliers (metriloc-small always does)."""
+    polish: PolishName | None = None
+    """Make poses more exact: matches, of MicKey, by the reprojection error of its inliers (metriloc-small always does);
+    nre or pixloc, of any method, by a localizer on the pair. Wins with a depth map; see docs/howto/two-photos.md."""
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
@@ -110,8 +112,6 @@ class MethodSettings:
         """
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "seed"}
-        # without the flag it is as the weights say
-        values["polish"] = values["polish"] or None
         return MethodChoice(method, depth=values.pop("depth_source"), of_data=of_data, **values)
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, get_args
 
+import torch
+from torch import Tensor
+
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, pose_from_dict
 from metriloc.io.intrinsics import camera_from_dict
@@ -44,7 +47,7 @@ class Outcome(Generic[Found]):
             return None
         outcome = cls(name, entry)
         try:
-            _ = (outcome.pose, outcome.unit, outcome.camera) if outcome.success else None
+            _ = (outcome.pose, outcome.unit, outcome.camera, outcome.covariance) if outcome.success else None
         except (ValueError, KeyError, TypeError):
             return None
         return outcome
@@ -76,6 +79,12 @@ class Outcome(Generic[Found]):
     def camera(self) -> Camera:
         """Of the photo as it was looked at, float64."""
         return camera_from_dict(self.entry["camera"])
+
+    @property
+    def covariance(self) -> Tensor | None:
+        """Of the pose, [6, 6] float64; None where it was not told, or is none."""
+        spread = torch.tensor(self.entry.get("covariance") or [], dtype=torch.float64)
+        return spread if spread.shape == (6, 6) and bool(torch.isfinite(spread).all()) else None
 
     @property
     def _pose_entry(self) -> Mapping[str, Any]:

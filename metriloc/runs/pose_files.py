@@ -26,13 +26,14 @@ from metriloc.io.posed_photos import (
     ros_text,
     tum_text,
 )
+from metriloc.io.ros_poses import bag_files, require_rosbags, ros_covariance_text
 from metriloc.runs.outcome import Outcome
 
-Text = Callable[[PosedPhotos, Path], str]
+Text = Callable[[PosedPhotos, Path], "str | bytes"]
 """The content of one file; the folder is where it will be."""
 
 
-def _anywhere(text: Callable[[PosedPhotos], str]) -> Text:
+def _anywhere(text: Callable[[PosedPhotos], str | bytes]) -> Text:
     return lambda found, folder: text(found)
 
 
@@ -47,16 +48,24 @@ FORMATS: Mapping[str, Mapping[str, Text]] = {
     "nerfstudio": {"poses.nerfstudio/transforms.json": nerfstudio_text},
     "kitti": {"poses.kitti.names.txt": _anywhere(names_text), "poses.kitti.txt": _anywhere(kitti_text)},
     "ros": {"poses.ros.jsonl": _anywhere(ros_text)},
+    "ros_covariance": {"poses.ros_covariance.jsonl": _anywhere(ros_covariance_text)},
+    "rosbag": {
+        "poses.rosbag/poses.db3": _anywhere(lambda found: bag_files(found)["poses.db3"]),
+        "poses.rosbag/metadata.yaml": _anywhere(lambda found: bag_files(found)["metadata.yaml"]),
+    },
     "opengl": {"poses.opengl.json": _anywhere(opengl_text)},
 }
 """Format -> its files below the folder of the run, in the order in which they are written."""
 
 
 def checked_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without repetition. Raises InputError, with the list, for one that is no format."""
+    """The names without repetition. Raises InputError, with the list, for one that is no format, and ImportError where
+    the package for one is missing."""
     for name in names:
         if name not in FORMATS:
             raise InputError(f"there is no pose format {name!r}: one of {', '.join(FORMATS)}")
+    if "rosbag" in names:
+        require_rosbags()
     return tuple(dict.fromkeys(names))
 
 
@@ -86,7 +95,9 @@ def posed_photos(results: Sequence[Outcome[Any]], reference: PosedPhoto | None =
     # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
     solved = [(i, r) for i, r in enumerate(results) if r.success and r.entry.get("metric", True)]
     photos = tuple(
-        PosedPhoto(r.name, Path(r.entry["photo"]), r.camera, r.pose, float(i), float(r.entry["confidence"]))
+        PosedPhoto(
+            r.name, Path(r.entry["photo"]), r.camera, r.pose, float(i), float(r.entry["confidence"]), r.covariance
+        )
         for i, r in solved
     )
     return PosedPhotos(photos, reference, solved[0][1].unit if solved else "metre")

@@ -86,7 +86,8 @@ class _Pairs:
         features = self.method.extract(view)
         estimate = relative_pose_by_turns(self.method, self.reference, features, seed=self.run.seed)
         others = [self._asked(name, view) for name in self.rivals]
-        return pair_result(query, estimate, features, self.run.truths.get(str(query)), others)
+        run = self.run
+        return pair_result(query, estimate, features, run.truths.get(str(query)), others, run.reference_from_world)
 
     def _asked(self, name: str, view: View) -> Answer:
         """What another method says; whatever stops it costs only its own answer."""

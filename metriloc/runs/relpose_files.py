@@ -18,10 +18,11 @@ import torch
 from metriloc.geometry import Pose
 from metriloc.io import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.io.posed_photos import PosedPhoto
-from metriloc.runs.folder import RunFolder, saved_entry
+from metriloc.runs.folder import RunFolder, require_same_run, saved_entry
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.pose_files import posed_photos, write_pose_files
 from metriloc.runs.relpose_results import FORMAT, PairFound, QueryResult, RelposeRun
+from metriloc.runs.viewed_pairs import POINTS_FILE, points_file
 from metriloc.types import PhotoFeatures, PoseEstimate
 from metriloc.version import __version__
 from metriloc.viz import (
@@ -67,7 +68,7 @@ class RelposeFolder(RunFolder):
         now, ours = json.loads(json.dumps(run.header())), {query.resolve() for query in queries}
         for file in (*sorted(self.path.glob("[0-9]*_*/pose.json")), self.path / "pose.json"):
             content = _earlier_content(file)
-            _require_same(self.path, {key: content.get(key) for key in now} if content else now, now)
+            require_same_run(self.path, {key: content.get(key) for key in now} if content else now, now)
             for entry in content.get("queries", ()):
                 outcome: QueryResult | None = None if "error" in entry else Outcome.saved(str(entry["query"]), entry)
                 if outcome is not None and Path(outcome.name).resolve() not in ours:
@@ -90,12 +91,13 @@ class RelposeFolder(RunFolder):
         pictures = draw_pictures(estimate, reference, features)
         if result.found.others:
             pictures["compared"] = _compared(run, result.found, truth)
-        for name in (*_SOMETIMES, "scene.png", "scene.confidence.png"):
+        for name in (*_SOMETIMES, "scene.png", "scene.confidence.png", POINTS_FILE):
             (folder / name).unlink(missing_ok=True)  # of an earlier run, which may have had a pose, or other methods
         for name, picture in pictures.items():
             write_atomically(folder / f"{name}.jpg", encode_jpeg(picture.rgb))
         scene = build_scene(estimate, run.reference, features.view, truth)
         if scene is not None:
+            write_atomically(folder / POINTS_FILE, points_file(scene))
             write_atomically(folder / "scene.png", encode_png(scene_picture(scene)))
             write_atomically(folder / "scene.confidence.png", encode_png(scene_picture(scene, color="confidence")))
         write_atomically(folder / "report.html", query_page(run, result.name, result.found, pictures))
@@ -108,7 +110,9 @@ class RelposeFolder(RunFolder):
             write_atomically(self.path / "pose.json", json.dumps(run.as_dict(), indent=2) + "\n")
         name, camera = run.reference.name, run.reference.camera
         world = PosedPhoto(name, Path(name), camera, Pose.identity(dtype=torch.float64))
-        write_pose_files(self.path, self.formats, posed_photos([*run.kept, *run.results], world))
+        found = posed_photos([*run.kept, *run.results], world)
+        known = run.reference_from_world
+        write_pose_files(self.path, self.formats, found if known is None else found.in_world(known))
 
 
 def query_page(run: RelposeRun, name: str, found: PairFound, pictures: Mapping[str, Picture]) -> str:
@@ -133,20 +137,6 @@ def _earlier_content(file: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
     return content if readable else {}
-
-
-def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raises InputError naming the first setting in which an earlier run differs."""
-    before, now = found["settings"] or {}, wanted["settings"]
-    given = sorted({name for name in {*before, *now} if before.get(name) != now.get(name)})
-    rest = sorted({*found, *wanted} - {"settings"})  # what follows from the settings comes after them
-    for name, one, other in (
-        *((name, before.get(name), now.get(name)) for name in given),
-        *((name, found.get(name), wanted.get(name)) for name in rest),
-    ):
-        if one != other:
-            told = f"{name}: {str(one)[:80]}, now {str(other)[:80]}"
-            raise InputError(f"'{folder}' holds another run ({told}): give another --out, or leave out --resume")
 
 
 def _is_in_strip(name: str, pictures: Mapping[str, Picture]) -> bool:

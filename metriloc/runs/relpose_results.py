@@ -43,9 +43,14 @@ def pair_result(
     features: PhotoFeatures,
     truth: Pose | None = None,
     others: Sequence[Answer] = (),
+    world: Pose | None = None,
 ) -> QueryResult:
-    """The outcome of one query. truth: the true query_from_reference, if it is known; others: of methods to compare with."""
+    """The outcome of one query. truth: the true query_from_reference, if it is known; others: of methods to compare with;
+    world: reference_from_world, where that is known."""
     entry = {"query": str(path), **_told(estimate, truth), **_view_entry(features.view)}
+    if world is not None and entry["success"] and entry["metric"]:
+        pose = estimate.pose.to("cpu", torch.float64) @ world
+        entry["cam_from_world"] = pose.to_dict(to_frame="query camera", from_frame="world of the reference poses")
     if others:
         entry["compared"] = [{"method": other.method, **_told(other.estimate, truth)} for other in others]
     return Outcome(str(path), entry, PairFound(estimate, features, tuple(others)))
@@ -55,7 +60,8 @@ def pair_result(
 class RelposeRun:
     """One reference, one method, many queries. calibrations: of the method's confidence, as far as it has any; truths:
     the true query_from_reference by the query's path, as far as they are known; kept: of an earlier run with the same
-    settings and other queries."""
+    settings and other queries. others: files of further references. reference_from_world: of the world that their known
+    poses are in, None where that is the reference."""
 
     reference: View
     method: str
@@ -65,6 +71,8 @@ class RelposeRun:
     calibrations: Sequence[Calibration] = ()
     truths: Mapping[str, Pose] = field(default_factory=dict)
     kept: Sequence[QueryResult] = ()
+    others: Sequence[Path] = ()
+    reference_from_world: Pose | None = None
 
     @property
     def seed(self) -> int:
@@ -96,8 +104,9 @@ class RelposeRun:
     def fingerprint(self, query: Path) -> str:
         """Equal exactly when the same photos would be treated in the same way again."""
         truth = self.truths.get(str(query))
-        known = [] if truth is None else [str(truth.matrix().tolist()).encode()]
-        return fingerprint_of(self.header(), known, (Path(self.reference.name), query))
+        poses = [pose for pose in (truth, self.reference_from_world) if pose is not None]
+        known = [str(pose.matrix().tolist()).encode() for pose in poses]
+        return fingerprint_of(self.header(), known, (Path(self.reference.name), *self.others, query))
 
 
 def _told(estimate: PoseEstimate, truth: Pose | None) -> dict[str, Any]:

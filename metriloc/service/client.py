@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -99,12 +100,19 @@ class Client:
         distance: float | None = None,
         seed: int = 0,
         report: bool = False,
+        device_poses: Sequence[Any] | None = None,
+        device_convention: str = "arkit",
     ) -> dict[str, Any]:
         """Where photos were taken, relative to an anchor, as ``metriloc relpose --json``.
 
-        report: HTML, too, in ``reports``. ``metriloc.io.pose_from_dict(entry["query_from_reference"])`` is a Pose.
+        report: HTML, too, in ``reports``. device_poses: a 4x4 matrix a photo, lists of numbers as the device has them; each
+        entry then says in ``anchor_in_device`` where the anchor's camera is for the device.
+
+        ``metriloc.io.pose_from_dict(entry["query_from_reference"])`` is a Pose.
         """
         told = {"k": _numbers(K), "fov": fov, "distance": distance, "seed": seed, "report": report}
+        if device_poses is not None:
+            told |= {"device_poses": json.dumps(device_poses), "device_convention": device_convention}
         return self._posted(f"/v1/anchors/{anchor}/poses", told, _many(photos))
 
     def delete_anchor(self, anchor: str) -> None:

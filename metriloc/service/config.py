@@ -39,8 +39,9 @@ class ServiceConfig:
     """Address to listen at; any but one of this machine needs a token (metriloc serve token add NAME)."""
     port: int = 8000
     """Port to listen at."""
-    database: str | None = None
-    """Where rows are kept: postgresql://USER:PASSWORD@HOST/NAME (extra postgres); by default SQLite in --data."""
+    database: str | None = field(default_factory=lambda: os.environ.get("METRILOC_DATABASE"))
+    """Where rows are kept: postgresql://USER:PASSWORD@HOST/NAME (extra postgres), better said by METRILOC_DATABASE, which
+    nobody sees; by default SQLite in --data."""
     blobs: str | None = None
     """Where features are kept: a URL that fsspec knows, such as s3://BUCKET/FOLDER (then also s3fs); by default --data."""
     method: str = "auto"
@@ -49,6 +50,8 @@ class ServiceConfig:
     """For maps, as of metriloc localize --method."""
     device: str = "cpu"
     """Where models run: cpu, cuda, cuda:1, ..."""
+    runtime: str = "torch"
+    """What runs the networks: torch, onnx, or onnx:FOLDER (files of metriloc export)."""
     threads: int | None = None
     """Of each process with models; by default as many as there are processors, as of other commands."""
     workers: int = 1

@@ -6,17 +6,20 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from metriloc.io import InputError, prepare_output_folder
-from metriloc.service.blobs import Blobs, FolderBlobs, RemoteBlobs, digest_of
+import sqlalchemy as sa
+
+from metriloc.io import InputError
+from metriloc.service.blobs import digest_of
 from metriloc.service.children import Children, Done, JobEndedError, JobFailedError
 from metriloc.service.config import MEBIBYTE, ServiceConfig
 from metriloc.service.decoding import Decoder, Encoded
+from metriloc.service.devices import DevicePoses
 from metriloc.service.metrics import Metrics
 from metriloc.service.poses import (
     Answer,
@@ -28,10 +31,13 @@ from metriloc.service.poses import (
     Placing,
 )
 from metriloc.service.problems import Problem
-from metriloc.service.records import Kind, Records, sqlite_url
+from metriloc.service.records import Kind
 from metriloc.service.spool import Spool
+from metriloc.service.storage import open_storage
 
 _DAY = 86400.0
+Upload: TypeAlias = tuple[str, Callable[[], Awaitable[bytes]]]
+"""The name of a file and what reads it, which lies on the disk until then."""
 _GONE = {"anchors": "there is no such anchor", "maps": "there is no such map"}
 
 
@@ -45,12 +51,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks of photos. distance: metres to the anchor; report: HTML, too."""
+    """What a request asks of photos. distance: metres to the anchor; report: HTML, too; devices: where the
+    device says that its camera was."""
 
     known: Known = Known()
     seed: int = 0
     distance: float | None = None
     report: bool = False
+    devices: DevicePoses | None = None
 
 
 class Desk:
@@ -62,7 +70,9 @@ class Desk:
         self._spool = Spool(config.data / "spool")
         self._in_hand, self._seconds = 0, 1.0
         self.decoders = Children("decoding", Decoder(self.spool, config.megapixels), max(1, config.workers))
-        models = Models(self.spool, self.blobs, config.method, config.localizer, config.device, config.threads)
+        models = Models(
+            self.spool, self.blobs, config.method, config.localizer, config.device, config.runtime, config.threads
+        )
         self.models = Children("models", models, config.workers)
 
     @property
@@ -75,6 +85,11 @@ class Desk:
         """Whether all processes can work."""
         return self.models.ready and self.decoders.ready
 
+    @property
+    def idle(self) -> bool:
+        """Whether a process with models has nothing to do."""
+        return self.ready and self.models.busy + self.models.waiting < self.config.workers
+
     def close(self) -> None:
         """End all processes."""
         self.decoders.close(1)
@@ -84,44 +99,52 @@ class Desk:
 
     # -- anchors ------------------------------------------------------------------------------------------------------
     async def make_anchor(
-        self, photo: tuple[str, bytes], known: Known, depth: Encoded | None, distance: float | None
+        self, photo: Upload, known: Known, depth: Upload | None, depth_scale: float | None, distance: float | None
     ) -> dict[str, Any]:
         """A row of a new anchor. Raises Problem."""
-        with self._room(), self._files() as files:
+        with self._room(), self.files() as files:
             photo_file = await self._photo(photo, known, files)
             if photo_file.path is None:
                 raise Problem(422, photo_file.error)
-            depth_path = None if depth is None else await self._decoded(depth, files)
-            job = NewAnchor(photo_file, depth_path, "" if depth is None else depth.name, distance)
+            depth_path, depth_name = None, ""
+            if depth is not None:
+                depth_name = depth[0]
+                depth_path = await self._decoded(Encoded("depth", depth_name, await depth[1](), depth_scale), files)
+            job = NewAnchor(photo_file, depth_path, depth_name, distance)
             made = (await self._ask_models(job, 1)).answer
             files.append(made.path)
             told: dict[str, Any] = {"k": known.k, "fov": known.fov, "distance": distance}
             if depth is not None:
-                told |= {"depth": depth.name, "depth_scale": depth.scale}
+                told |= {"depth": depth_name, "depth_scale": depth_scale}
             return await asyncio.to_thread(self._keep, "anchors", made.path, {**made.facts, "told": told})
 
-    async def place(self, id: str, photos: Sequence[tuple[str, bytes]], asked: Asked) -> str:
-        """The JSON of photos at an anchor. Raises Problem."""
-        anchor = await self.find("anchors", id)
-        with self._room(), self._files() as files:
-            decoded = await self._photos(photos, asked.known, files)
-            return await self._answer("anchors", id, placing_at(anchor, decoded, asked))
+    async def place(self, kind: Kind, id: str, photos: Sequence[Upload], asked: Asked) -> str:
+        """The JSON of photos at an anchor or in a map. Raises Problem."""
+        row = await self.find(kind, id)
+        with self._room(), self.files() as files:
+            return await self.answer(kind, row, await self.decode(photos, asked.known, files), asked)
+
+    async def answer(self, kind: Kind, row: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Asked) -> str:
+        """The same of photos that are decoded, at the anchor or in the map of a row."""
+        job = placing_at(row, photos, asked) if kind == "anchors" else placing_in(row, photos, asked)
+        try:
+            answer: Answer = (await self._ask_models(job, len(photos))).answer
+        except Problem as problem:
+            if problem.status_code == 422:
+                await self.find(kind, row["id"])  # it may have been deleted meanwhile
+            raise
+        self.metrics.answered(kind.rstrip("s"), answer.verdicts, answer.stages)
+        if answer.error:
+            raise Problem(422, answer.error)
+        return answer.text
 
     # -- maps ---------------------------------------------------------------------------------------------------------
     async def make_map(self, name: str, bundle: Path) -> dict[str, Any]:
         """A row of a new map. bundle: its file, which is moved. Raises Problem."""
-        with self._room(), self._files() as files:
+        with self._room(), self.files() as files:
             files.append(bundle)
             facts = (await self._ask_models(NewMap(bundle, name), 1)).answer
             return await asyncio.to_thread(self._keep, "maps", bundle, {"name": name, **facts})
-
-    async def place_in_map(self, id: str, photos: Sequence[tuple[str, bytes]], asked: Asked) -> str:
-        """The JSON of photos in a map. Raises Problem."""
-        found = await self.find("maps", id)
-        with self._room(), self._files() as files:
-            decoded = await self._photos(photos, asked.known, files)
-            job = MapPlacing(found["blob"], found["facts"]["name"], decoded, asked.seed, asked.report)
-            return await self._answer("maps", id, job)
 
     # -- rows ---------------------------------------------------------------------------------------------------------
     async def find(self, kind: Kind, id: str) -> dict[str, Any]:
@@ -161,12 +184,15 @@ class Desk:
             row = {"id": secrets.token_hex(16), "blob": digest, "bytes": size, "facts": facts}
             row |= {"created": now, "expires": expires}
             with self.records.writing() as rows:
-                quota = self.config.quota_mebibytes * MEBIBYTE
-                if self.records.total(rows) + size > quota:
-                    raise Problem(507, f"the service is full: it keeps at most {self.config.quota_mebibytes} MiB")
+                self.check_quota(rows, size)
                 self.blobs.put(file, digest)
                 self.records.add(rows, kind, row)
         return row
+
+    def check_quota(self, rows: sa.Connection, size: int) -> None:
+        """Raises Problem where so many bytes more are too many."""
+        if self.records.total(rows) + size > self.config.quota_mebibytes * MEBIBYTE:
+            raise Problem(507, f"the service is full: it keeps at most {self.config.quota_mebibytes} MiB")
 
     # -- the way of a request -----------------------------------------------------------------------------------------
     @contextmanager
@@ -183,7 +209,7 @@ class Desk:
             self._in_hand -= 1
 
     @contextmanager
-    def _files(self) -> Iterator[list[Path]]:
+    def files(self) -> Iterator[list[Path]]:
         """Files that live as long as a request."""
         files: list[Path] = []
         try:
@@ -192,16 +218,14 @@ class Desk:
             for file in files:
                 file.unlink(missing_ok=True)
 
-    async def _photos(
-        self, photos: Sequence[tuple[str, bytes]], known: Known, files: list[Path]
-    ) -> tuple[PhotoFile, ...]:
+    async def decode(self, photos: Sequence[Upload], known: Known, files: list[Path]) -> tuple[PhotoFile, ...]:
         return tuple(await asyncio.gather(*(self._photo(photo, known, files) for photo in photos)))
 
-    async def _photo(self, photo: tuple[str, bytes], known: Known, files: list[Path]) -> PhotoFile:
-        name, data = photo
+    async def _photo(self, photo: Upload, known: Known, files: list[Path]) -> PhotoFile:
+        name, read = photo
         made = PhotoFile(name, k=known.k, fov=known.fov)
         try:
-            return replace(made, path=await self._decoded(Encoded("photo", name, data), files))
+            return replace(made, path=await self._decoded(Encoded("photo", name, await read()), files))
         except Problem as problem:
             if problem.status_code != 422:
                 raise
@@ -209,17 +233,29 @@ class Desk:
 
     async def _decoded(self, file: Encoded, files: list[Path]) -> Path:
         try:
-            done = await asyncio.wrap_future(self.decoders.submit(file, self.config.decode_seconds))
+            done = await self._ask_decoders(file)
         except InputError as error:
             raise Problem(422, str(error)) from None
         except JobEndedError as ended:
             if "shutting down" in str(ended):
                 raise Problem(503, str(ended), retry_after="5") from None
             raise Problem(422, f"'{file.name}' could not be decoded: {ended}") from None
+        except JobFailedError:
+            raise Problem(422, f"'{file.name}' could not be decoded") from None
         self.metrics.took("decode", done.worked)
         path: Path = done.answer
         files.append(path)
         return path
+
+    async def _ask_decoders(self, file: Encoded) -> Done:
+        """Twice, where a process ends that may not have ended because of this file."""
+        seconds = self.config.decode_seconds
+        try:
+            return await asyncio.wrap_future(self.decoders.submit(file, seconds))
+        except JobEndedError as ended:
+            if ended.late:
+                raise
+            return await asyncio.wrap_future(self.decoders.submit(file, seconds))
 
     async def _ask_models(self, job: Any, photos: int) -> Done:
         try:
@@ -237,18 +273,6 @@ class Desk:
         self.metrics.took("models", done.worked)
         return done
 
-    async def _answer(self, kind: Kind, id: str, job: Placing | MapPlacing) -> str:
-        try:
-            answer: Answer = (await self._ask_models(job, len(job.photos))).answer
-        except Problem as problem:
-            if problem.status_code == 422:
-                await self.find(kind, id)  # it may have been deleted meanwhile
-            raise
-        self.metrics.answered(kind.rstrip("s"), answer.verdicts, answer.stages)
-        if answer.error:
-            raise Problem(422, answer.error)
-        return answer.text
-
 
 def placing_at(anchor: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Asked) -> Placing:
     """The job of placing photos at an anchor (its row)."""
@@ -263,15 +287,10 @@ def placing_at(anchor: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Ask
         depth_scale=told.get("depth_scale"),
         distance=told["distance"] if asked.distance is None else asked.distance,
         report=asked.report,
+        devices=asked.devices,
     )
 
 
-def open_storage(config: ServiceConfig) -> tuple[Records, Blobs]:
-    """Rows and files of a service, in a folder for its owner only. Raises InputError where they cannot be used."""
-    if not config.data.exists():
-        prepare_output_folder(config.data)
-        config.data.chmod(0o700)
-    records = Records(config.database or sqlite_url(config.data / "service.db"))
-    folder = FolderBlobs(config.data / "blobs")
-    prepare_output_folder(folder.folder)
-    return records, folder if config.blobs is None else RemoteBlobs(config.blobs, folder)
+def placing_in(row: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Asked) -> MapPlacing:
+    """The job of placing photos in a map (its row)."""
+    return MapPlacing(row["blob"], row["facts"]["name"], photos, asked.seed, asked.report)

@@ -64,9 +64,7 @@ class Guard:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._rate = parse_rate(config.rate)
         self._uploads = 0
-        self._hosts = {name.lower() for name in (*config.hosts, config.host)}
-        if config.is_local:
-            self._hosts |= {"localhost", "127.0.0.1", "[::1]"}
+        self._hosts = {name.lower() for name in (*config.hosts, config.host, "localhost", "127.0.0.1", "[::1]")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request."""

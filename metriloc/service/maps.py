@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.choose import choose_localizer
+from metriloc.choose.for_maps import method_of_bundle
+from metriloc.export.runtime import on_runtime
 from metriloc.io import InputError
-from metriloc.localizer import REFERENCES, Localizer, method_of_bundle
+from metriloc.localizer import REFERENCES, Localizer
 from metriloc.opened_map import OpenedMap, open_bundled_map
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import query_page
@@ -35,8 +37,8 @@ class _OpenMap:
 class Maps:
     """method: a localizer by its name; None for the first of a bundle's whose weights are here."""
 
-    def __init__(self, method: str | None, device: str) -> None:
-        self._how = LocalizerSettings(method, device=device)
+    def __init__(self, method: str | None, device: str, runtime: str) -> None:
+        self._how = LocalizerSettings(method, device=device, runtime=runtime)
         self._open: OrderedDict[Path, _OpenMap] = OrderedDict()
 
     def check(self, path: Path, name: str) -> dict[str, Any]:
@@ -59,7 +61,7 @@ class Maps:
     def _method(self, opened: OpenedMap) -> Any:
         assert opened.bundle is not None
         if self._how.method is None:
-            return method_of_bundle(opened.bundle, self._how.device)
+            return on_runtime(method_of_bundle(opened.bundle, self._how.device), self._how.runtime)
         return choose_localizer(self._how.choice())
 
     def _opened(self, path: Path) -> _OpenMap:

@@ -20,14 +20,16 @@ import torch
 from metriloc.calibration import calibrations_of
 from metriloc.io import InputError, as_view
 from metriloc.io.depth import check_depth_covers
+from metriloc.runs.localize_results import localize_summary
 from metriloc.runs.options import MethodSettings, PhotoOptions
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_files import draw_pictures, query_page
-from metriloc.runs.relpose_results import RelposeRun
+from metriloc.runs.relpose_results import RelposeRun, relpose_summary
 from metriloc.service.anchor_files import Anchor, read_anchor, write_anchor
 from metriloc.service.blobs import Blobs
 from metriloc.service.decoding import read_depth_map, read_photo
+from metriloc.service.devices import DevicePoses, with_anchor_in_device
 from metriloc.service.maps import Maps
 from metriloc.service.resident import ResidentMethods
 from metriloc.types import PhotoFeatures, View
@@ -47,11 +49,16 @@ class PhotoFile:
     fov: float | None = None
     error: str = ""
 
-    def view(self) -> View:
-        """Raises InputError where it cannot be used."""
+    def view(self, as_stored: bool = False) -> View:
+        """Raises InputError where it cannot be used. as_stored: its EXIF must not turn it."""
         if self.path is None:
             raise InputError(self.error)
-        return as_view(read_photo(self.path), K=self.k, fov=self.fov, name=self.name, warn_of_guess=False)
+        loaded = read_photo(self.path)
+        if as_stored and loaded.exif.orientation != 1:
+            raise InputError(
+                f"'{self.name}' is turned by its EXIF, of which the device's pose knows nothing: leave that out"
+            )
+        return as_view(loaded, K=self.k, fov=self.fov, name=self.name, warn_of_guess=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class MadeAnchor:
 @dataclass(frozen=True)
 class Placing:
     """Photos to be placed at an anchor. blob: of its file; k, fov, depth, depth_scale, distance: as it was made with, or as
-    they are asked for now; report: whether HTML reports are wanted, too."""
+    they are asked for now; report: whether HTML reports are wanted, too; devices: where the device says its camera was."""
 
     blob: str
     photos: tuple[PhotoFile, ...]
@@ -86,6 +93,7 @@ class Placing:
     depth_scale: float | None = None
     distance: float | None = None
     report: bool = False
+    devices: DevicePoses | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,7 @@ class Models:
     method: str = "auto"
     localizer: str | None = None
     device: str = "cpu"
+    runtime: str = "torch"
     threads: int | None = None
 
     def __call__(self) -> Callable[[Any], Any]:
@@ -139,8 +148,9 @@ class _Room:
 
     def __init__(self, models: Models) -> None:
         self.spool, self.blobs, self.device = models.spool, models.blobs, models.device
-        self.methods = ResidentMethods(models.method, models.device)
-        self.maps = Maps(models.localizer, models.device)
+        self.runtime = models.runtime
+        self.methods = ResidentMethods(models.method, models.device, models.runtime)
+        self.maps = Maps(models.localizer, models.device, models.runtime)
         self.anchors: OrderedDict[str, Anchor] = OrderedDict()
 
     def do(self, job: Any) -> Any:
@@ -187,10 +197,15 @@ class _Room:
             anchor.view, method.name, method.weights_id, self._settings(job), calibrations=calibrations_of(method)
         )
         photos = {Path(photo.name): photo for photo in job.photos}
-        run_relpose(run, method, list(photos), lambda path: photos[path].view(), reference=features)
+        run_relpose(
+            run, method, list(photos), lambda path: photos[path].view(job.devices is not None), reference=features
+        )
         content = run.as_dict()
+        if job.devices is not None:
+            with_anchor_in_device(content["queries"], job.devices)
         if job.report:
             content["reports"] = [_page(run, result, features) for result in run.results]
+            content["summaries"] = [relpose_summary(result) for result in run.results]
         return _answer(content, run.results)
 
     def _anchor(self, blob: str) -> Anchor:
@@ -213,7 +228,7 @@ class _Room:
             depth=Path(job.depth_name) if job.depth_name else None,
             depth_scale=job.depth_scale,
         )
-        how = MethodSettings(distance=job.distance, device=self.device, seed=job.seed)
+        how = MethodSettings(distance=job.distance, device=self.device, runtime=self.runtime, seed=job.seed)
         differ = {} if job.fov == fov else {"fov_ref": job.fov, "fov_query": fov}
         return {**dataclasses.asdict(known), **differ, "method": self.methods.name, **dataclasses.asdict(how)}
 
@@ -227,6 +242,7 @@ class _Room:
         content = run.as_dict()
         if job.report:
             content["reports"] = reports
+            content["summaries"] = [localize_summary(result) for result in run.results]
         return _answer(content, run.results)
 
 

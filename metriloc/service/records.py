@@ -57,6 +57,9 @@ JOBS = sa.Table(
     sa.Column("asked", sa.Text, nullable=False),
     sa.Column("answer", sa.Text),
     sa.Column("status", sa.Integer),
+    sa.Column("owner", sa.String(32)),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("changed", sa.Double, nullable=False),
 )
@@ -81,7 +84,7 @@ class Records:
             "postgres://", "postgresql+psycopg://", 1
         )
         try:
-            self._engine = sa.create_engine(url, pool_pre_ping=True)
+            self._engine = sa.create_engine(url, pool_pre_ping=url.startswith("postgresql"))
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _prepare_sqlite)
                 sa.event.listen(self._engine, "begin", _begin_sqlite)
@@ -154,7 +157,7 @@ class Records:
         """Bytes of all that is stored."""
         return sum(
             int(rows.scalar(sa.select(sa.func.coalesce(sa.func.sum(table.c.bytes), 0))) or 0)
-            for table in _TABLES.values()
+            for table in (*_TABLES.values(), JOBS)
         )
 
     def counts(self) -> dict[str, int]:

@@ -24,17 +24,17 @@ class ResidentMethods:
     Raises InputError and ImportError where it cannot be loaded.
     """
 
-    def __init__(self, name: str, device: str) -> None:
-        self.name, self._device = name, device
+    def __init__(self, name: str, device: str, runtime: str) -> None:
+        self.name, self._usual = name, MethodChoice(name, device=device, runtime=runtime)
         self._load = cache(self._loaded)
         self._load(False)
 
     def _loaded(self, told: bool) -> RelativePoseMethod:
-        return choose_method(MethodChoice(self.name, device=self._device, depth_map=told))
+        return choose_method(replace(self._usual, depth_map=told))
 
     def get(self, distance: float | None, depth_map: bool) -> Resident:
         """As ``metriloc relpose`` would choose it. Raises InputError for metres that the method has no use for."""
-        choice = MethodChoice(self.name, device=self._device, distance=distance, depth_map=depth_map)
+        choice = replace(self._usual, distance=distance, depth_map=depth_map)
         require_used(choice)
         told = distance is not None or depth_map
         method = self._load(told)

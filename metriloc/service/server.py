@@ -13,8 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from metriloc.io import InputError
 from metriloc.service.app import create_app
 from metriloc.service.config import ServiceConfig
-from metriloc.service.desk import open_storage
 from metriloc.service.guards import parse_rate
+from metriloc.service.storage import open_storage
 from metriloc.service.tokens import tokens_of
 
 

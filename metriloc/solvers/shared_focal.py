@@ -60,9 +60,9 @@ def shared_focal_factor(
     agreeing = _agreeing(uv0, uv1, cameras, (squared <= max_error_px**2).cpu().numpy(), max_error_px, seed)
     if agreeing is None:
         return None
-    problem = _Problem(*agreeing, (max_error_px * _SCALE) ** 2)
+    problem = EpipolarProblem(*agreeing, (max_error_px * _SCALE) ** 2)
     double = pose.detach().to(device="cpu", dtype=torch.float64)
-    stated = _State(double.R, double.t / double.distance(), 0.0)
+    stated = EpipolarState(double.R, double.t / double.distance(), 0.0)
     fixed, _, base = minimize(stated, problem.cost, lambda s, d: problem.step(s, d, _FREE - 1), _ITERATIONS)
     best, least = fixed, base
     for factor in _STARTS:
@@ -77,8 +77,8 @@ def shared_focal_factor(
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
-    """R, t: ``1_from_0``, t of length 1."""
+class EpipolarState:
+    """R, t: ``1_from_0``, t of length 1. log_factor: of the stated focal lengths."""
 
     R: Float[Tensor, "3 3"]
     t: Float[Tensor, " 3"]
@@ -86,8 +86,9 @@ class _State:
 
 
 @dataclass(frozen=True, eq=False)
-class _Problem:
-    """x0, x1: normalized by the stated focal lengths ``f0``, ``f1``. squared_scale: of the loss, square pixels."""
+class EpipolarProblem:
+    """Signed Sampson errors of matches. x0, x1: normalized by the stated focal lengths ``f0``, ``f1``. squared_scale: of the
+    loss, square pixels."""
 
     x0: Float[Tensor, "n 2"]
     x1: Float[Tensor, "n 2"]
@@ -95,7 +96,7 @@ class _Problem:
     f1: Float[Tensor, " 2"]
     squared_scale: float
 
-    def residual(self, state: _State) -> tuple[Tensor, Tensor]:
+    def residual(self, state: EpipolarState) -> tuple[Tensor, Tensor]:
         """Signed Sampson errors in pixels [n], and their Jacobian [n, 6]: left rotation, direction, log of the factor."""
         # 1. rays of unit depth, and how they and the pixels of a unit change with the factor
         shrink = math.exp(-state.log_factor)
@@ -103,7 +104,7 @@ class _Problem:
         d_ray0, d_ray1 = (torch.cat([-shrink * x, torch.zeros_like(x[:, :1])], -1) for x in (self.x0, self.x1))
         # 2. the essential matrix and its derivatives
         E = skew(state.t) @ state.R
-        d_pose = torch.cat([skew(state.t) @ skew(torch.eye(3).to(E)), skew(_across(state.t).mT)]) @ state.R
+        d_pose = torch.cat([skew(state.t) @ skew(torch.eye(3).to(E)), skew(across(state.t).mT)]) @ state.R
         # 3. error and gradient with respect to the pixels of photo 1 (a) and photo 0 (b)
         a, b = (ray0 @ E.mT)[:, :2] * shrink / self.f1, (ray1 @ E)[:, :2] * shrink / self.f0
         error = ((ray1 @ E) * ray0).sum(-1)
@@ -120,29 +121,29 @@ class _Problem:
         d_norm = ((d_a @ a[..., None]).squeeze(-1) + (d_b @ b[..., None]).squeeze(-1)) / norm[:, None]
         return error / norm, (d_error - (error / norm)[:, None] * d_norm) / norm[:, None]
 
-    def cost(self, state: _State) -> float:
+    def cost(self, state: EpipolarState) -> float:
         """Robust cost; infinite for an absurd focal length."""
         if abs(state.log_factor) > math.log(10):
             return float("inf")
         return float(cauchy(self.residual(state)[0].square() / self.squared_scale).value.sum())
 
-    def system(self, state: _State) -> tuple[Tensor, Tensor]:
+    def system(self, state: EpipolarState) -> tuple[Tensor, Tensor]:
         """Normal equations of the iteratively reweighted residuals, square pixels."""
         residual, J = self.residual(state)
         weight = cauchy(residual.square() / self.squared_scale).weight
         return J.mT @ (weight[:, None] * J), J.mT @ (weight * residual)
 
-    def step(self, state: _State, damping: float, free: int) -> _State | None:
+    def step(self, state: EpipolarState, damping: float, free: int) -> EpipolarState | None:
         """Where the first ``free`` parameters go from here."""
         H, g = self.system(state)
         step = damped_step(H[:free, :free], g[:free], damping)
         if not bool(step.ok):
             return None
         delta = torch.cat([step.delta, step.delta.new_zeros(_FREE - free)])
-        t = state.t + _across(state.t) @ delta[3:5]
-        return _State(so3_exp(delta[:3]) @ state.R, t / t.norm(), state.log_factor + float(delta[5]))
+        t = state.t + across(state.t) @ delta[3:5]
+        return EpipolarState(so3_exp(delta[:3]) @ state.R, t / t.norm(), state.log_factor + float(delta[5]))
 
-    def started(self, log_factor: float, max_error_px: float, seed: int) -> _State | None:
+    def started(self, log_factor: float, max_error_px: float, seed: int) -> EpipolarState | None:
         """The pose of a consensus with other focal lengths."""
         import poselib
 
@@ -155,9 +156,9 @@ class _Problem:
         found, _ = poselib.estimate_relative_pose(*points, *cameras, options)
         R, t = torch.from_numpy(np.array(found.R)), torch.from_numpy(np.array(found.t)).reshape(3)
         length = float(t.norm())
-        return _State(R, t / length, log_factor) if length > 1e-9 and math.isfinite(length) else None
+        return EpipolarState(R, t / length, log_factor) if length > 1e-9 and math.isfinite(length) else None
 
-    def uncertainty(self, state: _State) -> tuple[float, float]:
+    def uncertainty(self, state: EpipolarState) -> tuple[float, float]:
         """Standard deviation of the logarithm of the factor, and the variance of the noise in square pixels."""
         residual, _ = self.residual(state)
         weight = cauchy(residual.square() / self.squared_scale).weight
@@ -195,6 +196,6 @@ def _agreeing(
     return found[0][0], found[1][0], found[0][1], found[1][1]
 
 
-def _across(t: Float[Tensor, " 3"]) -> Float[Tensor, "3 2"]:
+def across(t: Float[Tensor, " 3"]) -> Float[Tensor, "3 2"]:
     """Two unit vectors at right angles to ``t``."""
     return torch.linalg.svd(t[None], full_matrices=True).Vh[1:].mT

@@ -12,6 +12,7 @@ from metriloc.types.details import (
     MapUnit,
     MetresSource,
     PairDetails,
+    ReferenceSaid,
     Stage,
     WinningHypothesis,
 )
@@ -28,6 +29,7 @@ from metriloc.types.methods import (
 from metriloc.types.photos import GUESSED_FOCAL, Pair, View
 from metriloc.types.sfm_map import SfmMap
 from metriloc.types.trace import Course, DenseFeatures, PointMaps, Trace
+from metriloc.types.track import Frame, TrackDetails, TrackDrift, TrackNote, TrackState, TrackTrouble
 
 __all__ = [
     "AbsolutePoseMethod",
@@ -36,6 +38,7 @@ __all__ = [
     "DenseFeatures",
     "FAILED",
     "FailureReason",
+    "Frame",
     "GUESSED_FOCAL",
     "LocalizationDetails",
     "MapUnit",
@@ -48,11 +51,17 @@ __all__ = [
     "QueryNeeds",
     "RELIABLE",
     "RELIABLE_METRES",
+    "ReferenceSaid",
     "RelativePoseMethod",
     "SfmMap",
     "Stage",
     "StepOutput",
     "Trace",
+    "TrackDetails",
+    "TrackDrift",
+    "TrackNote",
+    "TrackState",
+    "TrackTrouble",
     "Trainable",
     "Verdict",
     "View",

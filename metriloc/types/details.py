@@ -79,6 +79,26 @@ class MetresSource:
     share: float
 
 
+@dataclass(frozen=True)
+class ReferenceSaid:
+    """What one of several references said of the query. used: whether it has a say in the answer. reason: why it has no
+    pose, None where it has one; confidence, verdict: its own. rotation_deg, direction_deg: how far its own pose is from
+    the answer, NaN where nothing tells."""
+
+    name: str
+    used: bool
+    reason: FailureReason | None
+    confidence: float
+    verdict: str
+    rotation_deg: float
+    direction_deg: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        degrees = {name: finite_or_none(getattr(self, name)) for name in ("rotation_deg", "direction_deg")}
+        return {**asdict(self), **degrees}
+
+
 @dataclass(frozen=True, eq=False)
 class PairDetails:
     """How one relative pose came about.
@@ -89,7 +109,7 @@ class PairDetails:
     (solver, source of depth), as calibrations name it. timings: seconds by stage. statistics: numbers that only grow with
     what speaks for the pose, by name; what confidence calibration may read. messages: what is to be known of the way.
     metres_sources: what each source says of the distance, where the metres have sources that can be named. matches: all
-    that were looked at, agreeing or not, where a method keeps them.
+    that were looked at, agreeing or not, where a method keeps them. references: what each said, where there are several.
     """
 
     score: float
@@ -104,9 +124,11 @@ class PairDetails:
     messages: tuple[str, ...] = ()
     metres_sources: tuple[MetresSource, ...] = ()
     matches: Correspondences | None = None
+    references: tuple[ReferenceSaid, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Its part of ``PoseEstimate.to_dict``."""
+        several = {"references": [said.to_dict() for said in self.references]} if self.references else {}
         return {
             "messages": list(self.messages),
             "score": finite_or_none(self.score),
@@ -115,6 +137,7 @@ class PairDetails:
             "scale_source": self.scale_source,
             "metres_sources": [asdict(source) for source in self.metres_sources],
             "timings_s": rounded(self.timings),
+            **several,
         }
 
 

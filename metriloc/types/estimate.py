@@ -15,6 +15,7 @@ from torch import Tensor
 from metriloc.geometry import Pose
 from metriloc.types.details import Correspondences, FailureReason, LocalizationDetails, PairDetails
 from metriloc.types.trace import Trace
+from metriloc.types.track import TrackDetails
 from metriloc.wording import words_of_batch, words_of_motion, words_of_place
 
 Verdict = Literal["reliable", "doubtful", "failed", "uncalibrated"]
@@ -35,10 +36,11 @@ class PoseEstimate:
     distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
     a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
     at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well);
-    ``reasons_for_doubt`` has these and the rest. covariance (absolute methods, batch shape ()): of ``delta = [t, w]`` in
-    ``Pose.from_tangent(delta) @ pose``, units of the map and radians, in the axes of the camera; None where nothing tells
-    it. page: draws a single estimate as HTML, for notebooks; ``relative_pose``
-    and ``localize`` put one here.
+    ``reasons_for_doubt`` has these and the rest. covariance (absolute methods and several references, batch shape ()):
+    of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``, units of the pose and radians, in the axes of the camera;
+    None where nothing tells it. page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize``
+    put one here. elements: of a batch, the single estimates with their intervals, doubts and verdicts, where it was made
+    of such. track: its place in a stream, of estimates of a ``Tracker``.
 
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
     >>> estimate.pose.center(), estimate.verdict, estimate.detail.scale_source  # doctest: +SKIP
@@ -56,6 +58,8 @@ class PoseEstimate:
     covariance: Float[Tensor, "6 6"] | None = None
     page: Callable[[PoseEstimate], str] | None = None
     trace: Trace | None = None
+    elements: tuple[PoseEstimate, ...] = ()
+    track: TrackDetails | None = None
 
     def __post_init__(self) -> None:
         if not (self.pose.shape == self.success.shape == self.confidence.shape):
@@ -142,6 +146,7 @@ class PoseEstimate:
             "confidence_is_probability_of": self.probability_of or None,
         }
         entry.update({} if self.detail is None else self.detail.to_dict())
+        entry.update({} if self.track is None else {"track": self.track.to_dict()})
         if not (entry["success"] and bool(self.pose.is_finite())):
             return entry
         found = self.pose.detach()
@@ -159,6 +164,7 @@ class PoseEstimate:
             "distance": float(found.distance()),
             "distance_interval_90": None if low_high is None else list(low_high),
             "rotation_angle_deg": math.degrees(float(found.angle())),
+            **({} if self.covariance is None else {"covariance": self.covariance.tolist()}),
         }
 
     def __repr__(self) -> str:
@@ -212,7 +218,7 @@ class PoseEstimate:
 
     @classmethod
     def stack(cls, estimates: Sequence[PoseEstimate]) -> PoseEstimate:
-        """Single estimates (batch shape ()) -> one of batch shape (n,)."""
+        """Single estimates (batch shape ()) -> one of batch shape (n,), which keeps them in ``elements``."""
         return cls(
             Pose.stack([e.pose for e in estimates]),
             torch.stack([e.success for e in estimates]),
@@ -221,4 +227,5 @@ class PoseEstimate:
             tuple(d for e in estimates for d in e.details),
             tuple(d for e in estimates for d in e.localization),
             estimates[0].probability_of if len({e.probability_of for e in estimates}) == 1 else "",
+            elements=tuple(estimates),
         )

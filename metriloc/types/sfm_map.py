@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metriloc.geometry import Camera, ColmapCamera, Pose
+from metriloc.types.photos import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class SfmMap:
     cam_from_world: float64. xyz: the points, float64, world. image_index, point_index, uv: the observations as parallel
     arrays, sorted by image; uv in pixels of that image. folder: where the image files are, if they are at hand.
     originals: by name, cameras of photos whose distortion is none of ours; for them, the map is about undistorted
-    copies, which ``load_map_view`` makes.
+    copies, which ``load_map_view`` makes. views: by name, photos that are in memory already, so that no file is read.
     """
 
     names: tuple[str, ...]
@@ -33,6 +34,7 @@ class SfmMap:
     uv: Float[Tensor, "O 2"]
     folder: Path | None = None
     originals: Mapping[str, ColmapCamera] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         images, observations = len(self.names), len(self.image_index)

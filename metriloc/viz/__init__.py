@@ -5,13 +5,13 @@ network. Colour maps come from matplotlib (extra ``viz``), which is imported onl
 """
 
 from metriloc.viz.compared import Answer, compared_picture
-from metriloc.viz.markup import Picture, SoftwareFacts
+from metriloc.viz.markup import SoftwareFacts
 from metriloc.viz.matches import match_picture
 from metriloc.viz.overlays import depth_overlay, depth_picture, score_overlay
-from metriloc.viz.pictures import encode_jpeg, encode_png, shrink
+from metriloc.viz.pictures import Picture, encode_jpeg, encode_png, shrink
 from metriloc.viz.predicted import predicted_strip
 from metriloc.viz.relpose_report import QueryReport, RelposeReport, relpose_report
-from metriloc.viz.scene import Frustum, Scene, build_scene, triangulate
+from metriloc.viz.scene import Frustum, Link, Scene, Way, build_scene, triangulate
 from metriloc.viz.scene_picture import scene_picture
 from metriloc.viz.words import verdict
 
@@ -36,7 +36,9 @@ __all__ = [
     "verdict",
     # 3D view
     "Frustum",
+    "Link",
     "Scene",
+    "Way",
     "build_scene",
     "scene_picture",
     "triangulate",

@@ -18,7 +18,8 @@ from metriloc.viz.localized import LocalizedQuery, pose_errors, shown_points
 from metriloc.viz.loss_maps import coarse_and_fine, evidence_picture, point_pictures
 from metriloc.viz.map_scene import map_scene
 from metriloc.viz.marks import marked_photo, marks_of
-from metriloc.viz.markup import Picture, SoftwareFacts, intrinsics_note, picture_figure, report_page, viewer
+from metriloc.viz.markup import SoftwareFacts, intrinsics_note, picture_figure, report_page, viewer
+from metriloc.viz.pictures import Picture
 from metriloc.viz.point_chooser import point_chooser
 from metriloc.viz.stage_errors import stage_errors
 from metriloc.viz.words import FAILURES, has_pose

@@ -5,23 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 from metriloc.page import data_uri, document, embedded_json, escaped, figure, rows_table
 from metriloc.types import View
-from metriloc.viz.pictures import Rgb, encode_jpeg, shrink
-from metriloc.viz.scene import Scene
+from metriloc.viz.eye import first_eye
+from metriloc.viz.pictures import Picture, Rgb, encode_jpeg, shrink
+from metriloc.viz.scene import THUMBNAIL_SIDE, Scene
 
 PICTURE_SIDE = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """One picture of the report: a title, the pixels, and perhaps a sentence that explains them."""
-
-    title: str
-    rgb: Rgb
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,7 @@ class SoftwareFacts:
     version: str
     method: str
     weights: str = ""
-    seed: int = 0
+    seed: int | None = 0
     date: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -48,29 +41,44 @@ def picture_figure(picture: Picture) -> str:
     return figure(picture_uri(rgb), picture.title, picture.note, size=(rgb.shape[1], rgb.shape[0]))
 
 
-def viewer(scene: Scene, label: str, caption: str) -> str:
-    """The 3D view. label: what it shows, for who cannot see it; caption: HTML that tells how it is used."""
-    images = [picture_uri(f.thumbnail, 75) if f.thumbnail is not None else None for f in scene.frusta]
+def viewer(scene: Scene, label: str, caption: str, side: int = THUMBNAIL_SIDE) -> str:
+    """The 3D view. label: what it shows, for who cannot see it; caption: HTML that tells how it is used; side: pixels of
+    the longer side of photos."""
+    small = [None if f.thumbnail is None else shrink(f.thumbnail, side) for f in scene.frusta]
+    images = [None if rgb is None else picture_uri(rgb, 75) for rgb in small]
+    content = {**scene.to_json(images), "eye": first_eye(scene).to_json()}
     return (
         '<figure class="viewer"><div class="stage">'
         f'<canvas tabindex="0" role="img" aria-label="{escaped(label)}"></canvas>'
         '<button type="button">Reset view</button></div>'
-        f'<script type="application/json">{embedded_json(scene.to_json(images))}</script>'
+        f'<script type="application/json">{embedded_json(content)}</script>'
         f"<figcaption>{caption} Drag to turn; pinch, or click and use the wheel, to zoom."
         "<noscript> The 3D view needs JavaScript.</noscript></figcaption></figure>"
     )
 
 
 def report_page(
-    title: str, reference: str, sections: Sequence[str], facts: SoftwareFacts, warnings: Sequence[str]
+    title: str,
+    reference: str,
+    sections: Sequence[str],
+    facts: SoftwareFacts,
+    warnings: Sequence[str],
+    lead: str = "Reference: ",
 ) -> str:
-    """The page of a report. title, reference, warnings: text, escaped here; sections: HTML already."""
+    """The page of a report. title, reference, warnings: text, escaped here; sections: HTML already; lead: before the
+    reference."""
     shown = "".join(f'<p class="warning">{escaped(warning)}</p>' for warning in warnings)
-    header = f'<h1>{escaped(title)}</h1>\n<p class="soft">Reference: <bdi>{escaped(reference)}</bdi></p>\n{shown}'
+    header = f'<h1>{escaped(title)}</h1>\n<p class="soft">{escaped(lead)}<bdi>{escaped(reference)}</bdi></p>\n{shown}'
     footer = f"<footer>\n<h3>How this was made</h3>\n{software_note(facts)}\n</footer>"
+    body = "\n".join([f"<header>\n{header}\n</header>", *sections, footer])
+    return document(title, body, script=report_script())
+
+
+@cache
+def report_script() -> str:
+    """The script of reports: the 3D view, and the choice of points."""
     here = resources.files("metriloc.viz")
-    script = "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in ("viewer.js", "points.js"))
-    return document(title, "\n".join([f"<header>\n{header}\n</header>", *sections, footer]), script=script)
+    return "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in ("viewer.js", "points.js"))
 
 
 def intrinsics_note(**views: View) -> str:
@@ -90,4 +98,4 @@ def software_note(facts: SoftwareFacts) -> str:
     """What made the report."""
     rows = [("metriloc", facts.version), ("method", facts.method), ("weights", facts.weights), ("seed", facts.seed)]
     rows.append(("date", facts.date))
-    return rows_table([(name, escaped(value)) for name, value in rows if value != ""])
+    return rows_table([(name, escaped(value)) for name, value in rows if value not in ("", None)])

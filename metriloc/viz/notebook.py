@@ -19,9 +19,9 @@ from metriloc.types import PoseEstimate, SfmMap, View
 from metriloc.version import __version__
 from metriloc.viz.localize_report import localization_report
 from metriloc.viz.localized import LocalizedQuery
-from metriloc.viz.markup import PICTURE_SIDE, Picture, SoftwareFacts
+from metriloc.viz.markup import PICTURE_SIDE, SoftwareFacts
 from metriloc.viz.matches import match_picture
-from metriloc.viz.pictures import encode_jpeg, rgb_from_image
+from metriloc.viz.pictures import Picture, encode_jpeg, rgb_from_image
 from metriloc.viz.relpose_report import QueryReport, RelposeReport, relpose_report
 
 PAGE_HEIGHT = 720

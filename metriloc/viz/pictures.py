@@ -6,6 +6,7 @@ Pillow and matplotlib are imported when a picture is made, not before.
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 Rgb: TypeAlias = UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture that is shown: a title, the pixels, and perhaps a sentence that explains them."""
+
+    title: str
+    rgb: Rgb
+    note: str = ""
+
 
 BACKGROUND, TEXT = (24, 24, 24), (230, 230, 230)
 """Colours of captions and colour bars."""

@@ -13,14 +13,8 @@ from dataclasses import dataclass
 from metriloc.geometry import Pose
 from metriloc.page import escaped, meter, rows_table, scrolled
 from metriloc.types import PairDetails, PoseEstimate, View
-from metriloc.viz.markup import (
-    Picture,
-    SoftwareFacts,
-    intrinsics_note,
-    picture_figure,
-    report_page,
-    viewer,
-)
+from metriloc.viz.markup import SoftwareFacts, intrinsics_note, picture_figure, report_page, viewer
+from metriloc.viz.pictures import Picture
 from metriloc.viz.scene import Scene, build_scene
 from metriloc.viz.words import details_of, has_pose, offsets, verdict, view_direction
 from metriloc.wording import interval, metres

@@ -1,14 +1,15 @@
-"""What the 3D view of a report shows: two (or three) camera frusta and the inlier points, as plain numbers.
+"""What a 3D view shows, as plain numbers: cameras, points and lines; and the view of two photos.
 
-The world is the reference camera: OpenCV axes (x right, y down, z forward), metres; the viewer turns y up. Where a
-method knows no metres the scene is scaled so that the distance between the cameras, the baseline, is 1.
+Reports draw a ``Scene`` on a canvas, ``live`` sends it to a browser. Of two photos the world is the reference camera:
+OpenCV axes (x right, y down, z forward), metres; the viewer turns y up. Where a method knows no metres the scene is scaled
+so that the distance between the cameras, the baseline, is 1.
 Everything in a ``Scene`` is finite, so that it may go to JSON as it is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,35 +20,69 @@ from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
-from metriloc.viz.pictures import Rgb, rgb_from_image, shrink
+from metriloc.viz.pictures import Picture, Rgb, rgb_from_image, shrink
 
 THUMBNAIL_SIDE = 256
 """Pixels of the longer side of the photos on the frusta."""
 
 
+Role = Literal["reference", "query", "truth", "map", "weak"]
+"""What a camera is: of two photos, in a map, or in a map and tied to it by little."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frustum:
-    """One camera: where it stood and the directions to its image corners, both in the frame of the reference camera.
+    """One camera: where it stood and the directions to its image corners, both in the frame of the scene.
 
     corners: top left, top right, bottom right, bottom left, at depth 1 of the camera itself (to be scaled), relative to
     ``center``. thumbnail: the photo, small, or None for an outline alone (the true pose). color: of a still picture, red,
-    green, blue; None for that of the role.
+    green, blue; None for that of the role. time: of a frame in a stream, None for what is always there. spread:
+    covariance of the center. after_gap: whether the way from the frame before is not known. size: how large it is drawn,
+    beside others. facts: names and what is to be told, in words. look: makes the pictures that whoever picks the camera
+    wants to see, its photo and matches.
     """
 
-    role: Literal["reference", "query", "truth"]
+    role: Role
     label: str
     center: Float[np.ndarray, "3"]
     corners: Float[np.ndarray, "4 3"]
     thumbnail: Rgb | None = None
     color: tuple[int, int, int] | None = None
+    time: float | None = None
+    spread: Float[np.ndarray, "3 3"] | None = None
+    after_gap: bool = False
+    size: float = 1.0
+    facts: tuple[tuple[str, str], ...] = ()
+    look: Callable[[], Sequence[Picture]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A line from one place to another. kind: how two photos of a map hold together, or how far a pose is from the truth."""
+
+    ends: Float[np.ndarray, "2 3"]
+    kind: Literal["tie", "weak", "off"]
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """Where a camera went: its places in order; NaN where they are not known."""
+
+    label: str
+    places: Float[np.ndarray, "n 3"]
+    color: tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Frusta (the reference first, then the query, then perhaps the truth), inlier points and the length unit.
+    """What there is to see in 3D, of whatever draws it: cameras, points, lines between them, and the length unit.
 
-    baseline: distance of reference and query camera, in metres if ``metric``, else 1. confidence: of the pose, 0..1, None
-    where several or none are shown; probability: of the match behind each point.
+    The axes are x right, y down, z forward: of the reference camera, or of a map that was turned upright.
+
+    frusta: of two photos the reference first, then the query, then perhaps the truth. baseline: distance of reference and
+    query camera, in metres if ``metric``, else 1; 0 where there is no such pair. confidence: of the pose, 0..1, None
+    where several or none are shown; probability: of the match behind each point, or what ``meaning`` says, 0..1. unit: of
+    lengths, where they are neither metres nor baselines.
     """
 
     frusta: tuple[Frustum, ...]
@@ -57,22 +92,41 @@ class Scene:
     metric: bool
     confidence: float | None = None
     probability: Float[np.ndarray, " P"] | None = None
+    meaning: str = "probability of the match"
+    links: tuple[Link, ...] = ()
+    ways: tuple[Way, ...] = ()
+    unit: str = ""
+    title: str = ""
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is about two cameras, the reference and the query, and what is between them."""
+        return len(self.frusta) > 1 and self.frusta[0].role == "reference"
+
+    @property
+    def length_unit(self) -> str:
+        """What stands after a length."""
+        return self.unit or ("m" if self.metric else "× baseline")
 
     def to_json(self, images: Sequence[str | None]) -> dict[str, Any]:
         """For ``json.dumps``; ``images`` are the addresses (data URIs) of the frusta's thumbnails, in their order."""
         return {
             "metric": self.metric,
+            "unit": self.length_unit,
+            "pair": self.is_pair,
             "baseline": _rounded(self.baseline),
             "frusta": [
                 {
                     "role": f.role,
                     "label": f.label,
+                    "size": f.size,
                     "center": _rounded(f.center),
                     "corners": _rounded(f.corners),
                     "image": image,
                 }
                 for f, image in zip(self.frusta, images, strict=True)
             ],
+            "links": [{"kind": link.kind, "ends": _rounded(link.ends)} for link in self.links],
             "points": _rounded(self.points),
             "colours": self.colors.tolist(),
         }
@@ -170,25 +224,23 @@ def _scaled(query_from_reference: Pose, metric: bool) -> tuple[Pose, float]:
     return (Pose(pose.R, pose.t / length), 1.0) if length > 0 else (pose, 0.0)
 
 
-def frustum_of(
-    role: Literal["reference", "query", "truth"], label: str, cam_from_world: Pose, view: View, with_photo: bool = True
-) -> Frustum:
-    width, height = view.size
-    left, top, right, bottom = -0.5, -0.5, width - 0.5, height - 0.5
-    corners = torch.tensor([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=torch.float64)
-    camera = _to_double(view.camera)
+def frustum_of(role: Role, label: str, cam_from_world: Pose, view: View, with_photo: bool = True) -> Frustum:
+    """The camera of a photo at a pose."""
+    photo = shrink(rgb_from_image(view.image), THUMBNAIL_SIDE) if with_photo else None
+    return frustum_at(role, label, cam_from_world, view.camera, photo)
+
+
+def frustum_at(role: Role, label: str, cam_from_world: Pose, camera: Camera, thumbnail: Rgb | None = None) -> Frustum:
+    """A camera at a pose (float64), with the photo that is given."""
+    camera = _to_double(camera)
+    right, bottom = (camera.size - 0.5).tolist()
+    corners = torch.tensor([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]], dtype=torch.float64)
     rays, valid = camera.unproject(corners)
     if not bool(valid.all()):
         # beyond where the distortion can be undone: the corners without distortion show the frustum well enough
         rays = torch.cat([(corners - camera.c) / camera.f, torch.ones(4, 1, dtype=torch.float64)], 1)
     world_from_cam = cam_from_world.inverse()
-    return Frustum(
-        role,
-        label,
-        world_from_cam.t.numpy(),
-        (rays @ world_from_cam.R.mT).numpy(),
-        shrink(rgb_from_image(view.image), THUMBNAIL_SIDE) if with_photo else None,
-    )
+    return Frustum(role, label, world_from_cam.t.numpy(), (rays @ world_from_cam.R.mT).numpy(), thumbnail)
 
 
 def _to_double(camera: Camera) -> Camera:

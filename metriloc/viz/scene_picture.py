@@ -12,15 +12,23 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from metriloc.viz.eye import first_eye
 from metriloc.viz.pictures import BACKGROUND, TEXT, Rgb, font
 from metriloc.viz.scene import Frustum, Scene
 
 _SUPERSAMPLING = 2
-_COLORS = {"reference": (110, 168, 255), "query": (255, 138, 76), "truth": (76, 195, 138)}
+_COLORS = {
+    "reference": (110, 168, 255),
+    "query": (255, 138, 76),
+    "truth": (76, 195, 138),
+    "map": (110, 168, 255),
+    "weak": (255, 107, 96),
+}
 _CONFIDENCE = ((235, 70, 60), (250, 205, 60), (90, 220, 110))
 """Of confidences 0, 0.5 and 1."""
+_LOW, _HIGH = np.array((50, 70, 160)), np.array((250, 200, 60))
+"""Of the lowest and the highest points."""
 _GRID = (88, 93, 102)
-_PITCH = 0.45
 
 
 def scene_picture(
@@ -85,11 +93,27 @@ def position_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"
 def confidence_colors(confidence: float, probability: Float[np.ndarray, " P"]) -> UInt8[np.ndarray, "P 3"]:
     """One hue for all points, red over yellow to green by the confidence 0..1 of their pose; brightness by the rank of the
     probability of each match, from 45 % to all of it."""
-    hue = np.array([np.interp(confidence, (0, 0.5, 1), channel) for channel in zip(*_CONFIDENCE, strict=True)])
+    hue = sureness_colors(np.array([confidence]))
     order = np.sort(probability)
     rank = (np.searchsorted(order, probability, "left") + np.searchsorted(order, probability, "right") - 1) / 2
     share = 0.45 + 0.55 * (rank / max(len(order) - 1, 1))
     return np.round(share[:, None] * hue).astype(np.uint8)
+
+
+def sureness_colors(share: Float[np.ndarray, " P"]) -> UInt8[np.ndarray, "P 3"]:
+    """Red (0) over yellow (0.5) to green (1)."""
+    return np.stack([np.interp(share, (0, 0.5, 1), channel) for channel in zip(*_CONFIDENCE, strict=True)], -1).astype(
+        np.uint8
+    )
+
+
+def height_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"]:
+    """Blue (low) to yellow (high), over the middle 96 % of the heights; y is down."""
+    if not len(points):
+        return np.zeros((0, 3), np.uint8)
+    low, high = np.percentile(-points[:, 1], (2, 98))
+    share = np.clip((-points[:, 1] - low) / max(high - low, 1e-12), 0, 1)[:, None]
+    return np.round((1 - share) * _LOW + share * _HIGH).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +131,9 @@ class _Eye:
 
     @classmethod
     def on(cls, scene: Scene, size: tuple[int, int]) -> _Eye:
-        """The eye that has cameras and points in sight, on the side from which the baseline looks longer."""
-        centers = np.stack([f.center for f in scene.frusta])
-        between = centers[:2].mean(0)
-        middle = np.median(scene.points, 0) if len(scene.points) else between
-        target = (between + middle) / 2
-        away = np.linalg.norm(np.concatenate([scene.points, centers]) - target, axis=1)
-        extent = max(float(np.quantile(away, 0.9)), float(np.linalg.norm(centers - target, axis=1).max()), 1e-6)
-        frustum = min(max(0.18 * extent, 0.25 * scene.baseline), 0.35 * extent)
-        ends = np.concatenate([f.center + frustum * f.corners for f in scene.frusta])
-        lowest = float(np.quantile(scene.points[:, 1], 0.97)) if len(scene.points) else -math.inf
-        forward = sum(f.corners.mean(0) / np.linalg.norm(f.corners.mean(0)) for f in scene.frusta[:2])
-        yaw = math.atan2(float(forward[0]), float(forward[2]))
-        baseline = centers[1] - centers[0]
-        axes = max((_axes(yaw + side) for side in (0.4, -0.4)), key=lambda a: abs(float(a[0] @ baseline)))
-        ground = max(lowest, float(ends[:, 1].max()))
-        return cls(target, axes, 1.75 * extent, extent, frustum, ground, size)
+        """The eye from which every view of the scene begins."""
+        eye = first_eye(scene)
+        return cls(eye.target, eye.axes, 1.75 * eye.extent, eye.extent, eye.frustum, eye.ground, size)
 
     def look(self, points: np.ndarray) -> np.ndarray:
         """Points as right, up and distance before the eye."""
@@ -135,13 +146,6 @@ class _Eye:
         width, height = self.size
         scale = 1.03 * min(height, 1.1 * width) / np.where(seen[..., 2] > 0.02 * self.distance, seen[..., 2], np.nan)
         return np.stack([width / 2 + seen[..., 0] * scale, height / 2 - seen[..., 1] * scale], -1)
-
-
-def _axes(yaw: float) -> np.ndarray:
-    """Right, up and back of an eye that looks along ``yaw`` (0 is along z) and down by the pitch; y is down."""
-    forward = np.array([math.sin(yaw) * math.cos(_PITCH), math.sin(_PITCH), math.cos(yaw) * math.cos(_PITCH)])
-    right = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
-    return np.stack([right, np.cross(right, forward), -forward])
 
 
 def _line(draw: Any, eye: _Eye, a: np.ndarray, b: np.ndarray, color: tuple[int, int, int], width: float = 1.0) -> None:

@@ -3,16 +3,11 @@
 "use strict";
 (() => {
   const NEAR = 1e-3; // of the viewing distance
-  const PATCHES = 6; // a photo on a frustum is drawn as PATCHES^2 affine pieces
+  const PATCHES = 6; // a photo on a frustum is drawn as PATCHES^2 affine pieces, fewer where there are many photos
 
   const upright = (p) => [p[0], -p[1], -p[2]];
   const add = (a, b, s = 1) => [a[0] + s * b[0], a[1] + s * b[1], a[2] + s * b[2]];
-  const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);
   const middle = (a, b) => add(a, add(b, a, -1), 0.5);
-  const quantile = (values, q) => {
-    const sorted = [...values].sort((a, b) => a - b);
-    return sorted[Math.floor(q * (sorted.length - 1))];
-  };
 
   // ---------------------------------------------------------------- the scene: positions, extent, ground
   function prepare(raw) {
@@ -21,31 +16,15 @@
       const image = f.image ? Object.assign(new Image(), { src: f.image }) : null;
       return { ...f, center: upright(f.center), corners: f.corners.map(upright), image };
     });
-    const centers = frusta.map((f) => f.center);
-    const between = middle(centers[0], centers[1]);
-    const median = points.length ? [0, 1, 2].map((k) => quantile(points.map((p) => p[k]), 0.5)) : between;
-    const target = middle(between, median);
-    const reach = quantile([...points.map((p) => distance(p, target)), ...centers.map((c) => distance(c, target))], 0.9);
-    const extent = Math.max(reach, ...centers.map((c) => distance(c, target)), raw.baseline, 1e-6);
-    const size = Math.min(Math.max(0.18 * extent, 0.25 * raw.baseline), 0.35 * extent);
-    const heights = frusta.flatMap((f) => f.corners.map((c) => f.center[1] + size * c[1]));
-    const ground = Math.min(...heights, points.length ? quantile(points.map((p) => p[1]), 0.03) : Infinity);
-    return { ...raw, points, frusta, target, extent, size, ground };
+    const links = raw.links.map((l) => ({ ...l, ends: l.ends.map(upright) }));
+    const { extent, frustum: size } = raw.eye;
+    return { ...raw, points, frusta, links, extent, size, target: upright(raw.eye.target), ground: -raw.eye.ground };
   }
 
   // ---------------------------------------------------------------- the eye that orbits the target
-  function firstYaw(scene) {
-    // from behind both cameras, a little to the side from which the baseline looks longer
-    const [reference, query] = scene.frusta;
-    const back = [reference, query].map((f) => f.corners.reduce((s, c) => add(s, c, -1 / Math.hypot(...c)), [0, 0, 0]));
-    const mean = Math.atan2(back[0][0] + back[1][0], back[0][2] + back[1][2]);
-    const baseline = add(query.center, reference.center, -1);
-    const seen = (yaw) => Math.abs(Math.cos(yaw) * baseline[0] - Math.sin(yaw) * baseline[2]);
-    return [mean + 0.4, mean - 0.4].sort((a, b) => seen(b) - seen(a))[0];
-  }
-
   function makeEye(scene) {
-    const home = { yaw: firstYaw(scene), pitch: 0.45, range: 2.1 * scene.extent, target: scene.target };
+    const { yaw, pitch } = scene.eye;
+    const home = { yaw: -yaw, pitch, range: (scene.pair ? 2.1 : 1.9) * scene.extent, target: scene.target };
     const eye = { ...home };
     eye.reset = () => Object.assign(eye, home);
     eye.turn = (dx, dy) => {
@@ -153,19 +132,19 @@
     ctx.restore();
   }
 
-  function drawPhoto(ctx, view, image, corners) {
+  function drawPhoto(ctx, view, image, corners, pieces) {
     if (!image || !image.complete || !image.naturalWidth) return;
     const [w, h] = [image.naturalWidth, image.naturalHeight];
     const at = (i, j) => {
-      const [s, t] = [i / PATCHES, j / PATCHES];
+      const [s, t] = [i / pieces, j / pieces];
       const top = add(corners[0], add(corners[1], corners[0], -1), s);
       const bottom = add(corners[3], add(corners[2], corners[3], -1), s);
       const seen = view.look(add(top, add(bottom, top, -1), t));
       return { pixel: [s * w, t * h], seen, place: view.screen(seen) };
     };
     ctx.globalAlpha = 0.92;
-    for (let i = 0; i < PATCHES; i++) {
-      for (let j = 0; j < PATCHES; j++) {
+    for (let i = 0; i < pieces; i++) {
+      for (let j = 0; j < pieces; j++) {
         const quad = [at(i, j), at(i + 1, j), at(i + 1, j + 1), at(i, j + 1)];
         if (quad.some((q) => q.seen[2] < view.near)) continue;
         for (const [a, b, c] of [[0, 1, 2], [0, 2, 3]]) {
@@ -178,10 +157,10 @@
   }
 
   function drawFrustum(ctx, view, scene, frustum, style) {
-    const corners = frustum.corners.map((c) => add(frustum.center, c, scene.size));
-    drawPhoto(ctx, view, frustum.image, corners);
+    const corners = frustum.corners.map((c) => add(frustum.center, c, scene.size * frustum.size));
+    drawPhoto(ctx, view, frustum.image, corners, scene.pair ? PATCHES : 2);
     ctx.strokeStyle = style(`--${frustum.role}`);
-    ctx.lineWidth = 2;
+    ctx.lineWidth = frustum === scene.pointed ? 3 : scene.pair ? 2 : 1.3;
     ctx.setLineDash(frustum.role === "truth" ? [5, 4] : []);
     corners.forEach((corner, i) => {
       line(ctx, view, corner, corners[(i + 1) % 4]);
@@ -226,6 +205,21 @@
     }
     drawPoints(ctx, view, scene, 0, high);
 
+    for (const link of scene.links) {
+      Object.assign(ctx, { strokeStyle: style(`--${link.kind}`), lineWidth: link.kind === "weak" ? 2 : 1 });
+      line(ctx, view, ...link.ends);
+    }
+    if (scene.pair) drawPair(ctx, view, scene, style);
+    const named = scene.frusta.filter((f) => scene.pair || f === scene.pointed);
+    for (const f of named) {
+      label(ctx, view, f.center, f.label, style(`--${f.role}`), style, f.role === "truth" ? 30 : 15);
+    }
+    Object.assign(ctx, { font: "12px system-ui, sans-serif", textAlign: "left", fillStyle: style("--soft") });
+    ctx.fillText(`grid ${tidy(step)} ${scene.unit}`, 10, height - 14);
+    scene.places = scene.frusta.map((f) => ({ f, place: view.screen(view.look(f.center)) }));
+  }
+
+  function drawPair(ctx, view, scene, style) {
     const [a, b] = [scene.frusta[0].center, scene.frusta[1].center];
     Object.assign(ctx, { strokeStyle: style("--text"), lineWidth: 2 });
     line(ctx, view, a, b);
@@ -235,15 +229,19 @@
     // below the names of the cameras where the line is too short for all three
     const room = Math.hypot(pa[0] - pb[0], pa[1] - pb[1]) > ctx.measureText(length).width + 110;
     label(ctx, view, middle(a, b), length, style("--text"), style, room ? 14 : scene.frusta.length > 2 ? 46 : 34);
-    for (const f of scene.frusta) {
-      label(ctx, view, f.center, f.label, style(`--${f.role}`), style, f.role === "truth" ? 30 : 15);
-    }
-    Object.assign(ctx, { font: "12px system-ui, sans-serif", textAlign: "left", fillStyle: style("--soft") });
-    ctx.fillText(`grid ${tidy(step)} ${scene.metric ? "m" : "× baseline"}`, 10, height - 14);
   }
 
   // ---------------------------------------------------------------- hands on it
-  function listen(canvas, eye, redraw) {
+  function point(canvas, scene, e) {
+    // the camera of a map under the mouse is named; whether that has changed
+    const box = canvas.getBoundingClientRect(), before = scene.pointed;
+    const away = ({ place }) => Math.hypot(place[0] + box.left - e.clientX, place[1] + box.top - e.clientY);
+    const nearest = [...(scene.places || [])].sort((p, q) => away(p) - away(q))[0];
+    scene.pointed = nearest && away(nearest) < 14 ? nearest.f : null;
+    return scene.pointed !== before;
+  }
+
+  function listen(canvas, scene, eye, redraw) {
     const fingers = new Map();
     const spread = () => {
       const [p, q] = [...fingers.values()];
@@ -253,6 +251,7 @@
     canvas.addEventListener("pointerdown", (e) => { canvas.setPointerCapture(e.pointerId); remember(e); });
     canvas.addEventListener("pointermove", (e) => {
       const last = fingers.get(e.pointerId);
+      if (!last && !scene.pair && point(canvas, scene, e)) redraw();
       if (!last) return;
       const before = fingers.size === 2 ? spread() : 0;
       remember(e);
@@ -288,7 +287,7 @@
     let waiting = false;
     const now = () => { waiting = false; draw(canvas, scene, eye); };
     const redraw = () => { if (!waiting) { waiting = true; requestAnimationFrame(now); } };
-    listen(canvas, eye, redraw);
+    listen(canvas, scene, eye, redraw);
     figure.querySelector("button").addEventListener("click", () => { eye.reset(); redraw(); });
     scene.frusta.forEach((f) => f.image && f.image.addEventListener("load", redraw));
     new ResizeObserver(redraw).observe(canvas);

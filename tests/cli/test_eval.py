@@ -228,7 +228,7 @@ def test_a_comparison_shows_markup_of_a_run_as_text(finished: Path, dataset: Pat
         (("xfeat", "scannet", "--data", "SET"), "needs --scans"),
         (("xfeat", "aachen", "--data", "SET"), "needs --hloc"),
         (("xfeat", "pairs", "--data", "SET", "--parts", "s9"), "no scene 's9'"),
-        (("identity", "pairs", "--data", "SET", "--polish"), "polish: it is MicKey's"),
+        (("identity", "pairs", "--data", "SET", "--polish", "matches"), "polish by matches: it is MicKey's"),
         (("xfeat", "pairs", "--data", "SET", "--depth-source", "guess"), "a depth source must be"),
         (("xfeat", "pairs", "--data", "SET", "--depth-source", "constant:-1"), "positive number of metres"),
         (("xfeat", "pairs", "--data", "SET", "--calibration", "none.json"), "none.json' does not exist"),

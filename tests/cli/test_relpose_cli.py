@@ -171,7 +171,7 @@ def test_without_scale_the_result_says_so(capsys: pytest.CaptureFixture[str]) ->
 def test_mickey_with_random_weights_is_honest(
     mickey_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run(REFERENCE, QUERY, "--weights", mickey_folder, "--json", "--out", tmp_path / "out", "--polish")
+    code = run(REFERENCE, QUERY, "--weights", mickey_folder, "--json", "--out", tmp_path / "out", "--polish", "matches")
     assert code in (0, 1)
     shown = json.loads(capsys.readouterr().out)
     assert shown["method"] == "mickey" and shown["weights_id"].startswith("mickey-")

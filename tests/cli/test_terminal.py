@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 
-from metriloc.cli.terminal import COLUMNS, fitted, print_lines, text_table
+from metriloc.cli.terminal import COLUMNS, fitted, print_lines, progress_bar, text_table, working
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.runs.relpose_results import pair_result, relpose_summary
 from metriloc.types import Correspondences, PairDetails, PoseEstimate, View
@@ -75,3 +79,29 @@ def test_short_names_are_the_shortest_tails_that_tell_apart() -> None:
     }  # fmt: skip
     assert short_names(["1.jpg", "a/1.jpg"]) == {"1.jpg": "1.jpg", "a/1.jpg": "a/1.jpg"}
     assert without_folders("in my photos/k.txt:1", ["my photos/a.jpg", "b.jpg", "/c.jpg"]) == "in k.txt:1"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("shown", [lambda: progress_bar("photos"), lambda: working("looking")])
+def test_what_is_printed_under_a_bar_still_goes_to_a_file(
+    shown: Callable[[], AbstractContextManager[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``metriloc relpose ... > poses.txt``: the bar is on the terminal, the poses are in the file."""
+    out, terminal = io.StringIO(), Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with shown():
+        sys.stdout.write("a pose\n")
+    assert out.getvalue() == "a pose\n" and "a pose" not in terminal.getvalue()
+
+
+def test_nobody_looking_no_spinner(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", nobody)
+    with working("looking"):
+        pass
+    assert nobody.getvalue() == ""

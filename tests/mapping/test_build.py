@@ -146,7 +146,7 @@ def main_ends(arguments: list[str], code: int) -> None:
 
 def test_a_crash_of_compiled_code_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starter = 'import os, signal; print(\'{"at": "photo 3"}\', flush=True); os.kill(os.getpid(), signal.SIGABRT)'
-    monkeypatch.setattr("metriloc.mapping.child._starter", lambda: starter)
+    monkeypatch.setattr("metriloc.mapping.child.child_command", lambda *_: [sys.executable, "-c", starter])
     with pytest.raises(InputError, match=r"COLMAP \(map\) was ended by SIGABRT at photo 3; what was finished is kept"):
         run_native(NativeJob("map", {}))
 

@@ -275,3 +275,76 @@ def test_the_client(started: Started, tmp_path: Path) -> None:
         client.add_anchor(tmp_path / "nowhere.jpg")
     with pytest.raises(metriloc.InputError, match="no photo"):
         client.poses_at(made, [])
+
+
+def test_an_anchor_in_the_world_of_a_device(started: Started) -> None:
+    client = started(method="identity")
+    at = f"/v1/anchors/{anchor(client)}/poses"
+    matrix = [[1, 0, 0, 4], [0, 1, 0, 5], [0, 0, 1, 6], [0, 0, 0, 1]]
+    asked = metriloc.Client("http://localhost", http=client)
+    (found,) = asked.poses_at(at.split("/")[3], jpeg(), device_poses=[matrix])["queries"]
+    assert found["anchor_in_device"] == {
+        "convention": "arkit",
+        "matrix": matrix,
+    }  # the method says that it did not move
+    problem(client.post(at, files=photo(), data={"device_poses": "[1]"}), 422, "16 numbers")
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 48)).save(file, "JPEG", exif=exif)
+    sent = photo(file.getvalue(), "turned.jpg")
+    problem(client.post(at, files=sent, data={"device_poses": json.dumps([matrix])}), 422, "is turned by its EXIF")
+    assert client.post(at, files=sent).status_code == 200
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------------
+LATER = {"prefer": "respond-async"}
+
+
+def done(client: Any, id: str) -> Any:
+    end = time.monotonic() + 60
+    while (job := client.get(f"/v1/jobs/{id}").json())["state"] != "done":
+        assert time.monotonic() < end, job
+        time.sleep(0.05)
+    return job
+
+
+def test_a_job_is_answered_later(started: Started) -> None:
+    client = started(method="identity")
+    at = f"/v1/anchors/{anchor(client)}/poses"
+    sent = [*photo(), *photo(b"no photo", "letter.txt")]
+    accepted = client.post(at, files=sent, data={"seed": "4", "fov": "50"}, headers=LATER)
+    assert accepted.status_code == 202 and accepted.headers["preference-applied"] == "respond-async"
+    job = done(client, accepted.json()["id"])
+    assert accepted.headers["location"] == f"/v1/jobs/{job['id']}" and job["status"] == 200
+    assert job["answer"] == client.post(at, files=sent, data={"seed": "4", "fov": "50"}).json()
+    desk = client.app.state.desk
+    desk.sweep()  # photos of jobs that are done go, the answer stays
+    with desk.records.reading() as rows:
+        assert set(desk.blobs.digests()) <= desk.records.used_blobs(rows)
+    assert client.get(f"/v1/jobs/{job['id']}").json()["answer"] == job["answer"]
+    assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+    problem(client.get(f"/v1/jobs/{job['id']}"), 404, "there is no such job")
+    problem(client.delete(f"/v1/jobs/{job['id']}"), 404, "there is no such job")
+
+
+def test_a_job_that_cannot_be(started: Started) -> None:
+    client = started(method="identity")
+    problem(client.post(f"/v1/anchors/{'0' * 32}/poses", files=photo(), headers=LATER), 404, "no such anchor")
+    at = f"/v1/anchors/{anchor(client)}/poses"
+    job = done(client, client.post(at, files=photo(b"no photo"), headers=LATER).json()["id"])
+    assert job["status"] == 422 and "is not an image" in job["answer"]["detail"]
+
+
+def test_the_job_of_a_service_that_was_killed_is_taken_up(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    from metriloc.service.desk import Desk
+    from metriloc.service.jobs import JOBS
+
+    client = started(method="identity", keep_days=365)
+    desk = client.app.state.desk
+    monkeypatch.setattr(Desk, "idle", False)  # as if it were busy
+    id = client.post(f"/v1/anchors/{anchor(client)}/poses", files=photo(), headers=LATER).json()["id"]
+    with desk.records.writing() as rows:
+        rows.execute(JOBS.update().where(JOBS.c.id == id).values(state="running", owner="dead", changed=time.time()))
+    monkeypatch.undo()
+    assert done(client, id)["status"] == 200

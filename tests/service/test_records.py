@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import stat
+import subprocess
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sqlalchemy", reason="the service needs the extra serve")
+sa = pytest.importorskip("sqlalchemy", reason="the service needs the extra serve")
 
-from metriloc.io import InputError
-from metriloc.service.blobs import FolderBlobs, RemoteBlobs, digest_of
-from metriloc.service.config import ServiceConfig
-from metriloc.service.desk import open_storage
-from metriloc.service.records import Records, sqlite_url
-from metriloc.service.spool import Spool
-from metriloc.service.tokens import add_token, revoke_token, rotate_token, tokens_of, who_sends
+from metriloc.io import InputError  # noqa: E402
+from metriloc.service.blobs import FolderBlobs, RemoteBlobs, digest_of  # noqa: E402
+from metriloc.service.config import ServiceConfig  # noqa: E402
+from metriloc.service.records import Records, sqlite_url  # noqa: E402
+from metriloc.service.spool import Spool  # noqa: E402
+from metriloc.service.storage import open_storage  # noqa: E402
+from metriloc.service.tokens import add_token, revoke_token, rotate_token, tokens_of, who_sends  # noqa: E402
 
 pytestmark = pytest.mark.extras
 
 
-@pytest.fixture()
-def records(tmp_path: Path) -> Records:
-    return Records(sqlite_url(tmp_path / "service.db"))
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL of its own."""
+    pytest.importorskip("psycopg", reason="PostgreSQL needs the extra postgres")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("there is no PostgreSQL here (apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # short: the name of a socket has 107 bytes
+    as_user: dict[str, object] = {}
+    if os.geteuid() == 0:  # which it refuses to run as
+        shutil.chown(folder, "postgres")
+        as_user = {"user": "postgres", "extra_groups": []}
+    data, tool = folder / "data", found[-1].with_name("pg_ctl")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "check": True, **as_user}
+    subprocess.run([found[-1], "-D", data, "-U", "metriloc", "-A", "trust"], **quiet)  # type: ignore[call-overload]
+    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+    subprocess.run([tool, "-D", data, "-w", "-o", options, "start"], **quiet)  # type: ignore[call-overload]
+    try:
+        yield f"postgresql://metriloc@/postgres?host={folder}"
+    finally:
+        subprocess.run([tool, "-D", data, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Records]:
+    if request.param == "sqlite":
+        made = Records(sqlite_url(tmp_path / "service.db"))
+    else:
+        url = request.getfixturevalue("postgres")
+        emptied = sa.create_engine(url.replace("postgresql", "postgresql+psycopg", 1))
+        with emptied.begin() as rows:
+            rows.execute(sa.text("DROP SCHEMA public CASCADE"))
+            rows.execute(sa.text("CREATE SCHEMA public"))
+        emptied.dispose()
+        made = Records(url)
+    yield made
+    made.close()
 
 
 def row(id: str, blob: str = "b" * 64, expires: float | None = None) -> dict[str, object]:
@@ -58,16 +99,44 @@ def test_what_fails_halfway_leaves_nothing(records: Records) -> None:
     assert records.list("anchors") == []
 
 
-def test_a_database_of_another_version_is_refused(records: Records, tmp_path: Path) -> None:
-    import sqlalchemy as sa
-
-    with records.writing() as rows:
+def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    with Records(sqlite_url(tmp_path / "service.db")).writing() as rows:
         rows.execute(sa.text("UPDATE format SET version = 99"))
     with pytest.raises(InputError, match=r"of another metriloc \(its version is 99, not 1\)"):
         Records(sqlite_url(tmp_path / "service.db"))
     (tmp_path / "none.db").write_text("this is no database, whatever its name says" * 100)
     with pytest.raises(InputError, match="the database cannot be opened"):
         Records(sqlite_url(tmp_path / "none.db"))
+
+
+def test_writers_do_not_lose_what_others_sweep(records: Records, tmp_path: Path) -> None:
+    """Files come with their rows, and go only without: whoever sweeps meanwhile takes none of a row."""
+    folder, stop = FolderBlobs(tmp_path / "blobs"), threading.Event()
+    folder.folder.mkdir()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            with records.writing(alone=True) as rows:
+                used = records.used_blobs(rows)
+                for digest in list(folder.digests()):
+                    if digest not in used:
+                        folder.delete(digest)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for number in range(30):
+            file = tmp_path / "file"
+            file.write_bytes(b"%d" % (number // 2))  # two of each
+            digest = digest_of(file)
+            with records.writing() as rows:
+                folder.put(file, digest)
+                records.add(rows, "anchors", row(f"{number:032x}", digest))
+    finally:
+        stop.set()
+        sweeper.join()
+    kept = [entry["blob"] for entry in records.list("anchors")]
+    assert len(kept) == 30 and {folder.path(digest).name for digest in kept} == set(folder.digests())
 
 
 # -- blobs ------------------------------------------------------------------------------------------------------------

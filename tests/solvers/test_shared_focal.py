@@ -10,7 +10,7 @@ import torch
 
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.solvers.relative import essential_pose
-from metriloc.solvers.shared_focal import _Problem, _State, shared_focal_factor
+from metriloc.solvers.shared_focal import EpipolarProblem, EpipolarState, shared_focal_factor
 
 CAMERA = Camera(torch.tensor([640.0, 480.0]), torch.tensor([560.0, 560.0]), torch.tensor([319.5, 239.5]))
 
@@ -71,9 +71,9 @@ def test_derivatives() -> None:
     g = torch.Generator().manual_seed(0)
     x0, x1 = torch.rand(2, 9, 2, generator=g, dtype=torch.float64) - 0.5
     f0, f1 = torch.tensor([500.0, 510.0]).double(), torch.tensor([620.0, 600.0]).double()
-    problem = _Problem(x0, x1, f0, f1, 1.0)
+    problem = EpipolarProblem(x0, x1, f0, f1, 1.0)
     t = torch.tensor([0.3, -0.5, 0.8], dtype=torch.float64)
-    state = _State(so3_exp(torch.tensor([0.3, 0.2, -0.4], dtype=torch.float64)), t / t.norm(), 0.2)
+    state = EpipolarState(so3_exp(torch.tensor([0.3, 0.2, -0.4], dtype=torch.float64)), t / t.norm(), 0.2)
     _, J = problem.residual(state)
     across = torch.linalg.svd(state.t[None], full_matrices=True).Vh[1:].mT
 
@@ -82,7 +82,7 @@ def test_derivatives() -> None:
         step[k] = by
         to = state.t + across @ step[3:5]
         R = so3_exp(step[:3]) @ state.R
-        return problem.residual(_State(R, to / to.norm(), state.log_factor + float(step[5])))[0]
+        return problem.residual(EpipolarState(R, to / to.norm(), state.log_factor + float(step[5])))[0]
 
     for k in range(6):
         torch.testing.assert_close(J[:, k], (moved(k, 1e-6) - moved(k, -1e-6)) / 2e-6, rtol=1e-5, atol=1e-4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -74,79 +75,84 @@ def furnish(
             break
 
 
+_KINDS = (
+    ("sofa", "tv", "armchair", "shelf", "floor lamp", "plant", "chest", "armchair"),
+    ("bed", "wardrobe", "bedside", "chest", "bedside", "shelf", "plant", "chair"),
+    ("kitchen", "shelf", "chair", "plant", "chest", "cartons", "person"),
+    ("desk", "desk2", "shelf", "shelf2", "person", "plant", "cartons", "wardrobe"),
+    ("shelf", "shelf2", "shelf", "armchair", "floor lamp", "desk", "person", "cartons"),
+)
+"""What rooms of each kind may have along their walls."""
+
+
 def _pieces(b: Builder, m: Palette, rng: Rng, h: float) -> list[tuple[float, float, float, Piece]]:
     """(width, depth, height, how to build it) of what a room of a random kind has along its walls."""
-    u = rng.uniform
-    shelf, shelf_h = u(0.7, 1.4), u(1.2, min(2.2, h - 0.2))
-    wardrobe, sofa_w, bed_w, desk_w, kitchen_w, board = (
-        u(1.0, 1.9),
-        u(1.6, 2.3),
-        u(0.9, 1.8),
-        u(1.1, 1.7),
-        u(2.2, 3.2),
-        u(1.2, 1.8),
-    )
-    chest = (u(0.7, 1.1), 0.45, u(0.75, 1.1))
-
-    def low_chest() -> None:
-        things.cupboard(b, m, rng, chest, "drawers", "chest")
-        with b.at(0, -0.22):
-            tabletop.on_top(b, m, rng, (chest[0] * 0.8, 0.2), chest[2], int(rng.integers(1, 4)))
-
-    def bedside() -> None:
-        things.cupboard(b, m, rng, (0.45, 0.4, 0.5), "drawers", "nightstand")
-        with b.at(0, -0.2, 0.5):
-            tabletop.lamp(b, m, rng)
-
-    def cartons() -> None:
-        z = 0.0
-        for _ in range(int(rng.integers(1, 5))):
-            side = u(0.3, 0.5)
-            with b.at(u(-0.05, 0.05), -0.3, z, u(-0.3, 0.3)):
-                b.block(0, 0, 0, (side, side * 0.9, side * 0.8), m("parcel"), top=m("parcel"))
-            z += side * 0.8
-
-    def standing(make: Callable[..., None], *args: float) -> Piece:
-        def build() -> None:
-            with b.at(0, -0.3, 0, u(-0.5, 0.5)):
-                make(b, m, rng, *args)
-
-        return build
-
-    catalogue: dict[str, tuple[float, float, float, Piece]] = {
-        "shelf": (shelf, 0.32, shelf_h, lambda: things.bookshelf(b, m, rng, shelf, shelf_h)),
-        "shelf2": (0.9, 0.32, 1.9, lambda: things.bookshelf(b, m, rng, 0.9, 1.9)),
-        "wardrobe": (
-            wardrobe,
-            0.6,
-            2.0,
-            lambda: things.cupboard(b, m, rng, (wardrobe, 0.6, u(1.9, 2.15)), "cupboard", "wardrobe"),
-        ),
-        "chest": (chest[0], 0.47, chest[2], low_chest),
-        "sofa": (sofa_w, 0.97, 0.85, lambda: things.sofa(b, m, rng, sofa_w)),
-        "armchair": (0.95, 0.97, 0.85, lambda: things.sofa(b, m, rng, u(0.8, 0.95))),
-        "bed": (bed_w + 0.1, 2.15, 1.1, lambda: things.bed(b, m, rng, bed_w)),
-        "bedside": (0.47, 0.45, 0.95, bedside),
-        "desk": (desk_w, 1.1, 1.2, lambda: things.desk(b, m, rng, desk_w)),
-        "desk2": (1.3, 1.1, 1.2, lambda: things.desk(b, m, rng, 1.3)),
-        "kitchen": (kitchen_w, 0.68, 2.2, lambda: things.kitchen(b, m, rng, kitchen_w)),
-        "tv": (board, 0.5, 1.4, lambda: things.television(b, m, rng, board)),
-        "floor lamp": (0.5, 0.5, 1.7, standing(tabletop.lamp, u(1.4, 1.75))),
-        "plant": (0.7, 0.7, 1.4, standing(tabletop.potted, u(0.7, 1.5))),
-        "chair": (0.5, 0.55, 1.0, standing(things.chair)),
-        "cartons": (0.55, 0.6, 1.2, cartons),
-        "person": (0.6, 0.6, 1.9, standing(things.person)),
-    }
-    kinds = (
-        ("sofa", "tv", "armchair", "shelf", "floor lamp", "plant", "chest", "armchair"),
-        ("bed", "wardrobe", "bedside", "chest", "bedside", "shelf", "plant", "chair"),
-        ("kitchen", "shelf", "chair", "plant", "chest", "cartons", "person"),
-        ("desk", "desk2", "shelf", "shelf2", "person", "plant", "cartons", "wardrobe"),
-        ("shelf", "shelf2", "shelf", "armchair", "floor lamp", "desk", "person", "cartons"),
-    )
-    names = list(kinds[int(rng.integers(len(kinds)))])
+    catalogue = _catalogue(b, m, rng, h)
+    names = list(_KINDS[int(rng.integers(len(_KINDS)))])
     names += [str(n) for n in rng.choice(list(catalogue), 2)]
     return [catalogue[name] for name in names if rng.random() < 0.9]
+
+
+def _catalogue(b: Builder, m: Palette, rng: Rng, h: float) -> dict[str, tuple[float, float, float, Piece]]:
+    u, build = rng.uniform, partial
+    shelf, shelf_h = u(0.7, 1.4), u(1.2, min(2.2, h - 0.2))
+    wardrobe, sofa_w, bed_w, desk_w = u(1.0, 1.9), u(1.6, 2.3), u(0.9, 1.8), u(1.1, 1.7)
+    kitchen_w, board = u(2.2, 3.2), u(1.2, 1.8)
+    chest = (u(0.7, 1.1), 0.45, u(0.75, 1.1))
+    ours = (b, m, rng)
+    return {
+        "shelf": (shelf, 0.32, shelf_h, build(things.bookshelf, *ours, shelf, shelf_h)),
+        "shelf2": (0.9, 0.32, 1.9, build(things.bookshelf, *ours, 0.9, 1.9)),
+        "wardrobe": (wardrobe, 0.6, 2.0, build(_wardrobe, *ours, wardrobe)),
+        "chest": (chest[0], 0.47, chest[2], build(_low_chest, *ours, chest)),
+        "sofa": (sofa_w, 0.97, 0.85, build(things.sofa, *ours, sofa_w)),
+        "armchair": (0.95, 0.97, 0.85, build(_armchair, *ours)),
+        "bed": (bed_w + 0.1, 2.15, 1.1, build(things.bed, *ours, bed_w)),
+        "bedside": (0.47, 0.45, 0.95, build(_bedside, *ours)),
+        "desk": (desk_w, 1.1, 1.2, build(things.desk, *ours, desk_w)),
+        "desk2": (1.3, 1.1, 1.2, build(things.desk, *ours, 1.3)),
+        "kitchen": (kitchen_w, 0.68, 2.2, build(things.kitchen, *ours, kitchen_w)),
+        "tv": (board, 0.5, 1.4, build(things.television, *ours, board)),
+        "floor lamp": (0.5, 0.5, 1.7, build(_standing, *ours, tabletop.lamp, u(1.4, 1.75))),
+        "plant": (0.7, 0.7, 1.4, build(_standing, *ours, tabletop.potted, u(0.7, 1.5))),
+        "chair": (0.5, 0.55, 1.0, build(_standing, *ours, things.chair)),
+        "cartons": (0.55, 0.6, 1.2, build(_cartons, *ours)),
+        "person": (0.6, 0.6, 1.9, build(_standing, *ours, things.person)),
+    }
+
+
+def _wardrobe(b: Builder, m: Palette, rng: Rng, w: float) -> None:
+    things.cupboard(b, m, rng, (w, 0.6, rng.uniform(1.9, 2.15)), "cupboard", "wardrobe")
+
+
+def _armchair(b: Builder, m: Palette, rng: Rng) -> None:
+    things.sofa(b, m, rng, rng.uniform(0.8, 0.95))
+
+
+def _low_chest(b: Builder, m: Palette, rng: Rng, size: tuple[float, float, float]) -> None:
+    things.cupboard(b, m, rng, size, "drawers", "chest")
+    with b.at(0, -0.22):
+        tabletop.on_top(b, m, rng, (size[0] * 0.8, 0.2), size[2], int(rng.integers(1, 4)))
+
+
+def _bedside(b: Builder, m: Palette, rng: Rng) -> None:
+    things.cupboard(b, m, rng, (0.45, 0.4, 0.5), "drawers", "nightstand")
+    with b.at(0, -0.2, 0.5):
+        tabletop.lamp(b, m, rng)
+
+
+def _cartons(b: Builder, m: Palette, rng: Rng) -> None:
+    z, u = 0.0, rng.uniform
+    for _ in range(int(rng.integers(1, 5))):
+        side = u(0.3, 0.5)
+        with b.at(u(-0.05, 0.05), -0.3, z, u(-0.3, 0.3)):
+            b.block(0, 0, 0, (side, side * 0.9, side * 0.8), m("parcel"), top=m("parcel"))
+        z += side * 0.8
+
+
+def _standing(b: Builder, m: Palette, rng: Rng, make: Callable[..., None], *args: float) -> None:
+    with b.at(0, -0.3, 0, rng.uniform(-0.5, 0.5)):
+        make(b, m, rng, *args)
 
 
 def fill_middle(b: Builder, m: Palette, rng: Rng, size: tuple[float, float], floor: list[Rectangle]) -> None:

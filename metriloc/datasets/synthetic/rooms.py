@@ -146,6 +146,27 @@ def _window(
     return corner, inward, right, down
 
 
+def _ceiling_lamp(b: Builder, m: Palette, rng: Rng, size: tuple[float, float, float], warm: np.ndarray) -> Lamp:
+    w, d, h = size
+    x, y, spread = rng.uniform(-0.15, 0.15) * w, rng.uniform(-0.15, 0.15) * d, 0.12
+    drop = rng.uniform(0.15, 0.5)
+    with b.at(x, y, h - drop):
+        shade = m.plain(0.2, 0.95)
+        glowing = Material(shade.texture, shade.tile, shade.tint, 1.2)
+        b.patch((-0.2, -0.2, 0), (0.4, 0, 0), (0, 0.4, 0), glowing)
+        b.patch((-0.2, 0.2, 0.01), (0.4, 0, 0), (0, -0.4, 0), shade)
+        b.patch((-0.01, 0, drop), (0.02, 0, 0), (0, 0, -drop), shade)
+    spots = np.array([[x + i * spread, y + j * spread, h - drop - 0.06] for i in (-1, 1) for j in (-1, 1)])
+    return Lamp(spots, warm * rng.uniform(1.5, 3.5))
+
+
+def _sun_through(inward: np.ndarray, rng: Rng) -> np.ndarray:
+    """A direction to the sun from which it shines in through an opening."""
+    aside = np.cross(inward, [0, 0, 1.0]) * rng.uniform(-0.9, 0.9)
+    sun = -inward + aside + np.array([0, 0, rng.uniform(0.35, 1.0)])
+    return sun / np.linalg.norm(sun)
+
+
 def _lighting(
     b: Builder,
     m: Palette,
@@ -163,24 +184,11 @@ def _lighting(
         area = float(np.linalg.norm(right) * np.linalg.norm(down))
         lamps.append(Lamp(spots, cool * area * rng.uniform(0.7, 1.5), normal))
     if not day or rng.random() < 0.5 or not openings:
-        x, y, spread = rng.uniform(-0.15, 0.15) * w, rng.uniform(-0.15, 0.15) * d, 0.12
-        drop = rng.uniform(0.15, 0.5)
-        with b.at(x, y, h - drop):
-            shade = m.plain(0.2, 0.95)
-            glowing = Material(shade.texture, shade.tile, shade.tint, 1.2)
-            b.patch((-0.2, -0.2, 0), (0.4, 0, 0), (0, 0.4, 0), glowing)
-            b.patch((-0.2, 0.2, 0.01), (0.4, 0, 0), (0, -0.4, 0), shade)
-            b.patch((-0.01, 0, drop), (0.02, 0, 0), (0, 0, -drop), shade)
-        spots = np.array([[x + i * spread, y + j * spread, h - drop - 0.06] for i in (-1, 1) for j in (-1, 1)])
-        lamps.append(Lamp(spots, warm * rng.uniform(1.5, 3.5)))
+        lamps.append(_ceiling_lamp(b, m, rng, size, warm))
     base = rng.uniform(0.28, 0.5)
     sun = None
     if day and openings and rng.random() < 0.6:
-        inward = openings[int(rng.integers(len(openings)))][1]
-        sun = (
-            -inward + np.cross(inward, [0, 0, 1.0]) * rng.uniform(-0.9, 0.9) + np.array([0, 0, rng.uniform(0.35, 1.0)])
-        )
-        sun = sun / np.linalg.norm(sun)
+        sun = _sun_through(openings[int(rng.integers(len(openings)))][1], rng)
     corner = np.array([w / 2, d / 2, h])
     return Lighting(
         ambient=base * (cool if day else warm),

@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
 
 import torch
 
 from metriloc.calibration import judged
 from metriloc.geometry import Pose
+from metriloc.io import InputError, Photo, as_view
+from metriloc.io.arguments import require_kind
 from metriloc.methods.matching.localizer import TIMES, Matched, MatchingLocalizer
 from metriloc.solvers.absolute_support import absolute_support
 from metriloc.solvers.rig import RigFit, RigMatches, rig_covariance, rig_pose
@@ -82,3 +86,20 @@ def _alone(method: MatchingLocalizer, seen: _Seen, fit: RigFit, number: int) -> 
     details = LocalizationDetails(seen.used, len(matches), statistics=statistics, setup=method.setup)
     raw = PoseEstimate(pose, torch.tensor(True), torch.tensor(count / (count + 50.0)), (None,), localization=(details,))
     return judged(raw, method.calibrations, [view])
+
+
+def rig_views(
+    photos: Sequence[Photo], cam_from_rig: Sequence[Pose], K: Sequence[Any] | None, fov: float | None
+) -> list[View]:
+    """The photos of a rig. Raises InputError for what ``Localizer.localize_rig`` does not take."""
+    if isinstance(photos, str | bytes | PathLike) or not len(photos) or len(photos) != len(cam_from_rig):
+        raise InputError(f"a rig needs one cam_from_rig a photo, got {len(cam_from_rig)} poses of {len(photos)} photos")
+    for pose in cam_from_rig:
+        require_kind("cam_from_rig", pose, Pose, "Poses")
+    views = [as_view(photo, K=K, fov=fov, name=f"camera {n}", warn_of_guess=False) for n, photo in enumerate(photos)]
+    for view in views:
+        if view.focal_is_guessed:
+            raise InputError(
+                f"the focal length of {view.name!r} is only a guess, and a rig needs known ones: give K or fov"
+            )
+    return views

@@ -20,8 +20,9 @@ from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork
+from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.network_config import Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
 from metriloc.methods.mickey.solver import SCALE_SOURCE, Solution, SolverConfig, solve
@@ -93,6 +94,7 @@ class MicKey:
         calibrations: Sequence[Calibration] = (),
     ) -> None:
         self.network = network.eval()
+        self._folded: tuple[object, MicKeyNetwork] | None = None
         self.solver = solver or SolverConfig()
         self.polish, self.rematch = polish, rematch
         self.weights_id = weights_id
@@ -159,10 +161,21 @@ class MicKey:
         start = time.perf_counter()
         view = view.detach()
         device = next(self.network.parameters()).device
-        found = self.network.detect(view.image[None].to(device), Camera.stack([view.camera]).to(device))
-        stride, working = self.network.stride, self.network.working_size(view.image[None])
+        network = self._for_photos(device)
+        found = network.detect(view.image[None].to(device), Camera.stack([view.camera]).to(device))
+        stride, working = network.stride, network.working_size(view.image[None])
         cell = stride * view.size[0] / working[0], stride * view.size[1] / working[1]
         return MicKeyFeatures(view, found, cell, time.perf_counter() - start, self.weights_id)
+
+    def _for_photos(self, device: torch.device) -> MicKeyNetwork:
+        """The network with its batch norms folded, until a weight changes; as it is on a GPU and where it runs elsewhere."""
+        if device.type != "cpu" or self.network.runs_elsewhere:
+            return self.network
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors), self.network.config
+        if self._folded is None or self._folded[0] != state:
+            self._folded = state, self.network.fold_batch_norms()
+        return self._folded[1]
 
     def relative_pose(
         self, reference: View | MicKeyFeatures, query: View | MicKeyFeatures, *, seed: int = 0
@@ -181,7 +194,10 @@ class MicKey:
     def relative_poses(
         self, reference: View | MicKeyFeatures, queries: Sequence[View | MicKeyFeatures], *, seed: int = 0
     ) -> PoseEstimate:
-        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one."""
+        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one.
+
+        ``elements`` of the result are the single estimates, each with its interval, doubts and verdict.
+        """
         features0 = reference if isinstance(reference, MicKeyFeatures) else self.extract(reference)
         return PoseEstimate.stack([self.relative_pose(features0, query, seed=seed) for query in queries])
 

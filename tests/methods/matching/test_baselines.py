@@ -12,7 +12,7 @@ from torch import Tensor
 
 import metriloc
 from metriloc.backbones.local import DenseMap, descriptors_at
-from metriloc.evaluation.benchmarks import held_out_queries
+from metriloc.evaluation.held_out import held_out_queries
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.io import InputError, load_view, read_mapfree_poses
