@@ -140,7 +140,7 @@ class DepthNetwork(nn.Module):
         """A copy for prediction: batch norms merged into convolutions, channels-last memory; not for saving."""
         other = deepcopy(self).eval().requires_grad_(False)
         fold_batch_norms(other)
-        return other.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def running_on(self, runner: NetworkRunner) -> DepthNetwork:
         """A copy (of the same weights) whose maps another runtime makes."""
