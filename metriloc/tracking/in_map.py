@@ -124,7 +124,7 @@ class MapWindow:
             motion = device_pose @ last.device_pose.inverse()
             way = float(motion.distance())
             sigmas = self.drift.sigmas(torch.tensor([way], dtype=torch.float64))[0]
-            unsure = 0.0 if self._scale.is_known else way  # of a map whose unit is not known yet
+            unsure = min(1.0, self._scale.sigma) * way  # of a map whose unit is not known yet
             pose = Pose(motion.R, scale * motion.t) @ last.pose
             return _Guess(pose, scale * math.hypot(float(sigmas[0]), unsure), float(sigmas[3]))
         if index - last.index > _ALONE:
@@ -247,7 +247,7 @@ class MapWindow:
             for k, (a, b) in enumerate(zip(self._placed, self._placed[1:], strict=False))
             if a.device_pose is not None and b.device_pose is not None and a.world == b.world
         ]
-        return motion_edges(self._placed, pairs, self.drift, self._scale.value, self._scale.is_known)
+        return motion_edges(self._placed, pairs, self.drift, self._scale.value, self._scale.sigma)
 
     def _smooth(self) -> Tensor | None:
         edges = self._edges()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from metriloc.geometry import Pose
 from metriloc.solvers.motion import DeviceDrift, MotionEdges
+
+_FREE = 1e3  # metres: says nothing of a way
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +28,12 @@ class Placed:
 
 
 def motion_edges(
-    placed: Sequence[Placed], pairs: Sequence[tuple[int, int]], drift: DeviceDrift, scale: float, known: bool
+    placed: Sequence[Placed], pairs: Sequence[tuple[int, int]], drift: DeviceDrift, scale: float, scale_sigma: float
 ) -> MotionEdges:
-    """Motions of the device between pairs of frames, in units of the map; turns alone where its unit is not known."""
+    """Motions of the device between pairs of frames, in units of the map; turns alone while its unit is not known.
+
+    scale, scale_sigma: units a metre, and how far that may be off, relatively.
+    """
     if not pairs:
         none = torch.zeros(0, dtype=torch.long)
         return MotionEdges(none, none, Pose.identity((0,), torch.float64), torch.zeros(0, 6, dtype=torch.float64))
@@ -35,7 +41,8 @@ def motion_edges(
     motions = [_motion(placed[a], placed[b]) for a, b in pairs]
     motion = Pose.stack(motions)
     sigma = drift.sigmas(motion.distance())
-    sigma = torch.cat([scale * sigma[:, :3] if known else torch.full_like(sigma[:, :3], 1e3), sigma[:, 3:]], -1)
+    unsure = scale_sigma * motion.distance() if math.isfinite(scale_sigma) else torch.full_like(motion.t[:, 0], _FREE)
+    sigma = torch.cat([scale * torch.hypot(sigma[:, :3], unsure[:, None]), sigma[:, 3:]], -1)
     return MotionEdges(i, j, Pose(motion.R, scale * motion.t), sigma)
 
 
