@@ -43,6 +43,7 @@ from metriloc.service.metrics import CONTENT_TYPE
 from metriloc.service.pages import add_pages
 from metriloc.service.problems import (
     MEDIA_TYPE,
+    NO_DATABASE,
     Problem,
     on_defect,
     on_http_error,
@@ -120,7 +121,7 @@ async def _sweep(desk: Desk) -> None:
 
 async def _on_database(request: Request, error: Exception) -> Response:
     _LOG.error("the database: %s", error)
-    return problem_response(503, "the database cannot be reached now", {"Retry-After": "5"})
+    return problem_response(503, NO_DATABASE, {"Retry-After": "5"})
 
 
 def _needs(scope: Scope) -> Any:

@@ -80,7 +80,12 @@ class RemoteBlobs:
     url: str
     copies: FolderBlobs
 
+    def check(self) -> None:
+        """Raises InputError where fsspec knows no such address."""
+        self._remote()
+
     def _remote(self) -> tuple[Any, str]:
+        """The file system and the folder. Raises InputError where fsspec knows no such address."""
         try:
             from fsspec.core import url_to_fs
 

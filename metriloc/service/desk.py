@@ -183,10 +183,13 @@ class Desk:
             expires = None if days is None else now + days * _DAY
             row = {"id": secrets.token_hex(16), "blob": digest, "bytes": size, "facts": facts}
             row |= {"created": now, "expires": expires}
-            with self.records.writing() as rows:
-                self.check_quota(rows, size)
-                self.blobs.put(file, digest)
-                self.records.add(rows, kind, row)
+            try:
+                with self.records.writing() as rows:
+                    self.check_quota(rows, size)
+                    self.blobs.put(file, digest)
+                    self.records.add(rows, kind, row)
+            except OSError as error:  # a full disk
+                raise Problem(507, f"the service cannot store it: {error.strerror or type(error).__name__}") from error
         return row
 
     def check_quota(self, rows: sa.Connection, size: int) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
@@ -18,7 +19,7 @@ from metriloc.io import InputError
 from metriloc.service.audit import Audit
 from metriloc.service.config import MEBIBYTE, ServiceConfig
 from metriloc.service.metrics import Metrics
-from metriloc.service.problems import Problem, problem_response
+from metriloc.service.problems import NO_DATABASE, Problem, problem_response
 from metriloc.service.records import Records
 from metriloc.service.tokens import Token, who_sends
 
@@ -123,7 +124,10 @@ class Guard:
         kind, _, text = sent.partition(" ")
         token = None
         if kind.lower() == "bearer" and text:
-            token = await run_in_threadpool(who_sends, self.records, text.strip())
+            try:
+                token = await run_in_threadpool(who_sends, self.records, text.strip())
+            except sa.exc.OperationalError:
+                raise Problem(503, NO_DATABASE, retry_after="5") from None
         if token is None:
             if not await self._limiter.hit(self._rate, "wrong", address):  # of guesses
                 raise Problem(429, "too many requests without a good token", retry_after="60")

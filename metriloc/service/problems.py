@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+NO_DATABASE = "the database cannot be reached now"
 MEDIA_TYPE = "application/problem+json"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import tempfile
 from typing import Any
 
@@ -55,8 +56,14 @@ class _Impatient(H11Protocol):
 
 
 def check_address(config: ServiceConfig) -> None:
-    """Raises InputError for an address that others reach, and no token to let them in; and for a rate that is none."""
+    """Raises InputError for an address that others reach while there is no token, that is taken, or none; and for a rate
+    that is none."""
     parse_rate(config.rate)
+    try:
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        socket.create_server((config.host, config.port), family=family).close()
+    except OSError as error:
+        raise InputError(f"--host {config.host} --port {config.port}: {error.strerror or error}") from error
     if not config.needs_token:
         return
     records, _ = open_storage(config)

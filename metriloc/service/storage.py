@@ -16,4 +16,8 @@ def open_storage(config: ServiceConfig) -> tuple[Records, Blobs]:
     records = Records(config.database or sqlite_url(config.data / "service.db"))
     folder = FolderBlobs(config.data / "blobs")
     prepare_output_folder(folder.folder)
-    return records, folder if config.blobs is None else RemoteBlobs(config.blobs, folder)
+    if config.blobs is None:
+        return records, folder
+    remote = RemoteBlobs(config.blobs, folder)
+    remote.check()
+    return records, remote

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from metriloc.answers import Asked
 from metriloc.geometry import Pose
-from metriloc.localizer import Asked, Localizer
+from metriloc.localizer import Localizer
 from metriloc.solvers.absolute_support import median_depth
 from metriloc.solvers.motion import DeviceDrift, MotionEdges
 from metriloc.solvers.smoothing import smooth_poses
