@@ -32,6 +32,9 @@ MOTION = "motion of the device"
 """What results call metres that the device's way tells."""
 ENOUGH = 0.1
 """Standard deviation of the logarithm of a distance up to which motion alone is asked."""
+UNTESTED = "how sure metres of a device's motion are is not fitted to real streams yet"
+"""The doubt of each answer whose metres the device's way tells: with two frames, intervals held too few distances."""
+_UNMODELED = 0.03  # standard deviation of the logarithm, of what neither pixels nor drift explain; assumed
 _WIDER = 2.0  # times the inlier threshold, for matches that the refinement may look at
 _NEWEST = 0.7  # share of the matches of the best frame with which the newest speaks for itself
 _ITERATIONS = 2000
@@ -264,14 +267,15 @@ class PhotoWindow:
         sources = []
         if math.isfinite(fit.log_sigma):
             # a focal length that is off makes all that is triangulated as much too near or too far
-            sigma = math.hypot(fit.log_sigma, newest.features.view.focal_sigma)
+            sigma = math.hypot(fit.log_sigma, newest.features.view.focal_sigma, _UNMODELED)
             sources.append(ScaleSource(MOTION, math.log(float(pose.distance())), sigma))
         if fit.log_sigma > ENOUGH or self.reference.view.depth is not None:
             sources += self._depth_sources(newest)
         if not sources:
             sources = [ScaleSource(MOTION, math.log(float(pose.distance())), 1.0)]
         found = in_metres(pose, sources)
-        return found.pose, found.sources, found.sentence, found.doubts, found.sigma
+        doubts = (UNTESTED, *found.doubts) if any(source.name == MOTION for source in sources) else found.doubts
+        return found.pose, found.sources, found.sentence, doubts, found.sigma
 
     def _depth_sources(self, newest: Kept) -> list[ScaleSource]:
         alone = self._alone(newest, "")
