@@ -146,7 +146,7 @@ class Children:
             self.broken = None
             self._ready += 1
             try:
-                while (job := self._next()) is not None and self._work(process, connection, job):
+                while (job := self._next(process)) is not None and self._work(process, connection, job):
                     pass
             finally:
                 self._ready -= 1
@@ -188,17 +188,18 @@ class Children:
         for job in waiting:
             job.future.set_exception(JobEndedError(self.broken))
 
-    def _next(self) -> _Job | None:
+    def _next(self, process: Any) -> _Job | None:
+        """The job that waits longest; None where there will be none, or the process has died meanwhile."""
         with self._change:
-            while True:
-                while not self._jobs and not self._closing:
-                    self._change.wait()
-                if self._closing:
-                    return None
+            while not self._closing and process.is_alive():
+                if not self._jobs:
+                    self._change.wait(1)
+                    continue
                 job = self._jobs.popleft()
                 if job.future.set_running_or_notify_cancel():  # not where who asked has gone
                     self._busy += 1
                     return job
+        return None
 
     def _work(self, process: Any, connection: Connection, job: _Job) -> bool:
         """Whether the process can take another job."""
