@@ -21,6 +21,7 @@ import torch
 
 from metriloc.calibration import Calibrations, calibrations_of, judged
 from metriloc.choose import LocalizerChoice, choose_localizer
+from metriloc.choose.for_maps import suited
 from metriloc.datasets.sources import PosedFrame
 from metriloc.evaluation.errors import center_error, rotation_error_deg
 from metriloc.evaluation.held_out import held_out_queries
@@ -30,7 +31,7 @@ from metriloc.evaluation.tasks import QueryTask
 from metriloc.geometry import Pose
 from metriloc.io import InputError, load_view
 from metriloc.io.maps import read_map
-from metriloc.localizer import LOCALIZED, suited
+from metriloc.localizer import LOCALIZED
 from metriloc.methods.matching import MapRetrieval
 from metriloc.solvers.absolute_support import median_depth
 from metriloc.turns import by_quarter_turns, turned_back

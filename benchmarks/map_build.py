@@ -8,6 +8,7 @@ centers by a similarity, fitted robustly to all cameras; its scale factor is wha
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from pathlib import Path
@@ -19,8 +20,9 @@ from metriloc.io.maps import read_map
 from metriloc.io.poses import read_mapfree_poses
 from metriloc.mapping.config import FeatureName, MapConfig, MapperName, PairChoice
 from metriloc.mapping.names import find_name
+from metriloc.mapping.readings import distance_reading
 from metriloc.runs.map_build import build_map, scale_line
-from metriloc.solvers.similarity import robust_similarity
+from metriloc.solvers.similarity import fit_similarity, robust_similarity
 
 
 def cpu_seconds() -> float:
@@ -37,6 +39,7 @@ def main(
     mapper: MapperName = "auto",
     depth: str | None = None,
     tolerance: float = 0.02,
+    beside: Path | None = None,
 ) -> None:
     """Build (or finish) the map of a place and compare it.
 
@@ -47,6 +50,7 @@ def main(
         pairs: Which photos are compared.
         mapper: What makes the model.
         depth: Weights that predict depth, for the scale.
+        beside: Another map of the same photos, whose cameras are laid over those of this one.
         tolerance: Metres, one standard deviation of a coordinate that counts as right in the fit.
     """
     start, cpu = time.perf_counter(), cpu_seconds()
@@ -79,6 +83,19 @@ def main(
     )
     print(f"largest {100 * float(errors.max()):.2f} cm; rotations: median {float(degrees.median()):.3f} deg")
     print(f"true metres over the map's: {fit.scale:.4f}")
+    apart = torch.cdist(true, true)
+    i, j = divmod(int(apart.argmax()), len(true))
+    known = distance_reading(scene, scene.names[common[i][1]], scene.names[common[j][1]], float(apart[i, j]))
+    print(f"the {float(apart[i, j]):.2f} m of the two farthest cameras as --distance: the scale is off by ", end="")
+    print(f"{100 * (math.exp(known.log_length) / fit.scale - 1):.2f} %, stated {100 * known.sigma:.2f} %")
+    if beside is not None:
+        other = read_map(beside)
+        centers = other.cam_from_world.center()[[other.index(name) for name in scene.names]]
+        laid = fit_similarity(scene.cam_from_world.center(), centers)
+        if laid is not None:
+            gaps = (laid.transform(scene.cam_from_world.center()) - centers).norm(dim=-1) * fit.scale / laid.scale
+            print(f"centers beside {beside}: median {1000 * float(gaps.median()):.1f} mm", end="")
+            print(f", largest {1000 * float(gaps.max()):.1f} mm")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose, so3_exp
-from metriloc.methods.mickey.network import Keypoints
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.objective import ObjectiveConfig, PairFeatures, Truth, objective
 
 GRID, BORDER, CHANNELS, STRIDE, PAIRS = (51, 38), 3, 128, 14, 8

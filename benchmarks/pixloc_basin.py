@@ -22,8 +22,8 @@ from metriloc.datasets.synthetic import SyntheticConfig
 from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.geometry import Pose
 from metriloc.io.maps import load_map_view, read_map
+from metriloc.lessons.pixloc_mixed import SIZE, VALIDATION_SEED
 from metriloc.methods.pixloc import PixLoc
-from metriloc.recipes.pixloc import SIZE, VALIDATION_SEED
 from metriloc.types import SfmMap, View
 
 ROTATIONS_DEG = (2.0, 5.0, 10.0, 15.0, 20.0)

@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "network": (
         ("backbones/aliked.py", "__call__"), ("backbones/aliked.py", "dense"),
         ("backbones/xfeat.py", "__call__"), ("backbones/xfeat.py", "dense"),
-        ("methods/mickey/network.py", "detect"), ("matching/depth_network.py", "predict"),
+        ("mickey/network.py", "detect"), ("matching/depth_network.py", "predict"),
         ("pixloc/extractor.py", "__call__"), ("nre/features.py", "dense"),
     ),
     "matching": (

@@ -21,8 +21,8 @@ from metriloc.choose import depth_source
 from metriloc.datasets.depth_photos import read_rgbd_photos
 from metriloc.geometry import sample_depth
 from metriloc.io.maps import load_map_view, read_map
+from metriloc.lessons.depth_validation import crop_drift, photo_errors, view_of
 from metriloc.methods.matching.depth import DepthSource
-from metriloc.recipes.depth_validation import crop_drift, photo_errors, view_of
 from metriloc.types import View
 
 

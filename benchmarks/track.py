@@ -16,7 +16,7 @@ import argparse
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,7 @@ import torch
 
 from metriloc import Localizer, Pose, Tracker, load
 from metriloc.backbones.local import LocalFeatures
+from metriloc.choose.depth import PREDICTED
 from metriloc.io import read_mapfree_poses
 from metriloc.io.maps import load_map_view, read_map
 from metriloc.methods.matching.matchers import Matches
@@ -132,23 +133,25 @@ def bursts(poses: Pose, walk: Walk, count: int, together: Callable[[int, int], b
     return found
 
 
-def measure_bursts(root: Path, walk: Walk, method: Any, numbers: list[int], count: int) -> dict[int, list[Any]]:
-    """By the number of frames: (error of the distance, error of the rotation in degrees, estimate), None where lost."""
+def measure_bursts(
+    root: Path, walk: Walk, method: Any, numbers: list[int], count: int
+) -> Iterator[tuple[int, list[Any]]]:
+    """(number of frames, what ``error_of`` says of each burst)."""
     listed = read_mapfree_poses(root / walk.folder / "poses.txt")
     names = list(listed)
     poses = Pose.stack([pose for pose in listed.values() if pose is not None]).to(torch.float64)
-    rows: dict[int, list[Any]] = {number: [] for number in numbers}
-    for seed, (reference, frames) in enumerate(bursts(poses, walk, count, covisible(root, walk, names))):
-        device = drifting(poses[torch.tensor(frames)], torch.Generator().manual_seed(seed))
-        truth = poses[frames[-1]] @ poses[reference].inverse()
-        for number in numbers:
+    drawn = bursts(poses, walk, count, covisible(root, walk, names))
+    for number in numbers:
+        found = []
+        for seed, (reference, frames) in enumerate(drawn):
+            device = drifting(poses[torch.tensor(frames)], torch.Generator().manual_seed(seed))
             tracker = Tracker(root / walk.folder / names[reference], method=method, frames=number, spacing=0)
             chosen = [8] if number == 1 else [round(k * 8 / (number - 1)) for k in range(number)]
             for k in chosen:
-                photo, told = root / walk.folder / names[frames[k]], device[k] if number > 1 else None
-                estimate = tracker.add(photo, told, name=str(photo))
-            rows[number].append(error_of(estimate, truth))
-    return rows
+                told = device[k] if number > 1 else None
+                estimate = tracker.add(root / walk.folder / names[frames[k]], told, frames[k] / 10)
+            found.append(error_of(estimate, poses[frames[-1]] @ poses[reference].inverse()))
+        yield number, found
 
 
 def error_of(estimate: PoseEstimate, truth: Pose) -> tuple[float, float, PoseEstimate] | None:
@@ -162,14 +165,13 @@ def error_of(estimate: PoseEstimate, truth: Pose) -> tuple[float, float, PoseEst
 
 def print_bursts(root: Path, names: list[str], numbers: list[int], count: int, method_name: str) -> None:
     """The table of frames against places."""
-    method = load(method_name)
+    method = load(method_name, depth=PREDICTED)  # which one frame alone has its metres from
     matching = getattr(method, "matching", method)
     matching.matcher = Remembering(matching.matcher)
     print("| walk | frames | found | distance off, median | 90 % | rotation off, median | sigma holds | reliable |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for name in names:
-        rows = measure_bursts(root, WALKS[name], matching, numbers, count)
-        for number, found in rows.items():
+        for number, found in measure_bursts(root, WALKS[name], matching, numbers, count):
             print(burst_line(name, number, found), flush=True)
 
 

@@ -4,10 +4,12 @@
     python benchmarks/union.py ../shared/data/eval references --out references.jsonl
 
 ``polish``: pairs of NYUv2's test half, depth map of the reference given. ``references``: photos of the four places, each
-with the three others that share the most points of the map with it, matched by XFeat + LighterGlue with predicted depth:
-the first reference alone; all with the poses of the map; with unknown poses; and with the pose of one replaced by that of
-another photo. Each line of the file is one query, and a run goes on where the last one was stopped (``--seconds``). The
-polish with predicted depth is in ``default_pairs.py``. Nothing may be tuned on these photos.
+with the three others farthest from it that still share a third of what its nearest neighbor shares, matched by XFeat +
+LighterGlue with predicted depth: the first reference alone; all with the poses of the map; with unknown poses; and with
+the pose of one replaced by that of another photo. ``--matches tracks`` takes what two photos see of the map for their
+matches, without depth and networks: what is left is the noise of keypoints. Each line of the file is one query, and a run
+goes on where the last one was stopped (``--seconds``). The polish with predicted depth is in ``default_pairs.py``. Nothing
+may be tuned on these photos.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,14 @@ from metriloc.fusion import FromMany
 from metriloc.geometry import Pose
 from metriloc.io import load_view
 from metriloc.io.maps import load_map_view, read_map
+from metriloc.methods.matching.model import confidence_of
+from metriloc.methods.matching.solver import MatchedPair, SolvingConfig, fit_pair
 from metriloc.relpose import relative_pose_by_turns
 from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, SfmMap, View
 
 EVERY = {"fountain_p11": 2, "entry_p10": 2, "holo_a": 14, "kitchen": 12}
-COUNT = 3
+COUNT, SHARE = 3, 0.3
+"""How many references, and the least share of the points that the photo has in common with its nearest neighbor."""
 POLISHES = ("nre", "pixloc")
 Case = tuple[str, Callable[[], dict[str, Any]]]
 
@@ -88,6 +93,14 @@ def _polish(
 
 
 # -- several references -----------------------------------------------------------------------------------------------
+def _around(scene: SfmMap, image: int) -> list[int]:
+    """Of the photos that share enough with one, those that were taken farthest from it: neighbors of a walk tell nothing."""
+    shared = scene.covisible(image)
+    enough = [other for other, count in shared if count >= SHARE * shared[0][1]] if shared else []
+    away = {other: float(scene.cam_from_world[other].center_distance(scene.cam_from_world[image])) for other in enough}
+    return sorted(enough, key=lambda other: -away[other])[:COUNT]
+
+
 class Remembering:
     """A method that looks at each photo and each pair once."""
 
@@ -111,13 +124,63 @@ class Remembering:
         return self.found[pair]
 
 
-def reference_cases(root: Path) -> Iterator[Case]:
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The ``PhotoFeatures`` of a photo that is not looked at."""
+
+    view: View
+    cell = (8.0, 8.0)
+    depth_origin = "given"
+
+    def score_map(self) -> torch.Tensor:
+        """None."""
+        return torch.zeros(0, 0)
+
+    def depth_map(self) -> None:
+        """None."""
+        return None
+
+
+class Tracks:
+    """Two photos of a map by the points that both see: directions without a length."""
+
+    name, weights_id = "tracks", "none"
+
+    def __init__(self, scene: SfmMap) -> None:
+        self.scene = scene
+
+    def extract(self, view: View) -> Seen:
+        """Its name is enough."""
+        return Seen(view)
+
+    def relative_pose(self, reference: Seen, query: Seen, *, seed: int = 0) -> PoseEstimate:
+        """Of what both see."""
+        scene = self.scene
+        seen = []
+        for features in (reference, query):
+            rows = scene.observations_of(scene.index(features.view.name))
+            seen.append(dict(zip(scene.point_index[rows].tolist(), scene.uv[rows], strict=True)))
+        common = [point for point in seen[0] if point in seen[1]]
+        if len(common) < 12:
+            return PoseEstimate.failure("too_few_matches")
+        uv0, uv1 = (torch.stack([of[point] for point in common]).float() for of in seen)
+        pair = MatchedPair(uv0, uv1, torch.ones(len(common)), reference.view, query.view)
+        fit = fit_pair(pair, SolvingConfig("essential", 1.5 * max(reference.view.size) / 640), seed)
+        details = pair.details(fit, {})
+        if fit.pose is None or len(details.inliers) < 12:
+            return PoseEstimate.failure("degenerate", details)
+        sure = torch.tensor(confidence_of(len(details.inliers)))
+        return PoseEstimate(fit.pose, torch.tensor(True), sure, (None,), (details,))
+
+
+def reference_cases(root: Path, tracks: bool = False) -> Iterator[Case]:
     """Photos of the places, and what is near them."""
-    method = choose_method(MethodChoice("xfeat+lightglue", depth="metriloc-depth"))
+    method = None if tracks else choose_method(MethodChoice("xfeat+lightglue", depth="metriloc-depth"))
     for place, every in EVERY.items():
-        scene, memory = read_map(root / "places" / place), Remembering(method)
+        scene = read_map(root / "places" / place)
+        memory = Remembering(Tracks(scene) if method is None else method)
         for image in range(0, len(scene), every):
-            near = [other for other, _ in scene.covisible(image)][:COUNT]
+            near = _around(scene, image)
             if len(near) == COUNT:
                 yield (
                     f"{place} {scene.names[image]}",
@@ -161,18 +224,19 @@ def table(lines: Sequence[Mapping[str, Any]]) -> Table:
 def _numbers(here: Sequence[Mapping[str, Any]], wrong: bool) -> list[str]:
     found = [row for row in here if row["success"]]
     metric = [row for row in found if row["ratio"] is not None]
-    if not metric:
+    if not found:
         return [f"0 of {len(here)}", *["-"] * 8]
     sure = [row for row in found if row["verdict"] == "reliable"]
     bad = [r for r in sure if r["rotation"] > 5 or r["direction"] > 10 or abs(r["ratio"] - 1) > 0.25]
     held = [row["held"] for row in metric if row["held"] is not None]
-    low, middle, high = np.percentile([row["ratio"] for row in metric], [10, 50, 90])
+    way = np.percentile([row["ratio"] for row in metric], [10, 50, 90]) if metric else None
+    shares = [row["position"] / row["baseline"] for row in metric]
     return [
         f"{len(found)} of {len(here)}",
         f"{np.median([row['rotation'] for row in found]):.2f}° (mean {np.mean([row['rotation'] for row in found]):.2f}°)",
         f"{np.median([row['direction'] for row in found]):.2f}° (mean {np.mean([row['direction'] for row in found]):.2f}°)",
-        f"{np.median([row['position'] / row['baseline'] for row in metric]):.3f}",
-        f"{middle:.2f} ({low:.2f}..{high:.2f})",
+        f"{np.median(shares):.3f}" if metric else "-",
+        "-" if way is None else f"{way[1]:.2f} ({way[0]:.2f}..{way[2]:.2f})",
         f"{np.mean(held):.0%} of {len(held)}" if held else "-",
         str(len(sure)),
         str(len(bad)),
@@ -186,10 +250,13 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="the folder data/eval")
     parser.add_argument("part", choices=["polish", "references"])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--matches", choices=["xfeat+lightglue", "tracks"], default="xfeat+lightglue")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
     arguments = parser.parse_args()
+    root = arguments.root
     torch.set_num_threads(1)
-    cases = list((polish_cases if arguments.part == "polish" else reference_cases)(arguments.root))
+    tracks = arguments.matches == "tracks"
+    cases = list(polish_cases(root) if arguments.part == "polish" else reference_cases(root, tracks))
     # in an order in which any part of them is a sample of the whole
     cases = [cases[i] for i in torch.randperm(len(cases), generator=torch.Generator().manual_seed(0)).tolist()]
     done = {line["key"] for line in read(arguments.out)}

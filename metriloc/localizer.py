@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from metriloc.answers import Answer, Asked, answer_turned_back, doubted, of_map, with_timings
 from metriloc.calibration import Target
 from metriloc.choose import LocalizerChoice, LocalizerName, choose_localizer
+from metriloc.choose.for_maps import method_of_bundle, require_features, suited
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view
 from metriloc.io.arguments import LARGEST_SEED, require_kind, require_method, require_number, require_path, require_pose
-from metriloc.io.bundles import Bundle
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.io.view import warn_if_guessed
 from metriloc.keepers import map_features, with_kept
@@ -24,10 +24,10 @@ from metriloc.methods.matching import MapRetrieval
 from metriloc.methods.matching.focal import focal_contradiction, with_estimated_focal
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.mirrored import looks_mirrored_in_map
+from metriloc.methods.matching.rig import RigCamera, localize_rig, rig_views
 from metriloc.methods.nre.model import NRE
-from metriloc.methods.pixloc.model import PixLoc
 from metriloc.opened_map import OpenedMap, check_references, open_map
-from metriloc.turns import by_quarter_turns, turned_back
+from metriloc.turns import by_quarter_turns
 from metriloc.types import AbsolutePoseMethod, LocalizationDetails, MapUnit, PoseEstimate, SfmMap, View, needs_of
 from metriloc.viz.notebook import with_map_page
 
@@ -40,28 +40,6 @@ SURE = 0.99
 """Confidence from which on nobody looks at a mirror image, which costs more than the answer itself."""
 REFERENCES = 3
 """How many images of the map a query is compared with when they are looked for."""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What a photo is compared with. references: names of images of the map, the best first. init: a first guess of
-    ``cam_from_world``. notes: what is to be known of them. more: what else the method takes. failed: why there is nothing
-    to compare it with."""
-
-    references: Sequence[str]
-    init: Pose | None = None
-    notes: tuple[str, ...] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
-    failed: PoseEstimate | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """estimate: of the photo as it is held. view: with the camera that the estimate rests on."""
-
-    estimate: PoseEstimate
-    view: View
-    asked: Asked
 
 
 class Localizer:
@@ -115,11 +93,12 @@ class Localizer:
         if method is None:
             method = NRE.from_features(device=device) if self.bundle is None else method_of_bundle(self.bundle, device)
         if self.bundle is not None:
-            _require_features(method, self.bundle)
+            require_features(method, self.bundle)
             method = with_kept(method, self._kept)
         self.method = method
         self._retrieval: MapRetrieval | None = None
         self._points: MatchingLocalizer | None = None
+        self._rigs: MatchingLocalizer | None = None
 
     @property
     def retrieval(self) -> MapRetrieval:
@@ -165,7 +144,7 @@ class Localizer:
             return Asked(self.look_for(turned) if references is None else references, start)
 
         answer = self.answer(view, ask, seed=seed, trace=trace)
-        estimate = _timed(answer.estimate, {"photo": read})
+        estimate = with_timings(answer.estimate, {"photo": read})
         if not isinstance(photo, View) and ESTIMATED_FOCAL not in estimate.doubts:
             warn_if_guessed(view, stacklevel=3)
         return with_map_page(estimate, view, self.scene, self.method.name, self.method.weights_id, seed)
@@ -196,6 +175,47 @@ class Localizer:
                 progress(len(found))
         return found
 
+    def localize_rig(
+        self,
+        photos: Sequence[Photo],
+        cam_from_rig: Sequence[Pose],
+        *,
+        K: Sequence[Any] | None = None,
+        fov: float | None = None,
+        references: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> PoseEstimate:
+        """``rig_from_world`` of photos that several cameras, fixed to each other, took at once.
+
+        - photos: one of each camera.
+        - cam_from_rig: where each camera is on the rig, lengths in units of the map.
+        - K, fov: of all photos, as in ``localize``; a View brings its own camera.
+        - references: names of images that all are compared with; by default each with its own.
+
+        Points are matched (XFeat, or the method where it is one of matching), whatever else the method is. A camera that
+        shows too little costs nothing. Returns an estimate as ``localize`` does; its covariance is in the axes of the rig.
+        Raises InputError for lists of different lengths, and for a photo whose focal length is only a guess.
+
+        >>> estimate = localizer.localize_rig(["left.jpg", "right.jpg"], [left_from_rig, right_from_rig], fov=70)
+        """
+        views = rig_views(photos, cam_from_rig, K, fov)
+        require_number("seed", seed, 0, LARGEST_SEED, whole=True)
+        if references is not None:
+            check_references(self.scene, references)
+        cameras = [
+            RigCamera(view, pose, references or self.look_for(view))
+            for view, pose in zip(views, cam_from_rig, strict=True)
+        ]
+        return of_map(localize_rig(suited(self._matching, self.scene), cameras, self.scene, seed), self._opened)
+
+    @property
+    def _matching(self) -> MatchingLocalizer:
+        if isinstance(self.method, MatchingLocalizer):
+            return self.method
+        if self._rigs is None:
+            self._rigs = MatchingLocalizer.from_features().with_kept(self._kept)
+        return self._rigs
+
     def look_for(self, view: View, *, scene: SfmMap | None = None) -> tuple[str, ...]:
         """Names of the images of the map that share the most with a photo. scene: the map without some images."""
         return self.retrieval.rank(view, self.scene if scene is None else scene, self.references).names
@@ -207,7 +227,7 @@ class Localizer:
         - init: where the camera is expected; a method that cannot begin at a pose begins anew.
         """
         estimate = suited(self.method, self.scene).localize(view, self.scene, references, init, seed=seed)
-        return _of_map(estimate, self._opened)
+        return of_map(estimate, self._opened)
 
     @property
     def unit(self) -> MapUnit:
@@ -240,15 +260,15 @@ class Localizer:
             clock["focal length"] = time.perf_counter() - start - clock["retrieval"]
             more = {**asked.more, "trace": True} if trace else asked.more
             found = method.localize(known, scene, asked.references, asked.init, seed=seed, **more)
-            estimate = found if doubt is None else _doubted(found, doubt)
+            estimate = found if doubt is None else doubted(found, doubt)
             start = time.perf_counter()
             estimate = self._looked_at_again(estimate, known, scene, asked.references, seed)
             clock["second look"] = time.perf_counter() - start
-            return Answer(_timed(estimate, clock), known, asked)
+            return Answer(with_timings(estimate, clock), known, asked)
 
         found, quarters = by_quarter_turns(view, attempt, lambda answer: answer.estimate)
-        found = found if quarters == 0 else _turned_back(found, view, quarters)
-        return replace(found, estimate=_of_map(found.estimate, self._opened))
+        found = found if quarters == 0 else answer_turned_back(found, view, quarters)
+        return replace(found, estimate=of_map(found.estimate, self._opened))
 
     def _with_known_focal(
         self, view: View, scene: SfmMap, references: Sequence[str], seed: int
@@ -269,80 +289,10 @@ class Localizer:
             return estimate
         looked = needs_of(self.method).focal_checked
         if not looked and not view.focal_is_guessed and ESTIMATED_FOCAL not in estimate.doubts:
-            estimate = _doubted(estimate, focal_contradiction(view, scene, references, self.points, seed))
+            estimate = doubted(estimate, focal_contradiction(view, scene, references, self.points, seed))
         if estimate.verdict != "reliable" or float(estimate.confidence) >= SURE:
             return estimate
         mirrored = looks_mirrored_in_map(
             view, scene, references, self.points, partial(self.look_for, scene=scene), seed
         )
-        return _doubted(estimate, MIRRORED_IN_MAP if mirrored else None)
-
-
-def method_of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
-    """The first method of a bundle whose weights are here; the usual one where the photos can be asked."""
-    said = []
-    for known in bundle.manifest.methods:
-        try:
-            method = choose_localizer(LocalizerChoice(known.name, device=device))
-        except (InputError, ImportError) as error:
-            said.append(str(error))
-            continue
-        if method.weights_id == known.weights_id:
-            return method
-        said.append(f"{known.name} has other weights here ({method.weights_id}, not {known.weights_id})")
-    if bundle.images is not None:
-        return NRE.from_features(device=device)
-    names = ", ".join(method.name for method in bundle.manifest.methods) or "no method"
-    raise InputError(
-        f"the bundle '{bundle.path}' has no photos, only features of {names}, which cannot be used here"
-        + (f": {said[0]}" if said else "")
-    )
-
-
-def _require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
-    """Raises InputError for a method of which a bundle without photos holds no features."""
-    known = [(entry.name, entry.weights_id) for entry in bundle.manifest.methods]
-    if bundle.images is None and (method.name, method.weights_id) not in known:
-        names = ", ".join(name for name, _ in known) or "none"
-        raise InputError(
-            f"the bundle '{bundle.path}' has no photos, and features of {names}, not of {method.name} "
-            f"{method.weights_id}: make it with --methods {method.name}, or with photos"
-        )
-
-
-def suited(method: AbsolutePoseMethod, scene: SfmMap) -> AbsolutePoseMethod:
-    """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
-    say) with a ``min_track`` that the best of them have."""
-    longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
-    if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
-        return method
-    other = copy(method)
-    other.config = replace(method.config, min_track=longest)
-    return other
-
-
-def _doubted(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:
-    """The estimate, doubtful at best where there is a doubt."""
-    return estimate if doubt is None else replace(estimate, doubts=(*estimate.doubts, doubt))
-
-
-def _of_map(estimate: PoseEstimate, opened: OpenedMap) -> PoseEstimate:
-    """With the unit of the map, and what makes all poses in it doubtful."""
-    unit = opened.unit
-    details = tuple(replace(d, unit=unit) for d in estimate.localization)
-    return _doubted(replace(estimate, localization=details), opened.doubt if bool(estimate.success) else None)
-
-
-def _timed(estimate: PoseEstimate, seconds: Mapping[str, float]) -> PoseEstimate:
-    """With more stages in its timings."""
-    details = tuple(replace(d, timings={**seconds, **d.timings}) for d in estimate.localization)
-    return replace(estimate, localization=details)
-
-
-def _turned_back(answer: Answer, view: View, quarters: int) -> Answer:
-    """What was found for the photo turned by quarters, for the photo."""
-    known = answer.view
-    if known.focal_sigma != view.focal_sigma:  # it was estimated
-        camera = known.camera.turn(-quarters)
-        view = replace(view, camera=camera, intrinsics_source=known.intrinsics_source, focal_sigma=known.focal_sigma)
-    return Answer(turned_back(answer.estimate, quarters, view.size), view, answer.asked)
+        return doubted(estimate, MIRRORED_IN_MAP if mirrored else None)

@@ -11,8 +11,8 @@ import torch
 
 import metriloc
 from metriloc.calibration import calibrations_for, calibrations_of
+from metriloc.choose.for_maps import suited
 from metriloc.io.maps import map_from_view
-from metriloc.localizer import suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.types import AbsolutePoseMethod, PoseEstimate, RelativePoseMethod, SfmMap, View
 

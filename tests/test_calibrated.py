@@ -22,10 +22,11 @@ from metriloc.calibration import (
     that_fit,
 )
 from metriloc.choose import LocalizerChoice, choose_localizer
+from metriloc.choose.for_maps import suited
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
 from metriloc.io.settings import differing_settings
-from metriloc.localizer import LOCALIZED, suited
+from metriloc.localizer import LOCALIZED
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.nre.settings import CONFIGS, NREConfig, StageConfig
 from metriloc.methods.pixloc import LocalizeConfig, PixLoc

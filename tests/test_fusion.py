@@ -117,15 +117,15 @@ def used(estimate: PoseEstimate) -> str:
 
 
 def test_known_poses_give_the_metres_that_two_photos_lack() -> None:
-    alone = Looking(longer=1.2).relative_pose(Features(view("a")), Features(view("q")))
+    alone = Looking(longer=1.2, confidence=0.95).relative_pose(Features(view("a")), Features(view("q")))
     assert alone.verdict == "doubtful"
-    found = asked(Looking(longer=1.2))
+    found = asked(Looking(longer=1.2, confidence=0.95))
     assert float(found.pose.center_distance(pose_of("q"))) < 0.03 < float(alone.pose.center_distance(pose_of("q")))
     assert found.distance_interval is not None
     assert found.distance_interval[0] < float(pose_of("q").distance()) < found.distance_interval[1]
     assert found.verdict == "reliable" and found.covariance is not None
     assert found.details[0].scale_source == "the known poses of 3 references and the guess"
-    assert float(found.confidence) == pytest.approx(0.99) and found.probability_of == "rightness"
+    assert float(found.confidence) == pytest.approx(0.95) and found.probability_of == "rightness"
 
 
 def test_directions_alone_are_enough_where_the_references_know_their_poses() -> None:
@@ -309,4 +309,4 @@ def test_wrong_options_are_one_sentence(
 
 def test_the_call_is_public() -> None:
     assert metriloc.relative_pose_many is relative_pose_many
-    assert replace(asked(Looking()), doubts=()).verdict == "reliable"
+    assert replace(asked(Looking(confidence=0.95)), doubts=()).verdict == "reliable"

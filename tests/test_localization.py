@@ -15,11 +15,11 @@ from PIL import Image
 import metriloc
 from metriloc.backbones.vgg import VGGConfig
 from metriloc.choose import LOCALIZERS, LocalizerChoice, choose_localizer
+from metriloc.choose.for_maps import suited
 from metriloc.geometry import Pose
 from metriloc.io import InputError, read_mapfree_poses
 from metriloc.io.maps import read_map
 from metriloc.io.weights import load_weights
-from metriloc.localizer import suited
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.pixloc import NetworkConfig, PixLocNetwork, UNetConfig, save_pretrained
 from metriloc.opened_map import open_map

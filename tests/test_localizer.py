@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 import metriloc
+from metriloc.answers import Asked
 from metriloc.backbones.local import DenseMap
 from metriloc.backbones.xfeat import XFeat
 from metriloc.io import InputError
 from metriloc.io.reference_features import ReferenceFeatures
 from metriloc.keepers import keepers_of, with_kept
-from metriloc.localizer import Asked
 from metriloc.types import PoseEstimate, SfmMap, View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"

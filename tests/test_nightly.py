@@ -50,9 +50,12 @@ def test_what_is_worse(nightly: ModuleType, place: int, value: str, line: str | 
     assert nightly.worse([row], {}) == []
 
 
-def test_the_page_of_results_has_a_table_of_every_run(nightly: ModuleType, shared: Callable[[str], Path]) -> None:
+def test_the_page_of_results_has_a_table_of_the_three_methods(
+    nightly: ModuleType, shared: Callable[[str], Path]
+) -> None:
     known = nightly.last_table(nightly.RESULTS.read_text(encoding="utf-8"))
-    assert {(night.method, night.place) for night in nightly.runs(shared("data/eval"))} == known.keys()
+    assert known.keys() <= {(night.method, night.place) for night in nightly.runs(shared("data/eval"))}
+    assert {method for method, _ in known} == {"mickey", "nre", "pixloc"}
     with pytest.raises(ValueError, match="neither val/ nor places/"):
         nightly.runs(ROOT / "tools")
 

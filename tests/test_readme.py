@@ -47,7 +47,7 @@ def test_demo_command_ends_in_metres(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_test_command_is_what_ci_runs() -> None:
-    assert command_after("tests") == 'pip install -e ".[test]" && python -m pytest'
+    assert command_after("tests") == 'pip install -e ".[test]" && python -m pytest -n 2'
 
 
 @pytest.mark.slow

@@ -32,10 +32,10 @@ from metriloc.choose import MethodChoice, choose_method, depth_source
 from metriloc.evaluation.calibration import FitSource, expected_calibration_error, fit_calibration, fit_metres
 from metriloc.evaluation.errors import center_error, direction_error_deg, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of
+from metriloc.lessons.depth_photos import held_out_photos
+from metriloc.lessons.depth_validation import photo_errors, view_of
 from metriloc.methods.matching.matchers import Matcher
 from metriloc.methods.matching.model import FeatureMatching
-from metriloc.recipes.depth_validation import photo_errors, view_of
-from metriloc.recipes.metric_depth import held_out_photos
 from metriloc.types import FAILED, RELIABLE, RelativePoseMethod, View
 
 TARGET = Target(rotation_deg=5.0, direction_deg=10.0, near_m=0.05)

@@ -23,10 +23,11 @@ from training_queries import KnownQuery, training_queries
 
 from metriloc.calibration import Calibration, save_calibration
 from metriloc.choose import LocalizerChoice, choose_localizer
+from metriloc.choose.for_maps import suited
 from metriloc.evaluation.calibration import FitSource, expected_calibration_error, fit_calibration
 from metriloc.evaluation.errors import center_error, rotation_error_deg
 from metriloc.evaluation.records import Record, record_of
-from metriloc.localizer import LOCALIZED, suited
+from metriloc.localizer import LOCALIZED
 from metriloc.solvers.absolute_support import median_depth
 from metriloc.types import FAILED, RELIABLE, AbsolutePoseMethod
 

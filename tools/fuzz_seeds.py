@@ -42,6 +42,7 @@ from metriloc.methods.mickey.model import MicKey
 from metriloc.methods.pixloc import NetworkConfig, PixLocNetwork, Settings
 from metriloc.methods.pixloc.checkpoint import network_from_tensors, settings_from_conf
 from metriloc.methods.pixloc.settings import read_settings
+from metriloc.recipes.published_files import run_of_files
 from metriloc.training.record import read_config
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
@@ -96,6 +97,16 @@ def _photos() -> list[Reader]:
     ]
 
 
+_TRAINING = (
+    b"LOSS_CLASS: {LOSS_FUNCTION: VCRE, VCRE: {MAX_LOSS: 0.8}, CURRICULUM: {TRAIN_CURRICULUM: true, TOPK_INIT: 30}}\n"
+    b"TRAINING: {BATCH_SIZE: 8, NUM_GPUS: 4, LR: 1e-4, LR_STEP_INTERVAL: 9, VAL_INTERVAL: 0.5, VAL_BATCHES: 10}\n"
+    b"DATASET: {HEIGHT: 720, WIDTH: 540, MIN_OVERLAP_SCORE: 0.4, AUGMENTATION: jitter}\n",
+    b"data: {name: cmu, resize: 720, crop: 720, min_overlap: 0.3, init_pose: [0.7, 1], batch_size: 3}\n"
+    b"model: {extractor: {encoder: vgg16, output_dim: [8, 8, 8]}, optimizer: {loss_fn: 'scaled_barron(0, .1)'}}\n"
+    b"train: {epochs: 2, lr: 1e-5, lr_scaling: [[100, [dampingnet.const]]], optimizer_options: {eps: 1e-8}}\n",
+)
+
+
 def _lists() -> list[Reader]:
     example = {name: (EXAMPLE / name).read_bytes() for name in ("intrinsics.txt", "poses.txt")}
     visloc = b"a.jpg 1 0 0 0 0.1 0.2 0.3\nb.jpg 0.5 0.5 0.5 0.5 1 2 3\n"
@@ -121,6 +132,7 @@ def _lists() -> list[Reader]:
         Reader("7-Scenes pairs", "r.txt", (b"a.png b.png 0.9 1 0 0 0 1 2 3\n",), _text(parse_relative_list), "text"),
         Reader("TUM files", "rgb.txt", (b"# x\n1.5 rgb/1.5.png\n",), _text(parse_stamped_files), "text"),
         Reader("YAML", "config.yaml", (yaml,), settings, "text", words=True),
+        Reader("training files", "own.yaml", _TRAINING, lambda path: run_of_files([path]), "text"),
     ]
 
 

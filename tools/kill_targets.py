@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import shutil
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,8 +25,10 @@ import metriloc
 from metriloc.datasets.overlap_table import read_arrays
 from metriloc.datasets.synthetic import SyntheticConfig
 from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
+from metriloc.datasets.synthetic.pairs import look_at
+from metriloc.datasets.synthetic.scene import make_scene
 from metriloc.evaluation.records import read_records
-from metriloc.geometry import sample_depth
+from metriloc.geometry import Camera, sample_depth
 from metriloc.io import read_mapfree_poses
 from metriloc.io.archives import extract_members
 from metriloc.io.bundles import open_bundle
@@ -75,6 +79,8 @@ def targets(inputs: Path, address: str) -> list[Target]:
         Target("synthetic", _render, _arrays),
         Target("bundle", lambda out: command("map", "bundle", model, *bundled, "--out", out / "map.metriloc"), _bundle),
         Target("overlaps", lambda out: command("overlaps", scenes, "--out", out), _arrays),
+        Target("map-build", lambda out: _build_map(inputs / "walk", out), _map),
+        Target("map-add", lambda out: _add_to_map(inputs, out), _map),
     ]
 
 
@@ -89,6 +95,22 @@ def make_inputs(folder: Path) -> None:
     _write_map(folder / "sparse")
     for scene in ("s00001", "s00002"):
         _write_scene(folder / "scenes" / scene, 24)
+    _write_walk(folder / "walk", 5)
+    shutil.copytree(folder / "walk", folder / "start" / "photos", ignore=shutil.ignore_patterns("04.png"))
+    with suppress(SystemExit):  # commands end so
+        _build_map(folder / "start" / "photos", folder / "start" / "map")
+
+
+def _write_walk(folder: Path, count: int) -> None:
+    """Photos of a rendered room, each 15 cm to the right of the one before."""
+    folder.mkdir()
+    room, camera = make_scene(3), Camera.from_fov(_SIZE, math.radians(60))
+    first, right = np.array([3.32, -1.78, 1.22]), np.array([-0.123, -0.992, 0.035])
+    target = np.array([5.76, -2.38, 1.38])
+    for number in range(count):
+        photo = room.render(camera, look_at(first + 0.15 * number * right, target))
+        values = (255 * photo.image.permute(1, 2, 0)).round().byte().numpy()
+        Image.fromarray(values).save(folder / f"{number:02d}.png")
 
 
 def _write_map(folder: Path) -> None:
@@ -180,6 +202,24 @@ def _render(out: Path) -> None:
         pairs.prepare(seed)
 
 
+def _build_map(photos: Path, out: Path) -> None:
+    command("map", "build", photos, "--out", out, "--threads", 1, "--fov", 60, "--distance", "00.png", "03.png", 0.45)
+
+
+def _add_to_map(inputs: Path, out: Path) -> None:
+    """One more photo into a map that is there from the start, and whose photos lie beside it."""
+    if not (out / "photos").is_dir():
+        # as a whole, so that a run that goes on finds all of it
+        shutil.copytree(inputs / "start", out / "start.tmp", dirs_exist_ok=True)
+        for name in ("map", "photos"):
+            os.rename(out / "start.tmp" / name, out / name)
+    photo = out / "photos" / "04.png"
+    if not photo.is_file():
+        shutil.copyfile(inputs / "walk" / photo.name, photo.with_suffix(".tmp"))
+        os.rename(photo.with_suffix(".tmp"), photo)
+    command("map", "add", out / "map")
+
+
 # -- results ----------------------------------------------------------------------------------------------------------
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
@@ -200,6 +240,15 @@ def _training(out: Path) -> Any:
 
 def _poses(name: str) -> Callable[[Path], Any]:
     return lambda out: (_without_times(json.loads((out / name).read_text()))["queries"], _names(out))
+
+
+def _map(out: Path) -> Any:
+    """The model to the last bit, what map.json says but for places, and what stages have kept."""
+    place = out if (out / "sparse").is_dir() else out / "map"
+    told = json.loads((place / "sparse" / "map.json").read_text())
+    told.pop("photos")
+    kept = [name for name in _names(place) if not name.startswith("work/models/") or name.endswith(".db")]
+    return {f.name: f.read_bytes() for f in sorted((place / "sparse").glob("*.bin"))}, told, kept
 
 
 def _names(out: Path) -> list[str]:

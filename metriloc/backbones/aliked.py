@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
+from metriloc.backbones.folding import fold_batch_norms
 from metriloc.backbones.local import (
     DenseMap,
     LocalFeatures,
@@ -71,12 +72,15 @@ class Aliked:
         )
         derived = frozenset({"dkd.hw_grid"})
         load_exactly(self._model, dict(weights), f"ALIKED ({self.config.model})", may_miss=derived, may_add=derived)
+        self._weights = identity_of(self._model.state_dict(), self.config.model)
+        fold_batch_norms(self._model)
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._runner: NetworkRunner | None = None
 
     def fixed(self) -> FixedNetwork:
         """Dense descriptors and keypoint scores of an image of whole multiples of 32 pixels."""
-        identity = identity_of(self._model.state_dict(), self.config.model)
-        return FixedNetwork("aliked", Look(self._model, _dense), ("descriptors", "scores"), _MULTIPLE, identity)
+        outputs = ("descriptors", "scores")
+        return FixedNetwork("aliked", Look(self._model, _dense), outputs, _MULTIPLE, self._weights)
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
         """The one (width, height) that a photo of this size is padded to."""

@@ -129,7 +129,10 @@ class Block(nn.Module):
 
 
 class SameConv(nn.Conv2d):
-    """Convolution without bias, padded as TensorFlow's "same": ceil(n / stride) outputs, the odd pixel at the end."""
+    """Convolution padded as TensorFlow's "same": ceil(n / stride) outputs, the odd pixel at the end.
+
+    It has no bias until a batch norm is folded into it.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, groups: int = 1) -> None:
         super().__init__(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
@@ -138,9 +141,9 @@ class SameConv(nn.Conv2d):
         kernel, stride = self.kernel_size[0], self.stride[0]
         pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[:-3:-1]]  # of width, height
         if all(pad % 2 == 0 for pad in pads):
-            return F.conv2d(x, self.weight, None, stride, (pads[1] // 2, pads[0] // 2), 1, self.groups)
+            return F.conv2d(x, self.weight, self.bias, stride, (pads[1] // 2, pads[0] // 2), 1, self.groups)
         sides = [part for pad in pads for part in (pad // 2, pad - pad // 2)]
-        return F.conv2d(F.pad(x, sides), self.weight, None, stride, 0, 1, self.groups)
+        return F.conv2d(F.pad(x, sides), self.weight, self.bias, stride, 0, 1, self.groups)
 
 
 class Pyramid(nn.Module):

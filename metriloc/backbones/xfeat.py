@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
+from metriloc.backbones.folding import fold_batch_norms
 from metriloc.backbones.local import (
     DenseMap,
     LocalFeatures,
@@ -68,13 +69,15 @@ class XFeat:
         tensors = {k.removeprefix("net."): v for k, v in weights.items()}
         load_exactly(self._model.net, tensors, "XFeat", may_miss=frozenset(), may_add=frozenset())
         self._model.eval()
+        self._weights = identity_of(self._model.net.state_dict())
+        fold_batch_norms(self._model.net)
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._runner: NetworkRunner | None = None
 
     def fixed(self) -> FixedNetwork:
         """Descriptors, keypoint logits and reliabilities of an image of whole multiples of 32 pixels."""
         outputs = ("descriptors", "keypoints", "reliability")
-        network = self._model.net
-        return FixedNetwork("xfeat", Look(network, _outputs), outputs, MULTIPLE, identity_of(network.state_dict()))
+        return FixedNetwork("xfeat", Look(self._model.net, _outputs), outputs, MULTIPLE, self._weights)
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
         """The one (width, height) that a photo of this size is looked at in."""

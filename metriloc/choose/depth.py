@@ -75,7 +75,9 @@ def depth_source(
         return depth_of_method(model), _predicted_by(value or MICKEY_WEIGHTS, model.weights_id)
     if kind == DEPTH_METHOD:
         network = DepthNetwork.from_pretrained(value or DEFAULT_WEIGHTS, device=device)
-        return depth_of_network(swap(network)), _predicted_by(value or DEFAULT_WEIGHTS, network.weights_id)
+        elsewhere = swap(network)
+        seeing = network.folded() if elsewhere is network else elsewhere
+        return depth_of_network(seeing), _predicted_by(value or DEFAULT_WEIGHTS, network.weights_id)
     wanted = (
         f"file, file:NAME (maps beside the photos), none, constant:METRES, mickey:WEIGHTS, {HUB}OWNER/NAME, or weights "
         "that predict depth such as metriloc-depth"

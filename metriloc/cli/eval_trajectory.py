@@ -10,7 +10,7 @@ import tyro
 
 from metriloc.cli.terminal import EXIT_NO_POSE, complain, print_lines, text_table
 from metriloc.evaluation.trajectory import Alignment, DeltaUnit, score_trajectory, scored_rows
-from metriloc.evaluation.trajectory_files import read_trajectory
+from metriloc.evaluation.trajectory_files import read_frame_times, read_trajectory
 from metriloc.io import prepare_output_folder, write_atomically
 from metriloc.streams.notes import Notes
 
@@ -45,7 +45,8 @@ def evaluate_trajectory(
     for sentence in notes.sentences():
         complain("eval trajectory", sentence)
     options: dict[str, Any] = {"max_difference": max_difference, "delta": delta, "delta_unit": delta_unit}
-    score = score_trajectory(ours, theirs, align=align, **options)
+    frames = read_frame_times(estimate, offset)
+    score = score_trajectory(ours, theirs, align=align, frames=frames, **options)
     content = {"estimate": str(estimate), "truth": str(truth), "align": align, **options, **score.as_dict()}
     if out is not None:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -54,7 +55,9 @@ def evaluate_trajectory(
         print(json.dumps(content, indent=2, allow_nan=False))
         return 0
     lines = text_table(scored_rows(score))
-    lines.append(f"{len(score.times)} of {score.total} poses found ({score.found:.1f} %); alignment: {align}")
+    asked = "frames have a pose" if frames else "true poses have one beside them"
+    lines.append(f"{score.found} of {score.total} {asked} ({score.found_percent:.1f} %)")
+    lines.append(f"{len(score.times)} poses compared; alignment: {align}")
     if align == "sim3":
         lines.append(f"scale of the alignment: {score.scale:.5f}")
     if score.lost:

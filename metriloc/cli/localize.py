@@ -12,13 +12,14 @@ import tyro
 
 from metriloc.adjust import adjusted, shown_settings
 from metriloc.choose import choose_localizer, note_on_features, require_device
+from metriloc.choose.for_maps import method_of_bundle
 from metriloc.cli.live import LiveOptions, shown_queries
 from metriloc.cli.localize_options import OutputOptions, PixLocOptions, assignments_for, check_matches
 from metriloc.cli.made import Assignments
 from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
 from metriloc.export.runtime import on_runtime
 from metriloc.io import InputError
-from metriloc.localizer import REFERENCES, Localizer, method_of_bundle
+from metriloc.localizer import REFERENCES, Localizer
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary

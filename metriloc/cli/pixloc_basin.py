@@ -11,11 +11,11 @@ import torch
 import tyro
 
 from metriloc.choose import require_device
+from metriloc.choose.for_maps import suited
 from metriloc.cli.terminal import print_lines, progress_bar, text_table
 from metriloc.evaluation.basin import HOME_PX, BasinTry, basin
 from metriloc.geometry import Pose
 from metriloc.io import InputError, write_atomically
-from metriloc.localizer import suited
 from metriloc.methods.pixloc import PixLoc
 from metriloc.page.charts import line_chart
 from metriloc.page.document import document, escaped

@@ -6,10 +6,11 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from metriloc.cli.live import LiveOptions, shown_frames
 from metriloc.cli.terminal import EXIT_NO_POSE, complain, print_lines, printable
 from metriloc.cli.track_options import DeviceOptions, TargetOptions, TrackOutput, TrackSettings
 from metriloc.io import InputError
@@ -33,6 +34,7 @@ def track(
     bag: Annotated[BagOptions, tyro.conf.arg(name="bag")] = BagOptions(),  # noqa: B008
     how: Annotated[TrackSettings, tyro.conf.arg(name="settings")] = TrackSettings(),  # noqa: B008
     output: Annotated[TrackOutput, tyro.conf.arg(name="output")] = TrackOutput(),  # noqa: B008
+    live: Annotated[LiveOptions, tyro.conf.arg(name="live")] = LiveOptions(),
 ) -> int:
     """The poses of a camera that moves, against one photo or in a map, metric by the device's own motion.
 
@@ -46,8 +48,10 @@ def track(
         bag: Which topics of a bag are used.
         how: How poses are found.
         output: Which frames are looked at, and what is written.
+        live: What is seen while it is found.
     """
     output.check()
+    live.check()
     how.check()
     stream = open_stream(source, device.stream(camera, bag, output.fps))
     tracker, method = _opened(target, camera, about, how)
@@ -63,26 +67,25 @@ def track(
     run = TrackRun(str(target), stream.name, method.name, method.weights_id, settings, tracker.reference, tracker.unit)
     folder = None if output.out is None else TrackFolder.prepare(output.out, output.formats, output.photos)
 
-    def told(frame: TrackedFrame) -> None:
-        if "error" in frame.entry:
-            complain("track", frame.entry["error"])
-        if output.json:
-            print(json.dumps(frame.entry, allow_nan=False), flush=True)
-        else:
-            print_lines([frame_in_words(frame.entry, frame.estimate, stream.count)])
-            sys.stdout.flush()
+    content = None if tracker.localizer is None else tracker.localizer.scene
+    with live.opened(f"{target} and {source}") as view:
+        show = shown_frames(view, tracker.reference, content, tracker.unit)
 
-    pace = Pace() if output.realtime else None
-    try:
-        run_track(run, tracker, stream, folder=folder, resume=output.resume, every=output.every, pace=pace, told=told)
-    finally:
-        _close(run, folder, output.json)
+        def told(frame: TrackedFrame) -> None:
+            _say(frame, stream.count, output.json)
+            show(frame)
+
+        chosen: dict[str, Any] = {"every": output.every, "pace": Pace() if output.realtime else None}
+        try:
+            run_track(run, tracker, stream, folder=folder, resume=output.resume, told=told, **chosen)
+        finally:
+            _close(run, folder, output.json)
     if not run.counts["all"]:
         raise InputError(f"{stream.name} held no frame")
     return 0 if run.counts["with a pose"] else EXIT_NO_POSE
 
 
-def _opened(target: Path, camera: CameraOptions, about: TargetOptions, how: TrackSettings):  # type: ignore[no-untyped-def]
+def _opened(target: Path, camera: CameraOptions, about: TargetOptions, how: TrackSettings) -> tuple[Tracker, Any]:
     """The tracker, and the method that it goes by."""
     if is_map(target):
         about.check_map(target)
@@ -91,6 +94,17 @@ def _opened(target: Path, camera: CameraOptions, about: TargetOptions, how: Trac
         return tracker, tracker.localizer.method
     view, method = about.load(target, camera), how.for_photo()
     return Tracker(view, method=method, frames=how.frames, seed=how.seed), method
+
+
+def _say(frame: TrackedFrame, count: int | None, as_json: bool) -> None:
+    """One frame, as soon as it is known."""
+    if "error" in frame.entry:
+        complain("track", frame.entry["error"])
+    if as_json:
+        print(json.dumps(frame.entry, allow_nan=False), flush=True)
+    else:
+        print_lines([frame_in_words(frame.entry, frame.estimate, count)])
+        sys.stdout.flush()
 
 
 def _close(run: TrackRun, folder: TrackFolder | None, as_json: bool) -> None:
@@ -103,5 +117,8 @@ def _close(run: TrackRun, folder: TrackFolder | None, as_json: bool) -> None:
     lost = f"{counts['unusable']} could not be used" if counts["unusable"] else "all could be read"
     out = sys.stderr if as_json else sys.stdout
     print(f"{share}; {lost}{dropped}", file=out)
+    if counts["without metres"]:
+        left = "; files of poses leave them out" if folder is not None else ""
+        print(f"{counts['without metres']} poses have a direction only: nothing told the metres{left}", file=out)
     if folder is not None:
         print(f"written to {printable(folder.path)}", file=out)

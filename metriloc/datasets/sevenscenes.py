@@ -23,7 +23,7 @@ from metriloc.io.files import parse_numbers, without_comment
 SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")
 SIZE = (640, 480)
 COLOR_FOCAL, DEPTH_FOCAL = 525.0, 585.0
-CENTRE = (320.0, 240.0)
+CENTER = (320.0, 240.0)
 FARTHEST = 20.0
 """Raw depth maps hold 65535 where nothing was measured; no Kinect measures beyond this, metres."""
 _HEADER_LINES = 3
@@ -31,7 +31,7 @@ _HEADER_LINES = 3
 
 def nominal_camera(focal: float = COLOR_FOCAL) -> Camera:
     """The camera of every 7-Scenes photo, float64."""
-    return pinhole(SIZE, (focal, focal, *CENTRE))
+    return pinhole(SIZE, (focal, focal, *CENTER))
 
 
 def read_sevenscenes(folder: str | os.PathLike[str], split: str | None = None) -> PosedScene:

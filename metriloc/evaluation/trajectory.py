@@ -61,7 +61,8 @@ class TrajectoryScore:
     - center_m, rotation_deg: of each pose, after alignment (ATE).
     - step_m, step_deg: of each motion over the delta (RPE).
     - scale: of the alignment; 1 without one.
-    - total: poses of the truth. lost: stretches without a pose, as (seconds, frames).
+    - found, total: frames with a pose, and of all; of the truth's poses where the frames are not known.
+    - lost: stretches without a pose, as (seconds, frames).
     """
 
     times: Float[ndarray, " n"]
@@ -70,13 +71,14 @@ class TrajectoryScore:
     step_m: Float[ndarray, " k"]
     step_deg: Float[ndarray, " k"]
     scale: float
+    found: int
     total: int
     lost: tuple[tuple[float, int], ...] = ()
 
     @property
-    def found(self) -> float:
-        """Per cent of the true poses that have an estimate."""
-        return 100 * len(self.times) / self.total if self.total else math.nan
+    def found_percent(self) -> float:
+        """Per cent of the frames that have a pose."""
+        return 100 * self.found / self.total if self.total else math.nan
 
     def as_dict(self) -> dict[str, object]:
         """Plain numbers for JSON; NaN becomes None."""
@@ -91,9 +93,10 @@ class TrajectoryScore:
             "rpe_m": plain(Spread.of(self.step_m)),
             "rpe_deg": plain(Spread.of(self.step_deg)),
             "scale": self.scale,
-            "poses": self.total,
-            "found": len(self.times),
-            "found_percent": self.found if math.isfinite(self.found) else None,
+            "compared": len(self.times),
+            "frames": self.total,
+            "found": self.found,
+            "found_percent": self.found_percent if math.isfinite(self.found_percent) else None,
             "lost": [{"seconds": length, "frames": frames} for length, frames in self.lost],
             "seconds_to_find_back": {
                 "median": float(np.median(seconds)) if seconds else None,
@@ -110,6 +113,7 @@ def score_trajectory(
     max_difference: float = 0.01,
     delta: float = 1,
     delta_unit: DeltaUnit = "frames",
+    frames: Sequence[float] = (),
 ) -> TrajectoryScore:
     """Compare two trajectories.
 
@@ -117,6 +121,7 @@ def score_trajectory(
     - align: how the estimate is moved onto the truth first.
     - max_difference: seconds between two poses that belong together, at most; each is used once, the nearest first.
     - delta, delta_unit: over how many poses, or metres of true way, motions are compared.
+    - frames: times of all frames of the estimate, also of those without a pose; none where they are not known.
 
     Raises InputError where no pose belongs to another, for a delta that cannot be, and for positions that fix no
     alignment (fewer than three, or in one line).
@@ -134,6 +139,9 @@ def score_trajectory(
     steps = step_pairs(true, delta, delta_unit)
     moved = [_relative(poses, steps) for poses in (true, found)]
     off = moved[0].inverse() @ moved[1]
+    asked = list(frames) or list(truth.stamps)
+    known = set(estimate.stamps)
+    have = {i for i, time in enumerate(frames) if time in known} if frames else set(theirs)
     return TrajectoryScore(
         np.array([truth.stamps[j] for j in theirs]),
         (found.t - true.t).norm(dim=-1).numpy(),
@@ -141,8 +149,9 @@ def score_trajectory(
         off.t.norm(dim=-1).numpy(),
         np.degrees(off.angle().numpy()),
         scale,
-        len(truth),
-        lost_stretches(truth.stamps, set(theirs)),
+        len(have),
+        len(asked),
+        lost_stretches(asked, have),
     )
 
 

@@ -31,7 +31,7 @@ def read_trajectory(path: Path, notes: Notes, offset: float = 0.0) -> Trajectory
 
     Raises InputError for a file of another kind, or without any pose.
     """
-    file = path / FRAMES_FILE if path.is_dir() and (path / FRAMES_FILE).is_file() else path
+    file = _file_of(path)
     if file.suffix == ".jsonl":
         found = Trajectory.of(list(_tracked(file, notes)))
         if not len(found):
@@ -40,6 +40,23 @@ def read_trajectory(path: Path, notes: Notes, offset: float = 0.0) -> Trajectory
         mount = MountOptions(axes="opencv")  # trajectories are compared as they are, also those of a body
         found = _of_poses(read_device_poses(file, MatchConfig(), mount, notes), file)
     return Trajectory(tuple(stamp + offset for stamp in found.stamps), found.poses)
+
+
+def read_frame_times(path: Path, offset: float = 0.0) -> list[float]:
+    """Times of all frames of a run of ``metriloc track``, in order; none for another file, which does not tell them."""
+    file = _file_of(path)
+    if file.suffix != ".jsonl":
+        return []
+    times = (entry["time"] for entry in frame_entries(file, Notes()))
+    return sorted(float(time) + offset for time in times if _is_time(time))
+
+
+def _file_of(path: Path) -> Path:
+    return path / FRAMES_FILE if path.is_dir() and (path / FRAMES_FILE).is_file() else path
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18
 
 
 def _of_poses(poses: object, file: Path) -> Trajectory:
@@ -84,7 +101,7 @@ def _tracked(file: Path, notes: Notes) -> Iterator[tuple[float, Pose]]:
     """Time and pose of each frame that has both."""
     for entry in frame_entries(file, notes):
         time, told = entry["time"], next((entry[key] for key in _POSES if key in entry), None)
-        if not entry["success"] or told is None or not isinstance(time, (int, float)) or not abs(time) < 1e18:
+        if not entry["success"] or told is None or not _is_time(time):
             continue
         try:
             yield float(time), pose_from_dict(told)

@@ -24,7 +24,6 @@ _SHARED = 0.7  # of the variance of a length: two photos with one depth network 
 _UNKNOWN_LENGTH = 0.7  # standard deviation of the logarithm, of metres that nothing was measured for
 _NO_METRES = 1.0  # the same of a result that fixes only the direction
 _NEAR = 0.05  # metres: a position that sure is known, however near
-_MOST = 0.99  # confidence that agreement alone may give
 _SETUP = "several references"
 _NO_MATCHES = Correspondences.empty()
 
@@ -87,7 +86,11 @@ class FusedPairs:
                     contradict[a, b] = contradict[b, a] = True
         trust = [float(self.found[i].confidence) for i in order]
         sets = [tuple(order[k] for k in one) for one in most_consistent(contradict, trust)]
-        return self._averaged(motions, sets)
+        found = [self._averaged(motions, one) for one in sets[:1]]
+        while not bool(found[-1].success) and len(found) < len(sets):  # as good a set may place the query
+            found.append(self._averaged(motions, sets[len(found)]))
+        best = len(found) - 1 if bool(found[-1].success) else 0
+        return self._said(found[best], [sets[best], *sets[:best], *sets[best + 1 :]])
 
     def _between(self, i: int, j: int) -> Pose | Motion | None:
         """``j_from_i`` of two references: known, measured, or nothing."""
@@ -95,21 +98,20 @@ class FusedPairs:
             return self.poses[j] @ self.poses[i].inverse()
         return self.among.get((i, j))
 
-    def _averaged(self, motions: Mapping[int, Motion], sets: Sequence[tuple[int, ...]]) -> PoseEstimate:
-        used = sets[0]
+    def _averaged(self, motions: Mapping[int, Motion], used: tuple[int, ...]) -> PoseEstimate:
+        """What these references say together."""
         if used == (0,):
-            return self._said(self.found[0], sets)
+            return self.found[0]
         start = self._start(motions, used)
         if start is None:
-            return self._said(PoseEstimate.failure("degenerate", self.found[0].details[0]), sets)
+            return PoseEstimate.failure("degenerate", self.found[0].details[0])
         chosen = [motions[i] for i in used]
         fixed = torch.ones(self._query + 1, dtype=torch.bool)
         fixed[self._query] = False
         if self.poses is None:
             chosen += [m for (i, j), m in self.among.items() if {i, j} <= {0, *used}]
             fixed[[i for i in used if i != 0]] = False
-        averaged = average_motions(chosen, start, fixed)
-        return self._said(self._estimate(averaged, used), sets)
+        return self._estimate(average_motions(chosen, start, fixed), used)
 
     def _start(self, motions: Mapping[int, Motion], used: Sequence[int]) -> Pose | None:
         """``cam_from_first`` of all cameras to begin at; None where nothing ties the query to the first reference."""
@@ -170,13 +172,12 @@ class FusedPairs:
         return self.found[used[0]].details[0].scale_source if not metric else "the known poses of the references"
 
     def _confidence(self, used: Sequence[int]) -> tuple[float, str]:
-        """Probability that not all of them are wrong, as if they erred independently; what it is a probability of."""
+        """That of the surest of them, and what it is the probability of: references of one place err alike, so that their
+        agreement is no independent witness."""
         said = [self.found[i] for i in used]
         meanings = {estimate.probability_of for estimate in said}
         values = [float(estimate.confidence) for estimate in said]
-        if len(meanings) > 1 or "" in meanings:
-            return max(values), ""
-        return min(1 - math.prod(1 - value for value in values), _MOST), meanings.pop()
+        return max(values), meanings.pop() if len(meanings) == 1 else ""
 
     def _doubts(self, used: Sequence[int]) -> tuple[str, ...]:
         """Those of the references, unless two that agree have none."""

@@ -237,7 +237,7 @@ def _to_rgb(image: Image.Image, path: Path | str, deep: bool) -> np.ndarray:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    rgb = np.array(image.convert("RGB"))
+    rgb = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     if deep:  # of which Pillow keeps the upper eight, cut or rounded
         check_bits(path, 256 * int(rgb.max(initial=0)) - 1)
     return rgb

@@ -119,7 +119,8 @@ def camera_from_K(K: Sequence[Any] | Tensor, size: tuple[int, int]) -> Camera:
     skew = max(abs(float(values[0, 1])), abs(float(values[1, 0])))
     if skew > 1e-3 * abs(float(values[0, 0])):
         raise InputError(f"K has skew {skew:g}, which is not supported")
-    return Camera.from_K(values.float(), size)
+    exact = values.float()  # whoever asks says what is plausible, and calls the camera by its name
+    return Camera(exact.new_tensor(size), exact.diagonal()[:2], exact[:2, 2])
 
 
 def resized_camera(camera: Camera, size: tuple[int, int]) -> Camera:
@@ -143,12 +144,13 @@ def camera_from_dict(entry: Mapping[str, Any]) -> Camera:
     try:
         numbers = [torch.tensor(entry[name], dtype=torch.float64) for name in ("K", "size", "distortion")]
         K, size, distortion = numbers
-        camera = Camera.from_K(K, size, distortion, entry["model"])
+        if not all(bool(torch.isfinite(values).all()) for values in numbers):
+            raise InputError(f"the numbers of a camera must be finite, got {str(entry)[:80]}")
+        return Camera.from_K(K, size, distortion, entry["model"])
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(f"a camera needs size, K, model and distortion, got {str(entry)[:80]}") from error
-    if not all(bool(torch.isfinite(values).all()) for values in numbers):
-        raise InputError(f"the numbers of a camera must be finite, got {str(entry)[:80]}")
-    return camera
 
 
 def same_aspect(a: tuple[float, float], b: tuple[float, float]) -> bool:

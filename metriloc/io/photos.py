@@ -25,7 +25,7 @@ from metriloc.io.exif import ExifData
 from metriloc.io.files import InputError
 from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, LoadedImage, check_size, decode_image, image_of_pillow
 from metriloc.io.intrinsics import resolve_intrinsics
-from metriloc.io.view import load_view, view_of_pixels, warn_if_guessed
+from metriloc.io.view import load_view, pixels_of, view_of_pixels, warn_if_guessed
 from metriloc.types import View
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _pixels(photo: object, name: str) -> tuple[Float[Tensor, "3 H W"], ExifData,
             f"{name} must be a path, bytes of an image file, a Pillow image, a numpy array [H, W, 3], "
             f"a torch tensor [3, H, W] or a View, got {type(photo).__name__}"
         )
-    image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
+    image = pixels_of(loaded.rgb)
     return image, loaded.exif, path
 
 

@@ -66,7 +66,7 @@ def load_view(
         raise InputError(f"resize {resize!r} and max_side {max_side} contradict: give one")
     size = None if resize is None else _checked_size(resize)
     loaded = read_image(path, max_megapixels, upright=upright and undistort is None)
-    image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
+    image = pixels_of(loaded.rgb)
     if undistort is None:
         known = resolve_intrinsics(
             loaded.size, path=path, K=K, camera=camera, intrinsics=intrinsics, exif=loaded.exif, fov_deg=fov
@@ -107,6 +107,15 @@ def _check_reading(depth: object, depth_scale: float | None, max_side: int | Non
     require_number("max_side", max_side, 1, whole=True)
     if depth_scale is not None:
         _check_depth_scale(depth_scale, depth)  # type: ignore[arg-type] # it is a path
+
+
+def pixels_of(rgb: np.ndarray) -> Float[Tensor, "3 H W"]:
+    """8-bit pixels [H, W, 3] as numbers in 0..1, with no further copy of the photo."""
+    height, width = rgb.shape[:2]
+    image = torch.empty(3, height, width)
+    for channel, values in zip(image, torch.from_numpy(rgb).unbind(-1), strict=True):
+        channel.copy_(values)
+    return image.div_(255)
 
 
 def view_of_pixels(

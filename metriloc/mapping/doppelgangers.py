@@ -26,7 +26,8 @@ FEW_EXPECTED = 50
 """Points that are expected to be shared, below which nothing is said."""
 
 FEW_SHARED = 0.3
-"""Of what the best tenth of pairs share: in maps of places that are what they seem, the least was 0.44."""
+"""Of what the best tenth of pairs share: in three maps of places that are what they seem the least was 0.5, in a fourth
+one of 1,200 pairs had 0.296."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Camera
 from metriloc.io.files import InputError, write_atomically
 from metriloc.io.images import read_image
-from metriloc.io.view import resize_view
+from metriloc.io.view import pixels_of, resize_view
 from metriloc.mapping.child import NativeJob, run_native
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.photos import MapPhoto
@@ -123,7 +123,7 @@ def matcher_finder(matcher: Matcher, config: MapConfig) -> Finder:
 def upright_view(photo: MapPhoto) -> View:
     """The pixels of a photo as it is to be held, with a camera of its size; only the size of that camera counts."""
     loaded = read_image(photo.path)
-    image = torch.from_numpy(loaded.rgb).permute(2, 0, 1).float().div_(255).contiguous()
+    image = pixels_of(loaded.rgb)
     return View(image, Camera.from_fov(loaded.size, 1.0), name=str(photo.path))
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from metriloc.backbones import DINOV2
 from metriloc.io import InputError
+from metriloc.lessons.mapfree import PER_SCENE, SCENES
 from metriloc.methods.mickey import Curriculum
 from metriloc.methods.mickey.checkpoint import config_from_yaml, solver_config_from_yaml
 from metriloc.overrides import flat, override
-from metriloc.recipes.mickey_published import PER_SCENE, SCENES, PublishedMicKey, curriculum_learning
+from metriloc.recipes.mickey_published import PublishedMicKey, curriculum_learning
 from metriloc.recipes.published_keys import PublishedRun, Setting, applied, number
 from metriloc.training import Run
 
@@ -105,7 +106,7 @@ def _curriculum(found: Mapping[str, Any], default: Curriculum, source: str) -> C
         return default
     end = number(leaves, "TOPK", source, 80)
     if leaves.get("TRAIN_CURRICULUM"):
-        every = SCENES * PER_SCENE // _batch(found, source)
+        every = max(1, SCENES * PER_SCENE // _batch(found, source))
         return Curriculum(start=number(leaves, "TOPK_INIT", source, 30), end=end, every=every)
     if leaves.get("TRAIN_WITH_TOPK"):
         return Curriculum(end, end, 0, 1)
@@ -115,18 +116,19 @@ def _curriculum(found: Mapping[str, Any], default: Curriculum, source: str) -> C
 def _batch(found: Mapping[str, Any], source: str) -> int:
     """Pairs of a step, over all GPUs."""
     one, gpus = number(found, "TRAINING.BATCH_SIZE", source, 8), number(found, "TRAINING.NUM_GPUS", source, 4)
-    return int(one * gpus)
+    return max(1, int(one * gpus))
 
 
 def _schedule(found: Mapping[str, Any], source: str) -> list[Setting]:
     """Batch, epoch, validation, and steps of the learning rate."""
     batch = _batch(found, source)
-    epoch = SCENES * PER_SCENE // batch
+    epoch = max(1, SCENES * PER_SCENE // batch)
     interval = number(found, "TRAINING.VAL_INTERVAL", source, 0.5)
+    steps = max(1, int(interval * epoch if interval <= 1 else interval))
     settings = [
         Setting("TRAINING.BATCH_SIZE", "batches.batch_size", batch),
         Setting("TRAINING.BATCH_SIZE", "training.steps", 100 * epoch),
-        Setting("TRAINING.VAL_INTERVAL", "training.epoch_steps", int(interval * epoch if interval <= 1 else interval)),
+        Setting("TRAINING.VAL_INTERVAL", "training.epoch_steps", steps),
     ]
     if "TRAINING.VAL_BATCHES" in found:
         pairs = int(
@@ -167,7 +169,8 @@ def _data(found: Mapping[str, Any], source: str) -> list[Setting]:
             settings += [
                 Setting(key, f"batches.photometric.{name}", 0.25) for name in ("brightness", "contrast", "saturation")
             ]
-    if any(setting.path == "batches.overlap[first]" and float(setting.value) > 0 for setting in settings):
+    least = next((one.value for one in settings if one.path == "batches.overlap[first]"), 0)
+    if str(least) not in ("0", "0.0"):
         settings.append(
             Setting("DATASET.MIN_OVERLAP", "batches.uniform", None)
         )  # scores are asked for, so they must be

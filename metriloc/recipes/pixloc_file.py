@@ -10,11 +10,11 @@ from typing import Any
 from metriloc.datasets.cmu import TRAIN_SLICES
 from metriloc.datasets.megadepth import TRAIN_SCENES
 from metriloc.io import InputError
+from metriloc.lessons.sfm_batches import CmuBatches, CmuValidation, MegaDepthValidation
 from metriloc.methods.pixloc.checkpoint import parse_loss
 from metriloc.overrides import flat
 from metriloc.recipes.pixloc_published import PublishedPixLoc, gnnet, pixloc_cmu, pixloc_megadepth
 from metriloc.recipes.published_keys import PublishedRun, Setting, applied, as_text, number
-from metriloc.recipes.sfm_batches import CmuBatches, CmuValidation, MegaDepthValidation
 from metriloc.training import Run
 
 _FIELDS = {

@@ -22,6 +22,7 @@ from metriloc.backbones.resnet import ResNet, ResNetConfig, load_imagenet
 from metriloc.backbones.vgg import VGG, VGG16, VGG19, VGGConfig, vgg_from_torchvision
 from metriloc.datasets.sfm_pairs import SquareConfig
 from metriloc.io.weights import read_checkpoint
+from metriloc.lessons.sfm_batches import CmuBatches, CmuValidation, MegaDepthBatches, MegaDepthValidation
 from metriloc.methods.pixloc import (
     AlignConfig,
     CostConfig,
@@ -37,7 +38,6 @@ from metriloc.methods.pixloc import (
     UNetConfig,
 )
 from metriloc.methods.pixloc.training import PixLocTraining
-from metriloc.recipes.sfm_batches import CmuBatches, CmuValidation, MegaDepthBatches, MegaDepthValidation
 from metriloc.training import OptimizerConfig, Run, TrainingConfig
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metriloc.answers import Asked
 from metriloc.geometry import Pose
 from metriloc.io.view import warn_if_guessed
-from metriloc.localizer import ESTIMATED_FOCAL, Asked, Localizer
+from metriloc.localizer import ESTIMATED_FOCAL, Localizer
 from metriloc.methods.pixloc import Hints
 from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, localized_outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from metriloc.io import InputError
@@ -18,6 +18,8 @@ from metriloc.types import Frame, LocalizationDetails, PoseEstimate, TrackDetail
 WARM_UP = 5
 """Frames before the first new one that a resumed run looks at again, so that the tracker knows where it was."""
 
+_REMEMBERED = 1000
+"""Frames whose numbers are kept: more than a tracker looks back."""
 _OF_ONE_FRAME = (ValueError, RuntimeError, ArithmeticError)
 """What a photo or the numbers of one frame may raise: the next one may be better."""
 
@@ -56,13 +58,13 @@ def run_track(
         raise InputError(f"--resume: {stream.name} begins anew each time, so nothing of it can be skipped")
     done = 0 if folder is None else folder.begin(run, resume)
     frames = _thinned(stream, max(0, done - WARM_UP * every) if done else 0, every)
-    warned = done > 0
+    follower, warned = _Follower(tracker), done > 0
     try:
         for frame in iter(frames) if pace is None else pace.frames(frames):
             if frame.index < done:
-                _followed(tracker, frame)
+                follower.follow(frame)
                 continue
-            found = _tracked(tracker, frame, stream, folder)
+            found = follower.line(frame, stream, folder)
             if found.view is not None and not warned:
                 warn_if_guessed(found.view)
                 warned = True
@@ -88,31 +90,47 @@ def _thinned(stream: Stream, first: int, every: int) -> Stream:
     return replace(stream, open=frames, device=None)  # frames have their device poses already
 
 
-def _followed(tracker: FrameTracker, frame: StreamFrame) -> tuple[PoseEstimate, View | None, str]:
-    """What the tracker says of a frame, the photo, and why it could not be used."""
-    view, error = None, ""
-    try:
-        view = frame.load()
-    except _OF_ONE_FRAME as problem:
-        error = str(problem)
-    given = Frame(frame.name, view, frame.time, frame.device_pose, error)
-    try:
-        return tracker.add_frame(given), view, error
-    except _OF_ONE_FRAME as problem:
-        said = f"'{frame.name}' could not be used: {' '.join(str(problem).split())[:200] or type(problem).__name__}"
-        track = TrackDetails(frame.name, frame.index, frame.time, TrackState.LOST)
-        return replace(PoseEstimate.failure("degenerate", LocalizationDetails()), track=track), view, said
+@dataclass(eq=False)
+class _Follower:
+    """A tracker, and which frame of the stream each of the frames is that it was given."""
 
+    tracker: FrameTracker
+    count: int = 0
+    numbers: dict[int, int] = field(default_factory=dict)
 
-def _tracked(tracker: FrameTracker, frame: StreamFrame, stream: Stream, folder: TrackFolder | None) -> TrackedFrame:
-    start = time.perf_counter()
-    estimate, view, error = _followed(tracker, frame)
-    seconds = time.perf_counter() - start
-    kept = None if folder is None or frame.path is not None else folder.photo_path(frame.name)
-    if kept is not None and view is not None and folder is not None:
-        folder.keep_photo(kept, view)
-    photo = str(frame.path or kept or f"{stream.name}#{frame.index}")
-    return TrackedFrame(frame_entry(frame, photo, estimate, view, error, seconds), estimate, view)
+    def follow(self, frame: StreamFrame) -> tuple[PoseEstimate, View | None, str]:
+        """What the tracker says of a frame, the photo, and why it could not be used."""
+        self.numbers[self.count] = frame.index
+        self.numbers.pop(self.count - _REMEMBERED, None)
+        self.count += 1
+        view, error = None, ""
+        try:
+            view = frame.load()
+        except _OF_ONE_FRAME as problem:
+            error = str(problem)
+        given = Frame(frame.name, view, frame.time, frame.device_pose, error)
+        try:
+            return self.tracker.add_frame(given), view, error
+        except _OF_ONE_FRAME as problem:
+            said = f"'{frame.name}' could not be used: {' '.join(str(problem).split())[:200] or type(problem).__name__}"
+            track = TrackDetails(frame.name, self.count - 1, frame.time, TrackState.LOST)
+            return replace(PoseEstimate.failure("degenerate", LocalizationDetails()), track=track), view, said
+
+    def line(self, frame: StreamFrame, stream: Stream, folder: TrackFolder | None) -> TrackedFrame:
+        """A frame that was followed, with its line, in which frames have their numbers in the stream."""
+        start = time.perf_counter()
+        estimate, view, error = self.follow(frame)
+        seconds = time.perf_counter() - start
+        kept = None if folder is None or frame.path is not None else folder.photo_path(frame.name)
+        if kept is not None and view is not None and folder is not None:
+            folder.keep_photo(kept, view)
+        photo = str(frame.path or kept or f"{stream.name}#{frame.index}")
+        entry = frame_entry(frame, photo, estimate, view, error, seconds)
+        track = entry.get("track")
+        if track is not None:
+            used = [self.numbers[n] for n in track["frames"] if n in self.numbers]
+            entry["track"] = {**track, "index": frame.index, "frames": used}
+        return TrackedFrame(entry, estimate, view)
 
 
 def _note(run: TrackRun, found: TrackedFrame) -> None:

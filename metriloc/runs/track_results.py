@@ -79,6 +79,7 @@ class TrackRun:
         self.counts[str(entry.get("state", "lost"))] += 1
         self.counts["with a pose"] += bool(entry["success"])
         self.counts["unusable"] += "error" in entry
+        self.counts["without metres"] += bool(entry["success"] and not entry.get("metric", True))
 
 
 def frame_entry(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.choose import choose_localizer
+from metriloc.choose.for_maps import method_of_bundle
 from metriloc.export.runtime import on_runtime
 from metriloc.io import InputError
-from metriloc.localizer import REFERENCES, Localizer, method_of_bundle
+from metriloc.localizer import REFERENCES, Localizer
 from metriloc.opened_map import OpenedMap, open_bundled_map
 from metriloc.runs.localize import QueryLocalizer, run_localize
 from metriloc.runs.localize_files import query_page

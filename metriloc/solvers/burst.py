@@ -11,70 +11,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.bounds import require_within
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Pose
 from metriloc.solvers.absolute import absolute_pose
+from metriloc.solvers.burst_fit import OF_REFERENCE, Burst, BurstConfig, refine_burst, support
 from metriloc.solvers.burst_pairs import FreeMotions, agreeing_pairs
 from metriloc.solvers.burst_starts import reference_starts
 from metriloc.solvers.motion import DeviceDrift, MotionEdges
-from metriloc.solvers.multi_view import RefinedViews, ViewsConfig, refine_views, triangulate
+from metriloc.solvers.multi_view import RefinedViews, triangulate
 from metriloc.solvers.tracks import PairMatches, Tracks, join_matches
 
+__all__ = ["Burst", "BurstConfig", "BurstFit", "solve_burst"]
+
+_FEW = "fewer than two frames agree with the motion of the device"
+_INVERTED = ", but all with its inverse: its poses may be camera to world (cam_from_world is asked for)"
 _MIN_ANGLE = math.radians(0.2)  # between rays: less fixes no point
-_WIDER = 4.0  # times the inlier threshold: points that the first refinement looks at
 _VIOLATED = 30.0  # squared sigmas of a motion of six numbers; chance exceeds it once in 25,000
-_MIN_POINTS = 12
-_OF_REFERENCE = 0.8  # share of the points that are refined, for those that the reference sees
 _CALM = 3.0  # squared sigmas of the calmest of a few motions
 _WORST = 100.0  # points that a motion that cannot be outweighs
 _SUSPECTS = 3  # frames that are tried without
 _WEAK = 0.4  # share of the points of the reference that agree, below which a frame is suspected
-
-
-@dataclass(frozen=True)
-class BurstConfig:
-    """Settings of a burst.
-
-    max_error_px: inlier threshold of reprojection, pixels of a photo whose longer side has 640 (it grows with the
-    photo). drift: of the device. max_points: that are refined. min_points: of the reference that must agree.
-    """
-
-    max_error_px: float = 2.0
-    drift: DeviceDrift = field(default_factory=DeviceDrift)
-    max_points: int = 300
-    min_points: int = _MIN_POINTS
-
-    def __post_init__(self) -> None:
-        require_within(self, max_error_px=(0.01, 1e3), max_points=(6, 1_000_000), min_points=(6, 1_000_000))
-
-
-@dataclass(frozen=True, eq=False)
-class Burst:
-    """F frames of a device, oldest first, and one reference, which is number F in ``cameras`` and ``matches``.
-
-    cam_from_device: of the frames, metres. matches: of any pairs, the one of the reference with wrong ones left out as
-    well as two photos allow.
-    """
-
-    cameras: tuple[Camera, ...]
-    cam_from_device: Pose
-    matches: PairMatches
-
-    @property
-    def frames(self) -> int:
-        """How many."""
-        return len(self.cam_from_device.t)
-
-    @property
-    def pixel(self) -> float:
-        """What a pixel of a photo of 640 is here."""
-        return max(float(camera.size.max()) for camera in self.cameras) / 640
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +79,9 @@ def solve_burst(
     tried = [(fit, strained)]
     if burst.frames - len(fit.denied) - len(fit.strange) > 2:
         for suspect in _suspects(burst, fit, strained):
-            tried.append(_solve(burst, config, (*fit.denied, suspect), seed, motions))
+            # what only strains a motion is nearly right already
+            start = fit.cam_from_device if fit.points >= _WEAK * fit.tracks else None
+            tried.append(_solve(burst, config, (*fit.denied, suspect), seed, motions, start))
     found = [item for item in tried if item[0].newest_from_reference is not None]
     if not found:
         return fit
@@ -145,33 +108,47 @@ def _suspects(burst: Burst, fit: BurstFit, strained: Mapping[tuple[int, int], fl
 
 
 def _solve(
-    burst: Burst, config: BurstConfig, denied: tuple[int, ...], seed: int, motions: FreeMotions
+    burst: Burst,
+    config: BurstConfig,
+    denied: tuple[int, ...],
+    seed: int,
+    motions: FreeMotions,
+    start: Pose | None = None,
 ) -> tuple[BurstFit, dict[tuple[int, int], float]]:
-    """A solution that does not believe some device poses, and how much each motion contradicts it, squared sigmas."""
+    """A solution that does not believe some device poses, and how much each motion contradicts it, squared sigmas.
+
+    start: poses of all cameras that are nearly right, where they are known.
+    """
     among = {pair: uvs for pair, uvs in burst.matches.items() if burst.frames not in pair}
     limit = config.max_error_px * burst.pixel
     pairs = agreeing_pairs(among, burst.cameras, burst.cam_from_device, limit, denied, seed, motions)
     trusted = [f for f in range(burst.frames) if f not in pairs.denied and f not in pairs.strange]
     nothing = BurstFit(None, denied=pairs.denied, strange=pairs.strange)
     if len(trusted) < 2:
-        return replace(nothing, said="fewer than two frames agree with the motion of the device"), {}
+        return replace(nothing, said=_FEW + (_INVERTED if _are_inverted(burst, among, limit, seed) else "")), {}
     centers = burst.cam_from_device[torch.tensor(trusted)].center().double()
     nothing = replace(nothing, moved=float(torch.cdist(centers, centers).max()))
     to_reference = {
         pair: uvs for pair, uvs in burst.matches.items() if burst.frames in pair and not set(pair) & set(pairs.strange)
     }
     tracks = join_matches({**pairs.matches, **to_reference}, burst.frames + 1)
-    of_reference = min(int(tracks.seen[:, -1].sum()), int(_OF_REFERENCE * config.max_points))  # as many as are refined
+    of_reference = min(int(tracks.seen[:, -1].sum()), int(OF_REFERENCE * config.max_points))  # as many as are refined
     nothing = replace(nothing, tracks=of_reference)
-    placed = _place(burst, config, tracks, trusted, pairs.strange, seed)
+    placed = (start, tracks) if start is not None else _place(burst, config, tracks, trusted, pairs.strange, seed)
     if placed is None:
         return replace(nothing, said="too few points of the reference are seen by frames that moved"), {}
     poses, points = placed
     edges = _edges(burst, trusted, config.drift)
-    refined, used = _refine(burst, config, points, poses, edges, limit)
+    refined, used = refine_burst(burst, config, points, poses, edges, limit)
     if not refined.ok:
         return replace(nothing, said="the frames do not fix where the reference is"), {}
     return _conclude(nothing, burst, config, refined, used, edges, limit)
+
+
+def _are_inverted(burst: Burst, among: PairMatches, limit: float, seed: int) -> bool:
+    """Whether the photos follow the inverses of the device poses: the commonest way to hold them wrong."""
+    flipped = agreeing_pairs(among, burst.cameras, burst.cam_from_device.inverse(), limit, (), seed)
+    return bool(flipped.matches) and not flipped.denied and not flipped.strange
 
 
 def _edges(burst: Burst, trusted: Sequence[int], drift: DeviceDrift) -> MotionEdges:
@@ -207,61 +184,8 @@ def _place(
     starts = reference_starts(tracks, xyz, fixed, poses, burst.cameras, trusted, limit, seed)
     if not starts:
         return None
-    best = max(starts, key=lambda pose: _support(burst, tracks, _with(poses, frames, pose), limit))
+    best = max(starts, key=lambda pose: support(burst, tracks, _with(poses, frames, pose), limit))
     return _with(poses, frames, best), tracks
-
-
-def _support(burst: Burst, tracks: Tracks, poses: Pose, limit: float) -> float:
-    """How well the points of the reference fit all cameras: truncated quadratic score, summed over thresholds."""
-    chosen = tracks[tracks.seen[:, -1]]
-    error = _pixels(chosen, burst.cameras, poses)
-    worst = torch.where(chosen.seen, error, 0.0).amax(1)
-    thresholds = limit * worst.new_tensor([1.0, 2.0, 4.0, 8.0])
-    return float((1 - (worst[:, None] / thresholds).square()).clamp(min=0).sum())
-
-
-def _pixels(tracks: Tracks, cameras: Sequence[Camera], poses: Pose) -> Float[Tensor, "P V"]:
-    """Reprojection errors of triangulated points; inf where there is no point."""
-    xyz, _ = triangulate(tracks, cameras, poses)
-    local = xyz.nan_to_num() @ poses.R.mT + poses.t[:, None]
-    seen = torch.stack([camera.to(torch.float64).project(x)[0] for camera, x in zip(cameras, local, strict=True)], 1)
-    error = (seen - tracks.uv).norm(dim=-1)
-    return torch.where(torch.isfinite(xyz).all(-1)[:, None], error, torch.inf)
-
-
-def _refine(
-    burst: Burst, config: BurstConfig, tracks: Tracks, poses: Pose, edges: MotionEdges, limit: float
-) -> tuple[RefinedViews, Tracks]:
-    """Refined twice: on what agrees about, then on what agrees; and the tracks of the second time."""
-    settings = ViewsConfig(pixel_sigma=limit / 2)
-    refined, used = RefinedViews(poses, torch.zeros(0, 3), torch.zeros(0, len(poses.t)), None, False), tracks
-    for times in (_WIDER, 1.5):
-        error = _pixels(tracks, burst.cameras, refined.cam_from_world)
-        # a wrong observation costs itself, not its track
-        seen = tracks.seen & (error <= times * limit)
-        good = Tracks(tracks.uv, seen)
-        good = _spread(good[seen.sum(1) >= 2], config.max_points)
-        xyz, _ = triangulate(good, burst.cameras, refined.cam_from_world)
-        finite = torch.isfinite(xyz).all(-1)
-        used = good[finite]
-        if int(used.seen[:, -1].sum()) < config.min_points:
-            return replace(refined, ok=False), used
-        refined = refine_views(used, burst.cameras, refined.cam_from_world, xyz[finite], edges, settings)
-        if not refined.ok:
-            break
-    return refined, used
-
-
-def _spread(tracks: Tracks, most: int) -> Tracks:
-    """At most so many of them, evenly: those of the reference first."""
-    first = _thinned(tracks.seen[:, -1], int(_OF_REFERENCE * most))
-    return tracks[torch.cat([first, _thinned(~tracks.seen[:, -1], most - len(first))])]
-
-
-def _thinned(group: Tensor, most: int) -> Tensor:
-    """Numbers of at most so many members of a group, evenly."""
-    index = group.nonzero().squeeze(-1)
-    return index if len(index) <= most else index[torch.linspace(0, len(index) - 1, most).round().long()]
 
 
 def _conclude(

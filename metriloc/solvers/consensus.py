@@ -7,14 +7,18 @@ with millions of possible matches that is what makes the solver fast. All random
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metriloc.geometry import Pose
 
 _HEAVY = 4096
+_SAMPLED = 64
+_NARROW = 1000.0  # squares of thresholds
+_QUICK_ERROR = 1e-3  # of every inlier: such squares have errors of 3e-4 squares of thresholds
 _RESIDUAL_EPS = 1e-6  # inside the root: a finite gradient at zero
 
 
@@ -34,21 +38,23 @@ def draw_without_replacement(
     if weights.ndim != 1 or count < 1 or num_sets < 1:
         raise ValueError(f"need weights [M], count and num_sets >= 1, got {list(weights.shape)}, {count}, {num_sets}")
     _check_weights(weights)
-    num_positive = int((weights > 0).sum())
-    if num_positive <= count:
+    if not more_positive_than(weights, count):
         return (weights > 0).nonzero().squeeze(-1).expand(num_sets, -1).clone()
-    num_heavy = _num_heavy(num_positive, count)
-    heavy = weights.topk(num_heavy).indices
+    heavy = _heaviest(weights, count)
     rates = weights[heavy].double()
-    rest = weights.to(torch.float64, copy=True)  # float64 weights would be written to
+    rest = weights.clone()
     rest[heavy] = 0
-    cumulated = rest.clamp_(min=0).cumsum(0)
-    light_rate = float(cumulated[-1])
-    horizon = _horizon(rates, light_rate, count)
-    exponential = torch.empty(num_sets, num_heavy, dtype=torch.float64, device=weights.device)
+    race = _Race(heavy, rates, rest.cumsum(0, dtype=torch.float64))
+    exponential = torch.empty(num_sets, len(heavy), dtype=torch.float64, device=weights.device)
     heavy_times = exponential.exponential_(generator=generator) / rates
-    sets = [_first_arrivals(times, heavy, cumulated, light_rate, horizon, count, generator) for times in heavy_times]
-    return torch.stack(sets)
+    return _first_arrivals(race, heavy_times, count, generator)
+
+
+def more_positive_than(weights: Tensor, count: int) -> bool:
+    """Whether more than ``count`` weights are positive; mostly the first of them tell. They must not be negative."""
+    flat = weights.flatten()
+    start = flat[: 64 * count + 4096]
+    return int(torch.count_nonzero(start)) > count or int(torch.count_nonzero(flat)) > count
 
 
 def _check_weights(weights: Tensor) -> None:
@@ -60,68 +66,98 @@ def _check_weights(weights: Tensor) -> None:
         raise ValueError(f"weights must be finite and not negative, got values from {low:g} to {high:g}")
 
 
-def _num_heavy(num_positive: int, count: int) -> int:
-    """How many categories get an arrival time of their own: enough that the others are never needed in number."""
-    return min(num_positive, max(_HEAVY, 2 * count))
+def _heaviest(weights: Tensor, count: int) -> Int[Tensor, " H"]:
+    """Categories that get an arrival time of their own: about so many that the others are never needed in number.
+
+    Any choice has the same law; of millions the threshold is that of every 64th.
+    """
+    wanted = max(_HEAVY, 2 * count)
+    if len(weights) <= _SAMPLED * wanted:
+        return weights.topk(min(wanted, int(torch.count_nonzero(weights)))).indices
+    sample = weights[::_SAMPLED].contiguous()
+    threshold = sample.topk(min(len(sample), wanted // _SAMPLED)).values[-1]
+    found = (weights > threshold).nonzero().squeeze(-1)
+    # a sample that met none of them, or far too many of equal weight
+    return found if wanted // 4 <= len(found) <= 4 * wanted else weights.topk(wanted).indices
 
 
-def _horizon(rates: Tensor, light_rate: float, count: int) -> float:
-    """A time by which ``count`` arrivals, and a margin of eight standard deviations, are expected."""
-    wanted = min(count + 8 * math.sqrt(count), len(rates) * 0.999 if light_rate == 0 else math.inf)
+@dataclass(frozen=True, eq=False)
+class _Race:
+    """heavy: categories with arrival times of their own, and their rates. cumulated: weights of all others."""
 
-    def expected(time: float) -> float:
-        return float(-torch.expm1(-rates * time).sum()) + light_rate * time
+    heavy: Int[Tensor, " H"]
+    rates: Float[Tensor, " H"]
+    cumulated: Float[Tensor, " M"]
 
-    low, high = 0.0, count / float(rates.sum() + light_rate)
-    while expected(high) < wanted and math.isfinite(high):
-        low, high = high, 2 * high
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if expected(middle) < wanted else (low, middle)
-    return high
+    @property
+    def light_rate(self) -> float:
+        """Of all others together."""
+        return float(self.cumulated[-1])
+
+    def horizon(self, count: int) -> float:
+        """A time by which ``count`` arrivals, and a margin of eight standard deviations, are expected."""
+        rates, light = self.rates, self.light_rate
+        wanted = min(count + 8 * math.sqrt(count), len(rates) * 0.999 if light == 0 else math.inf)
+
+        def expected(time: float) -> float:
+            return float(-torch.expm1(-rates * time).sum()) + light * time
+
+        low, high = 0.0, count / float(rates.sum() + light)
+        while expected(high) < wanted and math.isfinite(high):
+            low, high = high, 2 * high
+        for _ in range(30):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if expected(middle) < wanted else (low, middle)
+        return high
 
 
 def _first_arrivals(
-    heavy_times: Tensor,
-    heavy: Tensor,
-    cumulated: Tensor,
-    light_rate: float,
-    horizon: float,
-    count: int,
-    generator: torch.Generator,
-) -> Tensor:
-    light_times, light = heavy_times.new_zeros(0), heavy[:0]
-    start, end = 0.0, horizon
+    race: _Race, heavy_times: Float[Tensor, "Q H"], count: int, generator: torch.Generator
+) -> Int[Tensor, "Q S"]:
+    """The ``count`` earliest distinct arrivals of each set, in order."""
+    num_sets, size = len(heavy_times), len(race.cumulated)
+    light_key, light_time = race.heavy[:0], heavy_times.new_zeros(0)
+    start, end = 0.0, race.horizon(count)
     while True:
-        times, categories = _light_arrivals(cumulated, light_rate, start, end, generator)
-        light_times, light = torch.cat([light_times, times]), torch.cat([light, categories])
-        early = heavy_times <= end
-        order = torch.cat([heavy_times[early], light_times]).argsort(stable=True)
-        drawn = torch.cat([heavy[early], light])[order]
-        first = drawn[_first_occurrences(drawn)]
-        if len(first) >= count:
-            return first[:count]
+        key, time = _light_arrivals(race, num_sets, start, end, generator)
+        light_key, light_time = _earliest(torch.cat([light_key, key]), torch.cat([light_time, time]))
+        owner, place = (heavy_times <= end).nonzero(as_tuple=True)
+        owners = torch.cat([owner, torch.div(light_key, size, rounding_mode="floor")])
+        categories = torch.cat([race.heavy[place], light_key % size])
+        number = torch.bincount(owners, minlength=num_sets)
+        if int(number.min()) >= count:
+            break
         start, end = end, 2 * end  # rare: too few distinct arrivals, look further
+    # set after set, each in order of arrival
+    times = torch.cat([heavy_times[owner, place], light_time])
+    by_time = times.argsort(stable=True)
+    order = by_time[owners[by_time].argsort(stable=True)]
+    first = number.cumsum(0) - number
+    return categories[order][first[:, None] + torch.arange(count, device=order.device)]
+
+
+def _earliest(key: Int[Tensor, " n"], time: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+    """The first arrival of each key."""
+    unique, which = torch.unique(key, return_inverse=True)
+    return unique, time.new_full(unique.shape, math.inf).scatter_reduce(0, which, time, "amin")
 
 
 def _light_arrivals(
-    cumulated: Tensor, rate: float, start: float, end: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    expected = cumulated.new_tensor(rate * (end - start))
-    number = int(torch.poisson(expected, generator=generator)) if rate > 0 else 0
-    uniform = torch.rand(2, number, dtype=torch.float64, device=cumulated.device, generator=generator)
-    categories = torch.searchsorted(cumulated, uniform[0] * rate, right=True)
+    race: _Race, num_sets: int, start: float, end: float, generator: torch.Generator
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """Arrivals of all sets in a stretch of time: set times number of categories plus category, and when."""
+    cumulated, rate = race.cumulated, race.light_rate
+    expected = cumulated.new_full((num_sets,), rate * (end - start))
+    number = torch.poisson(expected, generator=generator).long()
+    owner = torch.arange(num_sets, device=number.device).repeat_interleave(number)
+    uniform = torch.rand(2, len(owner), dtype=torch.float64, device=cumulated.device, generator=generator)
+    # looked up in ascending order, which memory likes; times are drawn apart, so that no order is lost
+    place, permutation = uniform[0].sort()
+    found = torch.searchsorted(cumulated, place * rate, right=True)
     # a product that rounds up to the total would point behind the last category: fold it back onto the last real one
     last = torch.searchsorted(cumulated, cumulated[-1:])
-    return start + uniform[1] * (end - start), torch.minimum(categories, last)
-
-
-def _first_occurrences(values: Int[Tensor, " n"]) -> Int[Tensor, " m"]:
-    """Positions at which a value appears for the first time, ascending."""
-    ordered, position = values.sort(stable=True)
-    new = torch.ones_like(ordered, dtype=torch.bool)
-    new[1:] = ordered[1:] != ordered[:-1]
-    return position[new].sort().values
+    categories = torch.empty_like(found).scatter_(0, permutation, torch.minimum(found, last))
+    return owner * len(cumulated) + categories, start + uniform[1] * (end - start)
 
 
 def draw_minimal_sets(
@@ -193,17 +229,79 @@ def score_hypotheses(
 
     One matrix product a set and everything after it in place: the residuals of all sets never stand in memory at once.
     """
-    if xyz0.shape != xyz1.shape or xyz0.ndim != 3 or len(poses.shape) != 2 or poses.shape[0] != len(xyz0):
-        raise ValueError(
-            f"need poses [Q, J] and points [Q, S, 3], got {list(poses.shape)}, {list(xyz0.shape)}, {list(xyz1.shape)}"
-        )
-    beta = _steepness(threshold)
+    _check_sets(poses, xyz0, xyz1)
     scores = []
     for q in range(len(xyz0)):
         R, t = poses.R[q], poses.t[q]
         difference = torch.baddbmm(t[..., None], R, xyz0[q].mT.expand(len(R), 3, -1))
         difference -= xyz1[q].mT.contiguous()
-        squared = difference.square_().sum(1)
-        argument = squared.add_(_RESIDUAL_EPS).sqrt_().mul_(-beta).add_(beta * threshold)
-        scores.append(argument.sigmoid_().sum(-1))
+        scores.append(_soft_inliers_in_place(difference.square_().sum(1), threshold))
     return torch.stack(scores)
+
+
+def best_hypothesis(
+    poses: Pose,
+    usable: Bool[Tensor, "Q J"],
+    xyz0: Float[Tensor, "Q S 3"],
+    xyz1: Float[Tensor, "Q S 3"],
+    threshold: float,
+) -> tuple[int, int] | None:
+    """(q, j) of the usable pose with the largest ``score_hypotheses``, the first of equals; None without any.
+
+    Scores are estimated by ``_quick_scores``, and only poses that may be the best by that are scored themselves.
+    """
+    _check_sets(poses, xyz0, xyz1)
+    quick = _quick_scores(poses, xyz0, xyz1, threshold)
+    usable = usable & torch.isfinite(quick)
+    if not bool(usable.any()):
+        return None
+    quick = quick.where(usable, -torch.inf)
+    q, j = (quick >= quick.max() - _QUICK_ERROR * xyz0.shape[1]).nonzero(as_tuple=True)
+    # a few at a time: where all poses are alike, all of them may be the best
+    scores = torch.cat(
+        [
+            soft_inliers(residuals(poses[a, b], xyz0[a], xyz1[a]), threshold)
+            for a, b in zip(q.split(64), j.split(64), strict=True)
+        ]
+    )
+    best = int(scores.argmax())
+    return int(q[best]), int(j[best])
+
+
+def _quick_scores(
+    poses: Pose, xyz0: Float[Tensor, "Q S 3"], xyz1: Float[Tensor, "Q S 3"], threshold: float
+) -> Float[Tensor, "Q J"]:
+    """``score_hypotheses`` within ``_QUICK_ERROR`` of the number of correspondences, in half the time.
+
+    A squared residual is linear in 17 numbers of the pose: |R x + t - y|^2 = |x|^2 + |y|^2 + |t|^2 + 2 t.R x - 2 t.y -
+    2 y.R x. Where points lie so far apart that the squares would lose digits, scores are those of ``score_hypotheses``.
+    """
+    # about the middle of the points squares are small
+    middle0, middle1 = xyz0.mean(1, keepdim=True), xyz1.mean(1, keepdim=True)
+    centered0, centered1 = xyz0 - middle0, xyz1 - middle1
+    shifted = poses.t + (poses.R @ middle0[..., None])[..., 0] - middle1
+    squares = centered0.square().sum(-1) + centered1.square().sum(-1)
+    narrow = (squares.amax(-1) <= _NARROW * threshold**2).tolist()
+    scores = []
+    for q, (x, y, R, t) in enumerate(zip(centered0, centered1, poses.R, shifted, strict=True)):
+        if not narrow[q]:
+            scores.append(score_hypotheses(poses[q : q + 1], xyz0[q : q + 1], xyz1[q : q + 1], threshold)[0])
+            continue
+        products, one = (y[:, :, None] * x[:, None, :]).flatten(1), torch.ones_like(x[:, :1])
+        points = torch.cat([products, x, y, squares[q, :, None], one], 1)
+        turned, one = 2 * (t[:, None] @ R)[:, 0], torch.ones_like(t[:, :1])
+        numbers = torch.cat([-2 * R.flatten(1), turned, -2 * t, one, t.square().sum(-1, keepdim=True)], 1)
+        scores.append(_soft_inliers_in_place((numbers @ points.mT).clamp_(min=0), threshold))
+    return torch.stack(scores)
+
+
+def _soft_inliers_in_place(squared: Float[Tensor, "J S"], threshold: float) -> Float[Tensor, " J"]:
+    beta = _steepness(threshold)
+    return squared.add_(_RESIDUAL_EPS).sqrt_().mul_(-beta).add_(beta * threshold).sigmoid_().sum(-1)
+
+
+def _check_sets(poses: Pose, xyz0: Tensor, xyz1: Tensor) -> None:
+    if xyz0.shape != xyz1.shape or xyz0.ndim != 3 or len(poses.shape) != 2 or poses.shape[0] != len(xyz0):
+        raise ValueError(
+            f"need poses [Q, J] and points [Q, S, 3], got {list(poses.shape)}, {list(xyz0.shape)}, {list(xyz1.shape)}"
+        )

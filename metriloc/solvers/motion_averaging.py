@@ -25,7 +25,7 @@ _ITERATIONS = 50
 _SCALE = 4.0  # standard deviations of a whole motion beyond which it loses weight
 _LOST = 1e-9  # metres: shorter ways have no direction
 _PARALLEL = 1e-4  # squared sine of the angles between rays
-_NO_SAY = 1e3  # standard deviation of the logarithm of a length that nothing is known of
+_NO_SAY = 30.0  # standard deviation of the logarithm of a length that nothing is known of
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,9 +50,8 @@ class BagOptions:
 def is_bag(path: Path) -> bool:
     """Whether a path is a bag: a ``.bag``, ``.mcap`` or ``.db3`` file, or a folder with ``metadata.yaml`` beside one."""
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() and any(
-            True for end in ("mcap", "db3") for _ in path.glob(f"*.{end}*")
-        )
+        stored = any(path.glob("*.mcap*")) or any(path.glob("*.db3*"))
+        return stored and (path / "metadata.yaml").is_file()
     return path.suffix.lower() in BAG_ENDINGS
 
 

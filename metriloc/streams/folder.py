@@ -11,6 +11,7 @@ from metriloc.datasets.rgbd import natural_key
 from metriloc.geometry import Camera
 from metriloc.io import InputError
 from metriloc.streams.frames import DevicePoses, Stream, StreamFrame
+from metriloc.streams.notes import Notes
 from metriloc.streams.views import CameraOptions, view_of_file
 from metriloc.types import View
 
@@ -88,13 +89,15 @@ class Photos:
 
         return StreamFrame(index, name, self.times[index], load, path)
 
-    def stream(self, name: str, options: CameraOptions, device: DevicePoses | None = None) -> Stream:
-        """All of them. name: as results tell it; device: their device poses."""
+    def stream(
+        self, name: str, options: CameraOptions, device: DevicePoses | None = None, notes: Notes | None = None
+    ) -> Stream:
+        """All of them. name: as results tell it; device: their device poses; notes: where these say what is wrong."""
 
         def frames() -> Iterator[StreamFrame]:
             return (self.frame(index, options) for index in range(len(self.paths)))
 
-        return Stream(name, frames, len(self.paths), device=device)
+        return Stream(name, frames, len(self.paths), device=device, notes=notes or Notes())
 
 
 def folder_stream(folder: Path, options: CameraOptions, fps: float | None = None) -> Stream:

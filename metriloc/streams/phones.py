@@ -99,11 +99,8 @@ def stray_stream(folder: Path, options: CameraOptions) -> Stream:
 
     device = NumberedPoses(odometry.poses, notes, f"'{folder / 'odometry.csv'}'")
     source = str(folder / ("odometry.csv" if odometry.intrinsics else "camera_matrix.csv"))
-    stream = video_stream(
-        folder / "rgb.mp4", options, facts=VideoFacts(camera, source, odometry.times, upright=False), device=device
-    )
-    stream.notes.extend(notes)
-    return stream
+    facts = VideoFacts(camera, source, odometry.times, upright=False)
+    return video_stream(folder / "rgb.mp4", options, facts=facts, device=device, notes=notes)
 
 
 def _stray_matrix(file: Path) -> tuple[float, ...]:

@@ -97,9 +97,7 @@ def record3d_stream(path: Path, options: CameraOptions) -> Stream:
         paths = [folder / f"{i}.jpg" for i in numbers]
         times = [capture.times.get(i) for i in numbers]
         photos = Photos(paths, times, cameras=capture.camera, source=f"metadata of {path}", upright=False)
-        stream = photos.stream(str(path), options, device)
-        stream.notes.extend(notes)
-        return stream
+        return photos.stream(str(path), options, device, notes)
 
     def frames() -> Iterator[StreamFrame]:
         with _archive(path) as archive:

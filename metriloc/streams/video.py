@@ -52,11 +52,12 @@ def video_stream(
     fps: float | None = None,
     facts: VideoFacts = VideoFacts(),
     device: DevicePoses | None = None,
+    notes: Notes | None = None,
 ) -> Stream:
     """The frames of a video file, also of a variable rate.
 
     - fps: frames a second, in place of the times in the file.
-    - facts: what is known beside the file; device: poses that came with it.
+    - facts: what is known beside the file; device: poses that came with it; notes: where these say what is wrong.
 
     Raises ImportError without PyAV and InputError for a file that is none; a damaged part costs its own frames.
     """
@@ -64,17 +65,17 @@ def video_stream(
     require_file(path)
     if options.intrinsics is not None:
         raise InputError(f"--intrinsics {options.intrinsics} lists photos of a folder; of a video give --k or --fov")
-    notes = Notes()
+    noted = notes or Notes()
 
     def frames() -> Iterator[StreamFrame]:
         records = read_records("video", {"path": str(path.absolute()), "upright": facts.upright})
         index = -1
         for index, record in enumerate(record for record in records if "frames" not in record.head):
-            yield _frame(path, index, record, options, _time(path, index, record, fps, facts, notes), facts)
+            yield _frame(path, index, record, options, _time(path, index, record, fps, facts, noted), facts)
         if index < 0:
             raise InputError(f"'{path}' holds no frame that can be decoded")
 
-    return Stream(str(path), frames, device=device, notes=notes)
+    return Stream(str(path), frames, device=device, notes=noted)
 
 
 def _time(path: Path, index: int, record: Record, fps: float | None, facts: VideoFacts, notes: Notes) -> float | None:

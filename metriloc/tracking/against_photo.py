@@ -83,6 +83,7 @@ class PhotoWindow:
         self._window: list[Kept] = []
         self._denied: set[int] = set()
         self._motions: FreeMotions = {}
+        self._named: set[int] = set()
         self._last: tuple[Pose, Pose, int] | None = None
 
     def add(self, view: View, index: int, device_pose: Pose | None, world: int) -> BurstAnswer:
@@ -104,7 +105,8 @@ class PhotoWindow:
         start = time.perf_counter()
         kept = self._matched(view, index, device_pose, world)
         self._window = [*self._followed(kept), kept][-self.frames :]
-        self._denied &= {entry.index for entry in self._window}
+        for numbers in (self._denied, self._named):
+            numbers &= {entry.index for entry in self._window}
         clock = {"extract_query": kept.features.seconds, "match": time.perf_counter() - start - kept.features.seconds}
         together = [entry for entry in self._window if entry.device_pose is not None and entry.world == world]
         if device_pose is None or len(together) < 2:
@@ -196,7 +198,8 @@ class PhotoWindow:
     def _notes(self, together: list[Kept], fit: BurstFit) -> tuple[TrackNote, ...]:
         found = []
         for number, what in ((fit.denied, "its device pose contradicts"), (fit.strange, "its photo matches none of")):
-            for k in number:
+            for k in (k for k in number if together[k].index not in self._named):
+                self._named.add(together[k].index)
                 said = f"frame {together[k].index} is not believed: {what} the frames around it"
                 found.append(TrackNote(TrackTrouble.FRAME_DISAGREES, said))
         return tuple(found)
@@ -260,7 +263,9 @@ class PhotoWindow:
         """The pose in metres: of the motion, and where that says little, of depths, too."""
         sources = []
         if math.isfinite(fit.log_sigma):
-            sources.append(ScaleSource(MOTION, math.log(float(pose.distance())), fit.log_sigma))
+            # a focal length that is off makes all that is triangulated as much too near or too far
+            sigma = math.hypot(fit.log_sigma, newest.features.view.focal_sigma)
+            sources.append(ScaleSource(MOTION, math.log(float(pose.distance())), sigma))
         if fit.log_sigma > ENOUGH or self.reference.view.depth is not None:
             sources += self._depth_sources(newest)
         if not sources:

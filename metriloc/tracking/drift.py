@@ -12,8 +12,8 @@ import torch
 from metriloc.geometry import Pose, closest_rotation
 from metriloc.types import TrackDrift
 
-_LEAST_WAY = 0.3  # metres of the device that tell a scale or a drift
-_ENOUGH_WAY = 1.0  # metres, over all frames, from which on a scale is used as it is
+_LEAST_WAY = 0.3  # metres of the device that tell a drift
+_SCALE_WAY, _SCALE_NOISE = 0.1, 0.03  # metres that tell a scale, and by which a way in the map may be off
 
 
 class PlacedFrame(Protocol):
@@ -43,9 +43,11 @@ class MapScale:
         self._product = self._square = 0.0
 
     @property
-    def is_known(self) -> bool:
-        """Whether it may be relied on."""
-        return self._metric or self._square >= _ENOUGH_WAY**2
+    def sigma(self) -> float:
+        """Relative standard deviation; inf while nothing is known."""
+        if self._metric:
+            return 0.0
+        return math.inf if self._square == 0 else _SCALE_NOISE / math.sqrt(self._square)
 
     @property
     def value(self) -> float:
@@ -59,7 +61,7 @@ class MapScale:
             return
         ways = [_way(a, told[-1]) for a in told]
         k = max(range(len(ways)), key=ways.__getitem__)
-        if ways[k] >= _LEAST_WAY:
+        if ways[k] >= _SCALE_WAY:
             self._product += ways[k] * float(told[-1].measured.center_distance(told[k].measured))
             self._square += ways[k] ** 2
 

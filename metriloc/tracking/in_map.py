@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from metriloc.answers import Asked
 from metriloc.geometry import Pose
-from metriloc.localizer import Asked, Localizer
+from metriloc.localizer import Localizer
 from metriloc.solvers.absolute_support import median_depth
 from metriloc.solvers.motion import DeviceDrift, MotionEdges
 from metriloc.solvers.smoothing import smooth_poses
 from metriloc.tracking.drift import MapScale, drift_of
 from metriloc.tracking.nearby import nearby_images
+from metriloc.tracking.placed import Placed, motion_edges
 from metriloc.types import (
     FAILED,
     RELIABLE,
@@ -44,18 +45,6 @@ _STUBBORN = 3  # sure poses in a row, which agree with each other, after which t
 _NOISE = 0.01  # least standard deviation of a measured position, as a share of the depth of the scene
 _TURN = math.radians(0.3)  # of a measured rotation
 _FREE = 0.15  # of the depth of the scene, that a camera moves between frames when no device tells
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """A frame of the window, with what was measured and what the graph makes of it; ``cam_from_world``."""
-
-    index: int
-    measured: Pose
-    covariance: Tensor
-    device_pose: Pose | None
-    world: int
-    pose: Pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +78,7 @@ class MapWindow:
     def __init__(self, localizer: Localizer, drift: DeviceDrift, seed: int, window: int = WINDOW) -> None:
         self.localizer, self.drift, self.seed, self.window = localizer, drift, seed, window
         self._placed: list[Placed] = []
-        self._candidate: Placed | None = None
+        self._candidate: tuple[PoseEstimate, Placed] | None = None
         self._stubborn: list[Placed] = []
         self._found = False
         self._camera: View | None = None
@@ -135,7 +124,7 @@ class MapWindow:
             motion = device_pose @ last.device_pose.inverse()
             way = float(motion.distance())
             sigmas = self.drift.sigmas(torch.tensor([way], dtype=torch.float64))[0]
-            unsure = 0.0 if self._scale.is_known else way  # of a map whose unit is not known yet
+            unsure = min(1.0, self._scale.sigma) * way  # of a map whose unit is not known yet
             pose = Pose(motion.R, scale * motion.t) @ last.pose
             return _Guess(pose, scale * math.hypot(float(sigmas[0]), unsure), float(sigmas[3]))
         if index - last.index > _ALONE:
@@ -187,22 +176,25 @@ class MapWindow:
         sure = bool(estimate.probability_of) and float(estimate.confidence) >= RELIABLE
         if guess is not None and recent and told and not self._was_lost:
             return self._rejected(estimate, placed, guess) if sure else None
-        if sure or self._said_twice(placed):
+        if sure or self._said_twice(estimate, placed):
             self._placed = []
             return self._accept(estimate, placed, TrackState.RELOCALIZED if self._found else TrackState.FOUND)
-        self._candidate = placed
+        self._candidate = estimate, placed
         return None
 
     def _going_on(self) -> TrackState:
         return TrackState.RELOCALIZED if self._was_lost else TrackState.TRACKING
 
-    def _said_twice(self, placed: Placed) -> bool:
-        """Whether the frame before was found, by itself, where this one says that it was."""
-        before = self._candidate
-        if before is None or placed.index - before.index > _ALONE:
+    def _said_twice(self, estimate: PoseEstimate, placed: Placed) -> bool:
+        """Whether the frame before was found, by itself, where this one says that it was; without a device, to agree says
+        so little that both must be rather right than wrong."""
+        if self._candidate is None or placed.index - self._candidate[1].index > _ALONE:
             return False
+        said, before = self._candidate
         guess = self._from(before, placed.index, placed.device_pose, placed.world)
-        return guess is not None and self._agrees(placed.measured, guess, placed.covariance)
+        if guess is None or (guess.is_loose and any(_is_less(e, STARTED) for e in (said, estimate))):
+            return False
+        return self._agrees(placed.measured, guess, placed.covariance)
 
     def _rejected(self, estimate: PoseEstimate, placed: Placed, guess: _Guess) -> MapAnswer | None:
         """A sure pose far from where the device says: the device goes on, unless it is contradicted again and again."""
@@ -255,7 +247,7 @@ class MapWindow:
             for k, (a, b) in enumerate(zip(self._placed, self._placed[1:], strict=False))
             if a.device_pose is not None and b.device_pose is not None and a.world == b.world
         ]
-        return motion_edges(self._placed, pairs, self.drift, self._scale.value, self._scale.is_known)
+        return motion_edges(self._placed, pairs, self.drift, self._scale.value, self._scale.sigma)
 
     def _smooth(self) -> Tensor | None:
         edges = self._edges()
@@ -283,27 +275,6 @@ class MapWindow:
             self._camera = answer.view if view.focal_is_guessed and not answer.view.focal_is_guessed else None
             return answer.estimate
         return self.localizer.follow(view, self.localizer.look_for(view), seed=self.seed)
-
-
-def motion_edges(
-    placed: Sequence[Placed], pairs: Sequence[tuple[int, int]], drift: DeviceDrift, scale: float, known: bool
-) -> MotionEdges:
-    """Motions of the device between pairs of frames, in units of the map; turns alone where its unit is not known."""
-    if not pairs:
-        none = torch.zeros(0, dtype=torch.long)
-        return MotionEdges(none, none, Pose.identity((0,), torch.float64), torch.zeros(0, 6, dtype=torch.float64))
-    i, j = torch.tensor(pairs).unbind(-1)
-    motions = [_motion(placed[a], placed[b]) for a, b in pairs]
-    motion = Pose.stack(motions)
-    sigma = drift.sigmas(motion.distance())
-    sigma = torch.cat([scale * sigma[:, :3] if known else torch.full_like(sigma[:, :3], 1e3), sigma[:, 3:]], -1)
-    return MotionEdges(i, j, Pose(motion.R, scale * motion.t), sigma)
-
-
-def _motion(a: Placed, b: Placed) -> Pose:
-    if a.device_pose is None or b.device_pose is None:
-        raise ValueError("a motion needs two device poses")
-    return b.device_pose @ a.device_pose.inverse()
 
 
 def _is_less(estimate: PoseEstimate, least: float) -> bool:

@@ -14,6 +14,7 @@ from metriloc.types import TrackNote, TrackTrouble
 
 _STEPS = 15  # the last steps that say how far a camera moves from frame to frame
 _LEAP, _LEAP_TIMES, _FIRST_LEAP = 0.5, 6.0, 5.0  # metres; times the usual step; metres while nothing is usual
+_FAST = 50.0  # metres a second, faster than which nothing moves whose steps are not known yet
 _LATE, _LATE_TIMES = 5.0, 50.0  # seconds; times the usual interval
 _NO_ROTATION = 1e-3  # how far R^T R may be from the identity
 
@@ -37,6 +38,7 @@ class StreamCheck:
         self._good: Pose | None = None
         self._suspect: Pose | None = None
         self._steps: deque[float] = deque(maxlen=_STEPS)
+        self._good_time: float | None = None
         self._missed = 0
         self._world = 0
 
@@ -57,11 +59,12 @@ class StreamCheck:
         if self._good is None or self._follows(self._good, pose, self._missed + 1):
             if self._good is not None:
                 self._steps.append(float(pose.center_distance(self._good)) / (self._missed + 1))
-            self._good, self._suspect, self._missed = pose, None, 0
+            self._good, self._suspect, self._missed, self._good_time = pose, None, 0, self._time
             return Told(pose, self._world, notes)
         if self._suspect is not None and self._follows(self._suspect, pose, 1):
             # two frames agree on the new place: the device has begun another world
             self._world, self._good, self._suspect, self._missed = self._world + 1, pose, None, 0
+            self._good_time = self._time
             said = f"the device goes on from '{name}' in a world of its own: earlier frames no longer measure for it"
             return Told(pose, self._world, (*notes, TrackNote(TrackTrouble.DEVICE_JUMP, said)))
         leap = float(pose.center_distance(self._good))
@@ -73,7 +76,9 @@ class StreamCheck:
         """Whether a camera may have gone there in so many frames."""
         step = float(pose.center_distance(before))
         if len(self._steps) < 2:
-            return step <= _FIRST_LEAP * frames
+            known = self._time is not None and self._good_time is not None
+            seconds = (self._time or 0.0) - (self._good_time or 0.0) if known else 0.0
+            return step <= max(_FIRST_LEAP * frames, _FAST * seconds)
         return step <= _LEAP + _LEAP_TIMES * frames * median(self._steps)
 
     def _clock(self, name: str, time: float | None) -> tuple[TrackNote, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class Tracker:
         else:
             if images is not None:
                 raise InputError(f"images {str(images)!r} was given for a reference photo: they belong to a map")
-            self.reference = as_view(target, K=K, fov=fov, name="reference")
+            self.reference = self._view(target, None, None, "reference")
             self._photo = PhotoWindow(self.reference, _matching(method, device), frames, drift, spacing, seed)
 
     @property
@@ -131,13 +132,14 @@ class Tracker:
         and not used. Raises InputError for arguments of the wrong kind.
         """
         require_kind("device_pose", device_pose, Pose, "a Pose")
-        if time is not None and (isinstance(time, bool) or not isinstance(time, (int, float))):
+        if time is not None and (isinstance(time, bool) or not isinstance(time, Real)):
             raise InputError(f"time must be seconds, got {time!r}")
         index, self._count = self._count, self._count + 1
         name = name or (str(photo) if isinstance(photo, (str, PathLike)) else f"frame {index}")
+        time = None if time is None else float(time)
         told = self._check.told(name, time, device_pose)
         try:
-            view = as_view(photo, K=K or self._K, fov=fov or self._fov, name=name, warn_of_guess=False)
+            view = self._view(photo, K, fov, name)
         except InputError as error:
             return self._missing(index, name, time, told, str(error))
         track = TrackDetails(name, index, time, TrackState.LOST, notes=told.notes, device_pose=told.device_pose)
@@ -152,6 +154,12 @@ class Tracker:
         return self._missing(index, frame.name, frame.time, told, frame.error or f"'{frame.name}' has no photo")
 
     # -- frames -------------------------------------------------------------------------------------------------------
+    def _view(self, photo: Photo, K: Sequence[Any] | None, fov: float | None, name: str) -> View:
+        """The photo; what is said of all photos holds where nothing is said of this one, and it is no View."""
+        if K is None and fov is None and not isinstance(photo, View):
+            K, fov = self._K, self._fov
+        return as_view(photo, K=K, fov=fov, name=name, warn_of_guess=False)
+
     def _missing(self, index: int, name: str, time: float | None, told: Told, said: str) -> PoseEstimate:
         self._state = TrackState.LOST
         notes = (*told.notes, TrackNote(TrackTrouble.NO_PHOTO, said))

@@ -29,10 +29,11 @@ from metriloc.viz.viser_nodes import (
     camera_scale,
     look_first,
 )
-from metriloc.viz.viser_server import LOOPBACK, require_viser, start_server, stop_server
+from metriloc.viz.viser_server import require_viser, start_server, stop_server
 
 SAVED = (".viser", ".html")
 """What a scene can be saved as: a recording of viser, and a page that holds it."""
+_NAMED = 3  # cameras that have their names beside them; of more, names would hide each other
 _SAVED_STEP = 0.1  # seconds a frame of a stream is seen in a recording
 
 
@@ -90,8 +91,8 @@ class LiveView:
     @property
     def url(self) -> str:
         """Its address, as a browser on this machine finds it."""
-        host = "127.0.0.1" if self.host in (*LOOPBACK, "0.0.0.0", "") else self.host
-        return f"http://{host}:{self.port}"
+        host = "127.0.0.1" if self.host in ("localhost", "0.0.0.0", "") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     # -- what is shown --------------------------------------------------------------------------------------------------
     def show(self, scene: Scene) -> None:
@@ -105,7 +106,8 @@ class LiveView:
             self._legend.content = small_text(_legend(scene, step))
             self._draw_points()
             self._draw_lines(scene)
-            self._draw_cameras([f for f in scene.frusta if f.time is None], scene.is_pair)
+            still = [f for f in scene.frusta if f.time is None]
+            self._draw_cameras(still, scene.is_pair and len(still) <= _NAMED)
             self.stream.resize(self._depth)
             self.stream.show([f for f in scene.frusta if f.time is not None])
         if new:
@@ -202,8 +204,9 @@ class LiveView:
     def _draw_cameras(self, frusta: Sequence[Frustum], named: bool) -> None:
         kept = {id(f) for f in frusta}
         for key in [key for key in self._cameras if key not in kept]:
-            for handle in self._cameras.pop(key)[1]:
-                handle.remove()
+            self._gone(self._cameras.pop(key)[1][::-1])
+        for frustum, handles in () if named else self._cameras.values():
+            self._cameras[id(frustum)] = (frustum, [handles[0], *self._gone(handles[1:])])
         for frustum in frusta:
             if id(frustum) not in self._cameras:
                 self._cameras[id(frustum)] = (frustum, self._camera(frustum, named))

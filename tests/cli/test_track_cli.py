@@ -6,7 +6,9 @@ import io
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ import torch
 import metriloc
 from metriloc.cli.main import main
 from metriloc.io import read_mapfree_poses, read_tum, tum_line
+from metriloc.runs.viewed import open_viewed
+from metriloc.runs.viewed_track import TrackPlace, track_of_folder
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 REFERENCE, QUERY = EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg"
@@ -42,12 +46,24 @@ def walk(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_walk_against_a_photo_and_going_on(walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_walk_against_a_photo_and_going_on(
+    walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
+    shown: list[Any] = []
+    view = SimpleNamespace(show=shown.append, add_frame=shown.append, wait=lambda: None)
+    monkeypatch.setattr("metriloc.cli.live.check_place", lambda host, port: None)
+    monkeypatch.setattr("metriloc.cli.live.served", lambda host, port, title: nullcontext(view))
     command = (REFERENCE, walk, "--method", "xfeat", "--fps", "10", "--device-poses", tmp_path / "device.txt")
     command = (*command, "--intrinsics", tmp_path / "intrinsics.txt", "--k-ref", 520, 520, 319.5, 239.5, "--out", out)
     command = (*command, "--depth", EXAMPLE / "reference.depth.png", "--max-side", 320)
-    assert run(*command, "--format", "tum", "kitti") == 0
+    assert run(*command, "--format", "tum", "kitti", "--live") == 0
+    reference, *frames = shown  # seen live, and afterwards
+    assert [f.role for f in reference.frusta] == ["reference"] and [f.time for f in frames] == [0.0, 0.1]
+    assert all(f.thumbnail is not None for f in frames)
+    afterwards = open_viewed(out).scene.frusta
+    assert [f.label for f in afterwards] == ["reference.jpg", "0.jpg", "1.jpg"]
+    assert afterwards[1].center == pytest.approx(frames[0].center)
     told = capsys.readouterr()
     assert "2 of 2 frames have a pose; all could be read" in told.out and "0.jpg (1 of 2, 0.000 s): found" in told.out
     entries = [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
@@ -88,17 +104,44 @@ def test_jpegs_on_standard_input_become_lines_of_json(
     assert "1 of 2 frames have a pose; 1 could not be used" in told.err
 
 
+class Seen:
+    """Stands for the live view: what was shown, without a server."""
+
+    def __init__(self) -> None:
+        self.scenes: list[Any] = []
+        self.frames: list[Any] = []
+
+    def show(self, scene: Any) -> None:
+        self.scenes.append(scene)
+
+    def add_frame(self, frame: Any) -> None:
+        self.frames.append(frame)
+
+    def wait(self) -> None:
+        """Nobody looks."""
+
+
 @pytest.mark.slow
-def test_a_walk_in_a_map(walk: Path, example_map: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_a_walk_in_a_map_seen_live(
+    walk: Path, example_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = tmp_path / "out", Seen()
+    monkeypatch.setattr("metriloc.cli.live.check_place", lambda host, port: None)
+    monkeypatch.setattr("metriloc.cli.live.served", lambda host, port, title: nullcontext(seen))
     command: tuple[Any, ...] = (example_map, walk, "--images", EXAMPLE, "--method", "xfeat-pnp", "--fps", 10)
     command = (*command, "--device-poses", tmp_path / "device.txt", "--intrinsics", tmp_path / "intrinsics.txt")
-    assert run(*command, "--out", out, "--format", "tum", "ros_covariance") == 0
+    assert run(*command, "--out", out, "--format", "tum", "ros_covariance", "--live") == 0
+    assert len(seen.scenes) == 1 and [frame.time for frame in seen.frames] == [0.0, 0.1]
+    place = TrackPlace(seen.scenes[0], metriloc.Pose.identity(dtype=torch.float64))
+    assert [frame.time for frame in track_of_folder(out, place).frusta[-2:]] == [0.0, 0.1]
     truth = read_mapfree_poses(EXAMPLE / "poses.txt")
     poses = [pose for _, pose in read_tum(out / "poses.tum.txt")]
     for pose, name in zip(poses, ("query.jpg", "reference.jpg"), strict=True):
         expected = truth[name]
         assert expected is not None and float(pose.center_distance(expected)) < 0.1
+    seen = open_viewed(out)
+    assert seen.title.endswith("2 of 2 frames") and [f.role for f in seen.scene.frusta][-2:] == ["query", "query"]
+    assert len(seen.scene.frusta) == 4 and seen.scene.frusta[-1].spread is not None and len(seen.scene.points) > 500
     (line, *_) = (out / "poses.ros_covariance.jsonl").read_text().splitlines()
     assert json.loads(line)["header"]["frame_id"] == "map"
     assert torch.isfinite(torch.tensor(json.loads(line)["pose"]["covariance"])).all()

@@ -139,6 +139,16 @@ def test_the_report_of_a_map(example_map: Path, tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "map.html").exists()
 
 
+def test_without_viser_the_command_to_run_is_named(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "viser", None)
+    photos = (EXAMPLE / "reference.jpg", EXAMPLE / "query.jpg")
+    for asked in (("view", pair), ("view", pair, "--save", tmp_path / "a.html"), ("relpose", *photos, "--live")):
+        assert run(*asked) == 2
+        assert 'pip install "metriloc[view]"' in capsys.readouterr().err
+
+
 # -- with viser -------------------------------------------------------------------------------------------------------
 @pytest.mark.extras
 @needs_viser

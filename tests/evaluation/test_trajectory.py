@@ -14,7 +14,7 @@ from oracles.stream_files import some_poses
 
 from metriloc.cli.main import main
 from metriloc.evaluation.trajectory import Spread, associate, lost_stretches, score_trajectory
-from metriloc.evaluation.trajectory_files import read_trajectory
+from metriloc.evaluation.trajectory_files import read_frame_times, read_trajectory
 from metriloc.geometry import Pose, so3_exp
 from metriloc.io import InputError, pose_as_dict, tum_line
 from metriloc.io.poses import kitti_line
@@ -86,7 +86,7 @@ def test_a_trajectory_moved_as_a_whole_is_exact_once_aligned() -> None:
     world = Pose(so3_exp(torch.tensor([0.5, -0.4, 0.3]).double()), torch.tensor([3.0, -1, 2]).double())
     moved = [Pose((p @ world).R, 2.5 * (p @ world).t) for p in TRUTH]
     score = score_trajectory(of(TIMES, moved), of(TIMES, TRUTH), align="sim3")
-    assert Spread.of(score.center_m).max < 1e-12 and score.scale == pytest.approx(0.4) and score.found == 100
+    assert Spread.of(score.center_m).max < 1e-12 and score.scale == pytest.approx(0.4) and score.found_percent == 100
     rigid = score_trajectory(of(TIMES, [p @ world for p in TRUTH]), of(TIMES, TRUTH), align="se3")
     assert Spread.of(rigid.center_m).max < 1e-12 and Spread.of(rigid.rotation_deg).max < 1e-5
     apart = score_trajectory(of(TIMES, [p @ world for p in TRUTH]), of(TIMES, TRUTH))
@@ -138,8 +138,11 @@ def test_runs_of_track_are_read_also_cut_off(tmp_path: Path) -> None:
     found = read_trajectory(tmp_path, notes, offset=0.0)
     assert len(found) == 6 and "frames.jsonl:9: this is no whole frame" in notes.sentences()[0]
     score = score_trajectory(found, of(TIMES[:8], TRUTH[:8]))
-    assert Spread.of(score.center_m).max < 1e-12 and score.found == 75
+    assert Spread.of(score.center_m).max < 1e-12 and score.found_percent == 75
     assert score.lost[0][0] == pytest.approx(0.2) and score.lost[0][1] == 2
+    finer = of([0.05 * i for i in range(15)], [TRUTH[i // 2] for i in range(15)])  # true poses twice as often
+    own = score_trajectory(found, finer, frames=read_frame_times(tmp_path))
+    assert (own.found, own.total, len(own.times)) == (6, 8, 6) and own.lost[0][1] == 2
     moved = read_trajectory(tmp_path, notes, offset=10.0)
     assert moved.stamps[0] == 10.0
     (tmp_path / "frames.jsonl").write_text(frame_line(0, None))
@@ -167,9 +170,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as stop:
         main([*command, "--align", "se3", "--out", str(tmp_path / "out")])
     said = capsys.readouterr().out
-    assert (
-        stop.value.code == 0 and "30 of 40 poses found (75.0 %); alignment: se3" in said and "ATE, position (m)" in said
-    )
+    assert stop.value.code == 0 and "30 of 40 true poses have one beside them (75.0 %)" in said
+    assert "30 poses compared; alignment: se3" in said and "ATE, position (m)" in said
     content = json.loads((tmp_path / "out" / "trajectory.json").read_text())
     score = score_trajectory(
         *(read_trajectory(tmp_path / f"{n}.txt", Notes()) for n in ("found", "truth")), align="se3"

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.maps import read_map
+from metriloc.io.poses import read_mapfree_poses
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.facts import read_facts
 from metriloc.mapping.sources import ScaleOptions
 from metriloc.runs.map_add import add_photos
 from metriloc.runs.map_build import build_map
+from metriloc.solvers.similarity import fit_similarity
 
 pytest.importorskip("pycolmap", reason="maps are made by COLMAP")
 
@@ -75,3 +78,33 @@ def test_ended_at_any_moment_the_map_is_the_same(tmp_path: Path, write_photos: C
         k: v for k, v in calm.items() if k != "map.json"
     }
     assert not list(other.glob(".sparse*"))
+
+
+@pytest.mark.slow
+def test_real_photos_come_in(tmp_path: Path, shared: Callable[[str], Path]) -> None:
+    """Two photos of a facade into a map of eight others: their poses relative to those are the known ones."""
+    place = shared("data/eval/places/entry_p10")
+    truth = {name: pose for name, pose in read_mapfree_poses(place / "poses.txt").items() if pose is not None}
+    names = sorted(path.name for path in (place / "seq0").glob("*.jpg"))
+    late = {names[3], names[7]}
+    (tmp_path / "photos").mkdir()
+    shutil.copy(place / "intrinsics.txt", tmp_path)
+    config = MapConfig(max_features=1500, threads=1)
+    poses = [truth[f"seq0/{name}"] for name in names]
+    metres = float(poses[0].center_distance(poses[9]))
+    scale = ScaleOptions(distances=((names[0], names[9], metres),))
+    for name in names:
+        if name not in late:
+            shutil.copy(place / "seq0" / name, tmp_path / "photos")
+    build_map(tmp_path / "photos", tmp_path / "map", config=config, scale=scale, intrinsics=place / "intrinsics.txt")
+    before = read_map(tmp_path / "map")
+    for name in late:
+        shutil.copy(place / "seq0" / name, tmp_path / "photos")
+    added = add_photos(tmp_path / "map")
+    assert set(added.registered) == late
+    after = read_map(tmp_path / "map")
+    fit = fit_similarity(after.cam_from_world.center(), torch.stack([pose.center() for pose in poses]).double())
+    # metres of one distance are those of all; 13 m of facade
+    assert fit is not None and abs(fit.scale - 1) < 0.01 and fit.rms < 0.04
+    kept = after.cam_from_world.center()[[after.index(name) for name in before.names]]
+    assert float((kept - before.cam_from_world.center()).norm(dim=-1).median()) < 0.02

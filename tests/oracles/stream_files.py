@@ -62,9 +62,10 @@ def write_video(path: Path, milliseconds: Sequence[int], rotation: int | None = 
 class BagWriter:
     """A ROS 1 (``.bag``) or ROS 2 bag by rosbags; skips without it. ``write(topic, kind, stamp, **fields)``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mcap: bool = False) -> None:
         pytest.importorskip("rosbags", reason="needs rosbags (extra ros)")
         from rosbags.rosbag1 import Writer as Writer1
+        from rosbags.rosbag2 import StoragePlugin
         from rosbags.rosbag2 import Writer as Writer2
         from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -74,7 +75,11 @@ class BagWriter:
             self.types.register(
                 get_types_from_msg("geometry_msgs/TransformStamped[] transforms", "tf2_msgs/msg/TFMessage")
             )
-        self.writer: Any = Writer1(path) if self.ros1 else Writer2(path, version=8)
+        self.writer: Any = (
+            Writer1(path)
+            if self.ros1
+            else Writer2(path, version=8, storage_plugin=StoragePlugin.MCAP if mcap else StoragePlugin.SQLITE3)
+        )
         self.topics: dict[str, Any] = {}
 
     def __enter__(self) -> BagWriter:

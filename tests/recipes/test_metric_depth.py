@@ -16,28 +16,23 @@ from PIL import Image
 
 from metriloc.datasets.depth_photos import DepthAugment
 from metriloc.io import InputError
+from metriloc.lessons.depth_photos import DepthBatches, HeldOutPhotos, MixedPhotos, training_photos
 from metriloc.methods.matching import DepthBatch, DepthConfig, DepthTraining
-from metriloc.recipes.metric_depth import (
-    DepthBatches,
-    DepthMethod,
-    HeldOutPhotos,
-    MixedPhotos,
-    metric_depth,
-    training_photos,
-)
+from metriloc.recipes.metric_depth import DepthMethod, metric_depth
 from metriloc.training import Run, override, train
 from metriloc.training.checkpoint import load_checkpoint
 from metriloc.types import StepOutput
 
 recipe = importlib.import_module("metriloc.recipes.metric_depth")  # the package has a function of that name
+photos = importlib.import_module("metriloc.lessons.depth_photos")
 TINY = DepthConfig(side=64, width=8, attention=1)
 
 
 @pytest.fixture()
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A room of six photos 2 m away, and three facades of which one is held out; batches of 64 x 64 pixels."""
-    monkeypatch.setattr(recipe, "_HELD_OUT", {"facades": 1})
-    monkeypatch.setattr(recipe, "_SHAPES", ((64, 64), (96, 64)))
+    monkeypatch.setattr(photos, "_HELD_OUT", {"facades": 1})
+    monkeypatch.setattr(photos, "_SHAPES", ((64, 64), (96, 64)))
     root = tmp_path / "data"
     names = [f"seq0/frame_{i:05d}" for i in range(6)]
     (root / "fr1_rpy/seq0").mkdir(parents=True)
@@ -99,7 +94,7 @@ def test_what_is_missing_is_named(data: Path, tmp_path: Path, monkeypatch: pytes
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds none of nyuv2, facades"):
         DepthBatches()(tmp_path / "empty")
-    monkeypatch.setattr(recipe, "_HELD_OUT", {"facades": 3})
+    monkeypatch.setattr(photos, "_HELD_OUT", {"facades": 3})
     with pytest.raises(InputError, match="facades' holds 3 photos and the last 3 are for validation"):
         training_photos(data, "facades")
 

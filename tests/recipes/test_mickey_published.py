@@ -23,9 +23,10 @@ from metriloc.cli.train import find_recipe
 from metriloc.datasets.mapfree import read_mapfree_scene
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
+from metriloc.lessons.mapfree import MapfreeBatches, MapfreeValidation
 from metriloc.methods.mickey import MicKey, MicKeyNetwork, MicKeyTraining, PairBatch
 from metriloc.methods.mickey.objective import ObjectiveConfig, Truth, keypoint_rewards
-from metriloc.recipes.mickey_published import MapfreeBatches, MapfreeValidation, PublishedMicKey
+from metriloc.recipes.mickey_published import PublishedMicKey
 from metriloc.training import Run, override, settable_fields
 from metriloc.training.checkpoint import load_checkpoint
 

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from metriloc.datasets import make_overlaps
+from metriloc.lessons.mickey_mixed import SIZE, SmallBatches
 from metriloc.methods.mickey import MicKey
-from metriloc.recipes.mickey_small import NETWORK, SIZE, SmallBatches, mickey_small
+from metriloc.recipes.mickey_small import NETWORK, mickey_small
 from metriloc.training import override, train
 
 QUICK = (

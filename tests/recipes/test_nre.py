@@ -12,12 +12,13 @@ from PIL import Image
 
 from metriloc.datasets.synthetic import SyntheticConfig, make_scene, sample_pair
 from metriloc.io import InputError
+from metriloc.lessons.nre_batches import Look, NREBatches, PointBatches, ReconstructedPairs, real_sources
+from metriloc.lessons.nre_validation import NREValidation, PointValidation
 from metriloc.methods.nre.trained import load_trained
 from metriloc.methods.nre.training import NRETraining, NRETrainingConfig
 from metriloc.methods.nre.training_points import PointPair
 from metriloc.recipes import nre_coarse, nre_fine, nre_small
-from metriloc.recipes.nre import NREMethod, NREValidation, PointValidation
-from metriloc.recipes.nre_batches import Look, NREBatches, PointBatches, ReconstructedPairs, real_sources
+from metriloc.recipes.nre import NREMethod
 from metriloc.training import settable_fields, train
 from metriloc.types import Pair
 

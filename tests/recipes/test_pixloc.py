@@ -16,13 +16,14 @@ from metriloc.datasets.pixloc_starts import Start
 from metriloc.datasets.sfm_pairs import SquareConfig
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
+from metriloc.lessons.alignment_pictures import alignment_picture
+from metriloc.lessons.pixloc_mixed import MixedSamples, batch_of
+from metriloc.lessons.pixloc_validation import AlignmentValidation, median_error_px
 from metriloc.methods.pixloc import PixLoc
 from metriloc.methods.pixloc.training import PixLocTraining
 from metriloc.recipes import gnnet, pixloc_cmu, pixloc_megadepth, pixloc_small, pixloc_small_all
-from metriloc.recipes.alignment_pictures import alignment_picture
-from metriloc.recipes.pixloc import MixedSamples, SmallPixLoc, batch_of
+from metriloc.recipes.pixloc import SmallPixLoc
 from metriloc.recipes.pixloc_published import PublishedPixLoc
-from metriloc.recipes.pixloc_validation import AlignmentValidation, median_error_px
 from metriloc.training import override, train
 from metriloc.types import Pair, View
 

@@ -303,3 +303,11 @@ def test_the_command_reads_a_file_and_tells_what_it_passed_over(
         told = capsys.readouterr()
         assert "training.optimizer.lr=0.0003" in told.out and "training.seed=7" in told.out
         assert "train.colour" in told.err
+
+
+def test_numbers_that_are_no_numbers_and_batches_that_are_no_batches() -> None:
+    with pytest.raises(InputError, match=r"MIN_OVERLAP_SCORE: .*must be a number"):
+        run_of_mickeys_file(changed(MICKEY, "DATASET.MIN_OVERLAP_SCORE", "-inf 0.4"), "c.yaml")
+    tiny = run_of_mickeys_file(changed(MICKEY, "TRAINING.BATCH_SIZE", 0.1), "c.yaml").run
+    huge = run_of_mickeys_file(changed(MICKEY, "TRAINING.BATCH_SIZE", 1e6), "c.yaml").run
+    assert (tiny.batches.batch_size, huge.training.steps) == (1, 100)  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from torch import Tensor
 from metriloc.geometry import Pose, so3_exp
 from metriloc.solvers import consensus
 from metriloc.solvers.consensus import (
+    best_hypothesis,
     draw_minimal_sets,
     draw_without_replacement,
     residuals,
@@ -54,9 +55,9 @@ def test_ordered_draws_follow_the_sequential_law(
     heavy: int, horizon: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the split needs at least 2 * count heavy entries in use; here it is forced down to reach every path
-    monkeypatch.setattr(consensus, "_num_heavy", lambda positive, count: heavy)
+    monkeypatch.setattr(consensus, "_heaviest", lambda weights, count: weights.topk(heavy).indices)
     if horizon is not None:
-        monkeypatch.setattr(consensus, "_horizon", lambda *_: horizon)
+        monkeypatch.setattr(consensus._Race, "horizon", lambda *_: horizon)
     generator = torch.Generator().manual_seed(1)
     drawn = draw_without_replacement(torch.tensor(WEIGHTS), 2, 20_000 if horizon is None else 5_000, generator)
     observed = Counter(tuple(row) for row in drawn.tolist())
@@ -121,6 +122,21 @@ def test_first_draw_follows_the_weights_through_the_default_split() -> None:
     observed = torch.bincount(bin_of[drawn], minlength=40).double()
     statistic = float(((observed - 6_000 * share).square() / (6_000 * share)).sum())
     assert statistic < float(chi2.ppf(1 - ALPHA, 39))
+
+
+def test_a_threshold_of_a_sample_changes_no_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with millions of weights: which of them are heavy is told by every few of them."""
+    monkeypatch.setattr(consensus, "_HEAVY", 512)
+    monkeypatch.setattr(consensus, "_SAMPLED", 8)
+    generator = torch.Generator().manual_seed(4)
+    weights = torch.randn(20_000, generator=generator).exp()
+    assert 128 <= len(consensus._heaviest(weights, 60)) <= 2048
+    rank = weights.argsort(descending=True).argsort()
+    ours = draw_without_replacement(weights, 60, 300, generator)
+    theirs = multinomial(weights, 60, 300, generator)
+    assert same_means(counts_by_rank(ours, rank), counts_by_rank(theirs, rank))
+    even = torch.ones(20_000)  # nothing lies above the threshold of a sample
+    assert len(consensus._heaviest(even, 60)) == 512
 
 
 def test_zero_weights_are_never_drawn() -> None:
@@ -219,3 +235,23 @@ def test_scores_in_place_equal_the_formula(generator: torch.Generator) -> None:
     expected = torch.stack([soft_inliers(residuals(poses[:, j], xyz0, xyz1), 0.3) for j in range(7)], 1)
     assert (scores - expected).abs().max() < 1e-4
     assert torch.equal(xyz0, copies[0]) and torch.equal(xyz1, copies[1])
+
+
+@pytest.mark.parametrize("away", [0.0, 300.0], ids=["narrow", "wide"])
+def test_the_best_of_quick_scores_is_the_best(away: float, generator: torch.Generator) -> None:
+    """Among poses that are nearly alike, and where squares of coordinates would drown those of residuals."""
+    wiggle = 10 ** -torch.linspace(0, 5, 40)[:, None] * torch.randn(6, 40, 6, generator=generator)
+    poses = Pose(so3_exp(wiggle[..., :3]), wiggle[..., 3:])
+    xyz0 = torch.randn(6, 500, 3, generator=generator)
+    xyz0[:, 3] += away
+    xyz1 = xyz0 + 0.1 * torch.randn(6, 500, 3, generator=generator)
+    exact = score_hypotheses(poses, xyz0, xyz1, 0.3)
+    assert float((consensus._quick_scores(poses, xyz0, xyz1, 0.3) - exact).abs().max()) < 0.1 * 1e-3 * 500
+    usable = torch.ones(6, 40, dtype=torch.bool)
+    for _ in range(5):
+        found = best_hypothesis(poses, usable, xyz0, xyz1, 0.3)
+        assert found is not None
+        rest = exact.where(usable, -torch.inf)
+        assert float(rest[found]) > float(rest.max()) - 1e-4
+        usable[found] = False
+    assert best_hypothesis(poses, torch.zeros_like(usable), xyz0, xyz1, 0.3) is None

@@ -77,6 +77,16 @@ def test_a_walk_has_photos_camera_and_device_poses(tmp_path: Path, name: str, od
 
 
 @pytest.mark.extras
+@pytest.mark.parametrize("mcap", [True, False])
+def test_one_file_of_a_bag_is_enough(tmp_path: Path, mcap: bool) -> None:
+    with BagWriter(tmp_path / "walk", mcap) as writer:
+        walk(writer, some_poses(4))
+    (file,) = [path for path in (tmp_path / "walk").iterdir() if path.name != "metadata.yaml"]
+    alone = file.rename(tmp_path / file.name)
+    assert [frame.device_pose is not None for frame in open_stream(alone)] == [True] * 4
+
+
+@pytest.mark.extras
 def test_odometry_without_a_camera_in_the_transforms_is_taken_for_the_cameras(tmp_path: Path) -> None:
     (pose,) = some_poses(1)
     with BagWriter(tmp_path / "walk") as writer:

@@ -225,6 +225,13 @@ def test_record3d_says_what_is_wrong(tmp_path: Path) -> None:
         (tmp_path / "rgbd").mkdir(exist_ok=True)
         with pytest.raises(InputError, match=said):
             open_stream(tmp_path)
+    lost = [list(row) for row in content["poses"]]  # type: ignore[call-overload]
+    lost[1] = [float("nan")] * 7
+    (tmp_path / "metadata.json").write_text(json.dumps({**content, "poses": lost}))
+    stream = open_stream(tmp_path)
+    assert [frame.device_pose is not None for frame in stream] == [True, False, True]
+    said = stream.notes.sentences()
+    assert "pose 1: the pose is not finite" in said[0] and "1.jpg, frame 1, has no pose" in said[1]
     (tmp_path / "x.r3d").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(InputError, match=r"x\.r3d' is not an archive of Record3D"):
         open_stream(tmp_path / "x.r3d")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,11 +110,30 @@ def test_a_small_wrong_pose_is_told_by_the_photos() -> None:
     true, device = stream(5, way=0.4)
     wrong = Pose(device.R[2], device.t[2] + torch.tensor([0.15, 0.1, 0.0]).double())
     follow = tracker()
-    for k in range(5):
-        last = follow.add(photo(f"{k}", true[k]), wrong if k == 2 else device[k])
-    assert TrackTrouble.FRAME_DISAGREES in troubles(last)
-    assert last.track is not None and "frame 2" in last.track.notes[0].said
+    found = [follow.add(photo(f"{k}", true[k]), wrong if k == 2 else device[k]) for k in range(5)]
+    notes = [note for e in found if e.track for note in e.track.notes]
+    assert [note.trouble for note in notes] == [TrackTrouble.FRAME_DISAGREES]  # told once
+    assert "frame 2" in notes[0].said
+    last = found[-1]
     assert float(last.pose.distance()) == pytest.approx(float(truth(true, 4).distance()), rel=0.05)
+
+
+def test_poses_the_wrong_way_round_are_told() -> None:
+    true, device = stream(3, way=0.3)
+    follow = tracker()
+    for k in range(3):
+        last = follow.add(photo(f"{k}", true[k]), device[k].inverse())
+    assert any("camera to world" in message for message in last.details[0].messages)
+    assert not last.details[0].metric
+
+
+def test_a_guessed_focal_length_makes_metres_unsure() -> None:
+    true, device = stream(3, way=0.3)
+    follow = tracker()
+    for k in range(3):
+        view = replace(photo(f"{k}", true[k]), focal_sigma=0.2)
+        last = follow.add(view, device[k])
+    assert last.details[0].scale_sigma > 0.2
 
 
 def test_lost_and_found_again() -> None:

@@ -73,3 +73,6 @@ def test_a_car_leaps_nowhere() -> None:
     check = StreamCheck()
     for k in range(10):
         assert check.told("a", None, at(1.2 * k)).notes == ()
+    slow = StreamCheck()  # a photo a second
+    assert slow.told("a", 0.0, at(0.0)).notes == slow.told("b", 1.0, at(12.0)).notes == ()
+    assert [n.trouble for n in slow.told("c", 1.1, at(80.0)).notes] == [TrackTrouble.DEVICE_JUMP]

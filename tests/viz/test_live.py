@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import socket
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,20 @@ def test_what_stays_is_not_sent_again_and_what_goes_is_taken_away() -> None:
         assert set(live._cameras) == {id(second), id(third)} and live._cameras[id(second)][1][0] is kept
         with pytest.raises(ValueError, match="has a time"):
             live.add_frame(first)
+
+
+def test_names_stand_beside_cameras_where_they_are_few() -> None:
+    pair = camera("a", 0, "reference"), camera("b", 0.5, "query")
+    more = camera("c", 1.0, "query"), camera("d", 1.5, "query")
+    with LiveView(port=0) as live, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        live.show(scene(*pair))
+        assert [len(handles) for _, handles in live._cameras.values()] == [2, 2]
+        live.show(scene(*pair, *more))
+        assert [len(handles) for _, handles in live._cameras.values()] == [1] * 4
+        live.show(scene(*pair))
+        live.show(scene(camera("e", 0, "reference"), camera("f", 0.5, "query")))
+        assert [len(handles) for _, handles in live._cameras.values()] == [2, 2]
 
 
 def test_photos_of_a_long_stream_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

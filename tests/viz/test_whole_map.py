@@ -159,6 +159,7 @@ def test_the_report_requests_nothing_and_names_stay_text(tmp_path: Path) -> None
 
 
 @pytest.mark.extras
+@pytest.mark.slow
 def test_a_browser_draws_the_report(browser: Any, tmp_path: Path) -> None:
     (tmp_path / "map.html").write_text(page(made_map(tmp_path)))
     tab = browser.new_page(viewport={"width": 1000, "height": 900})
@@ -166,12 +167,16 @@ def test_a_browser_draws_the_report(browser: Any, tmp_path: Path) -> None:
     errors: list[str] = []
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto((tmp_path / "map.html").as_uri())
-    tab.wait_for_timeout(500)
     read = "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
-    pixels = np.array(tab.eval_on_selector("canvas", read)).reshape(-1, 4)[:, :3].astype(int)
-    photo = np.abs(pixels - COLOR).max(1) < 25
-    blue = (pixels[:, 2] > 150) & (pixels[:, 0] < 80)
-    assert photo.sum() > 200 and blue.sum() > 100 and not errors
+    photo, blue = 0, 0
+    for _ in range(120):  # photos are drawn when they are decoded
+        pixels = np.array(tab.eval_on_selector("canvas", read)).reshape(-1, 4)[:, :3].astype(int)
+        photo = int((np.abs(pixels - COLOR).max(1) < 25).sum())
+        blue = int(((pixels[:, 2] > 150) & (pixels[:, 0] < 80)).sum())
+        if photo > 200 and blue > 100:
+            break
+        tab.wait_for_timeout(500)
+    assert photo > 200 and blue > 100 and not errors
     tab.close()
 
 

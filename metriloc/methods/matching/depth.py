@@ -17,6 +17,7 @@ from torch import Tensor
 from metriloc.methods.matching.depth_network import DepthNetwork
 from metriloc.types import RelativePoseMethod, View
 
+_STRIP = 1 << 20  # pixels
 DepthSource = Callable[[View], "Tensor | None"]
 
 
@@ -96,6 +97,11 @@ def depth_from_cells(
     y = (torch.arange(size[1], dtype=torch.float32, device=cells.device) + 0.5) / cell[1] - 0.5
     # cell -> -1..1 with cell centres at integers
     grid_x, grid_y = (2 * x + 1) / w - 1, (2 * y + 1) / h - 1
-    grid = torch.stack(torch.meshgrid(grid_x, grid_y, indexing="xy"), -1)
-    full = F.grid_sample(cells[None, None].float(), grid[None], "bilinear", "border", align_corners=False)
-    return full[0, 0]
+    full = cells.new_empty((size[1], size[0]), dtype=torch.float32)
+    rows = max(1, _STRIP // size[0])  # places of all pixels at once would be twice the map
+    for part, some in zip(full.split(rows), grid_y.split(rows), strict=True):
+        grid = torch.stack(torch.meshgrid(grid_x, some, indexing="xy"), -1)
+        part.copy_(
+            F.grid_sample(cells[None, None].float(), grid[None], "bilinear", "border", align_corners=False)[0, 0]
+        )
+    return full

@@ -8,7 +8,7 @@ photo zoomed by two shows everything twice as large, and comes out right without
 
 from __future__ import annotations
 
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from metriloc.backbones.efficientnet_lite import Encoder
 from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
+from metriloc.backbones.folding import fold_batch_norms
 from metriloc.geometry import Camera
 from metriloc.io import InputError
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
@@ -134,6 +135,12 @@ class DepthNetwork(nn.Module):
         """The maps of an image of whole multiples of 32 pixels."""
         identity = identity_of(self.state_dict(), self.config)
         return FixedNetwork("depth", Look(self, _maps), ("log_depth", "log_spread"), _COARSEST, identity)
+
+    def folded(self) -> DepthNetwork:
+        """A copy for prediction: batch norms merged into convolutions, channels-last memory; not for saving."""
+        other = deepcopy(self).eval().requires_grad_(False)
+        fold_batch_norms(other)
+        return other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def running_on(self, runner: NetworkRunner) -> DepthNetwork:
         """A copy (of the same weights) whose maps another runtime makes."""

@@ -31,7 +31,7 @@ _KINDS: Mapping[str, str] = {
     "efficientloftr": "EfficientLoFTRForKeypointMatching",
 }
 _BLOCK = 32  # pixels; sides of the canvas are whole multiples
-_GREY = (0.2989, 0.5870, 0.1140)
+_GRAY = (0.2989, 0.5870, 0.1140)
 
 
 def load_hub_matcher(name: str) -> Matcher:
@@ -79,7 +79,7 @@ def canvases(images: tuple[Tensor, ...], side: int) -> list[Canvas]:
         reduced = F.interpolate(
             image[None].float().cpu(), size=(new[1], new[0]), mode="bilinear", antialias=True, align_corners=False
         )
-        gray = (reduced * torch.tensor(_GREY)[:, None, None]).sum(1, keepdim=True)
+        gray = (reduced * torch.tensor(_GRAY)[:, None, None]).sum(1, keepdim=True)
         padded = F.pad(gray, (0, w - new[0], 0, h - new[1]), mode="replicate")
         scale = torch.tensor([new[0] / size[0], new[1] / size[1]])
         found.append(Canvas(padded[0].expand(3, -1, -1), scale, size))

@@ -39,7 +39,9 @@ from metriloc.types import LocalizationDetails, PoseEstimate, QueryNeeds, SfmMap
 
 _CHUNK = 1 << 25  # similarities in memory at once
 _RIVAL_CELLS = 16_000
-_TIMES = 2.5  # larger than independent residuals let expect: the threshold cuts off rounding to cells; measured
+TIMES = 2.5
+"""By how much standard deviations are larger than independent residuals let expect: the threshold cuts off rounding to
+cells; measured."""
 _NEARLY = 0.05  # by how much less alike another cell may be and still explain a point nearly as well
 
 
@@ -57,6 +59,18 @@ class LocalizingConfig:
     """Fewer are no pose."""
     min_track: int = 2
     """Points seen by fewer images are left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """matches: that count. dense: what was seen in the query. descriptors: of all points, where ``dense`` is; cell: the most
+    alike of each point; mutual: whether it chooses the point back."""
+
+    matches: PointMatches
+    dense: DenseMap
+    descriptors: Float[Tensor, "n C"]
+    cell: Float[Tensor, "n 2"]
+    mutual: Bool[Tensor, " n"]
 
 
 class MatchingLocalizer:
@@ -109,6 +123,11 @@ class MatchingLocalizer:
     def settings(self) -> LocalizingConfig:
         """All that can be set."""
         return self.config
+
+    @property
+    def setup(self) -> str:
+        """What differs from the usual settings, as calibrations know it."""
+        return differing_settings(self.config, LocalizingConfig(), without=("min_track", "max_points"))
 
     def with_settings(self, settings: LocalizingConfig) -> MatchingLocalizer:
         """The same features with other settings."""
@@ -166,20 +185,16 @@ class MatchingLocalizer:
         if len(points) < 4:
             return PoseEstimate.failure("too_few_points", details)
         described = time.perf_counter()
-        dense = self.features.dense(query.image)
-        descriptors = descriptors.to(dense.descriptors)
-        cell, mutual = nearest_cells(descriptors, dense)
-        chosen = mutual if self.config.mutual else torch.ones_like(mutual)
-        index, uv = points[chosen], dense.to_pixels(cell[chosen].double())
-        matches = PointMatches(scene.xyz[index], uv, *first_sights(scene, references, index))
-        threshold = self.config.max_error_px * max(query.size) / 1024
-        found = absolute_pose(matches.uv, matches.xyz, query.camera, threshold, seed)
+        seen = self.match_points(query, scene, references, points, descriptors)
+        dense, descriptors, cell, mutual, matches = seen.dense, seen.descriptors, seen.cell, seen.mutual, seen.matches
+        found = absolute_pose(matches.uv, matches.xyz, query.camera, self.threshold(query), seed)
         timings = {"references": described - start, "query": time.perf_counter() - described}
         inliers = int(found.inliers.sum())
         statistics = {"inliers": float(inliers), "inlier_ratio": inliers / max(len(matches), 1)}
         stages = () if found.pose is None else (Stage("pnp", found.pose, -float(inliers), statistics["inlier_ratio"]),)
-        setup = differing_settings(self.config, LocalizingConfig(), without=("min_track", "max_points"))
-        details = LocalizationDetails(tuple(used), len(matches), stages, timings, tuple(messages), statistics, setup)
+        details = LocalizationDetails(
+            tuple(used), len(matches), stages, timings, tuple(messages), statistics, self.setup
+        )
         if found.pose is None or inliers < self.config.min_inliers:
             return PoseEstimate.failure(found.reason or "too_few_matches", details)
         statistics = absolute_support(found.pose, matches, found.inliers, query.camera, max(dense.stride))
@@ -193,7 +208,7 @@ class MatchingLocalizer:
             against = contradiction(query, fit)
         doubts = tuple(doubt for doubt in (rival, against) if doubt is not None)
         good = matches[found.inliers]
-        spread = pose_covariance(found.pose, good.xyz, good.uv, query.camera, max(dense.stride), _TIMES)
+        spread = pose_covariance(found.pose, good.xyz, good.uv, query.camera, max(dense.stride), TIMES)
         return PoseEstimate(
             found.pose,
             torch.tensor(True),
@@ -203,6 +218,22 @@ class MatchingLocalizer:
             doubts=doubts,
             covariance=spread,
         )
+
+    def threshold(self, query: View) -> float:
+        """Pixels that a match may be off in a query of this size."""
+        return self.config.max_error_px * max(query.size) / 1024
+
+    def match_points(
+        self, query: View, scene: SfmMap, references: Sequence[str], points: Int[Tensor, " n"], descriptors: Tensor
+    ) -> Matched:
+        """Where a query shows points of the map, as ``describe_points`` gives them."""
+        dense = self.features.dense(query.image)
+        descriptors = descriptors.to(dense.descriptors)
+        cell, mutual = nearest_cells(descriptors, dense)
+        chosen = mutual if self.config.mutual else torch.ones_like(mutual)
+        index, uv = points[chosen], dense.to_pixels(cell[chosen].double())
+        matches = PointMatches(scene.xyz[index], uv, *first_sights(scene, references, index))
+        return Matched(matches, dense, descriptors, cell, mutual)
 
     def describe_points(
         self, scene: SfmMap, references: Sequence[str]
@@ -266,17 +297,21 @@ def nearest_cells(
     require_channels(descriptors, dense)
     cells = dense.descriptors.flatten(1)
     w, _ = dense.size
+    # the largest of each column is found without where it is, which would cost more than the product itself
     best = torch.full((cells.shape[1],), -2.0, device=cells.device)
-    owner = torch.full((cells.shape[1],), -1, device=cells.device)
-    choices = []
+    values, choices = [], []
     chunk = max(1, _CHUNK // cells.shape[1])
     for begin in range(0, len(descriptors), chunk):
         similarity = descriptors[begin : begin + chunk] @ cells
-        choices.append(similarity.argmax(1))
-        column, row = similarity.max(0)
-        better = column > best
-        best = torch.where(better, column, best)
-        owner = torch.where(better, row + begin, owner)
-    choice = torch.cat(choices)
-    mutual = owner[choice] == torch.arange(len(descriptors), device=cells.device)
+        value, index = similarity.max(1)
+        values.append(value)
+        choices.append(index)
+        best = torch.maximum(best, similarity.amax(0))
+    value, choice = torch.cat(values), torch.cat(choices)
+    point = torch.arange(len(descriptors), device=cells.device)
+    chosen_back = value == best[choice]
+    # of points that are equally alike, the first
+    owner = torch.full_like(best, len(descriptors), dtype=torch.long)
+    owner.scatter_reduce_(0, choice[chosen_back], point[chosen_back], "amin")
+    mutual = chosen_back & (owner[choice] == point)
     return torch.stack([choice % w, choice // w], -1).float().cpu(), mutual.cpu()

@@ -17,15 +17,17 @@ Equation map (paper -> function):
     Eq. (9)    metriloc.methods.mickey.objective.objective_given_draws
     Eq. (10)   metriloc.methods.mickey.objective.single_scalar
     Eq. (11)   metriloc.methods.mickey.objective.single_scalar
-    Eq. (12)   metriloc.methods.mickey.network.keypoints
+    Eq. (12)   metriloc.methods.mickey.keypoint_maps.keypoints
 
 Training only: (7)-(11) and the curriculum of Sec. 3.1.4 (``curriculum.select_pairs``).
 """
 
 from metriloc.methods.mickey.curriculum import Curriculum
+from metriloc.methods.mickey.finding import PoseFinding
+from metriloc.methods.mickey.keypoint_maps import KeypointMaps, Keypoints
 from metriloc.methods.mickey.loss import PoseLossConfig
-from metriloc.methods.mickey.model import MicKey, MicKeyFeatures, PoseFinding
-from metriloc.methods.mickey.network import KeypointMaps, Keypoints, MicKeyNetwork
+from metriloc.methods.mickey.model import MicKey, MicKeyFeatures
+from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.objective import ObjectiveConfig
 from metriloc.methods.mickey.rematch import RematchConfig

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.matching import log_normalizer, scaled_similarity
-from metriloc.methods.mickey.network import Keypoints
 
 LOG_EPS = math.log(1e-16)
 

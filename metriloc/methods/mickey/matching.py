@@ -7,11 +7,14 @@ at test time entries whose keypoint has no score are never evaluated, because th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+_WIDE = 40.0  # of logits in one matrix: squares of their exponentials still are normal numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +47,19 @@ def scored_match_probabilities(
     index0, index1 = (score0 > 0).nonzero().squeeze(-1), (score1 > 0).nonzero().squeeze(-1)
     with torch.no_grad():
         similarity = scaled_similarity(desc0, desc1, temperature)
-        row, column = log_normalizer(similarity, -1, dustbin), log_normalizer(similarity, -2, dustbin)
-        values = similarity[index0[:, None], index1]
-        # the scores go into the vectors: one matrix, everything in place
-        values.mul_(2).sub_((row[index0] - score0[index0].log())[:, None])
-        values.sub_((column[index1] - score1[index1].log())[None]).exp_()
+        low, high = (float(x) for x in similarity.aminmax()) if similarity.numel() else (0.0, 0.0)
+        if high - low > _WIDE or math.isnan(high - low):
+            row, column = log_normalizer(similarity, -1, dustbin), log_normalizer(similarity, -2, dustbin)
+            values = similarity[index0[:, None], index1]
+            # the scores go into the vectors: one matrix, everything in place
+            values.mul_(2).sub_((row[index0] - score0[index0].log())[:, None])
+            values.sub_((column[index1] - score1[index1].log())[None]).exp_()
+            return MatchProbabilities(values, index0, index1)
+        exponential = similarity.sub_(high).exp_()  # one exponential serves both softmaxes and their product
+        nobody = 0.0 if dustbin is None else (dustbin.to(exponential) - high).exp()
+        row, column = exponential.sum(-1) + nobody, exponential.sum(-2) + nobody
+        values = exponential[index0[:, None], index1]
+        values.square_().mul_((score0[index0] / row[index0])[:, None]).mul_(score1[index1] / column[index1])
     return MatchProbabilities(values, index0, index1)
 
 

@@ -20,8 +20,9 @@ from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints, MicKeyNetwork
+from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.network_config import Precision
 from metriloc.methods.mickey.rematch import RematchConfig, rematch
 from metriloc.methods.mickey.solver import SCALE_SOURCE, Solution, SolverConfig, solve
@@ -59,19 +60,6 @@ class MicKeyFeatures:
         return f"predicted by {self.weights_id}"
 
 
-@dataclass(frozen=True)
-class PoseFinding:
-    """How poses are found once the network is trained: settings of ``MicKey``, the published ones by default.
-
-    longest_side: pixels that photos are resized to from then on, for all but depths; None for those of training.
-    """
-
-    solver: SolverConfig = SolverConfig()  # noqa: RUF009 - frozen
-    polish: PolishConfig | None = None
-    rematch: RematchConfig | None = None
-    longest_side: int | None = None
-
-
 class MicKey:
     """A loaded MicKey network with its solver.
 
@@ -93,6 +81,7 @@ class MicKey:
         calibrations: Sequence[Calibration] = (),
     ) -> None:
         self.network = network.eval()
+        self._folded: tuple[object, MicKeyNetwork] | None = None
         self.solver = solver or SolverConfig()
         self.polish, self.rematch = polish, rematch
         self.weights_id = weights_id
@@ -159,10 +148,21 @@ class MicKey:
         start = time.perf_counter()
         view = view.detach()
         device = next(self.network.parameters()).device
-        found = self.network.detect(view.image[None].to(device), Camera.stack([view.camera]).to(device))
-        stride, working = self.network.stride, self.network.working_size(view.image[None])
+        network = self._for_photos(device)
+        found = network.detect(view.image[None].to(device), Camera.stack([view.camera]).to(device))
+        stride, working = network.stride, network.working_size(view.image[None])
         cell = stride * view.size[0] / working[0], stride * view.size[1] / working[1]
         return MicKeyFeatures(view, found, cell, time.perf_counter() - start, self.weights_id)
+
+    def _for_photos(self, device: torch.device) -> MicKeyNetwork:
+        """The network with its batch norms folded, until a weight changes; as it is on a GPU and where it runs elsewhere."""
+        if device.type != "cpu" or self.network.runs_elsewhere:
+            return self.network
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors), self.network.config
+        if self._folded is None or self._folded[0] != state:
+            self._folded = state, self.network.fold_batch_norms()
+        return self._folded[1]
 
     def relative_pose(
         self, reference: View | MicKeyFeatures, query: View | MicKeyFeatures, *, seed: int = 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,34 +19,21 @@ from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2, DinoV2Config, EfficientNetLite, FeatureBackbone
 from metriloc.backbones.fixed import FixedNetwork, Look, NetworkRunner, identity_of
+from metriloc.backbones.folding import fold_batch_norms
 from metriloc.geometry import MIN_DEPTH, Camera
+from metriloc.methods.mickey.keypoint_maps import (
+    KeypointMaps,
+    Keypoints,
+    interior,
+    keypoints,
+    pad_border,
+    spatial_softmax,
+)
 from metriloc.methods.mickey.network_config import HALF, MicKeyConfig
-from metriloc.methods.mickey.trunk import ResidualBlock, Trunk
+from metriloc.methods.mickey.trunk import Trunk
 
 _DESCRIPTOR_EPS = 1e-10
 _LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
-
-
-@dataclass(frozen=True, eq=False)
-class KeypointMaps:
-    """Head outputs on the grid. offset: in the cell, 0..1, (x, y); depth: metres, of either sign; score: sums to 1 an
-    image (0 everywhere on a grid that is all border); descriptor: unit length."""
-
-    offset: Float[Tensor, "B 2 h w"]
-    depth: Float[Tensor, "B 1 h w"]
-    score: Float[Tensor, "B 1 h w"]
-    descriptor: Float[Tensor, "B C h w"]
-
-
-@dataclass(frozen=True, eq=False)
-class Keypoints:
-    """One keypoint a cell, row by row. uv: pixels of the input photo; depth: metres, of either sign; grid: (h, w)."""
-
-    uv: Float[Tensor, "B N 2"]
-    depth: Float[Tensor, "B N"]
-    score: Float[Tensor, "B N"]
-    descriptor: Float[Tensor, "B N C"]
-    grid: tuple[int, int]
 
 
 class MicKeyNetwork(nn.Module):
@@ -111,6 +97,11 @@ class MicKeyNetwork(nn.Module):
         other._runner = runner
         return other
 
+    @property
+    def runs_elsewhere(self) -> bool:
+        """Whether another runtime makes the maps."""
+        return self._runner is not None
+
     def fixed(self) -> FixedNetwork:
         """Backbone and heads in float32, batch norms merged: the maps of an image of whole cells."""
         folded = self.fold_batch_norms()
@@ -144,7 +135,7 @@ class MicKeyNetwork(nn.Module):
         uv, depth = found.uv, found.depth
         if self.working_size(image) != (image.shape[-1], image.shape[-2]):
             uv = uv * shrink
-        if self.config.pixel_centres:
+        if self.config.pixel_centers:
             uv = uv - 0.5
         if self.config.canonical_focal is not None:
             focal = (camera.f.to(shrink) / shrink).log().mean(-1).exp()
@@ -244,24 +235,26 @@ class MicKeyNetwork(nn.Module):
         if config.use_softmax:
             score = spatial_softmax(logits, config.score_temperature, config.border)
         else:
-            score = _pad_border(torch.sigmoid(_interior(logits, config.border)), logits, config.border)
+            score = pad_border(torch.sigmoid(interior(logits, config.border)), logits, config.border)
         descriptor = self.descriptor_head(features)
-        if config.normalise_descriptors:
+        if config.normalize_descriptors:
             descriptor = descriptor / (descriptor.square().sum(1, keepdim=True) + _DESCRIPTOR_EPS).sqrt()
         return KeypointMaps(torch.sigmoid(self.offset_head(features)), depth, score, descriptor)
 
     def fold_batch_norms(self) -> MicKeyNetwork:
         """A network for inference whose batch norms are merged into the convolutions; a frozen backbone is shared.
 
-        The same maps up to rounding, faster heads. Its state dict has other entries: save the original instead.
+        The same maps up to rounding, sooner; in channels-last memory. Its state dict has other entries: save the
+        original instead.
         """
         shared: dict[int, Any] = {id(self._cast): None}
         if not self.config.train_backbone:
             shared[id(self.backbone)] = self.backbone
         folded = copy.deepcopy(self, shared)
-        for module in folded.modules():
-            if isinstance(module, ResidualBlock):
-                module.fold()
+        for name, part in folded.named_children():
+            if name != "backbone" or self.config.train_backbone:
+                fold_batch_norms(part)
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return folded.requires_grad_(False).eval()
 
 
@@ -280,41 +273,3 @@ def backbone_dtype(config: MicKeyConfig, device: torch.device) -> torch.dtype | 
     if config.precision != "fp32" and device.type == "cpu":
         raise ValueError(f"precision {config.precision!r} is much slower than 'fp32' on the CPU: use 'auto' or 'fp32'")
     return HALF.get(config.precision)
-
-
-def spatial_softmax(logits: Float[Tensor, "B 1 h w"], temperature: float, border: int) -> Float[Tensor, "B 1 h w"]:
-    """Keypoint probabilities: sum to 1 over the cells at least ``border`` away from the edge, 0 elsewhere (Sec. 3.1.1).
-
-    Differs from the paper: a temperature of 100, and a border. The published code subtracts the mean before the
-    exponential where this subtracts the maximum: the same quotient and gradient, without overflow. A grid that is all
-    border gives zeros, so that no match can be drawn.
-    """
-    inner = _interior(logits, border)
-    probability = torch.softmax(inner.flatten(1) / temperature, 1).reshape(inner.shape)
-    return _pad_border(probability, logits, border)
-
-
-def _interior(grid: Tensor, border: int) -> Tensor:
-    h, w = grid.shape[-2:]
-    return grid[..., border : max(h - border, border), border : max(w - border, border)]
-
-
-def _pad_border(inner: Tensor, like: Tensor, border: int) -> Tensor:
-    if inner.numel() == 0:  # all border; padding would make it too large
-        return torch.zeros_like(like)
-    return F.pad(inner, (border, border, border, border))
-
-
-def keypoints(maps: KeypointMaps, stride: int) -> Keypoints:
-    """Grid maps -> keypoints: ``uv = stride (offset + [column, row])``, paper Eq. (12).
-
-    Pixels count from the corner of the first pixel here, half a pixel off the intrinsics; the released offsets were
-    trained with that and absorb it.
-    """
-    h, w = maps.offset.shape[-2:]
-    device = maps.offset.device
-    rows, columns = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
-    uv = stride * (maps.offset + torch.stack([columns, rows]))
-    return Keypoints(
-        uv.flatten(2).mT, maps.depth.flatten(1), maps.score.flatten(1), maps.descriptor.flatten(2).mT, (h, w)
-    )

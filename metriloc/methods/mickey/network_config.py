@@ -19,6 +19,10 @@ HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _MAX_WIDTH, _MAX_SIDE = 16_384, 8192
 
 
+_RENAMED = {"normalise_descriptors": "normalize_descriptors", "pixel_centres": "pixel_centers"}
+"""Names that older files of weights have."""
+
+
 @dataclass(frozen=True)
 class MicKeyConfig:
     """Shape of the network; defaults are the released models.
@@ -35,7 +39,7 @@ class MicKeyConfig:
     camera of this focal length (pixels of the resized photo); metres are its depth times the photo's focal length over
     this one, so that a zoomed photo needs nothing new. depth_side: longest side of the photos of the depth head where it
     differs, in a pass of its own: keypoints gain from more pixels than a network was trained with, depths lose by them
-    (their logarithms are interpolated; canonical_focal belongs to this size). pixel_centres: keypoints count from the
+    (their logarithms are interpolated; canonical_focal belongs to this size). pixel_centers: keypoints count from the
     centre of the first pixel.
     """
 
@@ -47,7 +51,7 @@ class MicKeyConfig:
     descriptor_position_encoding: bool = True
     use_softmax: bool = True
     max_depth: float | None = None
-    normalise_descriptors: bool = True
+    normalize_descriptors: bool = True
     score_temperature: float = 100.0
     border: int = 3
     match_temperature: float = 0.1
@@ -57,7 +61,7 @@ class MicKeyConfig:
     longest_side: int | None = None
     log_depth: bool = False
     canonical_focal: float | None = None
-    pixel_centres: bool = False
+    pixel_centers: bool = False
     depth_side: int | None = None
 
     def __post_init__(self) -> None:
@@ -71,7 +75,7 @@ class MicKeyConfig:
         require_within(self, max_depth=positive, score_temperature=positive, match_temperature=positive)
         require_within(self, canonical_focal=positive, border=(0, 1000))
         require_flags(self, "batch_norm", "position_encoding", "descriptor_position_encoding", "use_softmax")
-        require_flags(self, "normalise_descriptors", "use_dustbin", "train_backbone", "log_depth", "pixel_centres")
+        require_flags(self, "normalize_descriptors", "use_dustbin", "train_backbone", "log_depth", "pixel_centers")
         if self.log_depth and self.max_depth is not None:
             raise ValueError(f"MicKeyConfig.log_depth and max_depth {self.max_depth} exclude each other")
         if self.depth_side is not None and (self.longest_side is None or not self.log_depth):
@@ -84,7 +88,7 @@ class MicKeyConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MicKeyConfig:
         """From ``dataclasses.asdict``, as config.json holds it. Raises ValueError for what does not belong there."""
-        known = dict(values)
+        known = {_RENAMED.get(name, name): value for name, value in values.items()}
         try:
             if known.get("backbone") is not None:
                 kind = EfficientNetLiteConfig if "variant" in known["backbone"] else DinoV2Config

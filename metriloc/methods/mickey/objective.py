@@ -20,10 +20,10 @@ from torch import Tensor
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.curriculum import select_pairs
 from metriloc.methods.mickey.hypotheses import Hypotheses, RefinementSet, make_hypotheses
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.log_probability import log_match_probability
 from metriloc.methods.mickey.loss import PoseLossConfig, hypothesis_loss, rotation_error, translation_error
 from metriloc.methods.mickey.matching import scored_match_probabilities
-from metriloc.methods.mickey.network import Keypoints
 from metriloc.methods.mickey.solver import SolverConfig, usable_matches
 from metriloc.solvers.consensus import draw_minimal_sets, draw_without_replacement
 

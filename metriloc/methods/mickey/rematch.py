@@ -19,8 +19,8 @@ from torch import Tensor
 
 from metriloc.bounds import require_within
 from metriloc.geometry import Camera, Pose
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.matching import MatchProbabilities
-from metriloc.methods.mickey.network import Keypoints
 from metriloc.solvers.assignment import mutual_nearest
 from metriloc.solvers.relative import essential_pose
 from metriloc.solvers.reprojection import PolishConfig, polish

@@ -17,10 +17,11 @@ from metriloc.bounds import require_within
 from metriloc.geometry import Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
 from metriloc.solvers.consensus import (
+    best_hypothesis,
     draw_minimal_sets,
     draw_without_replacement,
+    more_positive_than,
     residuals,
-    score_hypotheses,
     soft_inliers,
 )
 from metriloc.solvers.procrustes import RigidFit, kabsch
@@ -139,12 +140,11 @@ def solve_given_samples(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"], conf
     unit = threshold_unit(drawn.xyz0, drawn.xyz1, config)
     drawn = replace(drawn, xyz0=drawn.xyz0 / unit, xyz1=drawn.xyz1 / unit)
     fits = fit_minimal_sets(drawn, minimal)
-    scores = score_hypotheses(fits.pose, drawn.xyz0, drawn.xyz1, config.soft_inlier_threshold)
-    usable = fits.rank_ok & fits.pose.is_finite() & torch.isfinite(scores)
-    if not bool(usable.any()):
+    usable = fits.rank_ok & fits.pose.is_finite()
+    best = best_hypothesis(fits.pose, usable, drawn.xyz0, drawn.xyz1, config.soft_inlier_threshold)
+    if best is None:
         return Solution("degenerate")
-    best = int(torch.where(usable, scores, torch.full_like(scores, -torch.inf)).flatten().argmax())
-    q, j = divmod(best, scores.shape[1])
+    q, j = best
     xyz0, xyz1 = drawn.xyz0[q], drawn.xyz1[q]
     start = fits.pose[q, j]
     pose, counts = refine(start, xyz0, xyz1, config)
@@ -224,6 +224,6 @@ def usable_matches(
     if not finite:
         keep = torch.isfinite(values) & finite0[:, None] & finite1[None]
         values = torch.where(keep, values, torch.zeros_like(values))
-    if int((values > 0).sum()) < minimal_size:
+    if not more_positive_than(values, minimal_size - 1):
         return values, "too_few_matches" if finite else "non_finite"
     return values, None

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from metriloc.geometry import Camera, Pose
 from metriloc.methods.mickey.curriculum import Curriculum
-from metriloc.methods.mickey.model import MicKey, PoseFinding
-from metriloc.methods.mickey.network import KeypointMaps, Keypoints, MicKeyNetwork
+from metriloc.methods.mickey.finding import PoseFinding
+from metriloc.methods.mickey.keypoint_maps import KeypointMaps, Keypoints
+from metriloc.methods.mickey.model import MicKey
+from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.objective import Objective, ObjectiveConfig, PairFeatures, Truth, objective
 from metriloc.methods.mickey.supervision import SupervisionConfig, supervised_loss
 from metriloc.types import Pair, StepOutput

@@ -6,7 +6,6 @@ the paper leaves open follow the released weights.
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -68,11 +67,6 @@ class ResidualBlock(nn.Module):
         y = y + self.shortcut(x)
         return F.relu(y) if self.final_relu else y
 
-    def fold(self) -> None:
-        """Merge both batch norms into the convolutions, in place; for evaluation only."""
-        self.conv1, self.bn1 = _folded(self.conv1, self.bn1), nn.Identity()
-        self.conv2, self.bn2 = _folded(self.conv2, self.bn2), nn.Identity()
-
 
 class SelfAttention(nn.Module):
     """Three layers of linear self-attention over all cells, after adding a sine position encoding."""
@@ -127,19 +121,12 @@ def sine_encoding(dim: int, h: int, w: int, like: Tensor) -> Float[Tensor, "1 di
 
     dim: a multiple of 4. like: gives device and precision.
     """
-    frequency = torch.exp(torch.arange(dim // 4).to(like) * (-2 * math.log(10000.0) / (dim // 2)))[:, None, None]
-    x = torch.arange(1, w + 1).to(like)[None, None, :] * frequency
-    y = torch.arange(1, h + 1).to(like)[None, :, None] * frequency
+
+    def counted(first: int, last: int) -> Tensor:  # made where it is needed: a copy to a GPU would wait for it
+        return torch.arange(first, last, device=like.device).to(like.dtype)
+
+    frequency = torch.exp(counted(0, dim // 4) * (-2 * math.log(10000.0) / (dim // 2)))[:, None, None]
+    x = counted(1, w + 1)[None, None, :] * frequency
+    y = counted(1, h + 1)[None, :, None] * frequency
     parts = (x.sin(), x.cos(), y.sin(), y.cos())
     return torch.stack([part.expand(-1, h, w) for part in parts], 1).flatten(0, 1)[None]
-
-
-def _folded(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
-    """Convolution followed by batch norm in evaluation mode, as one convolution."""
-    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        return convolution
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    merged = copy.deepcopy(convolution)
-    merged.weight = nn.Parameter(convolution.weight * scale[:, None, None, None])
-    merged.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
-    return merged

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from metriloc.backbones.folding import fold_batch_norms
 from metriloc.backbones.resnet import ResNet, ResNetConfig
 from metriloc.backbones.vgg import VGG, VGGConfig, normalize_imagenet
 from metriloc.bounds import require_all_within, require_flags
@@ -183,10 +184,7 @@ class UNet(nn.Module):
         The same maps up to rounding. Its state dict has other entries: save the original instead.
         """
         folded = copy.deepcopy(self).eval().requires_grad_(False)
-        for block in getattr(folded, "decoder", ()):
-            if isinstance(block.layers[1], nn.BatchNorm2d):
-                fused = nn.utils.fusion.fuse_conv_bn_eval(block.layers[0], block.layers[1])
-                block.layers = nn.Sequential(fused.requires_grad_(False), nn.ReLU())
+        fold_batch_norms(folded)
         return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

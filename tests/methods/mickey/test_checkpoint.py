@@ -191,7 +191,7 @@ def test_yaml_values_arrive() -> None:
     assert not network("MICKEY.KP_HEADS.USE_SOFTMAX", False).use_softmax
     assert not network("MICKEY.KP_HEADS.POS_ENCODING", False).position_encoding
     assert not network("MICKEY.DSC_HEAD.POS_ENCODING", False).descriptor_position_encoding
-    assert not network("MICKEY.DSC_HEAD.NORM_DSC", False).normalise_descriptors
+    assert not network("MICKEY.DSC_HEAD.NORM_DSC", False).normalize_descriptors
     assert network("MICKEY.DSC_HEAD.LAST_DIM", 32).descriptor_dim == 32
     assert network("FEATURE_MATCHER.DUAL_SOFTMAX.TEMPERATURE", "1e-2").match_temperature == 0.01
     assert not network("FEATURE_MATCHER.DUAL_SOFTMAX.USE_DUSTBIN", False).use_dustbin

@@ -22,7 +22,7 @@ from metriloc.methods.mickey import (
     SolverConfig,
     SupervisionConfig,
 )
-from metriloc.methods.mickey.network import keypoints
+from metriloc.methods.mickey.keypoint_maps import keypoints
 from metriloc.methods.mickey.supervision import Visibility, depth_loss, offset_loss, visibility
 from metriloc.types import Pair, View
 
@@ -35,7 +35,7 @@ COMPACT = MicKeyConfig(
     longest_side=64,
     log_depth=True,
     canonical_focal=50.0,
-    pixel_centres=True,
+    pixel_centers=True,
 )
 
 

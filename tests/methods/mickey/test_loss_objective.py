@@ -16,9 +16,9 @@ from torch import Tensor
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.methods.mickey.curriculum import Curriculum, select_pairs
 from metriloc.methods.mickey.hypotheses import make_hypotheses, refinement_sets
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.log_probability import log_dual_softmax, log_match_probability, similarities
 from metriloc.methods.mickey.loss import PoseLossConfig, vcre_loss
-from metriloc.methods.mickey.network import Keypoints
 from metriloc.methods.mickey.objective import (
     Draws,
     Objective,

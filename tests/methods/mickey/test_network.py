@@ -14,10 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from metriloc.backbones import DinoV2Config
+from metriloc.geometry import Camera
+from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.checkpoint import config_from_weights, from_official
-from metriloc.methods.mickey.network import KeypointMaps, MicKeyNetwork, backbone_dtype, keypoints, spatial_softmax
+from metriloc.methods.mickey.keypoint_maps import KeypointMaps, keypoints, spatial_softmax
+from metriloc.methods.mickey.network import MicKeyNetwork, backbone_dtype
 from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.trunk import sine_encoding
+from metriloc.types import View
 
 TOLERANCE = 2e-5  # relative to the maximum; the reference itself is within 2e-5 of independent implementations
 HEADS = {
@@ -288,7 +292,7 @@ def test_spatial_softmax_is_the_published_formula(generator: torch.Generator) ->
 @torch.no_grad()
 def test_options_of_the_heads() -> None:
     options = dataclasses.replace(
-        SMALL, use_softmax=False, max_depth=60.0, normalise_descriptors=False, batch_norm=False, border=1
+        SMALL, use_softmax=False, max_depth=60.0, normalize_descriptors=False, batch_norm=False, border=1
     )
     image = torch.rand(1, 3, 80, 96)
     network = MicKeyNetwork(options, Strided(8, 4)).eval()
@@ -389,3 +393,17 @@ def test_new_weights_are_drawn_as_published() -> None:
     assert 0.99 * bound < layers[0].mlp1.weight.abs().max() <= bound
     assert not torch.equal(layers[0].q.weight, layers[1].q.weight)
     assert network.dustbin.item() == 1
+
+
+@torch.no_grad()
+def test_a_model_sees_with_the_weights_it_has_now() -> None:
+    """Folded norms are forgotten when a weight changes, also one that is changed in place."""
+    torch.manual_seed(0)
+    model = MicKey(MicKeyNetwork(SMALL, Strided(8, 4)))
+    view = View(torch.rand(3, 48, 64), Camera.from_fov((64, 48), 1.0))
+    first = model.extract(view).keypoints
+    torch.testing.assert_close(first.uv, model.network.detect(view.image[None], Camera.stack([view.camera])).uv)
+    model.network.offset_head.output.weight += 1  # type: ignore[operator]
+    again = model.extract(view).keypoints
+    assert not torch.allclose(again.uv, first.uv)
+    torch.testing.assert_close(again.uv, model.network.detect(view.image[None], Camera.stack([view.camera])).uv)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.methods.mickey import MicKey, MicKeyNetwork
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.matching import MatchProbabilities
-from metriloc.methods.mickey.network import Keypoints
 from metriloc.methods.mickey.rematch import RematchConfig, between_cells, mutual_matches, rematch
 from metriloc.recipes.mickey_small import NETWORK
 

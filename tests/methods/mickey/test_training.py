@@ -34,8 +34,8 @@ from metriloc.methods.mickey import (
     SupervisionConfig,
 )
 from metriloc.methods.mickey.checkpoint import config_from_weights, from_official
+from metriloc.methods.mickey.keypoint_maps import Keypoints
 from metriloc.methods.mickey.loss import reprojection_shift
-from metriloc.methods.mickey.network import Keypoints
 from metriloc.methods.mickey.objective import PairFeatures
 from metriloc.methods.mickey.supervision import Visibility, depth_loss, match_losses, visibility
 from metriloc.types import Pair, View

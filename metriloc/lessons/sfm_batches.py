@@ -15,9 +15,9 @@ from metriloc.datasets.pixloc_files import cmu_of_file, megadepth_of_file, train
 from metriloc.datasets.pixloc_pairs import PointPair, SampleConfig
 from metriloc.datasets.pixloc_starts import Start
 from metriloc.datasets.sfm_pairs import RefinerScene, SfmSamples, SquareConfig
+from metriloc.lessons.pixloc_mixed import batch_of
+from metriloc.lessons.pixloc_validation import AlignmentValidation
 from metriloc.methods.pixloc import TwoViewBatch
-from metriloc.recipes.pixloc import batch_of
-from metriloc.recipes.pixloc_validation import AlignmentValidation
 from metriloc.training import Validator
 
 

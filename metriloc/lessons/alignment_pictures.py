@@ -8,7 +8,7 @@ import numpy as np
 
 from metriloc.datasets.pixloc_pairs import PointPair
 from metriloc.geometry import Pose
-from metriloc.recipes.pair_pictures import side_by_side
+from metriloc.lessons.pair_pictures import side_by_side
 from metriloc.training import Picture
 from metriloc.types import Stage
 from metriloc.viz.curves import histogram_picture

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from metriloc.datasets.pixloc_pairs import PointPair
 from metriloc.geometry import Pose
+from metriloc.lessons.alignment_pictures import alignment_picture, errors_picture
+from metriloc.lessons.pair_pictures import drawable
 from metriloc.methods.pixloc import GNNet
 from metriloc.methods.pixloc.training import PixLocTraining, collate
 from metriloc.methods.pixloc.two_view import TwoViewBatch, pose_errors
-from metriloc.recipes.alignment_pictures import alignment_picture, errors_picture
-from metriloc.recipes.pair_pictures import drawable
 from metriloc.training import Picture, Validation
 
 SUCCESS_PX = 2.0
