@@ -24,7 +24,7 @@ from metriloc.io import InputError
 
 _LOG = logging.getLogger("metriloc.service")
 _STARTS = 5
-"""So many failed starts in a row, and a process is given up."""
+"""So many failed starts in a row, and who waits is told; it is tried again all the same."""
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["metriloc.service.decoding"])
 
@@ -138,13 +138,15 @@ class Children:
             failures = 0 if process is not None else failures + 1
             if process is None or connection is None:
                 if failures >= _STARTS or self._hopeless:
-                    self._give_up()
+                    self._give_back()
+                if self._hopeless:
                     return
                 time.sleep(min(0.2 * 2**failures, 5))
                 continue
+            self.broken = None
             self._ready += 1
             try:
-                while (job := self._next()) is not None and self._work(process, connection, job):
+                while (job := self._next(process)) is not None and self._work(process, connection, job):
                     pass
             finally:
                 self._ready -= 1
@@ -155,7 +157,13 @@ class Children:
     def _begin(self, number: int) -> tuple[Any, Connection | None]:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_serve, args=(theirs, self._make), name=f"metriloc-{self.name}", daemon=True)
-        process.start()
+        try:
+            process.start()
+        except (OSError, EOFError) as error:  # what starts processes was killed, too; the next time it is there again
+            self._why = f"it could not be started ({type(error).__name__})"
+            ours.close()
+            theirs.close()
+            return None, None
         theirs.close()
         self.pids[number] = int(process.pid or 0)
         said: Any = None
@@ -171,7 +179,8 @@ class Children:
         _end(process)
         return None, None
 
-    def _give_up(self) -> None:
+    def _give_back(self) -> None:
+        """Nobody waits for what cannot start."""
         with self._change:
             self.broken = f"no process for {self.name} can start: {self._why}"
             waiting = list(self._jobs)
@@ -179,17 +188,18 @@ class Children:
         for job in waiting:
             job.future.set_exception(JobEndedError(self.broken))
 
-    def _next(self) -> _Job | None:
+    def _next(self, process: Any) -> _Job | None:
+        """The job that waits longest; None where there will be none, or the process has died meanwhile."""
         with self._change:
-            while True:
-                while not self._jobs and not self._closing:
-                    self._change.wait()
-                if self._closing:
-                    return None
+            while not self._closing and process.is_alive():
+                if not self._jobs:
+                    self._change.wait(1)
+                    continue
                 job = self._jobs.popleft()
                 if job.future.set_running_or_notify_cancel():  # not where who asked has gone
                     self._busy += 1
                     return job
+        return None
 
     def _work(self, process: Any, connection: Connection, job: _Job) -> bool:
         """Whether the process can take another job."""
