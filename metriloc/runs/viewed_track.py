@@ -67,9 +67,12 @@ class TrackPlace:
     def frame(self, entry: Mapping[str, Any], view: View | None = None, with_photo: bool = True) -> Frustum | None:
         """The camera of a frame, from its line; None for one without a pose in space, which breaks the way.
 
-        view: the photo, where it is at hand; else it is read from where the line says.
+        view: the photo, where it is at hand; else it is read from where the line says. Raises InputError for a line whose
+        numbers are none.
         """
         outcome: Outcome[Any] | None = None if "error" in entry else Outcome.saved(str(entry["query"]), entry)
+        if outcome is None and "error" not in entry:
+            raise InputError(f"the line of frame {entry['query']!r} is damaged: its pose, camera or covariance is none")
         if outcome is None or not outcome.success or outcome.unit == "unknown scale":
             self.gap = True
             return None

@@ -16,7 +16,7 @@ from metriloc.cli.parsing import sentence
         ("map build a --out b --window -3", "window must be 1 to 1000, got -3"),
         ("relpose a.jpg b.jpg --seed x", "--seed must be a whole number, got 'x'"),
         ("relpose a.jpg b.jpg --bogus 3", "--bogus 3 is not understood"),
-        ("relpose", "REF is missing"),
+        ("map build", "PHOTOS and --out PATH are missing"),
         ("localize m q --num-references a", "--num-references must be none or INT, got 'a'"),
         ("eval mickey nothing --data x --out y", "benchmark must be one of mapfree, pairs, posed, scannet"),
     ],

@@ -143,6 +143,7 @@ def test_gaps_and_broken_messages_are_named_and_survived(tmp_path: Path) -> None
 
 @pytest.mark.extras
 def test_what_is_no_bag_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("rosbags", reason="needs rosbags: pip install 'metriloc[ros]'")
     (tmp_path / "x.bag").write_bytes(b"#ROSBAG V2.0\n" + b"\xff" * 100)
     with pytest.raises(InputError, match=r"x\.bag' cannot be read"):
         list(open_stream(tmp_path / "x.bag"))

@@ -62,6 +62,7 @@ def test_a_damaged_part_costs_its_own_frames(tmp_path: Path) -> None:
 
 @pytest.mark.extras
 def test_what_is_no_video_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV: pip install 'metriloc[video]'")
     for content, said in ((b"nothing like a video" * 50, "is not a video that can be read"), (b"", "is empty")):
         (tmp_path / "x.mp4").write_bytes(content)
         with pytest.raises(InputError, match=rf"x\.mp4' {said}"):

@@ -52,7 +52,7 @@ def contradiction(query: View, fit: FocalFit | None) -> str | None:
     """
     if fit is None:
         return None
-    found, stated = float(fit.camera.f.mean()), float(query.camera.f.mean())
+    found, stated = float(fit.camera.f.detach().mean()), float(query.camera.f.detach().mean())
     if query.focal_sigma > 0:
         doubted = _SIGMAS * math.hypot(fit.sigma, query.focal_sigma)
     else:

@@ -49,7 +49,9 @@ def test_photos_of_one_place_are_the_most_alike(generator: torch.Generator) -> N
     for _ in range(20):
         place = torch.randn(100, 32, generator=generator)
         for _ in range(5):
-            own = torch.cat([place[torch.randperm(100, generator=generator)[:50]], torch.randn(50, 32)])
+            own = torch.cat(
+                [place[torch.randperm(100, generator=generator)[:50]], torch.randn(50, 32, generator=generator)]
+            )
             photos.append(F.normalize(own + 0.3 * torch.randn(100, 32, generator=generator), dim=-1).half())
     index = GlobalIndex.of(photos)
     assert len(index) == 100 and torch.equal(index.matrix, index.matrix.half().float())
