@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -29,6 +30,16 @@ def how_it_ended(code: int) -> str:
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     except ValueError:
         return f"ended with code {code}"
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a child that still runs, and close our ends of its pipes."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
 
 
 def last_words(log: IO[bytes]) -> str:

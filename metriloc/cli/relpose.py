@@ -130,15 +130,21 @@ def relpose(
         shown = shown_pairs(view, run, folder)
         with working("looking at both photos") if single else nullcontext():
             run_relpose(run, chosen, query, load, folder=folder, resume=resume, told=told, **also)
-        if not json_ and run.reference.intrinsics_source != view0.intrinsics_source:
-            print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
-        if run.kept and not json_:
-            print(f"kept {len(run.kept)} {'pose' if len(run.kept) == 1 else 'poses'} of earlier queries")
         if json_:
             print(json.dumps(run.as_dict(), indent=2))
-        elif folder is not None:
-            print(f"written to {printable(folder.path)}")
+        else:
+            _tell_the_end(run, view0, folder)
     return exit_code(run.results)
+
+
+def _tell_the_end(run: RelposeRun, view0: View, folder: RelposeFolder | None) -> None:
+    """What is left to be said after the queries. view0: the reference as it was read."""
+    if run.reference.intrinsics_source != view0.intrinsics_source:
+        print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
+    if run.kept:
+        print(f"kept {len(run.kept)} {'pose' if len(run.kept) == 1 else 'poses'} of earlier queries")
+    if folder is not None:
+        print(f"written to {printable(folder.path)}")
 
 
 def _photos(

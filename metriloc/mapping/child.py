@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metriloc.children import child_command, how_it_ended, last_words
+from metriloc.children import child_command, end, how_it_ended, last_words
 from metriloc.io.files import InputError
 from metriloc.io.undistortion import MISSING_PYCOLMAP
 
@@ -60,12 +60,7 @@ def run_native(job: NativeJob, progress: Callable[[int, int], None] | None = Non
             code = process.wait()
         finally:
             # our end of its standard input closes with us, which ends it as well
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
+            end(process)
         said = last_words(log)
     if code == 0 and answer is not None and "error" not in answer:
         return answer

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from metriloc.children import child_command, how_it_ended, last_words
+from metriloc.children import child_command, end, how_it_ended, last_words
 from metriloc.io import InputError
 
 MAX_SILENCE_S = 60
@@ -62,12 +62,7 @@ def read_records(kind: str, content: Mapping[str, Any]) -> Iterator[Record]:
                     return
                 yield record
         finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
+            end(process)
 
 
 def _record(stream: IO[bytes], path: str) -> Record | None:
