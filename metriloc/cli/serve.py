@@ -25,8 +25,8 @@ def serve(config: Annotated[ServiceConfig, tyro.conf.arg(name="service")] = _DEF
         from metriloc.service.server import run_server
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error
-    print_lines([f"http://{config.host}:{config.port}: the page; /docs: the API; Ctrl+C stops; data: {config.data}"])
-    run_server(config)
+    said = f"http://{config.host}:{config.port}: the page; /docs: the API; Ctrl+C stops; data: {config.data}"
+    run_server(config, ready=lambda: print_lines([said]))
     return 0
 
 
@@ -57,6 +57,8 @@ def token(
         raise ImportError(f"{MISSING} ({error})") from error
     if name is None and action != "list":
         raise InputError(f"say whose token: metriloc serve token {action} NAME")
+    if action != "add" and not config.database and not config.data.is_dir():
+        raise InputError(f"'{config.data}' is no folder of a service: --data names the one it keeps its data in")
     records, _ = open_storage(config)
     try:
         if action == "list" or name is None:

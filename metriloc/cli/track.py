@@ -108,7 +108,10 @@ def _say(frame: TrackedFrame, count: int | None, as_json: bool) -> None:
 
 
 def _close(run: TrackRun, folder: TrackFolder | None, as_json: bool) -> None:
-    """The last words, also after an interrupt: what was wrong, how many were found, where it is written."""
+    """The last words, also after an interrupt: what was wrong, how many were found, where it is written. None where no
+    frame was looked at: an error says why."""
+    if not run.counts["all"]:
+        return
     for sentence in run.notes.sentences():
         print(f"note: {printable(sentence)}", file=sys.stderr)
     counts = run.counts

@@ -21,7 +21,7 @@ def view(
     images: Path | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
-    save: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")] = (),
+    save: Annotated[tuple[Path, ...] | None, tyro.conf.arg(metavar="FILE ...")] = None,
 ) -> int:
     """What was found, in 3D in a browser: cameras with their photos, points, ways; Ctrl+C ends it.
 
@@ -32,6 +32,9 @@ def view(
         port: By default 8080, or the next that is free.
         save: Write files and serve nothing: a recording of viser (.viser), or one page for any browser (.html).
     """
+    if save == ():
+        raise InputError("--save has no file behind it: give one that ends in .html or .viser")
+    save = save or ()
     for file in save:
         require_saved(file)
     if save and (host != "127.0.0.1" or port is not None):
@@ -46,7 +49,7 @@ def view(
             print_lines([f"written to {file}"])
         return 0
     print_lines([found.title])
-    with served(host, port, found.title) as live, suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), served(host, port, found.title) as live:
         live.show(found.scene)
         live.wait()
     return 0
@@ -58,6 +61,6 @@ def _watch(run: Path, save: tuple[Path, ...], host: str, port: int | None) -> in
         raise InputError(
             f"'{run}' is a training run, which has curves and no scene to save: its pages are in validation/"
         )
-    with served(host, port, run.resolve().name) as live, suppress(KeyboardInterrupt), watched(live, run):
+    with suppress(KeyboardInterrupt), served(host, port, run.resolve().name) as live, watched(live, run):
         live.wait()
     return 0

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import socket
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from metriloc.choose import LOCALIZERS
 from metriloc.io import InputError
 from metriloc.service.app import create_app
 from metriloc.service.config import ServiceConfig
@@ -57,8 +59,10 @@ class _Impatient(H11Protocol):
 
 def check_address(config: ServiceConfig) -> None:
     """Raises InputError for an address that others reach while there is no token, that is taken, or none; and for a rate
-    that is none."""
+    or a localizer that is none."""
     parse_rate(config.rate)
+    if config.localizer is not None and config.localizer not in LOCALIZERS:
+        raise InputError(f"--localizer {config.localizer} is none: one of {', '.join(LOCALIZERS)}")
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         socket.create_server((config.host, config.port), family=family).close()
@@ -75,8 +79,9 @@ def check_address(config: ServiceConfig) -> None:
         records.close()
 
 
-def run_server(config: ServiceConfig) -> None:
-    """Serve until the process is told to stop. Raises InputError for what cannot be."""
+def run_server(config: ServiceConfig, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until the process is told to stop. ready: called when its models are there. Raises InputError for what cannot
+    be."""
     check_address(config)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     app = create_app(config)
@@ -87,6 +92,7 @@ def run_server(config: ServiceConfig) -> None:
     except BaseException:  # also Ctrl+C
         desk.close()
         raise
+    ready()
     tempfile.tempdir = str(desk.spool)  # where bodies lie that are too large for memory
     settings = uvicorn.Config(
         app,

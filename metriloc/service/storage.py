@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metriloc.io import prepare_output_folder
+from metriloc.io import InputError, prepare_output_folder
 from metriloc.service.blobs import Blobs, FolderBlobs, RemoteBlobs
 from metriloc.service.config import ServiceConfig
 from metriloc.service.records import Records, sqlite_url
@@ -10,6 +10,8 @@ from metriloc.service.records import Records, sqlite_url
 
 def open_storage(config: ServiceConfig) -> tuple[Records, Blobs]:
     """Rows and files of a service, in a folder for its owner only. Raises InputError where they cannot be used."""
+    if config.data.exists() and not config.data.is_dir():
+        raise InputError(f"--data '{config.data}' is a file, not a folder")
     if not config.data.exists():
         prepare_output_folder(config.data)
         config.data.chmod(0o700)

@@ -104,6 +104,18 @@ def test_jpegs_on_standard_input_become_lines_of_json(
     assert "1 of 2 frames have a pose; 1 could not be used" in told.err
 
 
+def test_a_stream_without_frames_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Pipe:
+        buffer = io.BytesIO(b"no photo")
+
+    monkeypatch.setattr(sys, "stdin", Pipe())
+    assert run(REFERENCE, "-", "--method", "xfeat", "--fps", 1, "--k", 560, 560, 319.5, 239.5) == 2
+    told = capsys.readouterr()
+    assert "held no frame" in told.err and not told.out
+
+
 class Seen:
     """Stands for the live view: what was shown, without a server."""
 

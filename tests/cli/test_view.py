@@ -149,6 +149,11 @@ def test_without_viser_the_command_to_run_is_named(
         assert 'pip install "metriloc[view]"' in capsys.readouterr().err
 
 
+def test_save_wants_a_file(pair: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("view", pair, "--save") == 2
+    assert "--save has no file behind it" in capsys.readouterr().err
+
+
 # -- with viser -------------------------------------------------------------------------------------------------------
 @pytest.mark.extras
 @needs_viser

@@ -135,10 +135,13 @@ def test_no_stranger_gets_in(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--port", "70000"], "--port must be at most 65535"),
         (["--workers", "0"], "--workers must be positive"),
         (["--method", "nothing"], "there is no method 'nothing'"),
+        (["--localizer", "nothing"], "--localizer nothing is none: one of nre"),
+        (["--data", __file__], "is a file, not a folder"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(["serve", *data, *(options if "--port" in options else [*port, *options])])
-        assert ended.value.code == 2 and words in capsys.readouterr().err
+        told = capsys.readouterr()
+        assert ended.value.code == 2 and words in told.err and not told.out
 
 
 def test_tokens_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +150,8 @@ def test_tokens_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
             main(["serve", "token", *words, "--data", str(tmp_path / "data")])
         return (int(ended.value.code or 0), *capsys.readouterr())  # type: ignore[return-value]
 
+    code, _, said = run("list")
+    assert code == 2 and "is no folder of a service" in said and not (tmp_path / "data").exists()
     code, made, _ = run("add", "phone", "--scope", "read", "--days", "30")
     assert code == 0 and made.startswith("metriloc_")
     code, listed, _ = run("list")
