@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +23,9 @@ from metriloc.io.maps import map_from_view
 from metriloc.types import SfmMap
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
+
+# a shell that runs the tests in the background makes them, and all that they start, deaf to Ctrl+C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # small tensors gain nothing from threads, and on a busy machine threads that wait for each other cost minutes
 torch.set_num_threads(1)

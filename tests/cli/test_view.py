@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,17 @@ EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"
 needs_viser = pytest.mark.skipif(
     importlib.util.find_spec("viser") is None, reason="viser is not here: pip install viser"
 )
+
+
+@contextmanager
+def started(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process with its output in pipes, which does not outlive a failure."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env=environment) as process:  # type: ignore[call-overload]
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run(*arguments: object) -> int:
@@ -195,7 +207,7 @@ def test_it_serves_on_this_machine_until_ctrl_c(pair: Path) -> None:
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     command = [sys.executable, "-m", "metriloc", "view", str(pair), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as view:
+    with started(command, environment) as view:
         assert view.stderr is not None and view.stdout is not None
         first, tunnel = view.stderr.readline(), view.stderr.readline()
         port = int(first.split("until")[0].strip().rsplit(":", 1)[1])
@@ -292,7 +304,7 @@ def test_training_is_seen_until_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "metriloc", "train", "toy", "--out", str(tmp_path / "run"), "--set", *small]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command += ["--live", "--live-port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as train:
+    with started(command, environment) as train:
         assert train.stdout is not None and train.stderr is not None
         assert train.stdout.readline().startswith("finished at step 40 of 40")
         lines = [train.stderr.readline()]
