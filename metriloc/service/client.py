@@ -39,7 +39,8 @@ class Client:
 
     >>> client = metriloc.Client("https://anchors.example.org", token="metriloc_...")  # doctest: +SKIP
     >>> anchor = client.add_anchor("door.jpg", fov=67)  # doctest: +SKIP
-    >>> client.poses_at(anchor, "phone.jpg")["queries"][0]["verdict"]  # doctest: +SKIP
+    >>> (found,) = client.poses_at(anchor, "phone.jpg")["queries"]  # doctest: +SKIP
+    >>> found["verdict"]  # doctest: +SKIP
     'reliable'
     """
 
