@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,14 +20,14 @@ from metriloc.cli.made import Assignments
 from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
 from metriloc.export.runtime import on_runtime
 from metriloc.io import InputError
+from metriloc.io.bundles import Bundle
 from metriloc.localizer import REFERENCES, Localizer
 from metriloc.runs.localize import QueryLocalizer, run_localize
-from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
 from metriloc.runs.options import LocalizerSettings
 from metriloc.runs.queries import QueryOptions, QueryPhoto, QuerySource
 from metriloc.runs.references import ReferenceFinder, ReferenceOptions
-from metriloc.types import View, needs_of
+from metriloc.types import AbsolutePoseMethod, View, needs_of
 from metriloc.wording import short_names
 
 
@@ -72,13 +73,7 @@ def localize(
     # what is wrong with the arguments or a photo must be found before weights are asked for or anything is written
     check_names([photo.name for photo in source.queries], output.names)
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
-    bundle = source.opened.bundle
-    free = bundle is not None and (how.method, how.features, how.weights, how.config) == (None, None, None, None)
-    if bundle is not None and free:
-        method = on_runtime(method_of_bundle(bundle, how.device), how.runtime)
-    else:
-        method = choose_localizer(choice)
-    chosen = adjusted(pixloc.configure(method, where), assignments)
+    chosen = adjusted(pixloc.configure(_method(how, source.opened.bundle), where), assignments)
     check_matches(chosen, where)
     needs = needs_of(chosen)
     count = needs.references or where.num_references or REFERENCES
@@ -92,32 +87,44 @@ def localize(
     )
     if (note := note_on_features(choice)) and not output.json:
         print(note, file=sys.stderr)
-    folder = None if output.out is None else LocalizeFolder.prepare(output.out, single=single, formats=output.formats)
+    folder = output.prepared(single)
     pictures = folder is not None and (output.html or output.video)
 
     def load(photo: QueryPhoto) -> View:
         return loaded.get(photo.path) or source.load(photo)
 
     localizer = QueryLocalizer(Localizer.of(source.opened, chosen), finder, source, load, how.seed, pictures)
-
     names = {**short_names(source.scene.names), **short_names(photo.name for photo in source.queries)}
-
-    def told(outcome: QueryOutcome) -> None:
-        if outcome.unusable:
-            complain("localize", outcome.entry["error"])
-        if not output.json:
-            print_lines(localize_summary(outcome, names))
-        show(outcome)
 
     queries = numbered("query", source.queries)
     with live.opened(f"{scene.name} and {len(source.queries)} {'query' if single else 'queries'}") as view:
         show = shown_queries(view, source.opened, folder)
+
+        def told(outcome: QueryOutcome) -> None:
+            _tell(outcome, names, output.json)
+            show(outcome)
+
         run_localize(run, localizer, queries, folder=folder, resume=output.resume, told=told)
         if output.json:
             print(json.dumps(run.as_dict(), indent=2))
         elif folder is not None:
             print(f"written to {printable(folder.path)}")
     return exit_code(run.results)
+
+
+def _method(how: LocalizerSettings, bundle: Bundle | None) -> AbsolutePoseMethod:
+    """The method that is asked for; where nothing is, and the map is a bundle, the bundle's own."""
+    if bundle is None or (how.method, how.features, how.weights, how.config) != (None, None, None, None):
+        return choose_localizer(how.choice())
+    return on_runtime(method_of_bundle(bundle, how.device), how.runtime)
+
+
+def _tell(outcome: QueryOutcome, names: Mapping[str, str], as_json: bool) -> None:
+    """One query, as soon as it is known."""
+    if outcome.unusable:
+        complain("localize", outcome.entry["error"])
+    if not as_json:
+        print_lines(localize_summary(outcome, names))
 
 
 def _check_starts(photos: QueryOptions, where: ReferenceOptions, how: LocalizerSettings, source: QuerySource) -> None:

@@ -18,6 +18,7 @@ from metriloc.methods.nre.published import assignments_of
 from metriloc.methods.pixloc import LocalizeConfig, ResizeConfig
 from metriloc.methods.pixloc.settings import METHOD as PIXLOC
 from metriloc.methods.pixloc.settings import QuerySettings
+from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.options import DrawnOptions, LocalizerSettings
 from metriloc.runs.references import ReferenceOptions
 from metriloc.types import AbsolutePoseMethod, needs_of
@@ -132,6 +133,10 @@ class OutputOptions:
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"--video-{name} must be positive, got {value}")
         find_ffmpeg()
+
+    def prepared(self, single: bool) -> LocalizeFolder | None:
+        """The folder of the run, made where one is wanted."""
+        return None if self.out is None else LocalizeFolder.prepare(self.out, single=single, formats=self.formats)
 
     def drawn(self) -> dict[str, object]:
         """What decides on the files of a query."""
