@@ -10,7 +10,7 @@ import tyro
 
 from metriloc.cli.terminal import EXIT_NO_POSE, complain, print_lines, text_table
 from metriloc.evaluation.trajectory import Alignment, DeltaUnit, score_trajectory, scored_rows
-from metriloc.evaluation.trajectory_files import read_frame_times, read_trajectory
+from metriloc.evaluation.trajectory_files import lengths_of, read_frame_times, read_trajectory
 from metriloc.io import prepare_output_folder, write_atomically
 from metriloc.streams.notes import Notes
 
@@ -46,15 +46,20 @@ def evaluate_trajectory(
         complain("eval trajectory", sentence)
     options: dict[str, Any] = {"max_difference": max_difference, "delta": delta, "delta_unit": delta_unit}
     frames = read_frame_times(estimate, offset)
+    units = {lengths_of(truth)} if align == "sim3" else {lengths_of(estimate), lengths_of(truth)}
+    if len(units) > 1:
+        complain("eval trajectory", "one of the two is in metres and the other in units of a map: see --align sim3")
+    unit = "metre" if units == {"metre"} else "unit of the map"
     score = score_trajectory(ours, theirs, align=align, frames=frames, **options)
-    content = {"estimate": str(estimate), "truth": str(truth), "align": align, **options, **score.as_dict()}
+    content = {"estimate": str(estimate), "truth": str(truth), "align": align, "unit": unit, **options}
+    content |= score.as_dict()
     if out is not None:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         write_atomically(prepare_output_folder(out) / "trajectory.json", text)
     if json_:
         print(json.dumps(content, indent=2, allow_nan=False))
         return 0
-    lines = text_table(scored_rows(score))
+    lines = text_table(scored_rows(score, "m" if unit == "metre" else "map units"))
     asked = "frames have a pose" if frames else "true poses have one beside them"
     lines.append(f"{score.found} of {score.total} {asked} ({score.found_percent:.1f} %)")
     lines.append(f"{len(score.times)} poses compared; alignment: {align}")

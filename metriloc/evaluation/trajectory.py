@@ -88,9 +88,9 @@ class TrajectoryScore:
 
         seconds = [length for length, _ in self.lost]
         return {
-            "ate_m": plain(Spread.of(self.center_m)),
+            "ate_position": plain(Spread.of(self.center_m)),
             "ate_deg": plain(Spread.of(self.rotation_deg)),
-            "rpe_m": plain(Spread.of(self.step_m)),
+            "rpe_position": plain(Spread.of(self.step_m)),
             "rpe_deg": plain(Spread.of(self.step_deg)),
             "scale": self.scale,
             "compared": len(self.times),
@@ -227,12 +227,12 @@ def lost_stretches(stamps: Sequence[float], found: set[int]) -> tuple[tuple[floa
     return tuple(lost)
 
 
-def scored_rows(score: TrajectoryScore) -> list[list[str]]:
-    """The table for a person."""
+def scored_rows(score: TrajectoryScore, unit: str = "m") -> list[list[str]]:
+    """The table for a person. unit: of the lengths."""
     named: Mapping[str, tuple[ndarray, str]] = {
-        "ATE, position (m)": (score.center_m, ".4f"),
+        f"ATE, position ({unit})": (score.center_m, ".4f"),
         "ATE, rotation (deg)": (score.rotation_deg, ".3f"),
-        "RPE, position (m)": (score.step_m, ".4f"),
+        f"RPE, position ({unit})": (score.step_m, ".4f"),
         "RPE, rotation (deg)": (score.step_deg, ".3f"),
     }
     rows = [["", "rmse", "mean", "median", "std", "max"]]

@@ -15,10 +15,12 @@ from metriloc.io.trajectories import Trajectory
 from metriloc.streams.device_poses import MatchConfig, NumberedPoses, TimedPoses
 from metriloc.streams.notes import Notes
 from metriloc.streams.pose_files import MountOptions, read_device_poses
+from metriloc.types import MapUnit
 
 FRAMES_FILE = "frames.jsonl"
 MAX_FRAME_LINE = 2**20
 MAX_FRAMES = 10_000_000
+_HEAD = 4096
 _POSES = ("query_from_reference", "cam_from_world")
 
 
@@ -49,6 +51,26 @@ def read_frame_times(path: Path, offset: float = 0.0) -> list[float]:
         return []
     times = (entry["time"] for entry in frame_entries(file, Notes()))
     return sorted(float(time) + offset for time in times if _is_time(time))
+
+
+def lengths_of(path: Path) -> MapUnit:
+    """What the lengths of a file are in, as far as it says so: metres, where it says nothing."""
+    file = _file_of(path)
+    if file.suffix == ".jsonl":
+        told = (_told(entry) for entry in frame_entries(file, Notes()) if entry["success"])
+        return "unit of the map" if any(_unit(one) == "unit of the map" for one in told) else "metre"
+    with open(file, encoding="utf-8", errors="replace") as lines:
+        head = lines.read(_HEAD).split("\n")
+    return "unit of the map" if any(line.startswith("#") and "unit of the map" in line for line in head) else "metre"
+
+
+def _told(entry: Mapping[str, Any]) -> Any:
+    """The pose of a frame, as it is written."""
+    return next((entry[key] for key in _POSES if key in entry), None)
+
+
+def _unit(told: Any) -> str:
+    return str(told.get("translation_unit", "metre")) if isinstance(told, dict) else "metre"
 
 
 def _file_of(path: Path) -> Path:
@@ -100,8 +122,11 @@ def frame_entries(file: Path, notes: Notes) -> Iterator[Mapping[str, Any]]:
 def _tracked(file: Path, notes: Notes) -> Iterator[tuple[float, Pose]]:
     """Time and pose of each frame that has both."""
     for entry in frame_entries(file, notes):
-        time, told = entry["time"], next((entry[key] for key in _POSES if key in entry), None)
+        time, told = entry["time"], _told(entry)
         if not entry["success"] or told is None or not _is_time(time):
+            continue
+        if _unit(told) == "unknown scale":
+            notes.add("scale", f"'{file}', frame {entry['index']} has a direction without a length; it is left out")
             continue
         try:
             yield float(time), pose_from_dict(told)

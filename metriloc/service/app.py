@@ -34,6 +34,7 @@ from metriloc.service.forms import (
     devices_of,
     known_of,
     name_of,
+    require_known_fields,
     upload_of,
     uploads_of,
 )
@@ -92,6 +93,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(require_known_fields)],
     )
     app.state.desk = desk
     for kind, handler in (

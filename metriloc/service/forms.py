@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import File, Form, Header, UploadFile
+from fastapi import File, Form, Header, Request, UploadFile
 from fastapi import Path as PathPart
+from fastapi.routing import APIRoute
 
 from metriloc.io import InputError
 from metriloc.io.arguments import FARTHEST, LARGEST_SEED
@@ -29,6 +30,17 @@ DEVICE_POSES = Annotated[
 ]
 DEVICE_CONVENTION = Annotated[str, Form(max_length=20, description="of device_poses: arkit, unity, ros, opengl, ...")]
 PREFER = Annotated[str | None, Header(description="respond-async: keep the photos, answer later at /v1/jobs/ID")]
+
+
+async def require_known_fields(request: Request) -> None:
+    """A dependency of all routes: a field that the route does not have is no silent default, but a Problem."""
+    route = request.scope.get("route")
+    known = sorted(param.alias for param in route.dependant.body_params) if isinstance(route, APIRoute) else []
+    if not known:
+        return
+    strange = next((name for name in await request.form() if name not in known), None)  # read before, and kept
+    if strange is not None:
+        raise Problem(422, f"there is no field {strange[:40]!r}: the fields are {', '.join(known)}")
 
 
 def known_of(k: str | None, fov: float | None) -> Known:

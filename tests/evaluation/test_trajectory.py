@@ -150,6 +150,16 @@ def test_runs_of_track_are_read_also_cut_off(tmp_path: Path) -> None:
         read_trajectory(tmp_path, notes)
 
 
+def test_a_direction_without_a_length_is_no_position(tmp_path: Path) -> None:
+    lines = [json.loads(frame_line(i, TRUTH[i])) for i in range(3)]
+    (told,) = (lines[1][key] for key in ("query_from_reference", "cam_from_world") if key in lines[1])
+    told["translation_unit"] = "unknown scale"
+    (tmp_path / "frames.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    notes = Notes()
+    assert len(read_trajectory(tmp_path, notes)) == 2
+    assert "frame 1 has a direction without a length" in notes.sentences()[0]
+
+
 def test_kitti_has_the_times_beside_it(tmp_path: Path) -> None:
     (tmp_path / "00.txt").write_text("".join(f"{kitti_line(pose)}\n" for pose in TRUTH[:3]))
     assert read_trajectory(tmp_path / "00.txt", Notes()).stamps == (0.0, 1.0, 2.0)
@@ -176,7 +186,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     score = score_trajectory(
         *(read_trajectory(tmp_path / f"{n}.txt", Notes()) for n in ("found", "truth")), align="se3"
     )
-    assert content["ate_m"]["rmse"] == pytest.approx(Spread.of(score.center_m).rmse) and content["found"] == 30
+    assert content["ate_position"]["rmse"] == pytest.approx(Spread.of(score.center_m).rmse) and content["found"] == 30
+    assert content["unit"] == "metre"
+    found = tmp_path / "found.txt"
+    found.write_text("# lengths: unit of the map\n" + found.read_text())
+    with pytest.raises(SystemExit):
+        main(command)
+    told = capsys.readouterr()
+    assert "ATE, position (map units)" in told.out and "one of the two is in metres" in told.err
     assert content["seconds_to_find_back"] == {"median": None, "max": None}
     with pytest.raises(SystemExit) as stop:
         main([*command[:2], str(tmp_path / "gone.txt"), *command[3:]])

@@ -126,6 +126,7 @@ def test_photos_that_are_none(started: Started, data: bytes, words: str) -> None
         ({"distance": "-1"}, "distance"),
         ({"distance": "0.5"}, "identity has none"),
         ({"depth_scale": "5000"}, "without a depth map"),
+        ({"fow": "60"}, "there is no field 'fow': the fields are depth, depth_scale, distance, fov, k, photo"),
     ],
 )
 def test_fields_that_cannot_be(started: Started, fields: dict[str, str], words: str) -> None:
