@@ -43,7 +43,7 @@ def default(matcher: str) -> RelativePoseMethod:
     """What ``--method auto`` is where that matcher is the best that is installed; or MicKey alone."""
     if matcher == "mickey":
         return choose_method(MethodChoice("mickey"))
-    matching = choose_method(MethodChoice(matcher, depth=PREDICTED))
+    matching = choose_method(MethodChoice(matcher, depth=PREDICTED, camera_height="handheld"))
     return WithRival(matching, MicKey.from_pretrained(), "MicKey (metriloc-small)")
 
 
@@ -58,6 +58,7 @@ def line_of(task: PairTask, place: str, kind: str, estimate: PoseEstimate, secon
         "interval": estimate.distance_interval,
         "verdict": estimate.verdict,
         "messages": details.messages,
+        "sources": [asdict(source) for source in details.metres_sources],
     }
 
 

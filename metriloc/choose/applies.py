@@ -26,7 +26,7 @@ class _Setting:
 _SETTINGS: Mapping[str, _Setting] = {
     "weights": _Setting("weights {!r}", ("mickey", "matching")),
     "distance": _Setting("distance {:g}", ("matching",), _OWN_METRES),
-    "camera_height": _Setting("camera height {:g}", ("matching",), _OWN_METRES),
+    "camera_height": _Setting("camera height {}", ("matching",), _OWN_METRES),
     "solver": _Setting("solver {}", ("matching",), "MicKey has its own; only matching lets one choose"),
     "depth": _Setting("depth source {}", ("matching",), _OWN_DEPTH),
     "depth_map": _Setting("the depth map of the reference", ("matching",), _OWN_DEPTH),
@@ -52,6 +52,8 @@ def require_used(choice: Any) -> None:
     usual = {field.name: field.default for field in fields(choice)}
     values = {name: getattr(choice, name) for name in _SETTINGS}
     given = {name: value for name, value in values.items() if value != usual[name] and value is not False}
+    if given.get("camera_height") == "none":
+        given.pop("camera_height")
     if choice.polish != "matches":
         _require_polishable(choice)
         given.pop("polish", None)  # all others are of any method

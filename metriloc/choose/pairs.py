@@ -46,7 +46,8 @@ class MethodChoice:
 
     weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
     matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both above the ground, if
-    known (matching). solver: of matching. depth: where matching has its metres from: ``file`` (the depth map beside a
+    known, or ``handheld`` for the usual height of cameras in hands (matching); ``auto`` takes that where it predicts depth,
+    unless told ``none``. solver: of matching. depth: where matching has its metres from: ``file`` (the depth map beside a
     photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish: what
     makes poses more exact, see ``PolishName``; with None, MicKey does as its weights say. precision: of MicKey.
     calibration: file that turns the confidence into a probability, or ``none``; by default the one beside MicKey's weights,
@@ -58,7 +59,7 @@ class MethodChoice:
     name: str = "auto"
     weights: str | None = None
     distance: float | None = None
-    camera_height: float | None = None
+    camera_height: float | Literal["handheld", "none"] | None = None
     solver: Solver = "auto"
     depth: str = "file"
     polish: PolishName | None = None
@@ -80,8 +81,8 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     require_cpu(choice.runtime, choice.device)
     resolved = _resolved(choice)
     method = _choose_method(resolved)
-    as_usual = (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None)
-    if as_usual and choice.calibration != "none":
+    as_usual = (choice.name, choice.solver, resolved.depth) == ("auto", "auto", PREDICTED)
+    if as_usual and resolved.camera_height in ("handheld", "none") and choice.calibration != "none":
         method = _with_mickey(method, choice.device)
     method = on_runtime(method, choice.runtime)
     return method if choice.polish not in POLISHERS else polished(method, choice.polish, choice.device, choice.runtime)
@@ -138,9 +139,11 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
     matcher = best_matcher()
     if matcher is None:  # for MicKey alone, metres that are given would be lost: matching says what to install
-        needed = gives_metres or choice.camera_height is not None or choice.solver != "auto"
+        needed = gives_metres or choice.camera_height not in (None, "none") or choice.solver != "auto"
         return replace(choice, name="matching" if needed else "mickey")
-    return replace(choice, name=matcher, depth=choice.depth if gives_metres else PREDICTED)
+    if gives_metres:
+        return replace(choice, name=matcher)
+    return replace(choice, name=matcher, depth=PREDICTED, camera_height=choice.camera_height or "handheld")
 
 
 def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
@@ -164,7 +167,10 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
     if name.startswith(HUB) and choice.weights is not None:
         raise InputError(f"weights {choice.weights}: {name} names its weights itself")
     config = MatchingConfig(
-        distance=choice.distance, camera_height=choice.camera_height, solver=choice.solver, **called
+        distance=choice.distance,
+        camera_height=None if choice.camera_height == "none" else choice.camera_height,
+        solver=choice.solver,
+        **called,
     )
     matching = FeatureMatching.from_pretrained(
         choice.weights,
