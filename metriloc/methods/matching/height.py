@@ -63,19 +63,21 @@ def height_source(pair: MatchedPair, fit: Fit, height: CameraHeight, seed: int) 
     return ScaleSource(name, math.log(float(pose.distance()) * metres) - seen_height, sigma)
 
 
-def not_in_a_hand(height: ScaleSource, sources: Sequence[ScaleSource]) -> str:
-    """What to say where the usual height lies far off what the sources say; "" where they agree, or there are none.
+def words_on(height: ScaleSource | None, stated: CameraHeight, others: Sequence[ScaleSource]) -> tuple[str, ...]:
+    """Why a camera height is not used; empty where it is, or where nobody asked for the usual one and no ground is seen.
 
-    What looks like ground may be a table, and not all cameras are held in a hand: the one source that is a mere habit
-    gives way.
+    What looks like ground may be a table, and not all cameras are in a hand: where the usual height lies far off what
+    the other sources say, it gives way, because it is a mere habit.
     """
-    if not sources:
-        return ""
-    others = fuse_scales(sources)
-    off = height.log_length - others.log_length
-    if abs(off) <= _FAR_OFF * math.hypot(height.sigma, others.sigma):
-        return ""
-    return f"what looks like ground lies {HANDHELD * math.exp(-off):.2g} m below the cameras: it is not used"
+    if stated != "handheld":
+        return () if height is not None else (NO_GROUND,)
+    if height is None or not others:
+        return ()
+    found = fuse_scales(others)
+    off = height.log_length - found.log_length
+    if abs(off) <= _FAR_OFF * math.hypot(height.sigma, found.sigma):
+        return ()
+    return (f"what looks like ground lies {HANDHELD * math.exp(-off):.2g} m below the cameras: it is not used",)
 
 
 def _ground(
