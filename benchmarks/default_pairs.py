@@ -43,7 +43,7 @@ def default(matcher: str) -> RelativePoseMethod:
     """What ``--method auto`` is where that matcher is the best that is installed; or MicKey alone."""
     if matcher == "mickey":
         return choose_method(MethodChoice("mickey"))
-    matching = choose_method(MethodChoice(matcher, depth=PREDICTED, camera_height="handheld"))
+    matching = choose_method(MethodChoice(matcher, depth=PREDICTED))
     return WithRival(matching, MicKey.from_pretrained(), "MicKey (metriloc-small)")
 
 

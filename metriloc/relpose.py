@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -15,6 +15,7 @@ from metriloc.io import InputError, Photo, as_view, turn_view
 from metriloc.io.arguments import require_camera_height, require_method, require_number, require_seed
 from metriloc.io.photos import check_shared_K
 from metriloc.methods.matching.model import FeatureMatching, ImageFeatures
+from metriloc.methods.matching.pair import CameraHeight
 from metriloc.polish import Polished, PolishName
 from metriloc.turns import holds, turned_back
 from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
@@ -33,7 +34,7 @@ def relative_pose(
     depth: str | Path | None = None,
     depth_scale: float | None = None,
     distance: float | None = None,
-    camera_height: float | Literal["handheld", "none"] | None = None,
+    camera_height: CameraHeight | None = None,
     polish: PolishName | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
@@ -47,7 +48,7 @@ def relative_pose(
       millimetres (5000 for TUM).
     - distance: metres between the two cameras, if known.
     - camera_height: metres of both above the ground, for cameras that stand upright and know it (robots, tripods), or
-      ``handheld``, the usual height in a hand, which the default takes where the ground is seen, unless told ``none``.
+      ``handheld``, the usual height in a hand, which is weighed with predicted depth where a ground is seen.
     - polish: ``nre`` or ``pixloc`` make the pose more exact on the pair, with points lifted by the reference's depth; for
       a reference with a depth map. ``matches``: MicKey's own.
     - seed: same seed, same answer (on one machine, with as many threads).
@@ -83,7 +84,7 @@ def method_for(
     *,
     depth_map: bool = False,
     distance: float | None = None,
-    camera_height: float | Literal["handheld", "none"] | None = None,
+    camera_height: CameraHeight | None = None,
     polish: PolishName | None = None,
 ) -> RelativePoseMethod:
     """The method of a call: the default, one by its name, or a loaded one, with what is known of the photos.
@@ -130,7 +131,7 @@ def _knowing(method: RelativePoseMethod, **lengths: float | str | None) -> Relat
     if not isinstance(method, FeatureMatching):
         name, value = next(iter(known.items()))
         raise InputError(f"{name} {value} is used by feature matching only, and this method is {method.name}")
-    return method.knowing(**{name: None if value == "none" else value for name, value in known.items()})
+    return method.knowing(**known)
 
 
 def relative_pose_by_turns(

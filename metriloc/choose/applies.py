@@ -52,8 +52,6 @@ def require_used(choice: Any) -> None:
     usual = {field.name: field.default for field in fields(choice)}
     values = {name: getattr(choice, name) for name in _SETTINGS}
     given = {name: value for name, value in values.items() if value != usual[name] and value is not False}
-    if given.get("camera_height") == "none":
-        given.pop("camera_height")
     if choice.polish != "matches":
         _require_polishable(choice)
         given.pop("polish", None)  # all others are of any method

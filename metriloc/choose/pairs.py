@@ -16,6 +16,7 @@ from metriloc.io import InputError
 from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.matchers import MatcherName, best_matcher
 from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
+from metriloc.methods.matching.pair import CameraHeight
 from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
@@ -45,21 +46,21 @@ class MethodChoice:
     """A method and its settings, as a command names them.
 
     weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
-    matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both above the ground, if
-    known, or ``handheld`` for the usual height of cameras in hands (matching); ``auto`` takes that where it predicts depth,
-    unless told ``none``. solver: of matching. depth: where matching has its metres from: ``file`` (the depth map beside a
-    photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish: what
-    makes poses more exact, see ``PolishName``; with None, MicKey does as its weights say. precision: of MicKey.
-    calibration: file that turns the confidence into a probability, or ``none``; by default the one beside MicKey's weights,
-    or the one that comes with metriloc for these weights. runtime: what runs the networks: ``torch``, ``onnx`` or
-    ``onnx:FOLDER``. depth_map: the reference comes with one; ``auto`` is matching
-    then. of_data: photos are of a data set that was read with the depth maps that ``file:NAME`` names.
+    matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both above the
+    ground, if known, or ``handheld`` for the usual height of cameras in hands (matching). solver: of matching. depth:
+    where matching has its metres from: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``,
+    ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish: what makes poses more exact, see
+    ``PolishName``; with None, MicKey does as its weights say. precision: of MicKey. calibration: file that turns the
+    confidence into a probability, or ``none``; by default the one beside MicKey's weights, or the one that comes with
+    metriloc for these weights. runtime: what runs the networks: ``torch``, ``onnx`` or ``onnx:FOLDER``. depth_map:
+    the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with the
+    depth maps that ``file:NAME`` names.
     """
 
     name: str = "auto"
     weights: str | None = None
     distance: float | None = None
-    camera_height: float | Literal["handheld", "none"] | None = None
+    camera_height: CameraHeight | None = None
     solver: Solver = "auto"
     depth: str = "file"
     polish: PolishName | None = None
@@ -81,8 +82,8 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
     require_cpu(choice.runtime, choice.device)
     resolved = _resolved(choice)
     method = _choose_method(resolved)
-    as_usual = (choice.name, choice.solver, resolved.depth) == ("auto", "auto", PREDICTED)
-    if as_usual and resolved.camera_height in ("handheld", "none") and choice.calibration != "none":
+    as_usual = (choice.name, choice.solver, resolved.depth, choice.camera_height) == ("auto", "auto", PREDICTED, None)
+    if as_usual and choice.calibration != "none":
         method = _with_mickey(method, choice.device)
     method = on_runtime(method, choice.runtime)
     return method if choice.polish not in POLISHERS else polished(method, choice.polish, choice.device, choice.runtime)
@@ -139,11 +140,9 @@ def _resolved(choice: MethodChoice) -> MethodChoice:
     gives_metres = choice.depth_map or choice.distance is not None or choice.depth != "file"
     matcher = best_matcher()
     if matcher is None:  # for MicKey alone, metres that are given would be lost: matching says what to install
-        needed = gives_metres or choice.camera_height not in (None, "none") or choice.solver != "auto"
+        needed = gives_metres or choice.camera_height is not None or choice.solver != "auto"
         return replace(choice, name="matching" if needed else "mickey")
-    if gives_metres:
-        return replace(choice, name=matcher)
-    return replace(choice, name=matcher, depth=PREDICTED, camera_height=choice.camera_height or "handheld")
+    return replace(choice, name=matcher, depth=choice.depth if gives_metres else PREDICTED)
 
 
 def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
@@ -167,10 +166,7 @@ def _choose_method(choice: MethodChoice) -> RelativePoseMethod:
     if name.startswith(HUB) and choice.weights is not None:
         raise InputError(f"weights {choice.weights}: {name} names its weights itself")
     config = MatchingConfig(
-        distance=choice.distance,
-        camera_height=None if choice.camera_height == "none" else choice.camera_height,
-        solver=choice.solver,
-        **called,
+        distance=choice.distance, camera_height=choice.camera_height, solver=choice.solver, **called
     )
     matching = FeatureMatching.from_pretrained(
         choice.weights,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -16,6 +16,7 @@ from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view, read_reference_poses
 from metriloc.io.arguments import require_camera_height, require_method, require_seed
 from metriloc.io.photos import check_shared_K
+from metriloc.methods.matching.pair import CameraHeight
 from metriloc.polish import PolishName
 from metriloc.relpose import as_seen, method_for, relative_pose_by_turns
 from metriloc.solvers.consistency import MOST_WITNESSES
@@ -91,7 +92,7 @@ def relative_pose_many(
     K: Sequence[Any] | None = None,
     fov: float | None = None,
     method: RelativePoseMethod | MethodName | str | None = None,
-    camera_height: float | Literal["handheld", "none"] | None = None,
+    camera_height: CameraHeight | None = None,
     polish: PolishName | None = None,
     seed: int = 0,
 ) -> PoseEstimate:

@@ -82,9 +82,9 @@ def require_metres(name: str, value: float | str | None) -> None:
 
 
 def require_camera_height(value: object) -> None:
-    """Raises InputError when a value, other than None, is neither a number nor ``handheld`` nor ``none``."""
-    if isinstance(value, str) and value not in ("handheld", "none"):
-        raise InputError(f"camera_height must be metres, 'handheld' or 'none', got {_shown(value)}")
+    """Raises InputError when a value, other than None, is neither a number nor ``handheld``."""
+    if isinstance(value, str) and value != "handheld":
+        raise InputError(f"camera_height must be metres or 'handheld', got {_shown(value)}")
     if not isinstance(value, str):
         require_number("camera_height", value)
 

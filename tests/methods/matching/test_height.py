@@ -108,15 +108,14 @@ def test_a_table_is_no_ground_and_a_habit_contradicts_nobody(generator: torch.Ge
     assert float(fit.pose.distance()) == pytest.approx(3 * float(TRUTH.distance()), rel=1e-5)
 
 
-def test_the_default_takes_the_usual_height_where_it_predicts_depth() -> None:
+def test_the_usual_height_is_taken_where_it_is_asked_for() -> None:
     def height(**given: Any) -> object:
         method = choose_method(MethodChoice(**given))
         return getattr(method, "matching", method).config.camera_height
 
-    assert height() == "handheld" and height(camera_height="none") is None and height(camera_height=1.2) == 1.2
-    assert height(distance=2.0) is None and height(name="xfeat", depth="metriloc-depth") is None
+    assert height() is None and height(camera_height="handheld") == "handheld" and height(camera_height=1.2) == 1.2
     assert height(name="xfeat", depth="metriloc-depth", camera_height="handheld") == "handheld"
-    with pytest.raises(InputError, match="camera_height must be metres, 'handheld' or 'none', got 'high'"):
+    with pytest.raises(InputError, match="camera_height must be metres or 'handheld', got 'high'"):
         relative_pose("a.jpg", "b.jpg", camera_height="high")  # type: ignore[arg-type]
 
 
