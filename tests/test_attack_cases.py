@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -134,9 +135,15 @@ def test_a_bomb_of_a_submission(shared: Shared) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024  # kB
 
 
-def test_weights_with_absurd_settings(shared: Shared) -> None:
+def test_weights_with_absurd_settings(shared: Shared, tmp_path: Path) -> None:
+    """Beside weights that are right: what is refused is the setting."""
+    said = set()
     for path in files(shared, "weights_*"):
-        refused(lambda path=path: MicKey.from_pretrained(path), names=path.name)  # type: ignore[misc]
+        folder = tmp_path / path.name
+        shutil.copytree(path, folder, copy_function=shutil.copyfile)
+        shutil.copyfile(bundled_folder("metriloc-small") / "model.safetensors", folder / "model.safetensors")
+        said.add(refused(lambda folder=folder: MicKey.from_pretrained(folder), names=path.name))  # type: ignore[misc]
+    assert len(said) == 10 and not any("safetensors" in text for text in said), said
 
 
 def test_yaml_beside_a_checkpoint(shared: Shared) -> None:

@@ -79,6 +79,26 @@ def test_numbers_that_a_map_speaks_against_are_doubted(shared: Callable[[str], P
     assert verdicts[0] == "reliable" and verdicts[1] == "doubtful" and verdicts[2] != "reliable"
 
 
+@pytest.mark.wheels
+@pytest.mark.parametrize("box", [(0, 0, 480, 320), (150, 0, 720, 480)])
+def test_numbers_of_the_whole_photo_are_doubted_for_a_part_of_it(
+    shared: Callable[[str], Path], tmp_path: Path, box: tuple[int, int, int, int]
+) -> None:
+    """A corner zoomed in was 3.1 m off, a photo cut on one side 1.3 m, both reliable."""
+    place = shared("data/eval/places/fountain_p11")
+    whole = read_map(place / "sparse", place)
+    part = Image.open(place / "seq0/frame_00005.jpg").crop(box)
+    if box[0] == 0:
+        part = part.resize((720, 480))
+    part.save(tmp_path / "part.png")
+    camera = whole.cameras[5]
+    K = [*camera.f.tolist(), *camera.c.tolist()]
+    found = metriloc.localize(
+        tmp_path / "part.png", whole.without([5]), K=K, references=[whole.names[4], whole.names[6]], method="xfeat-pnp"
+    )
+    assert found.verdict != "reliable" and (not bool(found.success) or "the map speaks for a" in found.doubts[0])
+
+
 def test_references_are_looked_for(
     scene: SfmMap, nre: metriloc.NRE, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -38,7 +38,8 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"'{path}' is not a calibration: {error}") from error
+        said = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"'{path}' is not a calibration: {said}") from error
     return calibration
 
 

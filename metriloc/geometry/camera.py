@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
-from metriloc.geometry.checks import require_calibration
+from metriloc.geometry.checks import require_calibration, require_tensors
 from metriloc.geometry.colmap_models import ColmapCamera, colmap_camera, colmap_fields, colmap_parameters
 from metriloc.geometry.distortion import NUM_PARAMETERS, J_distort, Model, Validity, distort, undistort
 
@@ -47,6 +47,7 @@ class Camera:
     model: Model = "pinhole"
 
     def __post_init__(self) -> None:
+        require_tensors("Camera", size=self.size, f=self.f, c=self.c)
         batch = self.size.shape[:-1]
         for name, value in (("size", self.size), ("f", self.f), ("c", self.c)):
             if value.ndim == 0 or value.shape != (*batch, 2):

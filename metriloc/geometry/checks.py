@@ -7,6 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def require_tensors(owner: str, **values: object) -> None:
+    """Raises ValueError for a field that is no tensor."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{owner}.{name} must be a tensor, got {type(value).__name__}: torch.as_tensor makes one")
+
+
 def require_rotation(R: Float[Tensor, "*b 3 3"]) -> None:
     """Raises ValueError for matrices that scale, shear or mirror; NaN, which failures carry, is let through."""
     if R.shape[-2:] != (3, 3):

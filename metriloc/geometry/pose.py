@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metriloc.geometry.batch import batch_axis, stacked
-from metriloc.geometry.checks import require_rotation
+from metriloc.geometry.checks import require_rotation, require_tensors
 from metriloc.geometry.conventions import CONVENTIONS, convention_named
 from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix, rotation_angle, so3_exp
 
@@ -34,6 +34,7 @@ class Pose:
     t: Float[Tensor, "*b 3"]
 
     def __post_init__(self) -> None:
+        require_tensors("Pose", R=self.R, t=self.t)
         if self.R.shape[-2:] != (3, 3) or self.t.shape[-1:] != (3,) or self.R.shape[:-2] != self.t.shape[:-1]:
             raise ValueError(
                 f"Pose needs R [*b, 3, 3] and t [*b, 3] of one batch shape, got {list(self.R.shape)} and {list(self.t.shape)}"

@@ -25,6 +25,8 @@ def find_model(folder: str | os.PathLike[str]) -> Path:
         raise InputError(
             f"'{folder}' is a bundle in one file, which is not taken here: give the map that it was made of"
         )
+    if not folder.exists():
+        raise InputError(f"'{folder}' does not exist: give the folder of a COLMAP model")
     for place in (folder, folder / "sparse"):
         if kind_of_model(place) is not None:
             return _whole(place)

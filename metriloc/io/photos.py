@@ -120,6 +120,8 @@ def _check_view(view: View) -> None:
             f"the camera of {name!r} is for {w:g}x{h:g} pixels, but the photo has {width}x{height}: "
             "resize or cut both (resize_view, crop_view)"
         )
+    if not view.image.is_meta and not bool(torch.isfinite(view.image.detach().sum(dtype=torch.float64))):
+        raise InputError(f"{name!r} has pixels that are not finite (NaN or infinite)")
     require_pose(f"cam_from_world of {name!r}", view.cam_from_world)
     if view.depth is not None:
         check_depth_covers(view.depth, view.size, f"depth of {name}")

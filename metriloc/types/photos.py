@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,8 +19,8 @@ GUESSED_FOCAL = 0.1
 class View:
     """One photo and what is known about its camera.
 
-    image: RGB in 0..1, float32. camera: intrinsics of *this* image, pixels, first pixel centre at (0, 0).
-    cam_from_world: pose of the camera, if known. name: how reports call the photo (usually its path).
+    image: RGB in 0..1, float32; half precision is made single. camera: intrinsics of *this* image, pixels, first pixel
+    centre at (0, 0). cam_from_world: pose of the camera, if known. name: how reports call the photo (usually its path).
     intrinsics_source: one sentence that says where ``camera`` came from.
     focal_sigma: relative standard deviation of the focal length; 0 when it is known, ``GUESSED_FOCAL`` and more when it
     is only a guess.
@@ -38,6 +39,8 @@ class View:
         if self.image.ndim != 3 or self.image.shape[0] != 3:
             raise ValueError(f"View.image must have shape [3, H, W], got {list(self.image.shape)} ({self.name!r})")
         require_image_range(self.image, self.name)
+        if self.image.dtype in (torch.float16, torch.bfloat16):
+            object.__setattr__(self, "image", self.image.float())
         if self.camera.shape != ():
             raise ValueError(f"View.camera must be a single camera, got batch shape {tuple(self.camera.shape)}")
         if self.depth is not None and self.depth.ndim != 2:

@@ -124,3 +124,10 @@ def test_cameras_of_colmap_as_dictionary_and_as_object() -> None:
         Camera.from_colmap({"model": "OPENCV", "height": 480})
     with pytest.raises(ValueError, match="needs width, height and parameters"):
         Camera.from_colmap("OPENCV", 640)
+
+
+def test_fields_are_tensors() -> None:
+    with pytest.raises(ValueError, match=r"Pose\.R must be a tensor, got list: torch\.as_tensor makes one"):
+        Pose([[1.0]], torch.zeros(3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Camera\.f must be a tensor, got int"):
+        Camera(torch.ones(2), 3, torch.zeros(2))  # type: ignore[arg-type]

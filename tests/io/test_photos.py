@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import metriloc
+from metriloc.geometry import Camera
 from metriloc.io import InputError, as_view, load_view
 from metriloc.types import View
 
@@ -138,6 +139,22 @@ def test_a_view_comes_back_as_it_is() -> None:
 # -- what is refused --------------------------------------------------------------------------------------------------
 NAN = np.full((4, 5, 3), 0.5, np.float32)
 NAN[2, 3, 1] = np.nan
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_view_of_half_precision_is_made_single(dtype: torch.dtype) -> None:
+    image = torch.rand(3, 4, 5).to(dtype)
+    view = View(image, Camera.from_fov((5, 4), 1.0))
+    assert view.image.dtype == torch.float32 and torch.equal(view.image, image.float())
+
+
+def test_a_view_with_one_unknown_pixel_is_refused_by_name() -> None:
+    image = torch.rand(3, 4, 5)
+    image[1, 2, 3] = torch.nan
+    with pytest.raises(InputError, match="'hole' has pixels that are not finite"):
+        as_view(View(image, Camera.from_fov((5, 4), 1.0), name="hole"))
+
+
 WRONG: list[tuple[Any, str]] = [
     (np.zeros((4, 5), np.uint8), r"shape \(H, W, 3\), got \(4, 5\): a grey photo"),
     (np.zeros((4, 5, 1), np.uint8), r"got \(4, 5, 1\): a grey photo"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
+from metriloc.backbones.local import DenseMap
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer, nearest_cells
-from metriloc.methods.matching.stated_focal import contradiction, focal_of_matches
-from metriloc.solvers.absolute_focal import FocalFit
+from metriloc.methods.matching.stated_focal import contradiction, contradiction_of_matches, focal_of_matches
 from metriloc.types import SfmMap, View
 
 _EXACT = 0.03  # relative standard deviation; what the first reference says alone is enough
@@ -23,7 +25,8 @@ def with_estimated_focal(
     So with principal point and distortion where the photo must have been cut off the center or is bent. Its
     ``intrinsics_source`` then says so, and ``focal_sigma`` how exact the focal length is.
     """
-    fit = _fit(query, scene, references, matching, seed)
+    matches = _matches(query, scene, references, matching)
+    fit = None if matches is None else focal_of_matches(query, *matches, seed)
     if fit is None:
         return query
     focal, count = float(fit.camera.f.mean()), int(fit.inliers.sum())
@@ -46,15 +49,18 @@ def focal_contradiction(
 
     The first reference is asked alone, because that costs a third; the others where it says too little, or contradicts.
     """
-    fit = _fit(query, scene, references[:1], matching, seed)
+    matches = _matches(query, scene, references[:1], matching)
+    fit = None if matches is None else focal_of_matches(query, *matches, seed)
     if fit is not None and fit.sigma <= _EXACT and contradiction(query, fit) is None:
         return None
-    return contradiction(query, _fit(query, scene, references, matching, seed))
+    matches = _matches(query, scene, references, matching)
+    return None if matches is None else contradiction_of_matches(query, *matches, seed)
 
 
-def _fit(
-    query: View, scene: SfmMap, references: Sequence[str], matching: MatchingLocalizer, seed: int
-) -> FocalFit | None:
+def _matches(
+    query: View, scene: SfmMap, references: Sequence[str], matching: MatchingLocalizer
+) -> tuple[Tensor, DenseMap, Tensor, Tensor] | None:
+    """Descriptors, the photo, cells and points of the mutual matches; None without a usable reference."""
     # also in a map of one photo
     tracks = int(scene.track_lengths().max()) if len(scene.point_index) else 1
     matching = matching.with_settings(LocalizingConfig(min_track=min(LocalizingConfig().min_track, tracks)))
@@ -64,4 +70,4 @@ def _fit(
     dense = matching.features.dense(query.image)
     descriptors = descriptors.to(dense.descriptors)
     cell, mutual = nearest_cells(descriptors, dense)
-    return focal_of_matches(query, descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]], seed)
+    return descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]]

@@ -24,7 +24,7 @@ from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor
 from metriloc.io.reference_features import Look, ReferenceFeatures, require_channels
 from metriloc.io.settings import differing_settings
-from metriloc.methods.matching.stated_focal import contradiction, focal_of_matches
+from metriloc.methods.matching.stated_focal import contradiction_of_matches
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.absolute_support import (
     ABSOLUTE_RIVAL,
@@ -204,8 +204,8 @@ class MatchingLocalizer:
         rival = ABSOLUTE_RIVAL if has_other_pose(found.pose, alike, _NEARLY, seed) else None
         against = None
         if not query.focal_is_guessed:
-            fit = focal_of_matches(query, descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]], seed)
-            against = contradiction(query, fit)
+            asked = descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]]
+            against = contradiction_of_matches(query, *asked, seed)
         doubts = tuple(doubt for doubt in (rival, against) if doubt is not None)
         good = matches[found.inliers]
         spread = pose_covariance(found.pose, good.xyz, good.uv, query.camera, max(dense.stride), TIMES)

@@ -68,7 +68,8 @@ class MicKeyConfig:
         whole = all(type(width) is int and 1 <= width <= _MAX_WIDTH for width in self.blocks)
         if len(self.blocks) != 4 or not whole or self.blocks[2] % ATTENTION_HEADS:
             raise ValueError(
-                f"blocks must be four widths, the third a multiple of {ATTENTION_HEADS}, got {self.blocks}"
+                f"blocks must be four widths of at most {_MAX_WIDTH}, the third a multiple of {ATTENTION_HEADS}, "
+                f"got {self.blocks}"
             )
         positive = (1e-9, 1e9)
         require_within(self, descriptor_dim=(1, _MAX_WIDTH), longest_side=(1, _MAX_SIDE), depth_side=(1, _MAX_SIDE))
