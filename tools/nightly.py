@@ -149,5 +149,17 @@ def main(data: tyro.conf.Positional[Path], out: Path, only: tuple[str, ...] = ()
     return 1 if lines else 0
 
 
+def run() -> int:
+    """The program: 2 for a wrong folder or a run that failed, 130 when it is stopped."""
+    try:
+        return tyro.cli(main)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"nightly: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nightly: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main))
+    sys.exit(run())

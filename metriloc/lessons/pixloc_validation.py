@@ -49,32 +49,32 @@ class AlignmentValidation:
         for sample in self.samples:
             batch = collate([sample.pair], [sample.xyz], [sample.init]).to(device)
             poses = align_batch(method, batch)
-            pose = poses[-1]
-            angle, distance = pose_errors(pose, batch.query_from_reference)
-            errors = [median_error_px(batch, p) for p in (batch.init, pose)]
+            angle, distance = pose_errors(poses[-1], batch.query_from_reference)
+            errors = [median_error_px(batch, pose) for pose in (batch.init, poses[-1])]
             rows.append(torch.cat([*errors, angle, distance]).cpu())
             if len(pictures) < self.pictures and drawable():
                 start_px, end_px = rows[-1][:2].tolist()
-                pictures.append(alignment_picture(sample, pose[0].to("cpu"), start_px, end_px))
-                levels = [p[0].to("cpu") for p in poses]
+                levels = [pose[0].to("cpu") for pose in poses]
+                pictures.append(alignment_picture(sample, levels[-1], start_px, end_px))
                 figures.append(alignment_figure(sample, levels, (start_px, end_px), looked_at(method, batch)))
         table = torch.nan_to_num(torch.stack(rows), nan=torch.inf)
-        start, end = table[:, 0].clamp(max=WORST_PX), table[:, 1].clamp(max=WORST_PX)
         if pictures:
-            pictures.insert(0, errors_picture(start.numpy(), end.numpy(), WORST_PX))
-        return Validation(
-            {
-                "error_px": float(end.mean()),
-                "start_px": float(start.mean()),
-                "success": float((end < SUCCESS_PX).float().mean()),
-                "improved": float((table[:, 1] < table[:, 0]).float().mean()),
-                "rotation_deg": float(table[:, 2].median()),
-                "translation_m": float(table[:, 3].median()),
-            },
-            tuple(pictures),
-            tuple(figures),
-            chooser_script() if figures else None,
-        )
+            start, end = table[:, :2].clamp(max=WORST_PX).numpy().T
+            pictures.insert(0, errors_picture(start, end, WORST_PX))
+        return Validation(_metrics(table), tuple(pictures), tuple(figures), chooser_script() if figures else None)
+
+
+def _metrics(table: Float[Tensor, "n 4"]) -> dict[str, float]:
+    """table: error at the start and at the end, pixels, angle and distance of each sample."""
+    start, end = table[:, 0].clamp(max=WORST_PX), table[:, 1].clamp(max=WORST_PX)
+    return {
+        "error_px": float(end.mean()),
+        "start_px": float(start.mean()),
+        "success": float((end < SUCCESS_PX).float().mean()),
+        "improved": float((table[:, 1] < table[:, 0]).float().mean()),
+        "rotation_deg": float(table[:, 2].median()),
+        "translation_m": float(table[:, 3].median()),
+    }
 
 
 def align_batch(method: PixLocTraining, batch: TwoViewBatch) -> tuple[Pose, ...]:
