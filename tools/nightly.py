@@ -36,6 +36,8 @@ HEAD = (
 )
 WORSE, POINTS = 1.1, 3.0
 """A median that grew by more than this factor, or a share that fell by more than so many points, is worse."""
+_PAIRS = {"pairs": ("val", 40), "scannet_pairs": ("scannet_pairs/val", 1)}
+"""Folders with pairs, and every so many queries of them; those of ScanNet are hard on purpose."""
 _PLACES = {"fountain_p11": 2, "entry_p10": 2, "holo_a": 40, "kitchen": 15}
 """Every so many photos of each map are queries."""
 _MEDIANS = ("median rotation error (deg)", "median center error (m)", "median direction error (deg)")
@@ -55,8 +57,9 @@ class Night:
 def runs(data: Path) -> list[Night]:
     """What is run, of what is there. Raises ValueError for a folder with none of it."""
     found = []
-    if (data / "val").is_dir():
-        found.append(Night("mickey", "pairs", "pairs", ("--data", str(data / "val"), "--step", "40")))
+    for name, (folder, step) in _PAIRS.items():
+        if (data / folder).is_dir():
+            found.append(Night("mickey", name, "pairs", ("--data", str(data / folder), "--step", str(step))))
     for method in ("nre", "pixloc"):
         for name, step in _PLACES.items():
             place = data / "places" / name
