@@ -10,9 +10,10 @@ on pairs, NRE and PixLoc on photos left out of the four maps, all with the weigh
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from pathlib import Path
 
 import tyro
 
+from metriloc.cli.main import main as metriloc
+from metriloc.cli.terminal import EXIT_INTERRUPTED
 from metriloc.training.record import git_commit
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results.md"
@@ -72,14 +75,25 @@ def runs(data: Path) -> list[Night]:
 
 
 def measure(night: Night, out: Path) -> Mapping[str, object]:
-    """The report of a run, which goes on where it was stopped. Raises RuntimeError for one that fails."""
+    """The report of a run, which goes on where it was stopped. Raises RuntimeError for one that fails, KeyboardInterrupt."""
     folder = out / f"{night.method}_{night.place}"
-    command = [sys.executable, "-m", "metriloc", "eval", night.method, night.benchmark, *night.words]
-    done = subprocess.run([*command, "--no-html", "--out", str(folder)], stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, 1) or not (folder / "report.json").is_file():
-        raise RuntimeError(f"{night.method} on {night.place} ended with {done.returncode}")
+    code = ended_with("eval", night.method, night.benchmark, *night.words, "--no-html", "--out", str(folder))
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    if code not in (0, 1) or not (folder / "report.json").is_file():
+        raise RuntimeError(f"{night.method} on {night.place} ended with {code}")
     content: Mapping[str, object] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return content
+
+
+def ended_with(*words: str) -> int:
+    """The exit code of a command of metriloc, run here (programs are loaded once a night) and without what it prints."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            metriloc(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
 
 
 def row_of(night: Night, report: Mapping[str, object]) -> tuple[str, ...]:
