@@ -16,6 +16,7 @@ from metriloc.viz.features import confidence_picture, level_picture, principal_c
 from metriloc.viz.marks import Mark, marks_of, project, sized_photo
 from metriloc.viz.pictures import Rgb
 
+Layers = list[tuple[str, Rgb]]
 _SIDE = 640
 
 
@@ -40,7 +41,7 @@ def two_view_figure(
         return ""
     first = marks_of([Stage("points of the reference", Pose.identity(), float("nan"))])
     marks = marks_of(stages, truth)
-    layers = ([], []) if seen is None else _layers((reference, query), seen)
+    layers: tuple[Layers, Layers] = ([], []) if seen is None else _layers((reference, query), seen)
     panels = [
         _panel("the reference", reference, first, xyz, layers[0]),
         _panel("the query", query, marks, xyz, layers[1]),
@@ -53,19 +54,15 @@ def two_view_figure(
     return chooser_figure(panels, words, caption)
 
 
-def _panel(
-    what: str, view: View, marks: Sequence[Mark], xyz: Float[Tensor, "N 3"], layers: Sequence[tuple[str, Rgb]]
-) -> Panel:
+def _panel(what: str, view: View, marks: Sequence[Mark], xyz: Float[Tensor, "N 3"], layers: Layers) -> Panel:
     photo, scale = sized_photo(view, _SIDE)
     places = [(project(view.camera, mark.cam_from_world, xyz) + 0.5) * scale - 0.5 for mark in marks]
     return Panel(what, marks, np.stack(places), [("photo", photo), *layers])
 
 
-def _layers(
-    views: tuple[View, View], seen: tuple[DenseFeatures, DenseFeatures]
-) -> tuple[list[tuple[str, Rgb]], list[tuple[str, Rgb]]]:
+def _layers(views: tuple[View, View], seen: tuple[DenseFeatures, DenseFeatures]) -> tuple[Layers, Layers]:
     """Of each photo: its features by level, alike in one color in both, and what is trusted."""
-    found: tuple[list[tuple[str, Rgb]], list[tuple[str, Rgb]]] = ([], [])
+    found: tuple[Layers, Layers] = ([], [])
     sizes = [sized_photo(view, _SIDE)[0].shape[:2] for view in views]
     for level, maps in enumerate(zip(*(photo.levels for photo in seen), strict=True)):
         for layers, colors, size in zip(found, principal_colors(maps), sizes, strict=True):
