@@ -60,6 +60,27 @@ def test_the_page_of_results_has_a_table_of_the_three_methods(
         nightly.runs(ROOT / "tools")
 
 
+@pytest.mark.parametrize(
+    ("happened", "code", "said"),
+    [(ValueError("'x' has neither val/ nor places/"), 2, "neither val/"), (KeyboardInterrupt(), 130, "goes on where")],
+)
+def test_what_ends_it_is_one_sentence(
+    nightly: ModuleType,
+    happened: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ended(_: object) -> None:
+        raise happened
+
+    monkeypatch.setattr(nightly.tyro, "cli", ended)
+    assert nightly.run() == code
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_a_night_is_compared_with_the_one_before(
     nightly: ModuleType,

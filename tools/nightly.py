@@ -10,9 +10,10 @@ on pairs, NRE and PixLoc on photos left out of the four maps, all with the weigh
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from pathlib import Path
 
 import tyro
 
+from metriloc.cli.main import main as metriloc
+from metriloc.cli.terminal import EXIT_INTERRUPTED
 from metriloc.training.record import git_commit
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results.md"
@@ -36,6 +39,8 @@ HEAD = (
 )
 WORSE, POINTS = 1.1, 3.0
 """A median that grew by more than this factor, or a share that fell by more than so many points, is worse."""
+_PAIRS = {"pairs": ("val", 40), "scannet_pairs": ("scannet_pairs/val", 1)}
+"""Folders with pairs, and every so many queries of them; those of ScanNet are hard on purpose."""
 _PLACES = {"fountain_p11": 2, "entry_p10": 2, "holo_a": 40, "kitchen": 15}
 """Every so many photos of each map are queries."""
 _MEDIANS = ("median rotation error (deg)", "median center error (m)", "median direction error (deg)")
@@ -55,8 +60,9 @@ class Night:
 def runs(data: Path) -> list[Night]:
     """What is run, of what is there. Raises ValueError for a folder with none of it."""
     found = []
-    if (data / "val").is_dir():
-        found.append(Night("mickey", "pairs", "pairs", ("--data", str(data / "val"), "--step", "40")))
+    for name, (folder, step) in _PAIRS.items():
+        if (data / folder).is_dir():
+            found.append(Night("mickey", name, "pairs", ("--data", str(data / folder), "--step", str(step))))
     for method in ("nre", "pixloc"):
         for name, step in _PLACES.items():
             place = data / "places" / name
@@ -69,14 +75,25 @@ def runs(data: Path) -> list[Night]:
 
 
 def measure(night: Night, out: Path) -> Mapping[str, object]:
-    """The report of a run, which goes on where it was stopped. Raises RuntimeError for one that fails."""
+    """The report of a run, which goes on where it was stopped. Raises RuntimeError for one that fails, KeyboardInterrupt."""
     folder = out / f"{night.method}_{night.place}"
-    command = [sys.executable, "-m", "metriloc", "eval", night.method, night.benchmark, *night.words]
-    done = subprocess.run([*command, "--no-html", "--out", str(folder)], stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, 1) or not (folder / "report.json").is_file():
-        raise RuntimeError(f"{night.method} on {night.place} ended with {done.returncode}")
+    code = ended_with("eval", night.method, night.benchmark, *night.words, "--no-html", "--out", str(folder))
+    if code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    if code not in (0, 1) or not (folder / "report.json").is_file():
+        raise RuntimeError(f"{night.method} on {night.place} ended with {code}")
     content: Mapping[str, object] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return content
+
+
+def ended_with(*words: str) -> int:
+    """The exit code of a command of metriloc, run here (programs are loaded once a night) and without what it prints."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            metriloc(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
 
 
 def row_of(night: Night, report: Mapping[str, object]) -> tuple[str, ...]:
@@ -149,5 +166,17 @@ def main(data: tyro.conf.Positional[Path], out: Path, only: tuple[str, ...] = ()
     return 1 if lines else 0
 
 
+def run() -> int:
+    """The program: 2 for a wrong folder or a run that failed, 130 when it is stopped."""
+    try:
+        return tyro.cli(main)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"nightly: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nightly: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main))
+    sys.exit(run())

@@ -99,14 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name, "one of the arguments is empty: a path or a value is missing (is a variable of the shell unset?)"
         )
         raise SystemExit(EXIT_BAD_INPUT)
-    command = COMMANDS[name]
-    raise SystemExit(_run(getattr(importlib.import_module(command.module), command.function), name, rest))
+    raise SystemExit(_run(COMMANDS[name], name, rest))
 
 
-def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str]) -> int:
+def _run(command: Command, name: str, arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        try:
+        try:  # importing takes seconds, so it may be interrupted, too
+            function: Callable[..., int | None] = getattr(importlib.import_module(command.module), command.function)
             return parsed(function, name, arguments)() or 0
         except (ValueError, OSError, ImportError) as error:
             complain(name, _sentence(error))

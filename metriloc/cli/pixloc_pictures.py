@@ -42,7 +42,7 @@ def confidences(
     if out.suffix.lower() not in (".mp4", ".gif"):
         raise InputError(f"--out {out}: a film is called .mp4 or .gif")
     if not 0 < fps <= 60 or not 16 <= side <= 4096:
-        raise InputError(f"--fps must be in 0..60 and --side in 16..4096, got {fps:g} and {side}")
+        raise InputError(f"--fps must be above 0 and at most 60, --side in 16..4096, got {fps:g} and {side}")
     if out.suffix.lower() == ".mp4":
         find_ffmpeg()  # before any work
     files = list_photos(photos[0]) if len(photos) == 1 and photos[0].is_dir() else list(photos)

@@ -16,6 +16,15 @@ def transfer_bar(title: str) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     columns = (title.replace("[", "\\["), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Bar(*columns, console=Console(stderr=True))
+    task = bar.add_task(title, total=None)
+
+    def progress(done: int, total: int | None) -> None:
+        bar.start()  # nothing is drawn of what never begins
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()

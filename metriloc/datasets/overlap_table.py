@@ -76,7 +76,10 @@ def read_overlaps(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray,
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"'{path}' does not exist: make it from depth or a reconstruction, or train on uniform pairs")
+        raise InputError(
+            f"'{path}' does not exist: metriloc overlaps makes it from depth or a reconstruction; training can do without, "
+            "on uniform pairs"
+        )
     arrays = read_arrays(path, ("idxs", "overlaps", "names"))
     if "idxs" not in arrays or "overlaps" not in arrays:
         raise InputError(f"'{path}' has no arrays idxs and overlaps")

@@ -130,8 +130,9 @@ def _with_depth_named(task: PairTask, suffix: str) -> PairTask:
 
 
 def _load(name: BenchmarkName, options: BenchmarkOptions) -> PairBenchmark | QueryBenchmark:
-    if options.max_overlap is not None and (name not in ("mapfree", "pairs", "posed") or not options.max_overlap > 0):
-        raise InputError(f"--max-overlap {options.max_overlap}: above 0, and for mapfree, pairs and posed")
+    most = options.max_overlap
+    if most is not None and (name not in ("mapfree", "pairs", "posed") or not 0 < most <= 1):
+        raise InputError(f"--max-overlap {most}: above 0 and at most 1, and for mapfree, pairs and posed")
     if options.multi_frame and (name != "mapfree" or options.step is not None or options.max_overlap is not None):
         raise InputError(
             "--multi-frame is a track of mapfree, with a step of its own: leave out --step and --max-overlap"

@@ -1,6 +1,6 @@
 """One HTML page a validation: its numbers, the history of the run, and its pictures; a single file, no network.
 
-All text is escaped and a content security policy forbids every script and request.
+All text is escaped and a content security policy forbids every request, and every script but that of its figures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def validation_page(
     shown = scrolled(f'<table class="numbers"><tr><th>metric</th><th>value</th><th>so far</th></tr>{rows}</table>')
     heading = f"{title}: step {step}"
     pictures = figures([_figure(picture) for picture in validation.pictures])
-    return document(heading, f"<h1>{escaped(heading)}</h1>\n{shown}\n{pictures}")
+    parts = (f"<h1>{escaped(heading)}</h1>", shown, *validation.figures, pictures)
+    return document(heading, "\n".join(parts), script=validation.script)
 
 
 def encode_png(rgb: UInt8[np.ndarray, "H W 3"]) -> bytes:

@@ -34,10 +34,16 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """The result of one validation. metrics: numbers by name, NaN where undefined; pictures: a few."""
+    """The result of one validation.
+
+    metrics: numbers by name, NaN where undefined. pictures: a few. figures: of the validation page alone, HTML that a
+    reader can look into; script: the one that moves them.
+    """
 
     metrics: Mapping[str, float]
     pictures: tuple[Picture, ...] = field(default=())
+    figures: tuple[str, ...] = ()
+    script: str | None = None
 
 
 Validator: TypeAlias = Callable[[nn.Module], Validation]

@@ -42,10 +42,15 @@ def principal_colors(maps: Sequence[Float[Tensor, "C h w"]]) -> list[Rgb]:
     return pictures
 
 
-def feature_picture(features: Sequence[DenseFeatures], width: int = PICTURE_SIDE // 3) -> Rgb:
-    """A row a photo, a column a level."""
+def level_picture(colors: Rgb, size: tuple[int, int]) -> Rgb:
+    """A map of colors at the size (height, width) of its photo, cell by cell."""
     from PIL import Image
 
+    return np.asarray(Image.fromarray(colors).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def feature_picture(features: Sequence[DenseFeatures], width: int = PICTURE_SIDE // 3) -> Rgb:
+    """A row a photo, a column a level."""
     colored = [principal_colors(level) for level in zip(*(photo.levels for photo in features), strict=True)]
     rows = []
     for number in range(len(features)):
@@ -53,7 +58,7 @@ def feature_picture(features: Sequence[DenseFeatures], width: int = PICTURE_SIDE
         for level in colored:
             picture = level[number]
             height = max(1, min(4 * width, round(width * picture.shape[0] / picture.shape[1])))
-            tiles.append(np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)))
+            tiles.append(level_picture(picture, (height, width)))
         height = max(tile.shape[0] for tile in tiles)
         rows.append(np.concatenate([_padded(tile, height) for tile in tiles], 1))
     return np.concatenate(rows, 0)

@@ -74,11 +74,16 @@ def report_page(
     return document(title, body, script=report_script())
 
 
-@cache
 def report_script() -> str:
     """The script of reports: the 3D view, and the choice of points."""
+    return script_of("viewer.js", "points.js")
+
+
+@cache
+def script_of(*files: str) -> str:
+    """Scripts of this folder, for the policy of one page."""
     here = resources.files("metriloc.viz")
-    return "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in ("viewer.js", "points.js"))
+    return "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in files)
 
 
 def intrinsics_note(**views: View) -> str:

@@ -1,5 +1,6 @@
-// Points of the map in a photo, under every stage of a localization: stages are switched, points are chosen, with the
-// pointer or the arrow keys. "#point-3" at the end of the address chooses the third. No dependencies.
+// Points in one photo or in several, under every stage of an alignment: stages are switched, points are chosen, with the
+// pointer or the arrow keys, and what lies below them. "#point-3" at the end of the address chooses the third.
+// No dependencies.
 (() => {
   "use strict";
   const stages = (figure) => [...figure.querySelectorAll("svg.marks > [data-stage]")];
@@ -27,15 +28,22 @@
   }
 
   for (const figure of document.querySelectorAll("figure.chooser")) {
-    const svg = figure.querySelector("svg.marks");
     const count = JSON.parse(figure.querySelector("script").textContent).length;
-    svg.addEventListener("click", (event) => choose(figure, nearest(figure, event.clientX, event.clientY)));
-    svg.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (step === undefined) return;
-      event.preventDefault();
-      choose(figure, (Number(figure.dataset.chosen ?? -step) + step + count) % count);
-    });
+    for (const svg of figure.querySelectorAll("svg.marks")) {
+      svg.addEventListener("click", (event) => choose(figure, nearest(figure, event.clientX, event.clientY)));
+      svg.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+        if (step === undefined) return;
+        event.preventDefault();
+        choose(figure, (Number(figure.dataset.chosen ?? -step) + step + count) % count);
+      });
+    }
+    const shown = figure.querySelector("select[data-layers]");
+    const show = () => {
+      for (const image of figure.querySelectorAll("img[data-layer]")) image.hidden = image.dataset.layer !== shown.value;
+    };
+    shown?.addEventListener("change", show);
+    if (shown) show(); // a browser may have kept what was chosen before the page was loaded again
     for (const box of figure.querySelectorAll("input[data-stage]"))
       box.addEventListener("change", () => {
         for (const stage of stages(figure))

@@ -116,6 +116,26 @@ def test_lightglue_matches_a_shifted_photo(name: str, photo: Tensor) -> None:
     assert glue(empty, features[1], (220, 160), (196, 152))[0].shape == (0, 2)
 
 
+def test_how_far_lightglue_goes_is_decided_by_the_photos(photo: Tensor) -> None:
+    """Why it has no file of fixed sizes: equal shapes, other layers, and points that leave on the way."""
+    network = extractor("aliked")
+    try:
+        glue = load_lightglue("aliked")[0]
+    except InputError as error:
+        pytest.skip(str(error))
+    first, other = network(photo), network(load_view(EXAMPLE / "query.jpg").image[:, 100:260, 80:300])
+    found = []
+    for features in (other, first):
+        pair = [
+            {"keypoints": f.uv[None], "descriptors": f.descriptors[None], "image_size": torch.tensor([[220, 160]])}
+            for f in (first, features)
+        ]
+        with torch.no_grad():
+            found.append(glue._model({"image0": pair[0], "image1": pair[1]}))
+    assert found[1]["stop"] < found[0]["stop"]  # a photo with itself is easy
+    assert len(found[0]["prune0"].unique()) > 2
+
+
 def test_loftr_runs_on_any_size_with_local_weights() -> None:
     """Random weights: what is tested is loading, sizes that are no multiples of 8, and pixels inside the photos."""
     from kornia.feature import LoFTR

@@ -41,6 +41,17 @@ def test_every_command_has_help_of_its_own(name: str, capsys: pytest.CaptureFixt
     assert " ".join(summary.split()[:4]) in " ".join(capsys.readouterr().out.split())
 
 
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", stopped)
+    assert run("weights", "list") == 130
+    assert capsys.readouterr().err == "metriloc weights list: interrupted\n"
+
+
 def test_wrong_options_end_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("relpose", "a.jpg", "b.jpg", "--no-such-option") == 2
     assert run("relpose", "only-one.jpg") == 2

@@ -237,6 +237,7 @@ def test_get_offline_says_which_file_goes_where(tmp_path: Path, capsys: pytest.C
     assert run("get", "mickey", "--offline", "--cache", tmp_path / "own") == 2
     message = capsys.readouterr().err
     assert "offline" in message and str(tmp_path / "own" / "official" / "mickey_weights.zip") in message
+    assert "bytes" not in message  # no bar of what never begins
 
 
 def test_get_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,6 +121,6 @@ def test_pairs_that_share_little_are_a_split(mapfree_like: Path) -> None:
     )
     with pytest.raises(InputError, match=r"s00460.overlaps.npz' does not exist"):
         load_benchmark("mapfree", BenchmarkOptions(mapfree_like, split="val", max_overlap=0.5))
-    for name, most in (("scannet", 0.5), ("pairs", -1.0)):
-        with pytest.raises(InputError, match=f"--max-overlap {most}: above 0, and for mapfree, pairs and posed"):
+    for name, most in (("scannet", 0.5), ("pairs", -1.0), ("pairs", 20.0)):
+        with pytest.raises(InputError, match=f"--max-overlap {most}: above 0 and at most 1, and for mapfree"):
             load_benchmark(name, BenchmarkOptions(mapfree_like, max_overlap=most))  # type: ignore[arg-type]

@@ -25,7 +25,9 @@ from metriloc.recipes import gnnet, pixloc_cmu, pixloc_megadepth, pixloc_small, 
 from metriloc.recipes.pixloc import SmallPixLoc
 from metriloc.recipes.pixloc_published import PublishedPixLoc
 from metriloc.training import override, train
+from metriloc.training.pages import validation_page
 from metriloc.types import Pair, View
+from metriloc.viz.chooser import chooser_script
 
 
 def wall_pair(seed: int) -> Pair:
@@ -167,6 +169,11 @@ def test_validation_draws_two_views_and_their_alignment() -> None:
     assert f"median error {float(median_error_px(batch_of(fixed[:1]), batch_of(fixed[:1]).init)):.1f} px" in (
         alignments[0].note
     )
+    page = validation_page("pixloc", 3, found, {})
+    assert page.count('<figure class="chooser">') == 2
+    for word in ("points of the reference", "start", "level 1", "result", "truth", "features of level 0"):
+        assert word in page
+    assert page.count(chooser_script()) == 1
 
 
 def test_marks_stand_where_the_poses_put_the_points() -> None:

@@ -1,4 +1,4 @@
-"""Points of a query to choose in a browser, and the box plots of the stages: where marks stand, what is told, a browser."""
+"""Points of one photo or two to choose in a browser, box plots of stages: where marks stand, what is told, a browser."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import torch
 from metriloc.geometry import Camera, Pose
 from metriloc.page import document
 from metriloc.page.charts import box_chart
-from metriloc.types import LocalizationDetails, PointMaps, PoseEstimate, SfmMap, Stage, Trace, View
+from metriloc.types import DenseFeatures, LocalizationDetails, PointMaps, PoseEstimate, SfmMap, Stage, Trace, View
+from metriloc.viz.chooser import chooser_script
 from metriloc.viz.localized import LocalizedQuery
 from metriloc.viz.point_chooser import point_chooser
 from metriloc.viz.stage_errors import stage_errors
+from metriloc.viz.two_views import two_view_figure
 
 CAMERA = Camera(torch.tensor([80.0, 60.0]), torch.tensor([70.0, 70.0]), torch.tensor([39.5, 29.5])).to(torch.float64)
 UV = torch.tensor([[10.0, 12.0], [40.0, 30.0], [70.0, 50.0]], dtype=torch.float64)
@@ -59,6 +61,17 @@ def words_of(html: str) -> list[str]:
 def places_of(html: str, stage: int) -> np.ndarray:
     layer = html.split(f'<g data-stage="{stage}"')[1].split("</g>")[0]
     return np.array([[float(v) for v in place.split()] for place in re.findall(r"translate\(([^)]*)\)", layer)])
+
+
+def in_a_browser(folder: Path, figure: str, act: str = "") -> str:
+    """The page as a browser has it that was asked for the second point. act: what is done in it by script."""
+    file = folder / "page.html"
+    file.write_text(document("a", figure, script=chooser_script() + act), encoding="utf-8")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
+    address = f"{file.as_uri()}#point-2"
+    return subprocess.run(
+        [*command, "--dump-dom", address], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
 
 
 def test_marks_stand_where_the_stages_put_the_points() -> None:
@@ -113,13 +126,7 @@ def test_the_figure_is_well_formed() -> None:
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no browser (chromium)")
 def test_a_browser_shows_the_point_that_the_address_names(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    script = (Path(__file__).parents[2] / "metriloc/viz/points.js").read_text(encoding="utf-8")
-    file = tmp_path / "page.html"
-    file.write_text(document("a", point_chooser(entry()), script=script), encoding="utf-8")
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
-    shown = subprocess.run(
-        [*command, "--dump-dom", f"{file.as_uri()}#point-2"], capture_output=True, text=True, timeout=120, check=True
-    ).stdout
+    shown = in_a_browser(tmp_path, point_chooser(entry()))
     assert "Point 2 of 3. Support 0.50." in re.sub(r"<script.*?</script>", "", shown, flags=re.S)
     assert re.findall(r'<path data-point="(\d)"[^>]*class="chosen"', shown) == ["1"] * 3
     images = re.findall(r'<img( hidden="")? data-point="(\d)"', shown)
@@ -137,3 +144,65 @@ def test_boxes_of_the_stages() -> None:
     ends = [float(re.findall(r'points="[\d.]+,([\d.]+) ', box)[5]) for box in boxes]
     assert medians[0] < medians[1] and all(middle < low for middle, low in zip(medians, ends, strict=True))
     assert box_chart("t", "px", {"a": [0.0]}) == "" and box_chart("t", "px", {}) == ""
+
+
+# -- two photos ---------------------------------------------------------------------------------------------------------
+XYZ = CAMERA.unproject(UV)[0] * 2
+
+
+def two_views(seen: bool = False, xyz: torch.Tensor = XYZ) -> str:
+    """Both cameras stand at one place; the start puts points 3.5 pixels to the right."""
+    views = [View(torch.zeros(3, 60, 80), CAMERA, name=name) for name in ("a.jpg", "<b>.jpg")]
+    stages = [Stage("start", MOVED, np.nan), Stage("result", IDENTITY, np.nan)]
+    maps = torch.rand(4, 15, 20, generator=torch.Generator().manual_seed(0))
+    looked = DenseFeatures("a", (maps, maps[:, ::2, ::2]), (maps[0], maps[0, ::2, ::2]))
+    given = (looked, looked) if seen else None
+    return two_view_figure(views[0], views[1], stages, IDENTITY, xyz, given, "a.jpg <b>.jpg")
+
+
+def test_points_stand_in_both_photos() -> None:
+    html = two_views()
+    assert re.findall(r'data-stage="\d">.*?</svg>([\w ]+)</label>', html) == [
+        "points of the reference",
+        "truth",
+        "start",
+        "result",
+    ]
+    for stage, shift in enumerate((0, 0, 3.5, 0)):
+        np.testing.assert_allclose(places_of(html, stage), UV + torch.tensor([shift, 0.0]), atol=0.06)
+    assert words_of(html)[1] == "Point 2 of 3. From truth: start 3.5 px, result 0.0 px."
+    assert "<b>a.jpg &lt;b&gt;.jpg</b>" in html and "<select" not in html
+
+
+def test_points_that_the_query_does_not_see_are_told() -> None:
+    behind = XYZ.clone()
+    behind[0, 2] = -1
+    assert words_of(two_views(xyz=behind))[0] == "Point 1 of 3. Not in the photo under truth."
+    assert two_views(xyz=XYZ[:0]) == ""
+
+
+def test_what_the_network_saw_can_be_shown() -> None:
+    pytest.importorskip("matplotlib")
+    html = two_views(seen=True)
+    names = ["photo", "features of level 0", "features of level 1", "what is trusted"]
+    assert re.findall(r"<option>(.*?)</option>", html) == names
+    assert re.findall(r'data-layer="(.*?)"', html) == 2 * names
+    assert html.count('width="80" height="60"') == 2 * len(names)  # what lies below the points has one size
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no browser (chromium)")
+def test_a_browser_marks_a_point_in_both_photos_and_shows_what_was_seen(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    act = (
+        'const chosen = document.querySelector("select"); chosen.value = "what is trusted";'
+        'chosen.dispatchEvent(new Event("change"));'
+        "const box = document.querySelector(\"input[data-stage='2']\"); box.checked = false;"
+        'box.dispatchEvent(new Event("change"));'
+    )
+    shown = in_a_browser(tmp_path, two_views(seen=True), act)
+    assert "Point 2 of 3. From truth: start 3.5 px" in re.sub(r"<script.*?</script>", "", shown, flags=re.S)
+    assert re.findall(r'<path data-point="(\d)"[^>]*class="chosen"', shown) == ["1"] * 4
+    images = re.findall(r'data-layer="([^"]*)"( hidden="")?', shown)
+    assert [name for name, hidden in images if not hidden] == ["what is trusted"] * 2
+    assert re.findall(r'<g data-stage="(\d)"[^>]*class="off"', shown) == ["2"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from metriloc.io.files import InputError
 from metriloc.io.maps import load_map_view
 from metriloc.methods.pixloc.extractor import FeatureExtractor
+from metriloc.methods.pixloc.pyramid import FeaturePyramid
 from metriloc.methods.pixloc.tracker import Tracker
 from metriloc.types import Course, DenseFeatures, PoseEstimate, SfmMap, Trace, View
 
@@ -40,7 +41,11 @@ def dense_features(
         extraction = extractor(photo, 1)
         if extraction is None:
             return ()
-        levels = tuple(features[0].cpu() for features in extraction.pyramid.features)
-        trust = extraction.pyramid.confidences
-        found.append(DenseFeatures(photo.name, levels, () if trust is None else tuple(c[0, 0].cpu() for c in trust)))
+        found.append(made_of(photo.name, extraction.pyramid))
     return tuple(found)
+
+
+def made_of(name: str, pyramid: FeaturePyramid) -> DenseFeatures:
+    """What is in the pyramid of a photo, of the first of a batch."""
+    trust = () if pyramid.confidences is None else tuple(c[0, 0].cpu() for c in pyramid.confidences)
+    return DenseFeatures(name, tuple(features[0].cpu() for features in pyramid.features), trust)
