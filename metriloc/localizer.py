@@ -43,7 +43,7 @@ REFERENCES = 3
 
 
 class Localizer:
-    """Where in one map the cameras of photos stood: opened once, then each photo costs little more than its own passes.
+    """Where in one map, which is opened once, photos were taken.
 
     - scene: a map, a folder with a COLMAP model, a bundle of ``metriloc map bundle``, or what else ``open_map`` takes.
     - images: the folder of the map's photos, where that is not beside it.
@@ -56,7 +56,8 @@ class Localizer:
     Raises InputError for a map that cannot be used, and for a bundle without photos that has no features for the method.
 
     >>> localizer = metriloc.Localizer("map")
-    >>> estimate = localizer.localize("query.jpg")
+    >>> bool(localizer.localize("query.jpg").success)
+    True
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class Localizer:
         shows too little costs nothing. Returns an estimate as ``localize`` does; its covariance is in the axes of the rig.
         Raises InputError for lists of different lengths, and for a photo whose focal length is only a guess.
 
-        >>> estimate = localizer.localize_rig(["left.jpg", "right.jpg"], [left_from_rig, right_from_rig], fov=70)
+        >>> estimate = localizer.localize_rig(["left.jpg", "right.jpg"], [left_from_rig, right_from_rig], fov=70)  # doctest: +SKIP
         """
         views = rig_views(photos, cam_from_rig, K, fov)
         require_number("seed", seed, 0, LARGEST_SEED, whole=True)

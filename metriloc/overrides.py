@@ -25,7 +25,9 @@ _PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false",
 def override(
     target: Any, assignments: Sequence[str], *, group: str = "", aliases: Mapping[str, str] = MappingProxyType({})
 ) -> Any:
-    """A copy of a dataclass with fields set from texts ``path=value``, checked against their types.
+    """A copy of a dataclass with fields set from texts.
+
+    They read ``path=value``, and are checked against their types.
 
     - assignments: values are numbers, true/false, none, text, one word of a Literal; tuples ``a,b,c`` or JSON;
       ``path[first]`` and ``path[last]`` are the ends of a tuple.

@@ -53,6 +53,10 @@ def relative_pose(
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
+
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", distance=0.61)
+    >>> print(estimate.pose.center(), estimate.verdict)
+    tensor([ 0.5769, -0.1596,  0.1175]) reliable
     """
     require_number("distance", distance)
     require_number("camera_height", camera_height)

@@ -26,9 +26,10 @@ from metriloc.backbones.efficientnet_lite import EfficientNetLite, EfficientNetL
 
 
 class FeatureBackbone(Protocol):
-    """Photos [B, 3, H, W], RGB in 0..1 -> features [B, channels, H // stride, W // stride].
+    """A network that turns photos into one feature map.
 
-    stride: pixels a cell, in both directions. channels: features a cell. Must also be an ``nn.Module``.
+    Photos [B, 3, H, W], RGB in 0..1 -> features [B, channels, H // stride, W // stride]. stride:
+    pixels a cell, in both directions. channels: features a cell. Must also be an ``nn.Module``.
     """
 
     stride: int

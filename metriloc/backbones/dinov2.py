@@ -61,10 +61,11 @@ DINOV2: Mapping[str, DinoV2Config] = MappingProxyType(
 
 
 class DinoV2(nn.Module):
-    """Image [B, 3, H, W] -> feature map [B, C, H // 14, W // 14]; right and bottom remainders are cropped away.
+    """The vision transformer of DINOv2, as one feature map.
 
-    Takes the image as it is: whoever wants ImageNet normalisation does it before (MicKey does not). Runs in the
-    precision of its weights; cast with ``.to(torch.float16)`` and cast the image alike. New weights are random.
+    Image [B, 3, H, W] -> [B, C, H // 14, W // 14]. Right and bottom remainders are cut away.
+    Takes the image as it is: whoever wants ImageNet normalisation does it before (MicKey does not).
+    Runs in the precision of its weights (cast the image alike). New weights are random.
     """
 
     def __init__(self, config: DinoV2Config = VIT_L) -> None:
@@ -242,9 +243,10 @@ _WRAPPERS = re.compile(r"^(?:dinov2|model)\.")  # a Dinov2Model inside a task mo
 
 
 def dinov2_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of transformers' ``Dinov2Model`` (5.x names, or 4.x names as in hub files) -> official names.
+    """A state dict of ``transformers`` under official names.
 
-    Raises ValueError for a name that no rule knows, and when one of query, key and value is missing.
+    It is of ``Dinov2Model`` (5.x names, or 4.x names as in hub files). Raises ValueError for a name
+    that no rule knows, and when one of query, key and value is missing.
     """
     renamed = {_official_name(key): value for key, value in state_dict.items()}
     for q_key in [key for key in renamed if ".attn.q." in key]:
@@ -264,7 +266,10 @@ def _official_name(key: str) -> str:
 
 
 def dinov2_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official names, from official or transformers names, whichever they are; new dict, same tensors."""
+    """Official names, from official or transformers names, whichever they are.
+
+    A new dict, the same tensors.
+    """
     return dict(state_dict) if "pos_embed" in state_dict else dinov2_from_transformers(state_dict)
 
 

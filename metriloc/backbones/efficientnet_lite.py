@@ -52,10 +52,12 @@ class EfficientNetLiteConfig:
 
 
 class EfficientNetLite(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1 -> features [B, width, H / stride, W / stride] (``FeatureBackbone``).
+    """EfficientNet-Lite as a ``FeatureBackbone``.
 
-    The encoder's batch norms always use the statistics they were loaded with, also in training: what is trained on
-    is not what is met later. New weights are random; ``load_imagenet`` puts the published ones into the encoder.
+    Photos [B, 3, H, W], RGB in 0..1 -> features [B, width, H / stride, W / stride]. The encoder's
+    batch norms always use the statistics they were loaded with, also in training: what is trained
+    on is not what is met later. New weights are random; ``load_imagenet`` puts the published ones
+    into the encoder.
     """
 
     def __init__(self, config: EfficientNetLiteConfig | None = None) -> None:

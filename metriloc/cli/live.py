@@ -63,6 +63,11 @@ class LiveOptions:
                 stay_open(view)
 
 
+def titled(what: str, queries: int) -> str:
+    """What a view of queries is called."""
+    return f"{what} and {queries} {'query' if queries == 1 else 'queries'}"
+
+
 def stay_open(view: LiveView) -> None:
     """The work is done; the view stays until Ctrl+C."""
     with suppress(KeyboardInterrupt):

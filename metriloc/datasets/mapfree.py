@@ -29,7 +29,7 @@ BLOCK_STEP = 10
 
 @dataclass(frozen=True, eq=False)
 class FrameBlock:
-    """A reference and nine consecutive queries; the last one is scored (multi-frame track).
+    """A reference and nine consecutive queries. The last one is scored (multi-frame track).
 
     cam_from_last: the phone's own tracking of the nine, relative to the last of them, batch (9,), NaN where it is
     missing; None without a ``poses_device.txt``. overlap: of the reference and the last query, NaN when unknown.
@@ -142,9 +142,10 @@ class MapfreeScene:
 
 
 def uniform_pairs(scene: PosedScene, count: int, generator: torch.Generator) -> PairList:
-    """``count`` ordered pairs of different photos with known poses, drawn uniformly and with replacement.
+    """``count`` ordered pairs of different photos with known poses.
 
-    Raises InputError when fewer than two photos have a pose.
+    They are drawn uniformly and with replacement. Raises InputError when fewer than two photos have
+    a pose.
     """
     usable = scene.cam_from_world.is_finite().nonzero().squeeze(-1).numpy()
     if len(usable) < 2:

@@ -40,7 +40,7 @@ PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".ppm", ".tif", ".tiff", ".bm
 def read_rgbd(
     folder: str | os.PathLike[str], camera: Camera | None = None, *, depth_format: DepthFormat | None = None
 ) -> PosedScene:
-    """The photos that have a pose file, in the order of their numbers (or names).
+    """The photos that have a pose file. They come in the order of their numbers (or names).
 
     camera: of the photos; None to read it from the folder. depth_format: how depth maps are to be read, by default as
     registered to the photos. Raises InputError for missing folders, malformed files and photos without any pose.
@@ -75,8 +75,11 @@ def read_rgbd(
 def with_depth_folder(
     scene: PosedScene, folder: str | os.PathLike[str], *, depth_format: DepthFormat | None = None
 ) -> PosedScene:
-    """The same scene with the depth maps of a folder: ``a/b.jpg`` has ``folder/a/b.png`` or ``folder/b.png`` (also .npy,
-    .tiff, .pgm), or none. Raises InputError when the folder does not exist or fits no photo."""
+    """The same scene with the depth maps of a folder.
+
+    ``a/b.jpg`` has ``folder/a/b.png`` or ``folder/b.png`` (also .npy, .tiff, .pgm), or none. Raises
+    InputError when the folder does not exist or fits no photo.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder of depth maps")

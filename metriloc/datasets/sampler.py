@@ -24,11 +24,12 @@ from metriloc.types import Pair
 def scene_balanced_order(
     lengths: Sequence[int], per_scene: int, generator: torch.Generator, *, replacement: bool = True
 ) -> Int[Tensor, " n"]:
-    """``per_scene`` indices from each scene, shuffled together, as in MicKey's published code; scenes lie one after the other.
+    """``per_scene`` indices from each scene, shuffled together.
 
-    With ``replacement`` they are drawn independently; without, an index comes twice only in scenes that have fewer
-    than ``per_scene`` (all of them once, the rest drawn independently). Empty scenes are passed over. Equals the
-    published order when the generator is in the state of upstream's global one.
+    As in MicKey's published code; scenes lie one after the other. With ``replacement`` they are
+    drawn independently; without, an index comes twice only in scenes that have fewer than
+    ``per_scene`` (all of them once, the rest drawn independently). Empty scenes are passed over.
+    Equals the published order when the generator is in the state of upstream's global one.
     """
     if per_scene < 1 or any(n < 0 for n in lengths):
         raise ValueError(f"per_scene and lengths must be positive, got {per_scene} and {min(lengths, default=0)}")
@@ -119,7 +120,7 @@ class SceneBalancedSampler:
 
 @dataclass(frozen=True, eq=False)
 class PairBatches:
-    """A data set drawn by a sampler, as the trainer asks for it (its ``BatchSource``).
+    """A data set drawn by a sampler, as the trainer asks. It is the trainer's ``BatchSource``.
 
     collate: makes a batch of loaded pairs, ``PairBatch.from_pairs`` for MicKey.
     """

@@ -25,8 +25,8 @@ from metriloc.datasets.pixloc_starts import draw_start
 from metriloc.datasets.sources import Augmentation
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, crop_view, load_view, resize_view, turn_view, write_atomically
+from metriloc.io.changed_views import quarter_turn
 from metriloc.io.map_folders import photo_in
-from metriloc.io.view import quarter_turn
 from metriloc.types import Pair, SfmMap, View
 
 

@@ -79,7 +79,7 @@ def resample_depth(
 
 @dataclass(frozen=True, eq=False)
 class PosedFrame:
-    """One photo on disk and what is known of it; nothing is read before ``load``.
+    """One photo on disk and what is known of it. Nothing is read before ``load``.
 
     name: within its scene. camera: float64, of the stored photo. cam_from_world: float64, None when unknown.
     depth: file of a depth map or None. upright: whether the camera belongs to the photo as EXIF says it is to be held, or
@@ -120,7 +120,7 @@ class PosedFrame:
 
 @dataclass(frozen=True, eq=False)
 class FramePair:
-    """A reference (frame0) and a query (frame1) of one scene; overlap: share of shared surface, NaN when unknown."""
+    """A reference and a query of one scene. overlap: share of shared surface, NaN when unknown."""
 
     frame0: PosedFrame
     frame1: PosedFrame

@@ -122,10 +122,11 @@ class OnnxRunner:
 
 
 def on_runtime(method: MethodT, runtime: str) -> MethodT:
-    """The method with its networks run by ``torch``, ``onnx`` or ``onnx:FOLDER``; the method itself stays as it is.
+    """The method with its networks run elsewhere.
 
-    Networks that are not exported stay in torch. Raises InputError for another word, for a method none of whose networks
-    are exported, and for what ``OnnxRuntime`` refuses.
+    By ``torch``, ``onnx`` or ``onnx:FOLDER``; the method itself stays as it is. Networks that are
+    not exported stay in torch. Raises InputError for another word, for a method none of whose
+    networks are exported, and for what ``OnnxRuntime`` refuses.
     """
     chosen = named_runtime(runtime)
     if chosen is None:

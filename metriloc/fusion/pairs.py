@@ -29,7 +29,10 @@ _NO_MATCHES = Correspondences.empty()
 
 
 def motion_of(estimate: PoseEstimate, first: int, second: int, views: tuple[View, View]) -> Motion | None:
-    """What an estimate says, with its uncertainty; None for a failure, and where no way is seen between the cameras."""
+    """What an estimate says, with its uncertainty.
+
+    None for a failure, and where no way is seen between the cameras.
+    """
     if not bool(estimate.success) or not float(estimate.pose.distance()) > 0:
         return None
     details, pose = estimate.details[0], estimate.pose.detach().to("cpu", torch.float64)
@@ -55,7 +58,10 @@ def _length_sigma(estimate: PoseEstimate) -> float:
 
 @dataclass(frozen=True, eq=False)
 class FusedPairs:
-    """What each reference says of the query, and what is known of the references: their poses, or motions between them."""
+    """What each reference says of the query.
+
+    And what is known of the references: their poses, or motions between them.
+    """
 
     found: Sequence[PoseEstimate]
     views: Sequence[View]

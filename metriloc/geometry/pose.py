@@ -19,7 +19,7 @@ from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """A batch of rigid motions ``b_from_a``: rotation ``R`` and translation ``t`` in metres.
+    """A batch of rigid motions ``b_from_a``. Rotation ``R``, and translation ``t`` in metres.
 
     ``c_from_b @ b_from_a`` is ``c_from_a``, ``b_from_a * xyz_a`` is ``xyz_b``. ``R`` is taken as
     it is: nothing is normalized. Behaves as a tensor does in ``to``, ``cuda``, ``float``, indexing

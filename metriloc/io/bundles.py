@@ -42,11 +42,11 @@ MAX_BUNDLE_METHODS = 100
 
 @dataclass(frozen=True)
 class BundledMethod:
-    """A localizer whose features a bundle holds. licence: of its weights."""
+    """A localizer whose features a bundle holds. license: of its weights."""
 
     name: str
     weights_id: str
-    licence: str
+    license: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Manifest:
             "metriloc_version": self.version,
             "made_of": self.made_of,
             "photos": self.photos,
-            "methods": [vars(method) for method in self.methods],
+            "methods": [{"name": m.name, "weights_id": m.weights_id, "licence": m.license} for m in self.methods],
             "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in self.files.items()},
         }
         return json.dumps(content, indent=1) + "\n"

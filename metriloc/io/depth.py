@@ -80,7 +80,10 @@ def read_depth(
 def check_depth_covers(
     depth: Float[Tensor, "h w"], image_size: tuple[int, int], path: str | os.PathLike[str] = "depth map"
 ) -> None:
-    """Raise InputError when a depth map cannot cover an image: aspect ratios more than 2 % (and rounding) apart."""
+    """Refuse a depth map that cannot cover an image.
+
+    Raises InputError for aspect ratios more than 2 % (and rounding) apart.
+    """
     h, w = depth.shape
     width, height = image_size
     ratio = (w * height) / (h * width)

@@ -20,7 +20,10 @@ _FORM = "'image fx fy cx cy width height'"
 
 @dataclass(frozen=True)
 class IntrinsicsEntry:
-    """One line: the image's name as written, fx fy cx cy in pixels, (width, height), and its line number."""
+    """One line of a list of intrinsics.
+
+    It has the image's name as written, fx fy cx cy in pixels, (width, height), and its line number.
+    """
 
     name: str
     fxfycxcy: tuple[float, float, float, float]
@@ -77,10 +80,11 @@ def _is_number(text: str) -> bool:
 
 
 def find_entry(entries: list[IntrinsicsEntry], image: Path, file: str = FILE_NAME) -> IntrinsicsEntry | None:
-    """The entry of a photo: the one that shares most trailing path components, a fully matched name first.
+    """The entry of a photo.
 
-    Returns None when no entry has the photo's file name. Raises InputError listing the candidates when several match
-    equally well with different numbers.
+    It is the one that shares most trailing path components, a fully matched name first. Returns
+    None when no entry has the photo's file name. Raises InputError listing the candidates when
+    several match equally well with different numbers.
     """
     target = image.absolute().parts
     best: tuple[int, bool] = (0, False)

@@ -96,11 +96,11 @@ def weights_are_here(*names: str) -> bool:
     return True
 
 
-def licence_of(weights_id: str) -> str:
+def license_of(weights_id: str) -> str:
     """Where the licence of weights is stated, by their identity, which names networks with a plus between."""
     said = []
     for part in weights_id.split("+"):
-        own = [entry.licence for entry in BUNDLED if part.rpartition("-")[2] == _identity_of(entry.name)]
+        own = [entry.license for entry in BUNDLED if part.rpartition("-")[2] == _identity_of(entry.name)]
         packages = [e.package for name, e in WEIGHTS.items() if e.package and part.startswith(f"{name}-")]
         said += own or [f"as the package {name} states" for name in packages] or ["as whoever gave them states"]
     return "; ".join(dict.fromkeys(said))

@@ -38,7 +38,7 @@ _TUM_FORM = "'timestamp tx ty tz qx qy qz qw'"
 
 # -- Map-free poses.txt -----------------------------------------------------------------------------------------------
 def parse_mapfree_poses(text: str, file: str = "poses.txt") -> dict[str, Pose | None]:
-    """Image name -> ``cam_from_world`` in file order; None where the quaternion is zero (withheld).
+    """Image name -> ``cam_from_world`` in file order. None where the quaternion is zero (withheld).
 
     Raises InputError ``file:line`` for a malformed line or a name that comes twice.
     """
@@ -82,7 +82,10 @@ def submission_line(name: str, query_from_reference: Pose, confidence: float) ->
 
 
 def listed_name(name: str) -> str:
-    """A name that lists can hold, in which blanks separate, ``#`` begins a comment, and all is UTF-8 text."""
+    """A name that lists can hold.
+
+    In them blanks separate, ``#`` begins a comment, and all is UTF-8 text.
+    """
     return "".join("_" if c.isspace() or c == "#" or not c.isprintable() else c for c in name)
 
 
@@ -115,9 +118,10 @@ def parse_submission(text: str, file: str = "submission") -> dict[str, tuple[Pos
 
 # -- TUM --------------------------------------------------------------------------------------------------------------
 def tum_line(timestamp: float, cam_from_world: Pose) -> str:
-    """A line of a TUM trajectory: the pose is inverted, since TUM stores camera to world; nine decimals.
+    """A line of a TUM trajectory.
 
-    Raises ValueError for a pose that is not finite or no rotation, or a timestamp that is not finite.
+    The pose is inverted, since TUM stores camera to world; nine decimals. Raises ValueError for a
+    pose that is not finite or no rotation, or a timestamp that is not finite.
     """
     if not math.isfinite(timestamp):
         raise ValueError(f"the timestamp must be finite, got {timestamp}")
@@ -186,7 +190,7 @@ def ros_pose_stamped(
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
 def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, unit: LengthUnit = "metre") -> dict[str, Any]:
-    """A pose as plain numbers and words for JSON, naming its frames and units.
+    """A pose as plain numbers and words for JSON. It names its frames and units.
 
     ``matrix`` 4x4, ``quaternion_wxyz``, ``translation``; unit: of the translation. Raises ValueError for a failed pose.
     """
@@ -195,7 +199,10 @@ def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, unit: LengthUnit
 
 
 def pose_from_dict(entry: Mapping[str, Any]) -> Pose:
-    """The pose of ``pose_as_dict``, float64, from its matrix; InputError when that is not a finite 4x4 matrix."""
+    """The pose of ``pose_as_dict``, float64, from its matrix.
+
+    InputError when that is not a finite 4x4 matrix.
+    """
     try:
         matrix = torch.tensor(entry["matrix"], dtype=torch.float64)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.methods.mickey.model import MicKeyFeatures
+from metriloc.methods.mickey.keypoint_maps import MicKeyFeatures
 from metriloc.methods.mickey.objective import Objective
 from metriloc.training import Picture
 from metriloc.types import Correspondences, PoseEstimate

@@ -16,7 +16,7 @@ from metriloc.evaluation.mapfree import POSE_DEGREES, POSE_METRES
 from metriloc.geometry import Camera, Pose, sample_depth
 from metriloc.lessons.pair_pictures import Sides, drawable, pair_pictures, photo_and_depths
 from metriloc.methods.mickey import MicKeyTraining
-from metriloc.methods.mickey.model import MicKeyFeatures
+from metriloc.methods.mickey.keypoint_maps import MicKeyFeatures
 from metriloc.methods.mickey.objective import Objective, Truth, keypoint_rewards
 from metriloc.training import Picture, Validation
 from metriloc.types import Pair, PoseEstimate

@@ -12,9 +12,10 @@ import torch
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Camera
+from metriloc.io.changed_views import resize_view
 from metriloc.io.files import InputError, write_atomically
 from metriloc.io.images import read_image
-from metriloc.io.view import pixels_of, resize_view
+from metriloc.io.view import pixels_of
 from metriloc.mapping.child import NativeJob, run_native
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.photos import MapPhoto

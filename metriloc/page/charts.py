@@ -20,7 +20,9 @@ Line = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 def line_chart(
     title: str, x_label: str, y_label: str, lines: Mapping[str, Line], *, markers: Sequence[str] = ()
 ) -> str:
-    """A figure of one or a few lines; points that are not finite are left out, and the line is broken there.
+    """A figure of one or a few lines.
+
+    Points that are not finite are left out, and the line is broken there.
 
     - lines: by their name in the legend; a single nameless one has no legend.
     - markers: names of the lines whose points are marked.
@@ -91,7 +93,10 @@ def _box(x: float, half: float, five: np.ndarray, number: int, words: Sequence[s
 
 
 def spark_line(points: Sequence[tuple[float, float]], width: int = 240, height: int = 40) -> str:
-    """The finite points as a small line without axes, lowest to highest value over the height; "" for fewer than two."""
+    """The finite points as a small line without axes.
+
+    Lowest to highest value fill the height; "" for fewer than two.
+    """
     known = np.array([p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])], float).reshape(-1, 2)
     if len(known) < 2:
         return ""

@@ -10,7 +10,10 @@ from metriloc.page.document import escaped
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Cells of text, the head first: names at the left, numbers at the right. Escaped; nothing for no rows."""
+    """Cells of text, the head first.
+
+    Names are at the left, numbers at the right. Escaped; nothing for no rows.
+    """
     if not rows:
         return ""
     head = "".join(f"<th>{escaped(cell)}</th>" for cell in rows[0])
@@ -19,13 +22,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def rows_table(rows: Iterable[tuple[str, str]]) -> str:
-    """A name and what it is, row by row; the second column is HTML already."""
+    """A name and what it is, row by row. The second column is HTML already."""
     body = "".join(f'<tr><th scope="row">{escaped(name)}</th><td>{cell}</td></tr>' for name, cell in rows)
     return scrolled(f"<table>{body}</table>")
 
 
 def scrolled(table: str) -> str:
-    """A table in a box of its own, which scrolls where the screen is narrower than the table."""
+    """A table in a box of its own. It scrolls where the screen is narrower than the table."""
     return f'<div class="scroll">{table}</div>'
 
 

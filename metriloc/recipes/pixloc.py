@@ -61,7 +61,10 @@ class SmallPixLoc:
 
 
 def pixloc_small() -> Run:
-    """The light PixLoc: a small decoder and confidences on EfficientNet-Lite0, which stays as ImageNet left it."""
+    """The light PixLoc.
+
+    A small decoder and confidences on EfficientNet-Lite0, which stays as ImageNet left it.
+    """
     config = TrainingConfig(
         steps=1500,
         epoch_steps=150,

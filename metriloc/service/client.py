@@ -26,7 +26,7 @@ class ServiceError(RuntimeError):
 
 
 class Client:
-    """A service that keeps anchors and maps, and says where photos were taken.
+    """A service that says where photos were taken. It keeps anchors and maps.
 
     - url: its address.
     - token: of ``metriloc serve token add``; none is needed on the service's own machine.

@@ -39,10 +39,10 @@ class BurstConfig:
 
 @dataclass(frozen=True, eq=False)
 class Burst:
-    """F frames of a device, oldest first, and one reference, which is number F in ``cameras`` and ``matches``.
+    """F frames of a device, oldest first, and one reference.
 
-    cam_from_device: of the frames, metres. matches: of any pairs, the one of the reference with wrong ones left out as
-    well as two photos allow.
+    It is number F in ``cameras`` and ``matches``. cam_from_device: of the frames, metres. matches:
+    of any pairs, the one of the reference with wrong ones left out as well as two photos allow.
     """
 
     cameras: tuple[Camera, ...]

@@ -61,9 +61,10 @@ class RefinedViews:
 def triangulate(
     tracks: Tracks, cameras: Sequence[Camera], cam_from_world: Pose
 ) -> tuple[Float[Tensor, "P 3"], Float[Tensor, " P"]]:
-    """Points nearest to all rays that see them, and the largest angle between two of their rays, radians.
+    """Points nearest to all rays that see them.
 
-    Points that fewer than two cameras see, or that lie behind one of them, are NaN with angle 0. Float64.
+    And the largest angle between two of their rays, radians. Points that fewer than two cameras
+    see, or that lie behind one of them, are NaN with angle 0. Float64.
     """
     poses = cam_from_world.to(torch.float64)
     rays = torch.stack([camera.to(torch.float64).unproject(tracks.uv[:, v])[0] for v, camera in enumerate(cameras)], 1)

@@ -41,7 +41,9 @@ SPACING = 0.05
 
 
 class Tracker:
-    """Follows a camera that moves, against one reference photo or in a map, metric by the device's motion.
+    """Follows a camera that moves, metric by the device's motion.
+
+    It does so against one reference photo or in a map.
 
     - target: a reference photo, or what else ``as_view`` takes; or a map, as ``Localizer`` takes it; or a ``Localizer``.
     - images: the folder of the map's photos, where that is not beside it.

@@ -38,10 +38,11 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ShuffledBatches:
-    """Batches of a finite set, in a new order every pass, each sample once a pass (the rest of a pass is left out).
+    """Batches of a finite set, in a new order every pass.
 
-    load: makes sample ``index``, with a generator of its own for augmentation; collate: makes a batch of samples;
-    length: number of samples; batch_size: of the whole run, not of one process.
+    Each sample comes once a pass (the rest of a pass is left out). load: makes sample ``index``,
+    with a generator of its own for augmentation; collate: makes a batch of samples; length: number
+    of samples; batch_size: of the whole run, not of one process.
     """
 
     load: Callable[[int, torch.Generator], Any]

@@ -55,11 +55,12 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over the steps, as a factor on ``lr``; a pure function of the step (``schedule.lr_factor``).
+    """The learning rate over the steps, as a factor on ``lr``.
 
-    warmup_steps: linear rise from 0, over before the decay begins. decay: ``cosine`` and ``linear`` fall to ``final`` at
-    the last step; ``exponential`` divides by ten every ``tenfold_steps``; ``steps`` multiplies by ``step_factor`` every
-    ``step_every``. decay_start: step at which the decay begins.
+    It is a pure function of the step (``schedule.lr_factor``). warmup_steps: linear rise from 0,
+    over before the decay begins. decay: ``cosine`` and ``linear`` fall to ``final`` at the last
+    step; ``exponential`` divides by ten every ``tenfold_steps``; ``steps`` multiplies by
+    ``step_factor`` every ``step_every``. decay_start: step at which the decay begins.
     """
 
     warmup_steps: int = 0
@@ -152,7 +153,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A complete recipe: what to train, on what, how, and how to tell whether it got better.
+    """A complete recipe. It is what to train, on what, how, and how to tell whether it got better.
 
     method: makes the module, a ``Trainable`` and ``nn.Module``. batches: opens the training data below the folder given
     by ``--data`` (None when none was given). validation: the same for the validation, None for no validation. Each may be

@@ -42,8 +42,9 @@ class PoseEstimate:
     put one here. elements: of a batch, the single estimates with their intervals, doubts and verdicts, where it was made
     of such. track: its place in a stream, of estimates of a ``Tracker``.
 
-    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
-    >>> estimate.pose.center(), estimate.verdict, estimate.detail.scale_source  # doctest: +SKIP
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")
+    >>> bool(estimate.success), estimate.reason
+    (True, None)
     """
 
     pose: Pose

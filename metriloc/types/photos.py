@@ -24,6 +24,10 @@ class View:
     focal_sigma: relative standard deviation of the focal length; 0 when it is known, ``GUESSED_FOCAL`` and more when it
     is only a guess.
     depth: metres along z, 0 where unknown; any resolution, covering the same field of view as the image.
+
+    >>> view = metriloc.load_view("reference.jpg")
+    >>> view.size, view.camera.f.tolist(), view.intrinsics_source
+    ((640, 480), [520.0, 520.0], 'intrinsics.txt:2 (reference.jpg)')
     """
 
     image: Float[Tensor, "3 H W"]
@@ -69,7 +73,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One training or evaluation sample: view0 is the reference, view1 the query; the true pose is None if unknown."""
+    """One training or evaluation sample.
+
+    view0 is the reference, view1 the query; the true pose is None if unknown.
+
+    >>> pair = Pair(metriloc.load_view("reference.jpg"), metriloc.load_view("query.jpg"))
+    >>> pair.cam1_from_cam0 is None  # the truth, where it is known
+    True
+    """
 
     view0: View
     view1: View

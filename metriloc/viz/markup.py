@@ -19,7 +19,7 @@ PICTURE_SIDE = 1000
 
 @dataclass(frozen=True)
 class SoftwareFacts:
-    """What would be needed to get the same answer again; date as text, e.g. ISO 8601."""
+    """What would be needed to get the same answer again. The date is a text, e.g. ISO 8601."""
 
     version: str
     method: str

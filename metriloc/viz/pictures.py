@@ -19,7 +19,10 @@ Rgb: TypeAlias = UInt8[np.ndarray, "H W 3"]
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that is shown: a title, the pixels, and perhaps a sentence that explains them."""
+    """A picture that is shown.
+
+    It has a title, the pixels, and perhaps a sentence that explains them.
+    """
 
     title: str
     rgb: Rgb
@@ -41,7 +44,10 @@ def encode_jpeg(picture: Rgb, quality: int = 88) -> bytes:
 
 
 def shrink(picture: Rgb, longest_side: int) -> Rgb:
-    """The picture reduced, if it must be, until its longer side has at most ``longest_side`` pixels."""
+    """The picture reduced, if it must be.
+
+    Then its longer side has at most ``longest_side`` pixels.
+    """
     from PIL import Image
 
     height, width = _require_picture(picture).shape[:2]

@@ -37,7 +37,10 @@ def details_of(estimate: PoseEstimate) -> PairDetails:
 
 
 def verdict(estimate: PoseEstimate) -> str:
-    """The answer in a few sentences: distance, turn, confidence and what is doubtful, or why there is no pose."""
+    """The answer in a few sentences.
+
+    Distance, turn, confidence and what is doubtful, or why there is no pose.
+    """
     if not has_pose(estimate):
         reason = estimate.reasons[0] or ""
         return f"No pose found: {FAILURES.get(reason, 'the method gave no reason.')}"

@@ -160,11 +160,11 @@ class Builder:
             back = [(1 - a, b) for a, b in front[::-1]]
             self.patch((x0, y0, z1), (w, 0, 0), (0, 0, -h), cap or side, front)
             self.patch((x1, y1, z1), (-w, 0, 0), (0, 0, -h), cap or side, back)
-            travelled = 0.0
+            traveled = 0.0
             for (xa, za), (xb, zb) in zip(points, np.roll(points, -1, 0), strict=True):
                 # walking anticlockwise as seen from -y, the outside is on the right hand
-                self.patch((xa, y1, za), (0, y0 - y1, 0), (xb - xa, 0, zb - za), side, shift=(0.0, travelled))
-                travelled += math.hypot(xb - xa, zb - za)
+                self.patch((xa, y1, za), (0, y0 - y1, 0), (xb - xa, 0, zb - za), side, shift=(0.0, traveled))
+                traveled += math.hypot(xb - xa, zb - za)
 
     def turned_solid(
         self,

@@ -38,8 +38,12 @@ _SPREAD_RANGE = (-4.0, 1.5)  # logarithm of the spread of log-depth: 2 % to a fa
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """side: photos are resized to as many pixels as a 4:3 photo of this width has. canonical_focal: see the module. width:
-    channels of the decoder. attention: layers of self-attention over the coarsest features."""
+    """The shape of the depth network.
+
+    side: photos are resized to as many pixels as a 4:3 photo of this width has. canonical_focal:
+    see the module. width: channels of the decoder. attention: layers of self-attention over the
+    coarsest features.
+    """
 
     side: int = 256
     canonical_focal: float = 220.0
@@ -57,15 +61,21 @@ class DepthConfig:
 
 @dataclass(frozen=True, eq=False)
 class DepthMaps:
-    """log_depth: natural logarithm of metres for the canonical camera, a cell of 8 pixels each; log_spread: logarithm
-    of its expected absolute error."""
+    """What the depth network says of photos.
+
+    log_depth: natural logarithm of metres for the canonical camera, a cell of 8 pixels each;
+    log_spread: logarithm of its expected absolute error.
+    """
 
     log_depth: Float[Tensor, "B h w"]
     log_spread: Float[Tensor, "B h w"]
 
 
 class DepthNetwork(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1, any size in multiples of 32 -> ``DepthMaps``; new weights are random."""
+    """Metric depth of single photos, as ``DepthMaps``.
+
+    Photos [B, 3, H, W], RGB in 0..1, have any size in multiples of 32; new weights are random.
+    """
 
     def __init__(self, config: DepthConfig | None = None) -> None:
         super().__init__()

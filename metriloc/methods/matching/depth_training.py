@@ -60,7 +60,7 @@ class DepthTraining(nn.Module):
 
 
 def depth_loss(maps: DepthMaps, batch: DepthBatch, config: DepthLossConfig) -> Float[Tensor, " B"]:
-    """The loss of each photo; 0 for one of which nothing is known."""
+    """The loss of each photo. 0 for one of which nothing is known."""
     target = batch.target
     if target.shape[-2:] != maps.log_depth.shape[-2:]:
         raise ValueError(f"targets {list(target.shape)} are not on the cells {list(maps.log_depth.shape)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer, nearest_cells
+from metriloc.methods.matching.cells import nearest_cells
+from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.matching.stated_focal import contradiction, focal_of_matches
 from metriloc.solvers.absolute_focal import FocalFit
 from metriloc.types import SfmMap, View

@@ -120,10 +120,11 @@ def _asks_for_more(config: Any) -> bool:
 
 
 def load_network(model: HubModel, class_name: str, *, max_keypoints: int | None = None) -> Any:
-    """The network of a model, of the class of ``transformers`` with that name, in single precision.
+    """The network of a model of the hub, in single precision.
 
-    max_keypoints: at most so many keypoints, where it detects any. Raises InputError, with the pip command, without
-    ``transformers``, and for tensors that are missing or do not fit.
+    It is of the class of ``transformers`` with that name. max_keypoints: at most so many keypoints,
+    where it detects any. Raises InputError, with the pip command, without ``transformers``, and for
+    tensors that are missing or do not fit.
     """
     transformers = transformers_for(model)
     with _quiet(transformers):

@@ -50,6 +50,10 @@ class MatchingConfig:
     both above the ground, for cameras that stand upright and know it (robots, tripods). solver: see ``Solver``.
     depth_name: what the result calls the depths of the depth source; depth_id: what calibrations call it; depth_error:
     how they err, None for what is known of depths of that name; depth_origin: what captions say of it.
+
+    >>> method = metriloc.FeatureMatching.from_pretrained(config=MatchingConfig(max_error_px=1.0))
+    >>> method.config.max_error_px
+    1.0
     """
 
     max_error_px: float = 1.5
@@ -97,10 +101,15 @@ class ImageFeatures:
 
 
 class FeatureMatching:
-    """A matcher, a depth source and a solver behind the library's relative-pose protocol.
+    """A matcher, a depth source and a solver. Together they are a method for two photos.
 
     depth_source: gives each photo its depth map; by default the one that came with it. calibrations: of these weights; what
     they were fitted for has a probability as its confidence, and a verdict. Raises InputError for one of other weights.
+
+    >>> method = metriloc.FeatureMatching.from_pretrained(matcher="xfeat", config=MatchingConfig(distance=0.61))
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method=method)
+    >>> f"{float(estimate.pose.t.norm()):.2f} m"
+    '0.61 m'
     """
 
     name = "matching"

@@ -45,9 +45,10 @@ class SolvingConfig:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A candidate pose (1_from_0), the matches it explains, and what its length means; see ``PairDetails``.
+    """A candidate pose (1_from_0) and the matches it explains.
 
-    misfit: a depth map behind the length does not fit the matches.
+    What its length means is as in ``PairDetails``. misfit: a depth map behind the length does not
+    fit the matches.
     """
 
     pose: Pose | None

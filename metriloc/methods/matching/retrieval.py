@@ -50,8 +50,11 @@ class RetrievalConfig:
 
 @dataclass(frozen=True)
 class Ranking:
-    """names: images of the map, the best first; matches: how many keypoints each shares with the query; messages: one
-    sentence for each photo of the map that could not be read."""
+    """Which images of a map show what a query shows.
+
+    names: images of the map, the best first; matches: how many keypoints each shares with the
+    query; messages: one sentence for each photo of the map that could not be read.
+    """
 
     names: tuple[str, ...]
     matches: tuple[int, ...]

@@ -50,12 +50,13 @@ _LEFTOVERS = re.compile(r"\.det_head\.(eps|offset_par1|offset_par2|ones_kernel)$
 
 
 def from_official(checkpoint: Mapping[str, Any], dinov2: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The tensors of a released checkpoint under our names, in float32, complete and of consistent shapes.
+    """The tensors of a released checkpoint under our names.
 
-    checkpoint: the Lightning dictionary or its ``state_dict``, with or without the ``compute_matches.`` prefix, with or
-    without backbone tensors. dinov2: backbone tensors (raw DINOv2 or transformers names); they win over the
-    checkpoint's own. Raises ValueError naming the first entry that is missing, unknown or of a wrong shape, or what to
-    supply when there is no backbone.
+    They are float32, complete and of consistent shapes. checkpoint: the Lightning dictionary or its
+    ``state_dict``, with or without the ``compute_matches.`` prefix, with or without backbone
+    tensors. dinov2: backbone tensors (raw DINOv2 or transformers names); they win over the
+    checkpoint's own. Raises ValueError naming the first entry that is missing, unknown or of a
+    wrong shape, or what to supply when there is no backbone.
     """
     tensors = checkpoint.get("state_dict", checkpoint)
     if not isinstance(tensors, Mapping):

@@ -11,10 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Curriculum:
-    """The percentage of pairs to learn from: ``start``, plus ``growth`` every ``every`` optimiser steps, up to ``end``.
+    """The percentage of pairs to learn from.
 
-    Defaults are the published code's: +5 % an epoch of 46,000 pairs at batch 32. ``start == end`` is a constant top-k.
-    Differs from the paper: +10 % every 4,000 steps there (``Curriculum(growth=10, every=4000)``).
+    It is ``start``, plus ``growth`` every ``every`` optimiser steps, up to ``end``. Defaults are
+    the published code's: +5 % an epoch of 46,000 pairs at batch 32. ``start == end`` is a constant
+    top-k. Differs from the paper: +10 % every 4,000 steps there (``Curriculum(growth=10,
+    every=4000)``).
     """
 
     start: float = 30

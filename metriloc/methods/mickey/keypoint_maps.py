@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.types import View
+
 
 @dataclass(frozen=True, eq=False)
 class KeypointMaps:
@@ -68,3 +70,31 @@ def keypoints(maps: KeypointMaps, stride: int) -> Keypoints:
     return Keypoints(
         uv.flatten(2).mT, maps.depth.flatten(1), maps.score.flatten(1), maps.descriptor.flatten(2).mT, (h, w)
     )
+
+
+@dataclass(frozen=True, eq=False)
+class MicKeyFeatures:
+    """What MicKey keeps of one photo.
+
+    These are its keypoints, one a cell, the cell's size (width, height) in pixels of the photo, the
+    seconds they took, and the name of the weights.
+    """
+
+    view: View
+    keypoints: Keypoints
+    cell: tuple[float, float]
+    seconds: float
+    weights_id: str = "mickey-unsaved"
+
+    def score_map(self) -> Float[Tensor, "h w"]:
+        """Keypoint probabilities on the grid."""
+        return self.keypoints.score[0].reshape(self.keypoints.grid)
+
+    def depth_map(self) -> Float[Tensor, "h w"]:
+        """Predicted depth on the grid, metres; may be zero or negative where the network knows nothing."""
+        return self.keypoints.depth[0].reshape(self.keypoints.grid)
+
+    @property
+    def depth_origin(self) -> str:
+        """The weights that predict it."""
+        return f"predicted by {self.weights_id}"

@@ -9,18 +9,16 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
-from metriloc.methods.mickey.keypoint_maps import Keypoints
+from metriloc.methods.mickey.keypoint_maps import MicKeyFeatures
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
 from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.network_config import Precision
@@ -35,31 +33,6 @@ DEFAULT_WEIGHTS = "metriloc-small"
 """Bundled with metriloc."""
 
 
-@dataclass(frozen=True, eq=False)
-class MicKeyFeatures:
-    """What MicKey keeps of one photo: its keypoints, one a cell, the cell's size (width, height) in pixels of the photo,
-    the seconds they took, and the name of the weights."""
-
-    view: View
-    keypoints: Keypoints
-    cell: tuple[float, float]
-    seconds: float
-    weights_id: str = "mickey-unsaved"
-
-    def score_map(self) -> Float[Tensor, "h w"]:
-        """Keypoint probabilities on the grid."""
-        return self.keypoints.score[0].reshape(self.keypoints.grid)
-
-    def depth_map(self) -> Float[Tensor, "h w"]:
-        """Predicted depth on the grid, metres; may be zero or negative where the network knows nothing."""
-        return self.keypoints.depth[0].reshape(self.keypoints.grid)
-
-    @property
-    def depth_origin(self) -> str:
-        """The weights that predict it."""
-        return f"predicted by {self.weights_id}"
-
-
 class MicKey:
     """A loaded MicKey network with its solver.
 
@@ -67,6 +40,11 @@ class MicKey:
     reprojection error after it, rematch: of the guided matching after that; None (as published) for none. weights_id:
     recorded with every result. calibrations: of these weights; what they were fitted for has a probability as its
     confidence, and a verdict. Raises InputError for one of other weights.
+
+    >>> mickey = metriloc.MicKey.from_pretrained("metriloc-small")  # which comes with metriloc
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method=mickey)
+    >>> estimate.detail.scale_source
+    'depths that MicKey predicted for the matched keypoints'
     """
 
     name = "mickey"

@@ -37,10 +37,11 @@ _LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
 
 
 class MicKeyNetwork(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1 without further normalisation -> ``KeypointMaps`` (paper Sec. 3.2).
+    """What MicKey sees in photos, as ``KeypointMaps`` (paper Sec. 3.2).
 
-    Any size is accepted; what does not fill a cell at the right and bottom is cropped away. The heads run in the
-    precision of their weights (float32), the backbone in that of the configuration. New weights are random.
+    Photos are [B, 3, H, W], RGB in 0..1, without further normalisation. Any size is accepted; what
+    does not fill a cell at the right and bottom is cropped away. The heads run in the precision of
+    their weights (float32), the backbone in that of the configuration. New weights are random.
     """
 
     backbone: nn.Module

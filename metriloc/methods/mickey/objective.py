@@ -25,7 +25,7 @@ from metriloc.methods.mickey.log_probability import log_match_probability
 from metriloc.methods.mickey.loss import PoseLossConfig, hypothesis_loss, rotation_error, translation_error
 from metriloc.methods.mickey.matching import scored_match_probabilities
 from metriloc.methods.mickey.solver import SolverConfig, usable_matches
-from metriloc.solvers.consensus import draw_minimal_sets, draw_without_replacement
+from metriloc.solvers.draws import draw_minimal_sets, draw_without_replacement
 
 ReinforceScale = Literal["sum", "mean"]
 

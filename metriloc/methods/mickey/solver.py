@@ -16,14 +16,8 @@ from torch import Tensor
 from metriloc.bounds import require_within
 from metriloc.geometry import Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
-from metriloc.solvers.consensus import (
-    best_hypothesis,
-    draw_minimal_sets,
-    draw_without_replacement,
-    more_positive_than,
-    residuals,
-    soft_inliers,
-)
+from metriloc.solvers.consensus import best_hypothesis, residuals, soft_inliers
+from metriloc.solvers.draws import draw_minimal_sets, draw_without_replacement, more_positive_than
 from metriloc.solvers.procrustes import RigidFit, kabsch
 from metriloc.types import FailureReason, WinningHypothesis
 

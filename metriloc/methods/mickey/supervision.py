@@ -96,9 +96,10 @@ def _size(camera: Camera, b: int) -> tuple[int, int]:
 def depth_loss(
     predicted: Float[Tensor, "B N"], true: Float[Tensor, "B N"], logarithmic: bool = False
 ) -> Float[Tensor, ""]:
-    """Mean relative error ``|z / z_true - 1|``, or ``|log z / z_true|``, where the true depth is known (positive).
+    """Mean relative error of depth.
 
-    0 where it is nowhere. logarithmic: of depths that are positive.
+    It is ``|z / z_true - 1|``, or ``|log z / z_true|``, where the true depth is known (positive). 0
+    where it is nowhere. logarithmic: of depths that are positive.
     """
     if predicted.shape != true.shape:
         raise ValueError(f"predicted {list(predicted.shape)} and true depths {list(true.shape)} do not fit together")

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap, descriptors_at
 from metriloc.geometry import Camera, Pose
+from metriloc.io.changed_views import resize_view
 from metriloc.io.reference_features import Look as ReferenceLook
 from metriloc.io.reference_features import ReferenceFeatures, require_channels
-from metriloc.io.view import resize_view
 from metriloc.methods.nre.maps import map_camera
 from metriloc.methods.nre.settings import StageConfig
 from metriloc.types import SfmMap, View

@@ -40,12 +40,13 @@ _IMPOSSIBLE = -1e4  # stands for the logarithm of 0, where 0 times it must be 0
 
 @dataclass(frozen=True, eq=False)
 class GainMaps:
-    """The loss maps of N points, over a whole feature map (coarse) or in windows of it (fine).
+    """The loss maps of N points.
 
-    log_ratio: ``ln(|Omega| C)`` of the stored cells, float32. origin: (x, y) of the first stored cell in the feature
-    map. size: (w, h) of the feature map. peak_uv: the most probable cell (the first of equals), in the feature map;
-    peak: its log ratio. entropy: of the correspondence map, nats. mass: probability in the stored cells (1 over a whole
-    map).
+    They are over a whole feature map (coarse) or in windows of it (fine). log_ratio: ``ln(|Omega|
+    C)`` of the stored cells, float32. origin: (x, y) of the first stored cell in the feature map.
+    size: (w, h) of the feature map. peak_uv: the most probable cell (the first of equals), in the
+    feature map; peak: its log ratio. entropy: of the correspondence map, nats. mass: probability in
+    the stored cells (1 over a whole map).
     """
 
     log_ratio: Float[Tensor, "N rows columns"]
@@ -111,10 +112,11 @@ def log_cardinality(size: tuple[int, int]) -> float:
 def map_camera(
     camera: Camera, size: tuple[int, int], stride: float | tuple[float, float], origin: tuple[float, float] = (0.0, 0.0)
 ) -> Camera:
-    """The camera whose pixels are the (w, h) cells of a feature map: ``cell = (pixel - origin) / stride``.
+    """The camera whose pixels are the cells of a feature map.
 
-    origin: pixel of the first cell's centre; (0, 0) for the NRE networks, (stride - 1) / 2 for features whose cells
-    tile the image. In float64, so that poses are refined in it.
+    There are (w, h), and ``cell = (pixel - origin) / stride``. origin: pixel of the first cell's
+    centre; (0, 0) for the NRE networks, (stride - 1) / 2 for features whose cells tile the image.
+    In float64, so that poses are refined in it.
     """
     if min(stride if isinstance(stride, tuple) else (stride,)) <= 0 or min(size) < 1:
         raise ValueError(f"a map needs a positive stride and at least one cell, got stride {stride} and size {size}")
@@ -203,11 +205,13 @@ def window_gain_maps(
     temperature: float = 1.0,
     log_mass: Float[Tensor, " N"] | None = None,
 ) -> GainMaps:
-    """Loss maps of (window + 1)^2 cells around predicted positions: the fine stage, in memory O(points x window).
+    """Loss maps of cells around predicted positions.
 
-    The correspondence map is a softmax within the window, times the probability ``exp(log_mass)`` that the point is in
-    the window at all (1 by default). Centers are rounded to cells; at the border of the map the window is moved inside
-    it, so cells that do not exist take no part in the softmax. The caller leaves out points predicted outside.
+    There are (window + 1)^2 a point: the fine stage, in memory O(points x window). The
+    correspondence map is a softmax within the window, times the probability ``exp(log_mass)`` that
+    the point is in the window at all (1 by default). Centers are rounded to cells; at the border of
+    the map the window is moved inside it, so cells that do not exist take no part in the softmax.
+    The caller leaves out points predicted outside.
     """
     n, (channels, h, w) = len(descriptors), features.shape
     if centers.shape != (n, 2) or descriptors.shape != (n, channels):

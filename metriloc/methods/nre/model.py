@@ -45,10 +45,15 @@ def best_features() -> FeatureNames:
 
 
 class NRE:
-    """Localizes photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``.
+    """Localizes photos in a map by minimising the neural reprojection error.
 
-    calibrations: of these weights; what they were fitted for has a probability as its confidence, and a verdict. Raises
-    InputError for one of other weights.
+    It is an ``AbsolutePoseMethod``. calibrations: of these weights; what they were fitted for has a
+    probability as its confidence, and a verdict. Raises InputError for one of other weights.
+
+    >>> nre = metriloc.NRE.from_features("xfeat")
+    >>> estimate = metriloc.localize("query.jpg", "map", method=nre)
+    >>> bool(estimate.success)
+    True
     """
 
     published_names = PUBLISHED_NAMES

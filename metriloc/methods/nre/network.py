@@ -58,9 +58,10 @@ class NRENetworkConfig:
 
 
 class NRENetwork(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1 -> features [B, C, ceil(H / stride), ceil(W / stride)] (paper Sec. 4).
+    """Dense features of photos (paper Sec. 4).
 
-    Cell (x, y) describes pixel (stride x, stride y). ``fold()`` gives a faster copy for inference.
+    Photos [B, 3, H, W], RGB in 0..1 -> features [B, C, ceil(H / stride), ceil(W / stride)]. Cell
+    (x, y) describes pixel (stride x, stride y). ``fold()`` gives a faster copy for inference.
     """
 
     def __init__(self, config: NRENetworkConfig | None = None) -> None:

@@ -27,7 +27,7 @@ class DampingRule(Protocol):
 
 @dataclass(frozen=True)
 class AlignConfig:
-    """Settings of the loop; defaults are those of the released models at inference."""
+    """Settings of the loop. Defaults are those of the released models at inference."""
 
     cost: CostConfig = field(default_factory=CostConfig)
     """How a level is measured."""

@@ -41,6 +41,12 @@ class PixLoc:
     reference features; None keeps them in memory only. calibrations: of these weights; what they were fitted for has a
     probability as its confidence, and a verdict. kept: reference features of a bundle. Raises InputError for a calibration
     of other weights.
+
+    >>> pixloc = metriloc.PixLoc.from_pretrained("pixloc-small")  # which comes with metriloc
+    >>> start = metriloc.read_map("map").cam_from_world[0]
+    >>> estimate = metriloc.localize("query.jpg", "map", method=pixloc, init=start)
+    >>> f"{float(estimate.pose.center_distance(start)):.2f}"
+    '0.00'
     """
 
     name = METHOD

@@ -250,7 +250,10 @@ def _make_extractor(
 
 
 class PixLocNetwork(nn.Module):
-    """Everything of PixLoc that is learned: the feature extractor and the damping factors, finest level first."""
+    """Everything of PixLoc that is learned.
+
+    That is the feature extractor and the damping factors, finest level first.
+    """
 
     def __init__(self, config: NetworkConfig | None = None, encoder: PyramidEncoder | None = None) -> None:
         super().__init__()

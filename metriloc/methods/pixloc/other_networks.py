@@ -50,9 +50,10 @@ class S2DNetConfig:
 
 
 class S2DNet(nn.Module):
-    """Hypercolumn baseline (Germain et al., 2020): VGG-16 with a small head at each of some layers; no confidences.
+    """Hypercolumn baseline (Germain et al., 2020).
 
-    Every tap but the last is read after its ReLU, whatever its name says, because the released weights were trained so.
+    VGG-16 with a small head at each of some layers; no confidences. Every tap but the last is read
+    after its ReLU, whatever its name says, because the released weights were trained so.
     """
 
     def __init__(self, config: S2DNetConfig | None = None) -> None:
@@ -126,7 +127,7 @@ class S2DNet(nn.Module):
 
 @dataclass(frozen=True)
 class GaussianConfig:
-    """Strides of the pyramid, finest first; each a multiple of the one before."""
+    """Strides of the pyramid, finest first. Each is a multiple of the one before."""
 
     strides: tuple[int, ...] = (1, 4, 16)
     confidences: ClassVar[bool] = False

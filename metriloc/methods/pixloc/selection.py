@@ -18,7 +18,7 @@ from metriloc.types import SfmMap
 
 @dataclass(frozen=True, eq=False)
 class MapMatches:
-    """Matches of a query's keypoints with the map, as a matching pipeline (hloc) leaves them.
+    """Matches of a query's keypoints with the map. A matching pipeline (hloc) leaves them so.
 
     One entry for every image of the map that a match came from: image_index, point_index, and whether the match is an
     inlier of that pipeline's pose. num_inliers: matches (not entries) that are.

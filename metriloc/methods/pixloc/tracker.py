@@ -35,7 +35,10 @@ class TrackedStep:
 
 @dataclass
 class Tracker:
-    """Collects the iterations of one query, in order; of a batch (training) the first element."""
+    """Collects the iterations of one query, in order.
+
+    Of a batch (training) it takes the first element.
+    """
 
     steps: list[TrackedStep] = field(default_factory=list)
 

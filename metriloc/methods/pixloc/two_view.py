@@ -141,9 +141,10 @@ def pose_errors(pose: Pose, truth: Pose, relative: bool = False) -> tuple[Float[
 
 
 class TwoViewRefiner(nn.Module):
-    """The network with the loop around it, for training; gradients reach features, confidences and damping factors.
+    """The network with the loop around it, for training.
 
-    Reference and query go through the extractor one after the other, as published: batch norms see them apart.
+    Gradients reach features, confidences and damping factors. Reference and query go through the
+    extractor one after the other, as published: batch norms see them apart.
     """
 
     def __init__(self, network: PixLocNetwork, config: TwoViewConfig | None = None) -> None:
