@@ -153,5 +153,6 @@ def test_parts_of_pages() -> None:
     assert escaped('<b>\x00"') == "&lt;b&gt;\\x00&quot;"
     assert data_uri(b"GIF", "gif") == "data:image/gif;base64,R0lG"
     assert figures([]) == "" and figures(["<i>"]) == '<div class="figures"><i></div>'
+    assert figure("a", plot=True).startswith('<figure class="plot"><img') and figure("a").startswith("<figure><img")
     assert meter(0.5).endswith(" 0.50") and 'value="0.500"' in meter(0.5)
     assert scrolled("<table>") == '<div class="scroll"><table></div>'

@@ -73,7 +73,7 @@ def localization_pictures(entry: LocalizedQuery) -> dict[str, Picture]:
             )
     if entry.trace.courses:
         note = "Steps of one colour compare; from one colour to the next the objective changes."
-        pictures["cost"] = Picture("Convergence", course_picture(entry.trace.courses), note)
+        pictures["cost"] = Picture("Convergence", course_picture(entry.trace.courses), note, plot=True)
     return pictures
 
 

@@ -38,7 +38,8 @@ def picture_figure(picture: Picture) -> str:
     """A picture with its caption, made smaller than ``PICTURE_SIDE``; of a tall column that is its width."""
     height, width = picture.rgb.shape[:2]
     rgb = shrink(picture.rgb, PICTURE_SIDE if height <= 2 * width else round(PICTURE_SIDE * height / width))
-    return figure(picture_uri(rgb), picture.title, picture.note, size=(rgb.shape[1], rgb.shape[0]))
+    size = (rgb.shape[1], rgb.shape[0])
+    return figure(picture_uri(rgb), picture.title, picture.note, size=size, plot=picture.plot)
 
 
 def viewer(scene: Scene, label: str, caption: str, side: int = THUMBNAIL_SIDE) -> str:

@@ -21,12 +21,14 @@ Rgb: TypeAlias = UInt8[np.ndarray, "H W 3"]
 class Picture:
     """A picture that is shown.
 
-    It has a title, the pixels, and perhaps a sentence that explains them.
+    It has a title, the pixels, and perhaps a sentence that explains them. plot: it is drawn dark on
+    white, and turned round where the page is dark.
     """
 
     title: str
     rgb: Rgb
     note: str = ""
+    plot: bool = False
 
 
 BACKGROUND, TEXT = (24, 24, 24), (230, 230, 230)

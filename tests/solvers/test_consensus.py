@@ -52,3 +52,13 @@ def test_the_best_of_quick_scores_is_the_best(away: float, generator: torch.Gene
         assert float(rest[found]) > float(rest.max()) - 1e-4
         usable[found] = False
     assert best_hypothesis(poses, torch.zeros_like(usable), xyz0, xyz1, 0.3) is None
+
+
+def test_wrong_use_raises() -> None:
+    poses, xyz = Pose.identity((2, 4)), torch.zeros(2, 5, 3)
+    with pytest.raises(ValueError, match=r"poses \[Q, J\]"):
+        score_hypotheses(poses, xyz[:1], xyz[:1], 0.3)
+    with pytest.raises(ValueError, match="positive metres"):
+        score_hypotheses(poses, xyz, xyz, 0.0)
+    with pytest.raises(ValueError, match="positive metres"):
+        soft_inliers(torch.zeros(5), -0.1)
