@@ -197,7 +197,7 @@ class Localizer:
         shows too little costs nothing. Returns an estimate as ``localize`` does; its covariance is in the axes of the rig.
         Raises InputError for lists of different lengths, and for a photo whose focal length is only a guess.
 
-        >>> estimate = localizer.localize_rig(["left.jpg", "right.jpg"], [left_from_rig, right_from_rig], fov=70)  # doctest: +SKIP
+        >>> estimate = localizer.localize_rig(["a.jpg", "b.jpg"], [a_from_rig, b_from_rig])  # doctest: +SKIP
         """
         views = rig_views(photos, cam_from_rig, K, fov)
         require_number("seed", seed, 0, LARGEST_SEED, whole=True)

@@ -74,7 +74,10 @@ def settable_fields(target: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A recipe as JSON values: dataclasses as objects with their ``type``, functions by name, tuples as lists."""
+    """A recipe as JSON values.
+
+    Dataclasses as objects with their ``type``, functions by name, tuples as lists.
+    """
     if _is_group(value):
         entries = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": _name(type(value)), **entries}

@@ -89,9 +89,10 @@ def method_for(
     camera_height: float | None = None,
     polish: PolishName | None = None,
 ) -> RelativePoseMethod:
-    """The method of a call: the default, one by its name, or a loaded one, with what is known of the photos.
+    """The method of a call.
 
-    Raises InputError for what the method would not use.
+    The default, one by its name, or a loaded one, with what is known of the photos. Raises
+    InputError for what the method would not use.
     """
     if method is None or isinstance(method, str):
         known: dict[str, float | None] = {"distance": distance, "camera_height": camera_height}
@@ -118,7 +119,10 @@ def _saying(estimate: PoseEstimate, said: tuple[str, ...]) -> PoseEstimate:
 
 
 def as_seen(view: View, features: PhotoFeatures) -> View:
-    """The photo with the camera that the method took for it: a depth source may know more than a guess."""
+    """The photo with the camera that the method took for it.
+
+    A depth source may know more than a guess.
+    """
     if not isinstance(features, ImageFeatures) or features.view.intrinsics_source == view.intrinsics_source:
         return view
     seen = features.view

@@ -87,7 +87,10 @@ class Aliked:
         return [_padded(*longer_side_size(width, height, self.config.longest_side))]
 
     def running_on(self, runner: NetworkRunner) -> Aliked:
-        """A copy whose dense part another runtime runs; keypoints are found and described in it as ever."""
+        """A copy whose dense part another runtime runs.
+
+        Keypoints are found and described in it as ever.
+        """
         from kornia.feature.aliked.aliked import InputPadder
 
         other = copy(self)

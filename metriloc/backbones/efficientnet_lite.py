@@ -68,7 +68,10 @@ class EfficientNetLite(nn.Module):
         self.pyramid = Pyramid(self.config.stride, self.config.width)
 
     def train(self, mode: bool = True) -> EfficientNetLite:
-        """As ``nn.Module.train``; the encoder stays in evaluation mode (only its batch norms know the difference)."""
+        """As ``nn.Module.train``.
+
+        The encoder stays in evaluation mode (only its batch norms know the difference).
+        """
         super().train(mode)
         self.encoder.eval()
         return self
@@ -85,7 +88,7 @@ class EfficientNetLite(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The stem and the 16 blocks; returns the features of strides 4, 8, 16 and 32."""
+    """The stem and the 16 blocks. Returns the features of strides 4, 8, 16 and 32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,9 +134,10 @@ class Block(nn.Module):
 
 
 class SameConv(nn.Conv2d):
-    """Convolution padded as TensorFlow's "same": ceil(n / stride) outputs, the odd pixel at the end.
+    """Convolution padded as TensorFlow's "same".
 
-    It has no bias until a batch norm is folded into it.
+    Ceil(n / stride) outputs, the odd pixel at the end. It has no bias until a batch norm is folded
+    into it.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, groups: int = 1) -> None:
@@ -149,7 +153,10 @@ class SameConv(nn.Conv2d):
 
 
 class Pyramid(nn.Module):
-    """Features of all strides as one map: coarse ones enlarged, stride 4 folded into channels, all added."""
+    """Features of all strides as one map.
+
+    Coarse ones enlarged, stride 4 folded into channels, all added.
+    """
 
     def __init__(self, stride: int, width: int) -> None:
         super().__init__()

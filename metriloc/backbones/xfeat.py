@@ -84,7 +84,7 @@ class XFeat:
         return [nearest_multiples(*longer_side_size(width, height, self.config.longest_side), MULTIPLE)]
 
     def running_on(self, runner: NetworkRunner) -> XFeat:
-        """A copy whose network another runtime runs; keypoints are found in its outputs as ever."""
+        """A copy whose network another runtime runs. Keypoints are found in its outputs as ever."""
         other = copy(self)
         other._runner = runner
         other._model = copy(self._model)

@@ -136,10 +136,11 @@ class Calibration:
         return (self.method, self.weights_id, self.setup) == (method, weights_id, setup)
 
     def apply(self, estimate: PoseEstimate, views: Sequence[View] = ()) -> PoseEstimate:
-        """The estimate (batch shape ()) with the probability as its confidence, and with its interval of metres.
+        """The estimate (batch shape ()) with the probability as its confidence.
 
-        Failures stay as they are; an estimate that is probably wrong becomes the failure ``unsupported``. views: the
-        photos; a guessed focal length among them is a doubt, and makes the interval wider.
+        And with its interval of metres. Failures stay as they are; an estimate that is probably
+        wrong becomes the failure ``unsupported``. views: the photos; a guessed focal length among
+        them is a doubt, and makes the interval wider.
         """
         if not bool(estimate.success):
             return dataclasses.replace(estimate, probability_of=str(self.target))

@@ -99,7 +99,7 @@ class Augment:
 
 # -- colours ----------------------------------------------------------------------------------------------------------
 def augment_colors(view: View, how: Photometric, generator: torch.Generator) -> View:
-    """The photo in another light and from another sensor; values stay in 0..1."""
+    """The photo in another light and from another sensor. Values stay in 0..1."""
     return dataclasses.replace(view, image=augment_image(view.image, how, generator))
 
 
@@ -135,7 +135,10 @@ def grayscale(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
 
 
 def gaussian_blur(image: Float[Tensor, "c H W"], sigma: float) -> Float[Tensor, "c H W"]:
-    """Blurred with a Gaussian of ``sigma`` pixels, edges repeated; below 0.05 pixels the image itself."""
+    """Blurred with a Gaussian of ``sigma`` pixels, edges repeated.
+
+    Below 0.05 pixels the image itself.
+    """
     if sigma < 0.05:
         return image
     radius = min(math.ceil(3 * sigma), min(image.shape[1:]))

@@ -94,7 +94,10 @@ def _change(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
 def points_from_map(
     scene: SfmMap, image: int, count: int, generator: torch.Generator, among: Int[Tensor, " n"] | None = None
 ) -> Float[Tensor, "count 3"]:
-    """Points that an image of a map observes, in its camera frame; without repetition. among: draw from these only."""
+    """Points that an image of a map observes, in its camera frame.
+
+    Without repetition. among: draw from these only.
+    """
     points = scene.point_index[scene.observations_of(image)].unique() if among is None else among
     chosen = points[torch.randperm(len(points), generator=generator)[:count]]
     return filled(scene.cam_from_world[image].transform(scene.xyz[chosen]).float(), count)
@@ -157,7 +160,7 @@ def covisible_pairs(
 
 
 def shared_points(scene: SfmMap) -> Int[Tensor, "I I"]:
-    """How many points each two images observe in common; the diagonal: how many each observes."""
+    """How many points each two images observe in common. The diagonal: how many each observes."""
     count = len(scene)
     seen = torch.unique(scene.image_index * max(1, len(scene.xyz)) + scene.point_index)
     image, point = seen // max(1, len(scene.xyz)), seen % max(1, len(scene.xyz))

@@ -59,9 +59,9 @@ def is_scene(folder: Path) -> bool:
 
 
 def scene_folders(root: str | os.PathLike[str]) -> list[Path]:
-    """The folder itself when it is a scene, or holds none; else each folder in it that is one, sorted by name.
+    """The folder itself when it is a scene, or holds none.
 
-    Raises InputError when it is not a folder.
+    Else each folder in it that is one, sorted by name. Raises InputError when it is not a folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -121,7 +121,7 @@ def scene_from_map(sfm: SfmMap, root: Path, *, scale: float = 1.0) -> PosedScene
 
 
 def find_model(folder: Path) -> Path | None:
-    """Where a folder has its COLMAP model: in itself, ``sparse/0``, ``sparse`` or ``colmap``."""
+    """Where a folder has its COLMAP model. In itself, ``sparse/0``, ``sparse`` or ``colmap``."""
     return next((folder / name for name in MODEL_FOLDERS if is_model(folder / name)), None)
 
 

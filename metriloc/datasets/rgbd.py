@@ -120,8 +120,11 @@ def _camera(folder: Path, photo: Path) -> tuple[Camera, str]:
 
 
 def parse_camera(text: str, size: tuple[int, int], file: str = "camera.txt") -> Camera:
-    """A pinhole camera, float64: a 3x3 K, ScanNet's 4x4 of it, one row ``fx fy cx cy`` or ``fx fy cx cy width height``
-    (then scaled to ``size`` when that differs). Raises InputError naming the file for anything else."""
+    """A pinhole camera, float64.
+
+    A 3x3 K, ScanNet's 4x4 of it, one row ``fx fy cx cy`` or ``fx fy cx cy width height`` (then
+    scaled to ``size`` when that differs). Raises InputError naming the file for anything else.
+    """
     matrix = parse_matrix(text, file)
     if not torch.isfinite(matrix).all():
         raise InputError(f"'{file}' has numbers that are not finite")

@@ -47,7 +47,7 @@ def scene_balanced_order(
 
 
 def derived_seed(*parts: int) -> int:
-    """A 63-bit seed from whole numbers that are not negative: different parts, unrelated seeds."""
+    """A 63-bit seed from whole numbers that are not negative. Different parts, unrelated seeds."""
     low, high = np.random.SeedSequence(parts).generate_state(2, np.uint32).tolist()
     return (high << 32 | low) & (2**63 - 1)
 
@@ -92,9 +92,10 @@ class SceneBalancedSampler:
         return sum(n > 0 for n in self.lengths) * self.per_scene // self.batch_size
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> list[tuple[int, int]]:
-        """(index of the pair, seed of its augmentation) of one of ``parts`` equal parts of the batch of a step, from 0.
+        """One of ``parts`` equal parts of the batch of a step.
 
-        The parts in order are the whole batch, whatever their number. Raises ValueError when it cannot be cut so.
+        (index of the pair, seed of its augmentation) each; steps count from 0. The parts in order
+        are the whole batch, whatever their number. Raises ValueError when it cannot be cut so.
         """
         if step < 0:
             raise ValueError(f"step must not be negative, got {step}")
@@ -111,7 +112,10 @@ class SceneBalancedSampler:
         return [(i, derived_seed(self.seed, step, place, 1)) for i, place in zip(indices, places, strict=True)]
 
     def batches(self, start: int, stop: int | None = None) -> Iterator[list[tuple[int, int]]]:
-        """The batches of the steps from ``start`` up to ``stop`` (None: for ever); a DataLoader's ``batch_sampler``."""
+        """The batches of the steps from ``start`` up to ``stop``.
+
+        None: for ever; a DataLoader's ``batch_sampler``.
+        """
         step = start
         while stop is None or step < stop:
             yield self.batch(step)
@@ -137,5 +141,8 @@ class PairBatches:
             )
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Any:
-        """Part ``part`` of ``parts`` of the batch of a step; the same arguments give the same batch."""
+        """Part ``part`` of ``parts`` of the batch of a step.
+
+        The same arguments give the same batch.
+        """
         return self.collate([self.dataset[entry] for entry in self.sampler.batch(step, part, parts)])

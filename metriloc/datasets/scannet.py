@@ -49,7 +49,7 @@ class ScannetPair:
 
     @property
     def scene(self) -> str:
-        """The scan, ``scene0707_00``; the folder of the first photo when its path names none."""
+        """The scan, ``scene0707_00``. The folder of the first photo when its path names none."""
         found = _SCAN.search(self.name0)
         return found[0] if found else self.name0.rsplit("/", 1)[0]
 
@@ -114,8 +114,12 @@ def read_scannet_pairs(
 
 
 def depth_of(photo: Path) -> Path | None:
-    """The sensor's depth map of a photo: ``frame-000000.depth.pgm`` beside ``frame-000000.color.jpg``, or ``depth/0.png``
-    for ``color/0.jpg``, as the two published readers of the scans write them; None where it is not there."""
+    """The sensor's depth map of a photo.
+
+    ``frame-000000.depth.pgm`` beside ``frame-000000.color.jpg``, or ``depth/0.png`` for
+    ``color/0.jpg``, as the two published readers of the scans write them; None where it is not
+    there.
+    """
     beside = depth_beside(photo, "depth")
     if beside is not None or photo.parent.name != "color":
         return beside

@@ -95,8 +95,10 @@ class RetrievedPair:
 
 
 def parse_absolute_list(text: str, file: str = "dataset_test.txt") -> dict[str, Pose]:
-    """Image -> ``cam_from_world`` of ``dataset_{train,test}.txt``: three header lines, then ``image x y z w p q r``, the
-    camera centre and a world-to-camera quaternion.
+    """Image -> ``cam_from_world`` of ``dataset_{train,test}.txt``.
+
+    Three header lines, then ``image x y z w p q r``, the camera centre and a world-to-camera
+    quaternion.
 
     Raises InputError ``file:line`` for a malformed line, a zero quaternion or an image that comes twice.
     """

@@ -57,7 +57,7 @@ class SquareConfig:
 
 @dataclass(frozen=True, eq=False)
 class QueryPhotos:
-    """Photos with poses that are in no map; names are relative to the folder."""
+    """Photos with poses that are in no map. Names are relative to the folder."""
 
     names: tuple[str, ...]
     cameras: tuple[Camera, ...]
@@ -156,7 +156,10 @@ class SfmSamples:
 
 
 def resized(view: View, how: SquareConfig) -> View:
-    """The photo with one side brought to ``how.resize``; the camera follows the sizes that come out of it."""
+    """The photo with one side brought to ``how.resize``.
+
+    The camera follows the sizes that come out of it.
+    """
     if how.resize is None:
         return view
     side = max(view.size) if how.by == "max" else min(view.size)
@@ -168,7 +171,10 @@ def resized(view: View, how: SquareConfig) -> View:
 
 
 def cut_square(view: View, corner: tuple[int, int], side: int) -> View:
-    """The square at ``corner`` (left, top), moved into the photo; what a smaller photo lacks is black, right and below."""
+    """The square at ``corner`` (left, top), moved into the photo.
+
+    What a smaller photo lacks is black, right and below.
+    """
     width, height = view.size
     inside = [min(max(c, 0), max(0, s - side)) for c, s in zip(corner, (width, height), strict=True)]
     view = crop_view(view, (inside[0], inside[1]), (min(side, width), min(side, height)))
@@ -188,7 +194,7 @@ def _filled_up(view: View, side: int) -> View:
 
 
 def turned_map(scene: SfmMap, turns: Int[Tensor, " I"]) -> SfmMap:
-    """The map as if its photos had been stored turned: cameras, poses and observations."""
+    """The map as if its photos had been stored turned. Cameras, poses and observations."""
     cameras, poses, uv = [], [], scene.uv.clone()
     for image, quarters in enumerate(turns.tolist()):
         cameras.append(scene.cameras[image].turn(quarters))

@@ -53,7 +53,7 @@ class OnnxRuntime:
         self._read: list[GraphFile] | None = None
 
     def swap(self, network: Any) -> Any:
-        """The network, run by ONNX Runtime; one that is not exported as it is."""
+        """The network, run by ONNX Runtime. One that is not exported as it is."""
         if not isinstance(network, Exportable):
             return network
         fixed = network.fixed()

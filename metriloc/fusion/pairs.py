@@ -75,7 +75,7 @@ class FusedPairs:
         return len(self.found)
 
     def fused(self) -> PoseEstimate:
-        """The answer of all; that of the first alone, or a failure, where no other has a pose."""
+        """The answer of all. That of the first alone, or a failure, where no other has a pose."""
         motions = {
             i: motion
             for i, estimate in enumerate(self.found)

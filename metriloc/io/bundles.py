@@ -86,7 +86,7 @@ class BundleFeatures:
             self._fields.setdefault(entry, []).append(field)
 
     def find(self, key: Key) -> dict[str, Tensor] | None:
-        """The tensors of an entry; None where there is none, or it was made of another photo."""
+        """The tensors of an entry. None where there is none, or it was made of another photo."""
         name = entry_name(key)
         if name not in self._fields or not same_photo(str(self._photos.get(name)), key["photo"]):
             return None
@@ -105,7 +105,10 @@ class Bundle:
 
 
 def is_bundle(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is meant as a bundle: a file that is called so, or a folder with a manifest."""
+    """Whether a path is meant as a bundle.
+
+    A file that is called so, or a folder with a manifest.
+    """
     path = Path(path)
     return path.suffix.lower() == SUFFIX if not path.is_dir() else (path / MANIFEST).is_file()
 

@@ -136,13 +136,19 @@ def mirror_pose(pose: Pose | None) -> Pose | None:
 
 
 def quarter_turn(quarters: int, dtype: torch.dtype = torch.float64) -> Pose:
-    """``Rz(-90 degrees k)``, exactly: how camera axes move when the photo is turned against the clock."""
+    """``Rz(-90 degrees k)``, exactly.
+
+    How camera axes move when the photo is turned against the clock.
+    """
     c, s = ((1, 0), (0, -1), (-1, 0), (0, 1))[quarters % 4]
     return Pose(torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=dtype), torch.zeros(3, dtype=dtype))
 
 
 def reduced_view(view: View, max_side: int | None) -> View:
-    """The photo reduced to this longest side, antialiased, where it is longer; None leaves it as it is."""
+    """The photo reduced to this longest side, antialiased, where it is longer.
+
+    None leaves it as it is.
+    """
     longest = max(view.size)
     if max_side is None or longest <= max_side:
         return view

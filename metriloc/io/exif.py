@@ -72,7 +72,10 @@ class ExifFocal:
 
 
 def read_exif(image: Image.Image) -> ExifData:
-    """The EXIF fields of an opened (and loaded) image; an absent or damaged block gives the default ``ExifData()``."""
+    """The EXIF fields of an opened (and loaded) image.
+
+    An absent or damaged block gives the default ``ExifData()``.
+    """
     try:
         top = image.getexif()
         sub = top.get_ifd(_EXIF_IFD)

@@ -73,7 +73,10 @@ def require_file(path: str | os.PathLike[str]) -> Path:
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
-    """The content of a file; InputError when it cannot be read, or has more than ``limit`` bytes."""
+    """The content of a file.
+
+    InputError when it cannot be read, or has more than ``limit`` bytes.
+    """
     path = require_file(path)
     try:
         size = path.stat().st_size
@@ -104,9 +107,10 @@ def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES) -> str:
 
 
 def without_comment(line: str) -> str:
-    """A line without blanks around it and without its comment: a ``#`` at the start or after a blank, and what follows.
+    """A line without blanks around it and without its comment.
 
-    A ``#`` inside of a word belongs to a name.
+    A ``#`` at the start or after a blank, and what follows. A ``#`` inside of a word belongs to a
+    name.
     """
     found = _COMMENT.search(line)
     return (line if found is None else line[: found.start()]).strip()
@@ -128,9 +132,10 @@ def parse_json(text: str, source: str) -> Any:
 
 
 def parse_numbers(fields: list[str], place: str, *, finite: bool = True) -> list[float]:
-    """Decimal numbers from text; InputError naming ``place`` (file:line) and the first field that is not one.
+    """Decimal numbers from text.
 
-    finite: False lets NaN and infinity through, which stand for "lost" in logs of devices.
+    InputError naming ``place`` (file:line) and the first field that is not one. finite: False lets
+    NaN and infinity through, which stand for "lost" in logs of devices.
     """
     numbers = []
     for text in fields:

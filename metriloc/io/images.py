@@ -176,7 +176,10 @@ def open_image(source: Path | io.BytesIO, max_megapixels: float, name: Path | st
 
 
 def open_heif(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:
-    """The primary picture of a HEIC/HEIF file; InputError with the pip command when ``pillow_heif`` is missing."""
+    """The primary picture of a HEIC/HEIF file.
+
+    InputError with the pip command when ``pillow_heif`` is missing.
+    """
     name = str(source) if name is None else name
     try:
         import pillow_heif

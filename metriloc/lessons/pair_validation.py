@@ -27,7 +27,7 @@ ACCEPTED = 0.1
 
 @dataclass(frozen=True, eq=False)
 class PairValidation:
-    """A ``Validator``: runs the model on every pair, always in the same way.
+    """A ``Validator``. Runs the model on every pair, always in the same way.
 
     Metrics: loss, the mean pose loss of training; vcre_precision and vcre_auc at 10 % of the diagonal; pose_precision and
     pose_auc within 25 cm and 5 degrees, pose_auc_coarse within 50 cm and 10; median rotation (degrees) and translation

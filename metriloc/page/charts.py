@@ -46,9 +46,10 @@ def line_chart(
 
 
 def box_chart(title: str, y_label: str, groups: Mapping[str, Sequence[float] | np.ndarray]) -> str:
-    """A box a group, on a logarithmic scale: quartiles, the median, whiskers to the 5th and 95th of a hundred.
+    """A box a group, on a logarithmic scale.
 
-    Values that are not finite are left out, those below a thousandth of the largest count as that; "" without values.
+    Quartiles, the median, whiskers to the 5th and 95th of a hundred. Values that are not finite are
+    left out, those below a thousandth of the largest count as that; "" without values.
     """
     known = {name: np.asarray(values, float) for name, values in groups.items()}
     known = {name: values[np.isfinite(values)] for name, values in known.items()}

@@ -69,7 +69,7 @@ WARM_UP_OBJECTIVE = replace(
 
 @dataclass(frozen=True)
 class PublishedMicKey:
-    """Makes the network and its objective; only the heads and the dustbin are trained.
+    """Makes the network and its objective. Only the heads and the dustbin are trained.
 
     backbone: of DINOv2, S, B or L, with registers (``_reg``) or without; ``network`` for the one of ``network.backbone``.
     backbone_weights: its file (DINOv2's own or transformers'), or ``random``. network: all else of its shape. solver: of
@@ -103,7 +103,7 @@ class PublishedMicKey:
 
 
 def half_epoch(batch_size: int) -> int:
-    """Steps between two validations: there are two an epoch of 460 scenes with 100 pairs each."""
+    """Steps between two validations. There are two an epoch of 460 scenes with 100 pairs each."""
     return SCENES * PER_SCENE // batch_size // 2
 
 

@@ -42,7 +42,7 @@ SMALL_SETTINGS = Settings(
 
 @dataclass(frozen=True)
 class SmallPixLoc:
-    """Makes the small network: the encoder from ImageNet (if ``imagenet``), the rest random.
+    """Makes the small network. The encoder from ImageNet (if ``imagenet``), the rest random.
 
     num_iters: of each level in training. pad: margin of the maps, cells.
     """

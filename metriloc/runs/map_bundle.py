@@ -48,8 +48,11 @@ METHODS = ("nre", "pixloc", "xfeat-pnp")
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """path: of the bundle; size: bytes; methods: whose features it holds; fresh: whether it was written now, or was there
-    already, made of the same."""
+    """path: of the bundle.
+
+    size: bytes; methods: whose features it holds; fresh: whether it was written now, or was there
+    already, made of the same.
+    """
 
     path: Path
     size: int

@@ -61,7 +61,10 @@ class Burst:
 
 
 def support(burst: Burst, tracks: Tracks, poses: Pose, limit: float) -> float:
-    """How well the points of the reference fit all cameras: truncated quadratic score, summed over thresholds."""
+    """How well the points of the reference fit all cameras.
+
+    Truncated quadratic score, summed over thresholds.
+    """
     chosen = tracks[tracks.seen[:, -1]]
     error = _pixels(chosen, burst.cameras, poses)
     worst = torch.where(chosen.seen, error, 0.0).amax(1)
@@ -81,7 +84,10 @@ def _pixels(tracks: Tracks, cameras: Sequence[Camera], poses: Pose) -> Float[Ten
 def refine_burst(
     burst: Burst, config: BurstConfig, tracks: Tracks, poses: Pose, edges: MotionEdges, limit: float
 ) -> tuple[RefinedViews, Tracks]:
-    """Refined twice: on what agrees about, then on what agrees; and the tracks of the second time."""
+    """Refined twice: on what agrees about, then on what agrees.
+
+    And the tracks of the second time.
+    """
     settings = ViewsConfig(pixel_sigma=limit / 2)
     refined, used = RefinedViews(poses, torch.zeros(0, 3), torch.zeros(0, len(poses.t)), None, False), tracks
     for times in (_WIDER, 1.5):

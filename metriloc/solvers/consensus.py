@@ -19,7 +19,10 @@ def residuals(pose: Pose, xyz0: Float[Tensor, "*b N 3"], xyz1: Float[Tensor, "*b
 
 
 def soft_inliers(residual: Float[Tensor, "*b N"], threshold: float) -> Float[Tensor, "*b"]:
-    """Soft count of inliers, MicKey paper Eq. (5): ``sum sigmoid(beta (tau - r))`` with ``beta = 5 / tau``."""
+    """Soft count of inliers, MicKey paper Eq. (5).
+
+    ``sum sigmoid(beta (tau - r))`` with ``beta = 5 / tau``.
+    """
     return torch.sigmoid(_steepness(threshold) * (threshold - residual)).sum(-1)
 
 

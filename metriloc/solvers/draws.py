@@ -46,7 +46,10 @@ def draw_without_replacement(
 
 
 def more_positive_than(weights: Tensor, count: int) -> bool:
-    """Whether more than ``count`` weights are positive; mostly the first of them tell. They must not be negative."""
+    """Whether more than ``count`` weights are positive.
+
+    Mostly the first of them tell. They must not be negative.
+    """
     flat = weights.flatten()
     start = flat[: 64 * count + 4096]
     return int(torch.count_nonzero(start)) > count or int(torch.count_nonzero(flat)) > count

@@ -64,8 +64,11 @@ class JointConfig:
 
 @dataclass(frozen=True)
 class PhotoScale:
-    """What the depths of one photo say: metres a metre of the fitted pose, as a logarithm; its standard deviation; and
-    how many depths had a say."""
+    """What the depths of one photo say.
+
+    Metres a metre of the fitted pose, as a logarithm; its standard deviation; and how many depths
+    had a say.
+    """
 
     log_scale: float
     sigma: float

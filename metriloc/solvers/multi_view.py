@@ -46,9 +46,12 @@ class ViewsConfig:
 
 @dataclass(frozen=True, eq=False)
 class RefinedViews:
-    """cam_from_world: of all cameras; xyz: the points; pixels: reprojection errors, inf behind a camera, NaN where not
-    seen. covariance: of the left updates [t, w] of all poses, the first of which is held; None where the photos and the
-    motions do not fix them. ok: False where nothing was refined."""
+    """cam_from_world: of all cameras.
+
+    xyz: the points; pixels: reprojection errors, inf behind a camera, NaN where not seen.
+    covariance: of the left updates [t, w] of all poses, the first of which is held; None where the
+    photos and the motions do not fix them. ok: False where nothing was refined.
+    """
 
     cam_from_world: Pose
     xyz: Float[Tensor, "P 3"]
@@ -92,10 +95,11 @@ def refine_views(
     edges: MotionEdges,
     config: ViewsConfig | None = None,
 ) -> RefinedViews:
-    """Poses and points that explain pixels and motions best, by Levenberg-Marquardt; float64, no gradients.
+    """Poses and points that explain pixels and motions best, by Levenberg-Marquardt.
 
-    The first pose stays where it is. Points are finite. A robust loss forgives a few wrong matches and motions. Needs six
-    points, and at least one motion to fix the size.
+    Float64, no gradients. The first pose stays where it is. Points are finite. A robust loss
+    forgives a few wrong matches and motions. Needs six points, and at least one motion to fix the
+    size.
     """
     problem = _Problem(tracks, tuple(camera.to(torch.float64) for camera in cameras), edges, config or ViewsConfig())
     state = _State(cam_from_world.to(torch.float64), xyz.double())

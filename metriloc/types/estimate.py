@@ -73,11 +73,12 @@ class PoseEstimate:
 
     @property
     def verdict(self) -> Verdict:
-        """How far to trust a single estimate (batch shape ()): the worse of its geometry and its metres.
+        """How far to trust a single estimate (batch shape ()).
 
-        No pose, or one that is probably wrong, has failed; a confidence that is no probability says nothing. Metres are
-        doubtful unless an interval within ``RELIABLE_METRES`` stands behind them, and so is what has ``doubts``. Raises
-        ValueError for a batch.
+        The worse of its geometry and its metres. No pose, or one that is probably wrong, has
+        failed; a confidence that is no probability says nothing. Metres are doubtful unless an
+        interval within ``RELIABLE_METRES`` stands behind them, and so is what has ``doubts``.
+        Raises ValueError for a batch.
         """
         self._require_single("a verdict")
         if not bool(self.success):
@@ -92,9 +93,10 @@ class PoseEstimate:
 
     @property
     def reasons_for_doubt(self) -> tuple[str, ...]:
-        """Why a single estimate is doubtful, a phrase each, as the command line says it; none for a sure one or a failure.
+        """Why a single estimate is doubtful, a phrase each.
 
-        Of a pose that nothing was measured for (``uncalibrated``), only ``doubts``.
+        As the command line says it; none for a sure one or a failure. Of a pose that nothing was
+        measured for (``uncalibrated``), only ``doubts``.
         """
         if self.verdict != "doubtful":
             return self.doubts if self.verdict == "uncalibrated" else ()
@@ -104,7 +106,10 @@ class PoseEstimate:
 
     @property
     def metres_are_doubtful(self) -> bool:
-        """Whether a single estimate tells metres without an interval of at most ``RELIABLE_METRES`` behind them."""
+        """Whether a single estimate tells metres that may be wrong.
+
+        No interval of at most ``RELIABLE_METRES`` stands behind them.
+        """
         if not self.details or not self.details[0].metric:
             return False
         if self.distance_interval is None:
@@ -120,8 +125,10 @@ class PoseEstimate:
 
     @property
     def detail(self) -> PairDetails | LocalizationDetails | None:
-        """How a single estimate came about: of a pair or of a localization, None where a method
-        tells nothing."""
+        """How a single estimate came about.
+
+        Of a pair or of a localization, None where a method tells nothing.
+        """
         self._require_single("a detail")
         if self.details:
             return self.details[0]
@@ -132,10 +139,10 @@ class PoseEstimate:
         return self.pose.detach().to("cpu", torch.float64).matrix().numpy()
 
     def to_dict(self) -> dict[str, Any]:
-        """A single estimate as numbers and words for JSON: its entry of ``metriloc relpose
-        --json``, without photos.
+        """A single estimate as numbers and words for JSON.
 
-        A failed one has no pose in it. Raises ValueError for a batch.
+        Its entry of ``metriloc relpose --json``, without photos. A failed one has no pose in it.
+        Raises ValueError for a batch.
         """
         self._require_single("a dictionary")
         entry: dict[str, Any] = {
@@ -219,7 +226,10 @@ class PoseEstimate:
 
     @classmethod
     def stack(cls, estimates: Sequence[PoseEstimate]) -> PoseEstimate:
-        """Single estimates (batch shape ()) -> one of batch shape (n,), which keeps them in ``elements``."""
+        """Single estimates (batch shape ()) -> one of batch shape (n,).
+
+        It keeps them in ``elements``.
+        """
         return cls(
             Pose.stack([e.pose for e in estimates]),
             torch.stack([e.success for e in estimates]),

@@ -29,7 +29,10 @@ class PhotoFeatures(Protocol):
 
     @property
     def cell(self) -> tuple[float, float]:
-        """Pixels of the photo that a cell of the maps is wide and high; the first cell is at the top left corner."""
+        """Pixels of the photo that a cell is wide and high.
+
+        Cells are those of the maps; the first one is at the top left corner.
+        """
         ...
 
     def score_map(self) -> Float[Tensor, "h w"]:
@@ -42,7 +45,10 @@ class PhotoFeatures(Protocol):
 
     @property
     def depth_origin(self) -> str:
-        """Where the depth that is used of the photo comes from, as captions say it: ``given``, ``predicted by NAME``."""
+        """Where the depth that is used comes from, for captions.
+
+        They say ``given``, ``predicted by NAME``.
+        """
         ...
 
 

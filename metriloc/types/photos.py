@@ -62,7 +62,10 @@ class View:
 
     @property
     def focal_is_guessed(self) -> bool:
-        """Whether nothing but habit speaks for the focal length: no answer that rests on it is reliable."""
+        """Whether nothing but habit speaks for the focal length.
+
+        No answer that rests on it is reliable.
+        """
         return self.focal_sigma >= GUESSED_FOCAL
 
     @property

@@ -56,7 +56,10 @@ class PointMaps:
         return tuple(self.values.shape[:0:-1]) == self.size
 
     def support(self) -> Float[Tensor, " N"]:
-        """The gains as a share of what a certain, right map would give."""
+        """The gains as a share of what a perfect map would give.
+
+        Such a map is certain and right.
+        """
         return self.gain / self.most
 
 

@@ -35,7 +35,10 @@ def picture_uri(rgb: Rgb, quality: int = 82) -> str:
 
 
 def picture_figure(picture: Picture) -> str:
-    """A picture with its caption, made smaller than ``PICTURE_SIDE``; of a tall column that is its width."""
+    """A picture with its caption, made smaller than ``PICTURE_SIDE``.
+
+    Of a tall column that is its width.
+    """
     height, width = picture.rgb.shape[:2]
     rgb = shrink(picture.rgb, PICTURE_SIDE if height <= 2 * width else round(PICTURE_SIDE * height / width))
     size = (rgb.shape[1], rgb.shape[0])

@@ -61,8 +61,11 @@ def score_overlay(
 
 
 def score_range(known: Float[Tensor, " n"]) -> tuple[float, float]:
-    """The range the colors of scores run over: from the least to the 99th percentile, or to the largest where nearly
-    all are equal; NaN without any. A few peaks would leave all else in one color."""
+    """The range the colors of scores run over.
+
+    From the least to the 99th percentile, or to the largest where nearly all are equal; NaN without
+    any. A few peaks would leave all else in one color.
+    """
     if known.numel() == 0:
         return math.nan, math.nan
     low, high = float(known.min()), float(np.percentile(known.numpy(), 99))

@@ -61,13 +61,13 @@ def shrink(picture: Rgb, longest_side: int) -> Rgb:
 
 
 def rgb_from_image(image: Float[Tensor, "3 H W"]) -> Rgb:
-    """A photo with values in 0..1 as a uint8 array; what is not finite becomes black."""
+    """A photo with values in 0..1 as a uint8 array. What is not finite becomes black."""
     values = torch.nan_to_num(image.detach().float().cpu(), nan=0.0, posinf=1.0, neginf=0.0)
     return (255 * values.clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def color_map(name: str) -> Any:
-    """A matplotlib colour map: a function of values, clipped to 0..1, that returns uint8 RGB.
+    """A matplotlib colour map. A function of values, clipped to 0..1, that returns uint8 RGB.
 
     Raises ImportError, with the command to run, where matplotlib is missing.
     """

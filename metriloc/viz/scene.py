@@ -103,7 +103,10 @@ class Scene:
 
     @property
     def is_pair(self) -> bool:
-        """Whether it is about two cameras, the reference and the query, and what is between them."""
+        """Whether it is about two cameras.
+
+        That is the reference and the query, and what is between them.
+        """
         return len(self.frusta) > 1 and self.frusta[0].role == "reference"
 
     @property
@@ -112,7 +115,10 @@ class Scene:
         return self.unit or ("m" if self.metric else "× baseline")
 
     def to_json(self, images: Sequence[str | None]) -> dict[str, Any]:
-        """For ``json.dumps``; ``images`` are the addresses (data URIs) of the frusta's thumbnails, in their order."""
+        """For ``json.dumps``.
+
+        ``images`` are the addresses (data URIs) of the frusta's thumbnails, in their order.
+        """
         return {
             "metric": self.metric,
             "unit": self.length_unit,
@@ -169,8 +175,11 @@ def build_scene(
 def inlier_points(
     details: PairDetails, query_from_reference: Pose, reference: View, query_camera: Camera, max_points: int = 2000
 ) -> tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"], Float[np.ndarray, " P"]]:
-    """The inliers that can be placed: xyz in the reference frame and the pose's unit, RGB from the reference photo, and
-    the probability of each."""
+    """The inliers that can be placed.
+
+    xyz in the reference frame and the pose's unit, RGB from the reference photo, and the
+    probability of each.
+    """
     inliers = details.inliers
     ray0, valid0 = _to_double(reference.camera).unproject(inliers.uv0.detach().cpu().double())
     ray1, valid1 = _to_double(query_camera).unproject(inliers.uv1.detach().cpu().double())

@@ -34,7 +34,10 @@ class Wall:
     taken: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def find(self, rng: Rng, w: float, bottom: float, top: float) -> float | None:
-        """A free middle for a piece of that width between two heights; None when there is no room."""
+        """A free middle for a piece of that width between two heights.
+
+        None when there is no room.
+        """
         free = self.length / 2 - w / 2 - 0.05
         if free <= 0:
             return None

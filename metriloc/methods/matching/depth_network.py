@@ -97,7 +97,7 @@ class DepthNetwork(nn.Module):
     def from_pretrained(
         cls, source: str | Path = DEFAULT_WEIGHTS, *, device: torch.device | str = "cpu", offline: bool | None = None
     ) -> DepthNetwork:
-        """Load the bundled weights, or a folder, a file, a hub name, ready to predict.
+        """Load weights, ready to predict. The bundled ones, or a folder, a file, a hub name.
 
         Raises InputError for weights that are missing, damaged or of something else.
         """
@@ -112,12 +112,18 @@ class DepthNetwork(nn.Module):
         return network.eval().to(device)
 
     def save_pretrained(self, folder: str | Path) -> str:
-        """Write a weights folder, filters in half precision (half the space, the same depths to 0.1 %); its id."""
+        """Write a weights folder, and return its id.
+
+        Filters are in half precision (half the space, the same depths to 0.1 %).
+        """
         tensors = {k: v.half() if v.ndim > 1 else v for k, v in self.state_dict().items()}
         return save_weights(folder, DEPTH_METHOD, {"network": asdict(self.config)}, tensors)
 
     def train(self, mode: bool = True) -> DepthNetwork:
-        """As ``nn.Module.train``; the encoder's batch norms keep the statistics they were loaded with."""
+        """As ``nn.Module.train``.
+
+        The encoder's batch norms keep the statistics they were loaded with.
+        """
         super().train(mode)
         self.encoder.eval()
         return self
@@ -147,7 +153,10 @@ class DepthNetwork(nn.Module):
         return FixedNetwork("depth", Look(self, _maps), ("log_depth", "log_spread"), _COARSEST, identity)
 
     def folded(self) -> DepthNetwork:
-        """A copy for prediction: batch norms merged into convolutions, channels-last memory; not for saving."""
+        """A copy for prediction: batch norms merged into convolutions, channels-last memory.
+
+        Not for saving.
+        """
         other = deepcopy(self).eval().requires_grad_(False)
         fold_batch_norms(other)
         return other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -159,21 +168,27 @@ class DepthNetwork(nn.Module):
         return other
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
-        """The one (width, height) that a photo of this size is looked at in."""
+        """The one (width, height) that a photo is looked at in.
+
+        It depends on the photo's own size.
+        """
         scale = self.config.side * (0.75 / (width * height)) ** 0.5
         w, h = (max(1, round(side * scale / _COARSEST)) * _COARSEST for side in (width, height))
         return [(w, h)]
 
     @torch.no_grad()
     def predict(self, view: View) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
-        """Depth in metres, and the spread of its logarithm, of the cells of a photo; they cover all of it."""
+        """Depth in metres, and the spread of its logarithm.
+
+        Of the cells of a photo, which cover all of it.
+        """
         image, camera = self.reduced(view)
         found = self(image[None])
         focal = float(camera.f.log().mean().exp())
         return (found.log_depth[0].exp() * (focal / self.config.canonical_focal)).cpu(), found.log_spread[0].exp().cpu()
 
     def reduced(self, view: View) -> tuple[Float[Tensor, "3 H W"], Camera]:
-        """The photo as the network sees it, in whole multiples of 32 pixels, and its camera."""
+        """The photo as the network sees it, and its camera. In whole multiples of 32 pixels."""
         ((width, height),) = self.sizes_for(*view.size)
         if self._runner is not None:
             width, height = self._runner.size_for(width, height)
@@ -189,7 +204,7 @@ def _maps(network: DepthNetwork, image: Tensor) -> tuple[Tensor, ...]:
 
 
 class Merge(nn.Module):
-    """Two 3x3 convolutions with a shortcut; group norms, because a batch mixes kinds of photos."""
+    """Two 3x3 convolutions with a shortcut. Group norms, because a batch mixes kinds of photos."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

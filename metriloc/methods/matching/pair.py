@@ -84,7 +84,10 @@ class MatchedPair:
         return self.view0.depth is not None or self.view1.depth is not None
 
     def depth(self, k: int) -> Float[Tensor, " N"] | None:
-        """Of photo ``k`` at the matches, metres, 0 where unknown; None when the photo has no depths."""
+        """Of photo ``k`` at the matches, metres, 0 where unknown.
+
+        None when the photo has no depths.
+        """
         view, uv = ((self.view0, self.uv0), (self.view1, self.uv1))[k]
         return None if view.depth is None else sample_depth(view.depth, uv, view.size)[0]
 
@@ -137,8 +140,11 @@ class MatchedPair:
         return Correspondences(self.uv0[order], self.uv1[order], depths[0], depths[1], self.similarity[order])
 
     def doubts(self, fit: Fit, max_error: float, seed: int) -> tuple[str, ...]:
-        """What speaks against a fit: its own doubts, and a second pose that explains the photos nearly as well; without
-        either, focal lengths that explain them better."""
+        """What speaks against a fit.
+
+        Its own doubts, and a second pose that explains the photos nearly as well; without either,
+        focal lengths that explain them better.
+        """
         if fit.pose is None:
             return ()
         if has_rival(fit.pose, self.uv0, self.uv1, fit.inliers, self.cameras, max_error, seed):

@@ -50,10 +50,9 @@ class RetrievalConfig:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Which images of a map show what a query shows.
+    """Images of a map that resemble a query, the best first.
 
-    names: images of the map, the best first; matches: how many keypoints each shares with the
-    query; messages: one sentence for each photo of the map that could not be read.
+    matches: how many keypoints each shares; messages: one sentence for each that cannot be read.
     """
 
     names: tuple[str, ...]
@@ -110,8 +109,10 @@ class MapRetrieval:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
-        """The ``count`` (default: all) images of the map that share the most with the query; those that observe no point
-        or share nothing are left out. progress: told (done, in all) while photos of the map are looked at.
+        """The images of the map that share the most with a query.
+
+        ``count`` of them (default: all); those that observe no point or share nothing are left out.
+        progress: told (done, in all) while photos of the map are looked at.
 
         Raises InputError when the photos of the map are not at hand; one that cannot be read is passed over.
         """
@@ -145,8 +146,11 @@ class MapRetrieval:
 
     # -- bundles ------------------------------------------------------------------------------------------------------
     def entries(self, scene: SfmMap) -> Iterator[tuple[Key, Entry]]:
-        """What a bundle keeps of the images of a map: keypoints and a vector of each, and the words of the vectors. Raises
-        InputError for a photo that cannot be read."""
+        """What a bundle keeps of the images of a map.
+
+        Keypoints and a vector of each, and the words of the vectors. Raises InputError for a photo
+        that cannot be read.
+        """
         found, messages = self.prepare(scene)
         if messages:
             raise InputError(messages[0])
@@ -201,8 +205,11 @@ class MapRetrieval:
     def prepare(
         self, scene: SfmMap, progress: Callable[[int, int], None] | None = None
     ) -> tuple[Mapping[str, Float[Tensor, "n C"]], tuple[str, ...]]:
-        """Descriptors of the images of a map that observe points, by name, and what went wrong. Looks at the photos that
-        are new or have changed; raises InputError when the map has no folder of photos."""
+        """Descriptors of the images of a map, and what went wrong.
+
+        By name, of those that observe points. Looks at the photos that are new or have changed;
+        raises InputError when the map has no folder of photos.
+        """
         if scene.folder is None:
             raise InputError(
                 "the photos of the map are not at hand, so references cannot be looked for: read the map with their folder "

@@ -35,11 +35,12 @@ class Keypoints:
 
 
 def spatial_softmax(logits: Float[Tensor, "B 1 h w"], temperature: float, border: int) -> Float[Tensor, "B 1 h w"]:
-    """Keypoint probabilities: sum to 1 over the cells at least ``border`` away from the edge, 0 elsewhere (Sec. 3.1.1).
+    """Keypoint probabilities.
 
-    Differs from the paper: a temperature of 100, and a border. The published code subtracts the mean before the
-    exponential where this subtracts the maximum: the same quotient and gradient, without overflow. A grid that is all
-    border gives zeros, so that no match can be drawn.
+    Sum to 1 over the cells at least ``border`` away from the edge, 0 elsewhere (Sec. 3.1.1).
+    Differs from the paper: a temperature of 100, and a border. The published code subtracts the
+    mean before the exponential where this subtracts the maximum: the same quotient and gradient,
+    without overflow. A grid that is all border gives zeros, so that no match can be drawn.
     """
     inner = interior(logits, border)
     probability = torch.softmax(inner.flatten(1) / temperature, 1).reshape(inner.shape)
@@ -58,7 +59,7 @@ def pad_border(inner: Tensor, like: Tensor, border: int) -> Tensor:
 
 
 def keypoints(maps: KeypointMaps, stride: int) -> Keypoints:
-    """Grid maps -> keypoints: ``uv = stride (offset + [column, row])``, paper Eq. (12).
+    """Grid maps -> keypoints. ``uv = stride (offset + [column, row])``, paper Eq. (12).
 
     Pixels count from the corner of the first pixel here, half a pixel off the intrinsics; the released offsets were
     trained with that and absorb it.
@@ -91,7 +92,10 @@ class MicKeyFeatures:
         return self.keypoints.score[0].reshape(self.keypoints.grid)
 
     def depth_map(self) -> Float[Tensor, "h w"]:
-        """Predicted depth on the grid, metres; may be zero or negative where the network knows nothing."""
+        """Predicted depth on the grid, metres.
+
+        May be zero or negative where the network knows nothing.
+        """
         return self.keypoints.depth[0].reshape(self.keypoints.grid)
 
     @property

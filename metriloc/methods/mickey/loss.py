@@ -55,9 +55,10 @@ class PoseLossConfig:
 
     @property
     def worst(self) -> float:
-        """The loss of the null hypothesis: 0.8 with soft clipping (87.9 px), else 90 px or 1.5 rad + m.
+        """The loss of the null hypothesis.
 
-        Differs from the paper: 120 px there.
+        0.8 with soft clipping (87.9 px), else 90 px or 1.5 rad + m. Differs from the paper: 120 px
+        there.
         """
         if self.max_loss is not None:
             return self.max_loss
@@ -67,7 +68,7 @@ class PoseLossConfig:
 
 
 def soft_clipped(pixels: float) -> float:
-    """What a VCRE of so many pixels costs with soft clipping: ``tanh(px / 80)``."""
+    """What a VCRE of so many pixels costs with soft clipping. ``tanh(px / 80)``."""
     return math.tanh(pixels / _SOFT_PIXELS)
 
 
@@ -98,8 +99,7 @@ def reprojection_shift(motion: Pose, camera: Camera, clip_px: float | None) -> F
 
 
 def rotation_error(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
-    """Angle between two rotations, radians; no gradient within 0.3 degrees of 0 and of half a
-    turn.
+    """Angle between two rotations, radians. No gradient within 0.3 degrees of 0 and of half a turn.
 
     As published, with the published derivative for each entry of ``R``; the error itself is
     ``Pose.angle_to``.

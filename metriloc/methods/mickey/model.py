@@ -76,12 +76,14 @@ class MicKey:
         calibrations: Sequence[Calibration] | None = None,
         offline: bool | None = None,
     ) -> MicKey:
-        """Load the bundled weights, or a folder, a file, a published name (``mickey``, ``mickey_sc``), a hub ``owner/name``.
+        """Load the bundled weights, or others.
 
-        precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere. polish: refine poses by reprojection
-        error, and by guided matching where the weights store settings of it; None for what they store (of the bundled
-        ones both, of the published none). calibrations: None for what lies beside the weights or comes with metriloc for
-        them, ``()`` for bare confidences. offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError,
+        A folder, a file, a published name (``mickey``, ``mickey_sc``), a hub ``owner/name``.
+        precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere. polish: refine
+        poses by reprojection error, and by guided matching where the weights store settings of it;
+        None for what they store (of the bundled ones both, of the published none). calibrations:
+        None for what lies beside the weights or comes with metriloc for them, ``()`` for bare
+        confidences. offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError,
         with the command that gets the weights where they are missing.
         """
         path = resolve_weights(source, offline=offline)
@@ -98,9 +100,10 @@ class MicKey:
         return model.to(device)
 
     def save_pretrained(self, folder: str | Path) -> str:
-        """Write ``config.json`` and ``model.safetensors``; returns the weights id, which the model takes on.
+        """Write ``config.json`` and ``model.safetensors``.
 
-        Calibrations of the weights that it had before are no longer its own.
+        Returns the weights id, which the model takes on. Calibrations of the weights that it had
+        before are no longer its own.
         """
         config = {"network": dataclasses.asdict(self.network.config), "solver": dataclasses.asdict(self.solver)}
         for name, settings in (("polish", self.polish), ("rematch", self.rematch)):
@@ -122,7 +125,10 @@ class MicKey:
 
     @torch.no_grad()
     def extract(self, view: View) -> MicKeyFeatures:
-        """Metric keypoints of one photo, one a cell of the backbone's grid (any size; right and bottom rest unused)."""
+        """Metric keypoints of one photo, one a cell.
+
+        The cells are those of the backbone's grid (any size; right and bottom rest unused).
+        """
         start = time.perf_counter()
         view = view.detach()
         device = next(self.network.parameters()).device
@@ -159,7 +165,7 @@ class MicKey:
     def relative_poses(
         self, reference: View | MicKeyFeatures, queries: Sequence[View | MicKeyFeatures], *, seed: int = 0
     ) -> PoseEstimate:
-        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one.
+        """Many queries against one reference, batch shape (n,). Bit-equal to asking one by one.
 
         ``elements`` of the result are the single estimates, each with its interval, doubts and verdict.
         """

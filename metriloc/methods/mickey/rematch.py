@@ -82,8 +82,11 @@ def mutual_matches(matches: MatchProbabilities) -> tuple[Int[Tensor, " M"], Int[
 def between_cells(
     first: Keypoints, second: Keypoints, index0: Int[Tensor, " M"], index1: Int[Tensor, " M"], temperature: float
 ) -> Float[Tensor, "M 2"]:
-    """Where in the second photo the first keypoints fall: the mean of the partner and its neighbours on the grid, weighed
-    by how much their descriptors look alike (softmax). A point between two cells looks a little like both."""
+    """Where in the second photo the first keypoints fall.
+
+    The mean of the partner and its neighbours on the grid, weighed by how much their descriptors
+    look alike (softmax). A point between two cells looks a little like both.
+    """
     h, w = second.grid
     offset = torch.arange(-1, 2, device=index1.device)
     row = torch.div(index1, w, rounding_mode="floor")[:, None] + offset.repeat_interleave(3)

@@ -58,7 +58,10 @@ class SolverConfig:
 
 @dataclass(frozen=True, eq=False)
 class DrawnMatches:
-    """Sets of matches that were drawn, [Q, S]: keypoint indices, match probabilities and points in camera frames."""
+    """Sets of matches that were drawn, [Q, S].
+
+    Keypoint indices, match probabilities and points in camera frames.
+    """
 
     index0: Int[Tensor, "Q S"]
     index1: Int[Tensor, "Q S"]
@@ -127,9 +130,10 @@ def solve(
 
 @torch.no_grad()
 def solve_given_samples(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"], config: SolverConfig) -> Solution:
-    """Everything after the draws: minimal fits, Eq. (4); scores, Eq. (5); refinement, Eq. (6); confidence.
+    """Everything after the draws: minimal fits, Eq. (4).
 
-    Differs from the paper: three thresholds instead of one (0.3 m to choose, 0.15 m to refine and for the confidence).
+    Scores, Eq. (5); refinement, Eq. (6); confidence. Differs from the paper: three thresholds
+    instead of one (0.3 m to choose, 0.15 m to refine and for the confidence).
     """
     unit = threshold_unit(drawn.xyz0, drawn.xyz1, config)
     drawn = replace(drawn, xyz0=drawn.xyz0 / unit, xyz1=drawn.xyz1 / unit)
@@ -163,9 +167,10 @@ def solve_given_samples(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"], conf
 def threshold_unit(
     xyz0: Float[Tensor, "*b S 3"], xyz1: Float[Tensor, "*b S 3"], config: SolverConfig
 ) -> Float[Tensor, "*b 1 1"]:
-    """Length in metres that stands for one metre of the thresholds: 1, or the median depth over ``threshold_depth``.
+    """Length in metres that stands for one metre of the thresholds.
 
-    The median is that of both sets of points, of those in front of their cameras (1 where there are none). No gradient.
+    1, or the median depth over ``threshold_depth``. The median is that of both sets of points, of
+    those in front of their cameras (1 where there are none). No gradient.
     """
     depth = torch.cat([xyz0[..., 2], xyz1[..., 2]], -1).detach()
     if config.threshold_depth is None:
@@ -184,11 +189,11 @@ def fit_minimal_sets(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"]) -> Rigi
 def refine(
     pose: Pose, xyz0: Float[Tensor, "S 3"], xyz1: Float[Tensor, "S 3"], config: SolverConfig
 ) -> tuple[Pose, tuple[int, ...]]:
-    """Refit on the inliers while their number grows, paper Eq. (6); also the numbers of inliers seen.
+    """Refit on the inliers while their number grows, paper Eq. (6).
 
-    As published, the last refit is returned although it may have lost inliers (``keep_best_refit`` returns the pose
-    with the most), and the first count must exceed the size of the minimal set. A refit that is degenerate (inliers on
-    a line) is not taken.
+    Also the numbers of inliers seen. As published, the last refit is returned although it may have
+    lost inliers (``keep_best_refit`` returns the pose with the most), and the first count must
+    exceed the size of the minimal set. A refit that is degenerate (inliers on a line) is not taken.
     """
     previous = config.minimal_size
     seen: list[tuple[int, Pose]] = []

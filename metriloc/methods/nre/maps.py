@@ -79,22 +79,33 @@ class GainMaps:
 
     @property
     def max_gain(self) -> float:
-        """``ln|Omega|``: the loss of an outlier, and the gain of a certain cell. |Omega| counts the cells and *out*."""
+        """The loss of an outlier, and the gain of a certain cell.
+
+        It is ``ln|Omega|``. |Omega| counts the cells and *out*.
+        """
         return log_cardinality(self.size)
 
     def informative(self, min_peak: float = MIN_PEAK) -> Bool[Tensor, " N"]:
-        """Which maps tell one place from another: finite, the peak ``min_peak`` nats above the mean of the stored cells."""
+        """Which maps tell one place from another.
+
+        Finite, the peak ``min_peak`` nats above the mean of the stored cells.
+        """
         mean = self.mass.log() + self.max_gain - math.log(max(1, self.log_ratio[:1].numel()))
         return (self.mass > 0) & (self.peak - mean >= min_peak)
 
     def support(self, gain: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Gains as a share of what a certain, right map would give, 0..1."""
+        """Gains as a share of what a perfect map would give.
+
+        0..1; such a map is certain and right.
+        """
         return gain / self.max_gain
 
     def one_hot(self) -> GainMaps:
-        """All probability on the best cell: NRE becomes a robust reprojection error, paper Eq. (11) (``use_re``).
+        """All probability on the best cell.
 
-        Entropies and peaks stay those of the original maps, so that the ranking of the points does not become arbitrary.
+        NRE becomes a robust reprojection error, paper Eq. (11) (``use_re``). Entropies and peaks
+        stay those of the original maps, so that the ranking of the points does not become
+        arbitrary.
         """
         n, h, w = self.log_ratio.shape
         x, y = (self.peak_uv - self.origin).unbind(-1)
@@ -130,10 +141,11 @@ def map_camera(
 def log_correspondence(
     descriptors: Float[Tensor, "N C"], features: Float[Tensor, "C h w"], temperature: float = 1.0
 ) -> Float[Tensor, "N h w"]:
-    """``ln C_n``: log-softmax over all cells of descriptor times features, the inlier part of paper Eq. (2).
+    """``ln C_n``.
 
-    Differs from the paper: a temperature, for features that were not trained with this loss. Differentiable, dense: for
-    training and pictures; ``gain_maps`` does the same in chunks.
+    Log-softmax over all cells of descriptor times features, the inlier part of paper Eq. (2).
+    Differs from the paper: a temperature, for features that were not trained with this loss.
+    Differentiable, dense: for training and pictures; ``gain_maps`` does the same in chunks.
     """
     if descriptors.ndim != 2 or features.ndim != 3 or descriptors.shape[1] != features.shape[0]:
         raise ValueError(

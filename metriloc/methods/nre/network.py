@@ -81,9 +81,10 @@ class NRENetwork(nn.Module):
         return features
 
     def fold(self) -> NRENetwork:
-        """A copy for inference in which each batch norm is part of its convolution; the same features up to rounding.
+        """A copy for inference without batch norms.
 
-        It has other tensors than the published weights, so it is not for saving.
+        Each is part of its convolution; the same features up to rounding. It has other tensors than
+        the published weights, so it is not for saving.
         """
         folded = copy.deepcopy(self).eval()
         for module in folded.modules():
@@ -177,7 +178,10 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-    """Inception's second reduction block, here with stride 1: 3x3, 7-tap and 3x3, the input itself."""
+    """Inception's second reduction block, here with stride 1.
+
+    3x3, 7-tap and 3x3, the input itself.
+    """
 
     def __init__(self, inp: int) -> None:
         super().__init__()

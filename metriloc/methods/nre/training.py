@@ -35,7 +35,7 @@ RECALL_CELLS = (1, 2, 4)
 
 @dataclass(frozen=True)
 class NRETrainingConfig:
-    """How the loss is made; the paper says only Eq. (10), the rest are choices.
+    """How the loss is made. The paper says only Eq. (10), the rest are choices.
 
     maps: ``full`` correlates with every cell; ``window`` with a window of ``window`` cells around the true position plus
     noise of a quarter window, as the fine stage does; ``both`` adds the two, the windows by ``window_weight``.

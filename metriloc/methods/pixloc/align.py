@@ -105,7 +105,7 @@ def align(
 
 
 def evaluate(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Linearization:
-    """The cost at a pose of the world, computed as ``align`` does: around the camera's centre."""
+    """The cost at a pose of the world, computed as ``align`` does. Around the camera's centre."""
     origin = pose.center().detach()
     local = _recentered(problem, origin)
     return config.linearize(local, _shifted(pose, origin, local.features.dtype))

@@ -16,7 +16,10 @@ from metriloc.methods.pixloc.cost import (
 
 
 class DampingRule(Protocol):
-    """Damping of one's own: what the diagonal of the normal matrix grows by, anew in every iteration."""
+    """Damping of one's own.
+
+    What the diagonal of the normal matrix grows by, anew in every iteration.
+    """
 
     def __call__(
         self, index: int, at: Linearization, H: Float[Tensor, "B 6 6"], /

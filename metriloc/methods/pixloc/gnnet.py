@@ -214,7 +214,7 @@ class GNNet(nn.Module):
         return self.network(batch.reference), self.network(batch.query)
 
     def training_step(self, batch: TwoViewBatch, step: int, generator: torch.Generator) -> StepOutput:
-        """Loss of one batch; the metrics of the alignment are computed in evaluation mode only."""
+        """Loss of one batch. The metrics of the alignment are computed in evaluation mode only."""
         reference, query = self(batch)
         strides, draws = self.network.extractor.strides, []
         for fmap in query.features:

@@ -25,7 +25,10 @@ _STRIDE = 16
 
 @dataclass(frozen=True)
 class LightEncoderConfig:
-    """first: channels of an own convolution at full resolution; 0: none, the photo itself stands for that map."""
+    """first: channels of an own convolution at full resolution.
+
+    0: none, the photo itself stands for that map.
+    """
 
     first: int = 0
 
@@ -51,7 +54,10 @@ class LightEncoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> LightEncoder:
-        """As ``nn.Module.train``; the published part stays in evaluation mode (only its batch norms know)."""
+        """As ``nn.Module.train``.
+
+        The published part stays in evaluation mode (only its batch norms know).
+        """
         super().train(mode)
         self.stem.eval()
         self.blocks.eval()

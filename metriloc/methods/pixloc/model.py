@@ -86,10 +86,11 @@ class PixLoc:
         calibrations: Sequence[Calibration] | None = None,
         offline: bool | None = None,
     ) -> PixLoc:
-        """Load the bundled weights, or a folder, a file, a hub name; settings that are not given are those stored with them.
+        """Load the bundled weights, or a folder, a file, a hub name.
 
-        calibrations: None for what lies beside the weights or comes with metriloc for them, ``()`` for bare confidences.
-        Raises InputError for weights that are missing, damaged or of something else.
+        Settings that are not given are those stored with them. calibrations: None for what lies
+        beside the weights or comes with metriloc for them, ``()`` for bare confidences. Raises
+        InputError for weights that are missing, damaged or of something else.
         """
         path = resolve_weights(source, offline=offline)
         weights = load_weights(path, method=cls.name)
@@ -151,7 +152,10 @@ class PixLoc:
         )
 
     def with_kept(self, kept: ReferenceFeatures) -> PixLoc:
-        """The same localizer with reference features in float16, from a bundle where that has them."""
+        """The same localizer with reference features in float16.
+
+        They are from a bundle where that has them.
+        """
         return PixLoc(
             self.extractor,
             self.align,
@@ -180,7 +184,10 @@ class PixLoc:
 
     @property
     def needs(self) -> QueryNeeds:
-        """Lists of references as they are, which it may rank by matches, and hints."""
+        """What it wants beside a query and a map.
+
+        Lists of references as they are, which it may rank by matches, and hints.
+        """
         config = self.config
         matches = config.points != "all" or config.rank_by_inliers
         return QueryNeeds(config.num_references, whole_lists=True, hints=True, matches=matches)
@@ -226,7 +233,7 @@ class PixLoc:
         *,
         hints: Sequence[Hints | None] | None = None,
     ) -> PoseEstimate:
-        """Several queries, batch shape (n,); each by itself, so that none depends on the others."""
+        """Several queries, batch shape (n,). Each by itself, so that none depends on the others."""
         count = len(queries)
         inits = [None] * count if inits is None else inits
         hints = [None] * count if hints is None else hints

@@ -29,7 +29,10 @@ from metriloc.methods.pixloc.pyramid import FeaturePyramid, check_image, with_tu
 
 
 class PyramidEncoder(Protocol):
-    """What the U-Net stands on: normalised photos -> maps at strides 1, 2, 4, ...; must also be an ``nn.Module``."""
+    """What the U-Net stands on.
+
+    Normalised photos -> maps at strides 1, 2, 4, ...; must also be an ``nn.Module``.
+    """
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -160,7 +163,11 @@ class UNet(nn.Module):
         return self
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
-        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        """The maps of every level, and confidences.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the
+        coarsest cell.
+        """
         check_image(image, self.smallest_side)
         maps = self.encoder(normalize_imagenet(image))
         depth = len(maps) - 1
@@ -179,9 +186,10 @@ class UNet(nn.Module):
         return FeaturePyramid(features, confidences)
 
     def fold_batch_norms(self) -> UNet:
-        """A copy for inference whose norms are merged into the convolutions, in channels-last memory.
+        """A copy for inference whose norms are merged into the convolutions.
 
-        The same maps up to rounding. Its state dict has other entries: save the original instead.
+        It is in channels-last memory. The same maps up to rounding. Its state dict has other
+        entries: save the original instead.
         """
         folded = copy.deepcopy(self).eval().requires_grad_(False)
         fold_batch_norms(folded)
@@ -271,7 +279,7 @@ class PixLocNetwork(nn.Module):
         return len(self.extractor.strides)
 
     def damping(self, level: int) -> Float[Tensor, " 6"] | None:
-        """Factors of a level (0 is the finest); None when they are not learned."""
+        """Factors of a level (0 is the finest). None when they are not learned."""
         if isinstance(self.optimizer, LearnedDamping):
             return self.optimizer()
         if isinstance(self.optimizer, nn.ModuleList) and len(self.optimizer):

@@ -96,7 +96,10 @@ class S2DNet(nn.Module):
         return self.strides[-1]
 
     def fold_batch_norms(self) -> S2DNet:
-        """A copy for inference whose norms are merged into the convolutions, in channels-last memory."""
+        """A copy for inference whose norms are merged into the convolutions.
+
+        It is in channels-last memory.
+        """
         folded = copy.deepcopy(self).eval().requires_grad_(False)
         for name, head in folded.adaptation_layers.items():
             first, relu, last, norm = head.children()
@@ -105,7 +108,10 @@ class S2DNet(nn.Module):
         return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def load_imagenet(self, tensors: Mapping[str, Tensor]) -> None:
-        """Start from torchvision's VGG-16 (``features.{n}``); ValueError names the first tensor that is missing."""
+        """Start from torchvision's VGG-16 (``features.{n}``).
+
+        ValueError names the first tensor that is missing.
+        """
         own = self.encoder.state_dict()
         missing = [key for key in own if f"features.{key}" not in tensors]
         if missing:
@@ -113,7 +119,11 @@ class S2DNet(nn.Module):
         self.encoder.load_state_dict({key: tensors[f"features.{key}"] for key in own})
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
-        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        """The maps of every level.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the
+        coarsest cell.
+        """
         check_image(image, self.smallest_side)
         current, taps = normalize_imagenet(image), []
         for place, module in enumerate(self.encoder):
@@ -160,7 +170,11 @@ class GaussianPyramid(nn.Module):
         return self
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
-        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        """The blurred image of every level.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the
+        coarsest cell.
+        """
         check_image(image, self.smallest_side)
         maps, stride = [], 1
         for target in self.strides:
@@ -177,7 +191,7 @@ class GaussianPyramid(nn.Module):
 
 
 def gaussian_blur(image: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
-    """Blur with a kernel of ``2 ceil(3 sigma) + 1`` taps; the edge is repeated outside."""
+    """Blur with a kernel of ``2 ceil(3 sigma) + 1`` taps. The edge is repeated outside."""
     radius = math.ceil(3 * sigma)
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device) / sigma) ** 2)
     taps = (taps / taps.sum()).expand(image.shape[1], 1, -1)

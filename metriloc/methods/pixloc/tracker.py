@@ -77,7 +77,10 @@ class Tracker:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: a list for each number, an entry an iteration; quaternions are w x y z, NaN is null."""
+        """For JSON: a list for each number, an entry an iteration.
+
+        Quaternions are w x y z, NaN is null.
+        """
         steps = self.steps
         return {
             "stage": [step.stage for step in steps],

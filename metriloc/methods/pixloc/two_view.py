@@ -107,7 +107,7 @@ def reprojection_error(
 def two_view_loss(
     batch: TwoViewBatch, poses: Sequence[Pose], strides: Sequence[int], config: TwoViewConfig
 ) -> TwoViewLoss:
-    """Reprojection error of every level against the true pose, averaged: PixLoc Eq. (8).
+    """Reprojection error of every level against the true pose, averaged. PixLoc Eq. (8).
 
     poses, strides: coarse to fine. Points count that truth and start both see. A level adds to the loss only if the
     error of the coarser one is below ``success_threshold`` of that one's cells; errors saturate at ``max_error`` without
@@ -160,7 +160,10 @@ class TwoViewRefiner(nn.Module):
         return tuple(reversed(self.network.extractor.strides))
 
     def forward(self, batch: TwoViewBatch) -> TwoViewPrediction:
-        """Align every sample, coarse to fine; each level starts where the last ended, without its gradient."""
+        """Align every sample, coarse to fine.
+
+        Each level starts where the last ended, without its gradient.
+        """
         reference, query = self.network(batch.reference), self.network(batch.query)
         starts, poses, failed, pose = [], [], [], batch.init
         for level in reversed(range(self.network.num_levels)):
@@ -173,7 +176,10 @@ class TwoViewRefiner(nn.Module):
         return TwoViewPrediction(tuple(poses), tuple(starts), tuple(failed))
 
     def training_step(self, batch: TwoViewBatch, step: int, generator: torch.Generator) -> StepOutput:
-        """Loss and metrics of one batch, averaged over the samples that count (NaN when none does)."""
+        """Loss and metrics of one batch.
+
+        They are averaged over the samples that count (NaN when none does).
+        """
         prediction = self(batch)
         loss = two_view_loss(batch, prediction.poses, self.strides, self.config)
         return StepOutput(loss.total.mean(), two_view_metrics(batch, prediction, loss, self.config))
@@ -187,7 +193,10 @@ def level_problem(
     stride: int,
     config: TwoViewConfig,
 ) -> AlignmentProblem:
-    """What level ``level`` aligns: reference features at the projected points, interpolated first and normalised after."""
+    """What level ``level`` aligns.
+
+    Reference features at the projected points, interpolated first and normalised after.
+    """
     cost: CostConfig = config.align.cost
     uv, visible = batch.reference_camera.scale(1 / stride).project(batch.xyz, cost.validity)
     found = sample(reference.features[level], uv, cost.mode, cost.pad)
@@ -209,7 +218,10 @@ def level_problem(
 def two_view_metrics(
     batch: TwoViewBatch, prediction: TwoViewPrediction, loss: TwoViewLoss, config: TwoViewConfig
 ) -> Mapping[str, float]:
-    """Means over the samples that count: errors of each level (0 is the coarsest), of the result and of the start."""
+    """Means over the samples that count.
+
+    Errors of each level (0 is the coarsest), of the result and of the start.
+    """
     counted, metrics = loss.counted, {}
     if bool(counted.any()):
         for name, pose in (*enumerate(prediction.poses), ("final", prediction.poses[-1]), ("init", batch.init)):
