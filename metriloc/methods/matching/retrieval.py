@@ -50,10 +50,7 @@ class RetrievalConfig:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Images of a map that resemble a query, the best first.
-
-    matches: how many keypoints each shares; messages: one sentence for each that cannot be read.
-    """
+    """Images that resemble a query. matches: shared keypoints; messages: what cannot be read."""
 
     names: tuple[str, ...]
     matches: tuple[int, ...]
@@ -207,8 +204,8 @@ class MapRetrieval:
     ) -> tuple[Mapping[str, Float[Tensor, "n C"]], tuple[str, ...]]:
         """Descriptors of the images of a map, and what went wrong.
 
-        By name, of those that observe points. Looks at the photos that are new or have changed;
-        raises InputError when the map has no folder of photos.
+        By name, of those that observe points; looks at photos that are new or have changed.
+        Raises InputError when the map has no folder of photos.
         """
         if scene.folder is None:
             raise InputError(
