@@ -174,7 +174,7 @@ def _parse_plain(text: str, kind: type) -> Any:
 
 
 def _parse_union(text: str, arguments: Sequence[Any], current: Any, path: str) -> Any:
-    if type(None) in arguments and text.lower() == "none":
+    if type(None) in arguments and text.lower() in ("none", "null"):  # as Python and JSON write it
         return None
     choices = sorted((a for a in arguments if a is not type(None)), key=lambda a: a is str)  # text fits everything
     for choice in choices[:-1]:
