@@ -73,8 +73,10 @@ def descriptors_at(
 ) -> Float[Tensor, "N C"]:
     """Features read bilinearly at positions, with zeros outside the map.
 
-    Far outside the descriptor is 0, its map flat. normalize: to unit length (0 stays 0). border:
-    outside the map those of its border, in place of zeros. Differentiable.
+    Far outside the descriptor is 0, its map flat.
+
+    - normalize: to unit length (0 stays 0).
+    - border: outside the map those of its border, in place of zeros. Differentiable.
     """
     if features.ndim != 3 or cells.ndim != 2 or cells.shape[1] != 2:
         raise ValueError(

@@ -90,7 +90,10 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
 
 
 def polished(method: RelativePoseMethod, name: PolishName, device: str = "cpu", runtime: str = "torch") -> Polished:
-    """A method whose poses a localizer makes more exact. name: one of ``POLISHERS``; device, runtime: of the localizer.
+    """A method whose poses a localizer makes more exact.
+
+    - name: one of ``POLISHERS``.
+    - device, runtime: of the localizer.
 
     Raises InputError for another name, and for weights that are missing, with the command to get them.
     """

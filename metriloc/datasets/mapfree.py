@@ -172,9 +172,13 @@ def read_mapfree(
 ) -> list[MapfreeScene]:
     """The scenes below a folder, sorted by name.
 
-    root: the data set (with ``split`` train, val or test), the folder of the scenes, or one scene. depth: suffix of
-    depth maps beside the photos (``frame_00000.<depth>.png``; Map-free's estimates are ``dptkitti`` and ``dptnyu``),
-    None for no depth. A scene is a folder with a ``poses.txt``. Raises InputError when there is none or one is damaged.
+    - root: the data set (with ``split`` train, val or test), the folder of the scenes, or one
+      scene.
+    - depth: suffix of depth maps beside the photos (``frame_00000.<depth>.png``; Map-free's
+      estimates are ``dptkitti`` and ``dptnyu``), None for no depth. A scene is a folder with a
+      ``poses.txt``.
+
+    Raises InputError when there is none or one is damaged.
     """
     root = Path(root)
     if split is not None and Path(split).name != split:

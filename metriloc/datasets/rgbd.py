@@ -42,8 +42,10 @@ def read_rgbd(
 ) -> PosedScene:
     """The photos that have a pose file. They come in the order of their numbers (or names).
 
-    camera: of the photos; None to read it from the folder. depth_format: how depth maps are to be read, by default as
-    registered to the photos. Raises InputError for missing folders, malformed files and photos without any pose.
+    - camera: of the photos; None to read it from the folder.
+    - depth_format: how depth maps are to be read, by default as registered to the photos.
+
+    Raises InputError for missing folders, malformed files and photos without any pose.
     """
     folder = Path(folder)
     color = find_folder(folder, COLOR_FOLDERS, "photos")

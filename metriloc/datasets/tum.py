@@ -51,8 +51,10 @@ def read_tum_folder(
 ) -> PosedScene:
     """The photos of ``rgb.txt`` that have a pose, in time order.
 
-    camera: of the colour photos; None for the published one. max_gap: longest time between two poses that are
-    interpolated, seconds. max_difference: depth belongs to a photo when it is no further away in time, seconds.
+    - camera: of the colour photos; None for the published one.
+    - max_gap: longest time between two poses that are interpolated, seconds.
+    - max_difference: depth belongs to a photo when it is no further away in time, seconds.
+
     Raises InputError for missing or malformed files, and when no photo has a pose.
     """
     folder = Path(folder)

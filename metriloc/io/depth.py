@@ -43,11 +43,13 @@ def read_depth(
 ) -> Float[Tensor, "h w"]:
     """A depth map in metres, float32, 0 where unknown.
 
-    scale: metres a unit of the file; by default 0.001 for whole numbers and 1 for floating point. doubt: warn of whole
-    numbers that are surprisingly far as millimetres (TUM's have 5000 a metre).
-    Raises InputError for a file that is no depth map (8 bits, several channels, another format), is damaged or too
-    large, has no valid depth at all, whose floating point values can only be millimetres, or whose median is below 1 mm
-    or above 10 km by the scale that is given.
+    - scale: metres a unit of the file; by default 0.001 for whole numbers and 1 for floating point.
+    - doubt: warn of whole numbers that are surprisingly far as millimetres (TUM's have 5000 a
+      metre).
+
+    Raises InputError for a file that is no depth map (8 bits, several channels, another format), is
+    damaged or too large, has no valid depth at all, whose floating point values can only be
+    millimetres, or whose median is below 1 mm or above 10 km by the scale that is given.
     """
     path = require_file(path)
     if scale is not None and not 0 < scale < float("inf"):

@@ -45,13 +45,19 @@ def load_view(
 ) -> View:
     """Read a photo with what is known of its camera.
 
-    K, camera, intrinsics, fov: see ``resolve_intrinsics``; without any of them EXIF or a guess is used, the guess
-    with a ``UserWarning``. depth: file of a depth map, see ``read_depth``; depth_scale: its units a metre (5000 for TUM),
-    by default 1000 for whole numbers and 1 for floating point. resize: (width, height), aspect not kept, bilinear as in
-    MicKey's demo. max_side: reduce larger photos to this longest side, antialiased, aspect kept. upright: turn the photo
-    as its EXIF orientation says; a camera of COLMAP's belongs to the pixels as they are stored (False). undistort: the
-    camera that took the stored pixels; the View is an undistorted copy, and ``camera`` that of the copy. warn_of_guess:
-    False where a map may tell the focal length yet; ``warn_if_guessed`` gives the warning later.
+    - K, camera, intrinsics, fov: see ``resolve_intrinsics``; without any of them EXIF or a guess is
+      used, the guess with a ``UserWarning``.
+    - depth: file of a depth map, see ``read_depth``.
+    - depth_scale: its units a metre (5000 for TUM), by default 1000 for whole numbers and 1 for
+      floating point.
+    - resize: (width, height), aspect not kept, bilinear as in MicKey's demo.
+    - max_side: reduce larger photos to this longest side, antialiased, aspect kept.
+    - upright: turn the photo as its EXIF orientation says; a camera of COLMAP's belongs to the
+      pixels as they are stored (False).
+    - undistort: the camera that took the stored pixels; the View is an undistorted copy, and
+      ``camera`` that of the copy.
+    - warn_of_guess: False where a map may tell the focal length yet; ``warn_if_guessed`` gives the
+      warning later.
 
     Raises InputError (a ValueError), one sentence naming file and value, for anything that cannot be used.
 

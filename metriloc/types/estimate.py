@@ -29,18 +29,26 @@ RELIABLE_METRES = 0.25
 class PoseEstimate:
     """What every method returns, also on failure.
 
-    pose: ``query_from_reference`` for relative methods, ``cam_from_world`` for absolute ones; NaN where it failed.
-    success: whether ``pose`` may be used. confidence: 0..1, 0 on failure. reasons: one entry an element (batch axes
-    flattened), None on success. details (relative methods) and localization (absolute ones): one entry an element, or
-    empty. probability_of: what the confidence is the probability of, "" when no calibration makes it one.
-    distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
-    a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
-    at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well);
-    ``reasons_for_doubt`` has these and the rest. covariance (absolute methods and several references, batch shape ()):
-    of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``, units of the pose and radians, in the axes of the camera;
-    None where nothing tells it. page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize``
-    put one here. elements: of a batch, the single estimates with their intervals, doubts and verdicts, where it was made
-    of such. track: its place in a stream, of estimates of a ``Tracker``.
+    - pose: ``query_from_reference`` for relative methods, ``cam_from_world`` for absolute ones.
+    - success: whether ``pose`` may be used.
+    - confidence: 0..1, 0 on failure.
+    - reasons: one entry an element (batch axes flattened), None on success. details (relative
+      methods) and localization (absolute ones): one entry an element, or empty.
+    - probability_of: what the confidence is the probability of, "" when no calibration makes it
+      one. distance_interval (relative methods, batch shape ()): metres between which the distance
+      of the two cameras lies with a probability of 90 %, None when nothing says so.
+    - doubts: one sentence each on what makes a single estimate doubtful at best, whatever its
+      confidence (a guessed focal length, a second pose that explains the photos nearly as well);
+      ``reasons_for_doubt`` has these and the rest. covariance (absolute methods and several
+      references, batch shape ()): of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``,
+      units of the pose and radians, in the axes of the camera; None where nothing tells it.
+    - page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize`` put
+      one here.
+    - elements: of a batch, the single estimates with their intervals, doubts and verdicts, where it
+      was made of such.
+    - track: its place in a stream, of estimates of a ``Tracker``.
+
+    NaN where it failed.
 
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")
     >>> bool(estimate.success), estimate.reason

@@ -18,12 +18,15 @@ GUESSED_FOCAL = 0.1
 class View:
     """One photo and what is known about its camera.
 
-    image: RGB in 0..1, float32. camera: intrinsics of *this* image, pixels, first pixel centre at (0, 0).
-    cam_from_world: pose of the camera, if known. name: how reports call the photo (usually its path).
-    intrinsics_source: one sentence that says where ``camera`` came from.
-    focal_sigma: relative standard deviation of the focal length; 0 when it is known, ``GUESSED_FOCAL`` and more when it
-    is only a guess.
-    depth: metres along z, 0 where unknown; any resolution, covering the same field of view as the image.
+    - image: RGB in 0..1, float32.
+    - camera: intrinsics of *this* image, pixels, first pixel centre at (0, 0).
+    - cam_from_world: pose of the camera, if known.
+    - name: how reports call the photo (usually its path).
+    - intrinsics_source: one sentence that says where ``camera`` came from.
+    - focal_sigma: relative standard deviation of the focal length; 0 when it is known,
+      ``GUESSED_FOCAL`` and more when it is only a guess.
+    - depth: metres along z, 0 where unknown; any resolution, covering the same field of view as the
+      image.
 
     >>> view = metriloc.load_view("reference.jpg")
     >>> view.size, view.camera.f.tolist(), view.intrinsics_source

@@ -18,13 +18,18 @@ from metriloc.types.photos import View
 class SfmMap:
     """A reconstruction to localise in.
 
-    It has images with known cameras and poses, and the 3D points they see. names: of the images, as
-    in the reconstruction. cameras: one an image, pixels with the first centre at (0, 0).
-    cam_from_world: float64. xyz: the points, float64, world. image_index, point_index, uv: the
-    observations as parallel arrays, sorted by image; uv in pixels of that image. folder: where the
-    image files are, if they are at hand. originals: by name, cameras of photos whose distortion is
-    none of ours; for them, the map is about undistorted copies, which ``load_map_view`` makes.
-    views: by name, photos that are in memory already, so that no file is read.
+    It has images with known cameras and poses, and the 3D points they see.
+
+    - names: of the images, as in the reconstruction.
+    - cameras: one an image, pixels with the first centre at (0, 0).
+    - cam_from_world: float64.
+    - xyz: the points, float64, world.
+    - image_index, point_index, uv: the observations as parallel arrays, sorted by image; uv in
+      pixels of that image.
+    - folder: where the image files are, if they are at hand.
+    - originals: by name, cameras of photos whose distortion is none of ours; for them, the map is
+      about undistorted copies, which ``load_map_view`` makes.
+    - views: by name, photos that are in memory already, so that no file is read.
 
     >>> scene = metriloc.read_map("map")
     >>> scene.names, len(scene.xyz)

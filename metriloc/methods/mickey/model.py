@@ -36,10 +36,15 @@ DEFAULT_WEIGHTS = "metriloc-small"
 class MicKey:
     """A loaded MicKey network with its solver.
 
-    network: weights. solver: settings of the probabilistic Procrustes. polish: settings of the refinement by
-    reprojection error after it, rematch: of the guided matching after that; None (as published) for none. weights_id:
-    recorded with every result. calibrations: of these weights; what they were fitted for has a probability as its
-    confidence, and a verdict. Raises InputError for one of other weights.
+    - network: weights.
+    - solver: settings of the probabilistic Procrustes.
+    - polish: settings of the refinement by reprojection error after it, rematch: of the guided
+      matching after that; None (as published) for none.
+    - weights_id: recorded with every result.
+    - calibrations: of these weights; what they were fitted for has a probability as its confidence,
+      and a verdict.
+
+    Raises InputError for one of other weights.
 
     >>> mickey = metriloc.MicKey.from_pretrained("metriloc-small")  # which comes with metriloc
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method=mickey)

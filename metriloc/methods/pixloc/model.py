@@ -37,10 +37,15 @@ DEFAULT_WEIGHTS = "pixloc-small"
 class PixLoc:
     """A localiser: features, alignment and a store of reference features.
 
-    extractor: of features. align: settings of the loop. config: choices about references and points. cache: folder for
-    reference features; None keeps them in memory only. calibrations: of these weights; what they were fitted for has a
-    probability as its confidence, and a verdict. kept: reference features of a bundle. Raises InputError for a calibration
-    of other weights.
+    - extractor: of features.
+    - align: settings of the loop.
+    - config: choices about references and points.
+    - cache: folder for reference features; None keeps them in memory only.
+    - calibrations: of these weights; what they were fitted for has a probability as its confidence,
+      and a verdict.
+    - kept: reference features of a bundle.
+
+    Raises InputError for a calibration of other weights.
 
     >>> pixloc = metriloc.PixLoc.from_pretrained("pixloc-small")  # which comes with metriloc
     >>> start = metriloc.read_map("map").cam_from_world[0]
