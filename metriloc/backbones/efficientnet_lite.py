@@ -37,11 +37,14 @@ _TAPS = {4: (2, 24), 8: (4, 40), 16: (10, 112), 32: (15, 320)}
 
 @dataclass(frozen=True)
 class EfficientNetLiteConfig:
-    """stride: pixels a cell of the feature map, 8 or 16. width: channels of the map. variant: of the encoder."""
+    """Shape of the encoder."""
 
     variant: str = "lite0"
+    """Of the encoder."""
     stride: int = 8
+    """Pixels a cell of the feature map, 8 or 16."""
     width: int = 64
+    """Channels of the map."""
 
     def __post_init__(self) -> None:
         if self.variant != "lite0":

@@ -23,9 +23,10 @@ _STRIDE = 16
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Shape of the encoder. Layers of the whole ResNet, 18, 34, 50 or 101."""
+    """Shape of the encoder."""
 
     layers: Layers = 50
+    """Of the whole ResNet: 18, 34, 50 or 101."""
 
     def __post_init__(self) -> None:
         if self.layers not in get_args(Layers):

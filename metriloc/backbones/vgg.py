@@ -23,14 +23,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class VGGConfig:
-    """Shape of the encoder.
-
-    3x3 convolutions a block, their widths, and average in place of maximum pooling.
-    """
+    """Shape of the encoder."""
 
     convs: tuple[int, ...] = (2, 2, 4, 4, 4)
+    """3x3 convolutions of each block."""
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    """Channels of each block."""
     average_pooling: bool = False
+    """Average in place of maximum pooling."""
 
     def __post_init__(self) -> None:
         require_all_within(self, 1, 100, "convs", most=10)

@@ -40,12 +40,14 @@ _STRIDE = 8
 
 @dataclass(frozen=True)
 class XFeatConfig:
-    """max_keypoints: the best by score are kept. detection_threshold: of the keypoint heat map (0..1). longest_side:
-    larger photos are made smaller first; None takes them as they are."""
+    """Settings of XFeat keypoints."""
 
     max_keypoints: int = 4096
+    """The best by score are kept."""
     detection_threshold: float = 0.05
+    """Of the keypoint heat map (0..1)."""
     longest_side: int | None = None
+    """Larger photos are made smaller first; None takes them as they are."""
 
 
 class XFeat:

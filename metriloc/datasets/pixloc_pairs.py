@@ -51,12 +51,15 @@ def true_pose(pair: Pair) -> Pose:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """points: of each sample, filled up with points nobody sees. texture: share of them that are drawn where the photo
-    changes most, as reconstructions have them; the rest lie anywhere. start: see ``Start``."""
+    """How samples are drawn from a pair of photos."""
 
     points: int = 512
+    """Of each sample, filled up with points nobody sees."""
     texture: float = 0.7
+    """Share of them that are drawn where the photo changes most, as reconstructions have them; the
+    rest lie anywhere."""
     start: Start = field(default_factory=Start)
+    """See ``Start``."""
 
     def __post_init__(self) -> None:
         if self.points < 1 or not 0 <= self.texture <= 1:

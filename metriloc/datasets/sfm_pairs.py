@@ -32,19 +32,24 @@ from metriloc.types import Pair, SfmMap, View
 
 @dataclass(frozen=True)
 class SquareConfig:
-    """resize: side that the shorter (``min``), the longer (``max``), or a shorter one that is larger (``min_if``) side is
-    brought to; None: none. crop: side of the square that is cut out; None: no cut. centred: around the common points,
-    else anywhere (in training) or at the top left. pad: side of the square that whole photos are filled up to with
-    black, right and below; None: not filled. grayscale: without colors. antialias: low-pass filter when reducing;
-    published without."""
+    """How photos become squares."""
 
     resize: int | None = 512
+    """Side that the photo is brought to, pixels; None: none."""
     by: Literal["min", "max", "min_if"] = "min"
+    """Which side is brought to ``resize``: the shorter (``min``), the longer (``max``), or a
+    shorter one that is larger (``min_if``)."""
     crop: int | None = 512
+    """Side of the square that is cut out; None: no cut."""
     centered: bool = False
+    """Cut around the common points, else anywhere (in training) or at the top left."""
     antialias: bool = False
+    """Low-pass filter when reducing; published without."""
     pad: int | None = None
+    """Side of the square that whole photos are filled up to with black, right and below; None: not
+    filled."""
     grayscale: bool = False
+    """Without colors."""
 
     def __post_init__(self) -> None:
         if self.pad is not None and (self.pad < 1 or self.crop is not None):

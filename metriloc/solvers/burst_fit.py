@@ -22,16 +22,17 @@ OF_REFERENCE = 0.8
 
 @dataclass(frozen=True)
 class BurstConfig:
-    """Settings of a burst.
-
-    max_error_px: inlier threshold of reprojection, pixels of a photo whose longer side has 640 (it grows with the
-    photo). drift: of the device. max_points: that are refined. min_points: of the reference that must agree.
-    """
+    """Settings of a burst."""
 
     max_error_px: float = 2.0
+    """Inlier threshold of reprojection, pixels of a photo whose longer side has 640 (it grows with
+    the photo)."""
     drift: DeviceDrift = field(default_factory=DeviceDrift)
+    """Of the device."""
     max_points: int = 300
+    """Points that are refined."""
     min_points: int = 12
+    """Of the reference that must agree."""
 
     def __post_init__(self) -> None:
         require_within(self, max_error_px=(0.01, 1e3), max_points=(6, 1_000_000), min_points=(6, 1_000_000))

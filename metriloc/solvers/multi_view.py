@@ -28,15 +28,19 @@ _MIN_POINTS = 6
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """pixel_sigma: standard deviation of keypoint positions, pixels. robust_scale, motion_scale: residuals of pixels and
-    of motions beyond this many sigmas lose weight. iterations: at most. times: by how much pixels leave poses less sure
-    than if their residuals were independent; of the covariance alone."""
+    """Settings of the refinement of several views."""
 
     pixel_sigma: float = 1.0
+    """Standard deviation of keypoint positions, pixels."""
     robust_scale: float = 1.0
+    """Residuals of pixels and of motions beyond this many sigmas lose weight."""
     motion_scale: float = 3.0
+    """Residuals of pixels and of motions beyond this many sigmas lose weight."""
     iterations: int = 20
+    """So many at most."""
     times: float = 2.0
+    """By how much pixels leave poses less sure than if their residuals were independent; of the
+    covariance alone."""
 
     def __post_init__(self) -> None:
         positive = (1e-9, 1e9)

@@ -38,17 +38,16 @@ _SPREAD_RANGE = (-4.0, 1.5)  # logarithm of the spread of log-depth: 2 % to a fa
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """The shape of the depth network.
-
-    side: photos are resized to as many pixels as a 4:3 photo of this width has. canonical_focal:
-    see the module. width: channels of the decoder. attention: layers of self-attention over the
-    coarsest features.
-    """
+    """The shape of the depth network."""
 
     side: int = 256
+    """Photos are resized to as many pixels as a 4:3 photo of this width has."""
     canonical_focal: float = 220.0
+    """See the module."""
     width: int = 64
+    """Channels of the decoder."""
     attention: int = 2
+    """Layers of self-attention over the coarsest features."""
 
     def __post_init__(self) -> None:
         if not 64 <= self.side <= 2048:

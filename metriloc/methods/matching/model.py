@@ -45,31 +45,30 @@ _CONFIDENCE_SLOPE = 3.3
 class MatchingConfig:
     """Settings of feature matching.
 
-    - max_error_px: inlier threshold of epipolar errors, in pixels of a photo whose longer side has
-      640 (it grows with the photo).
-    - min_inliers: fewer are no pose.
-    - distance: metres between the two cameras, if known.
-    - camera_height: see ``CameraHeight``, of cameras that stand upright.
-    - solver: see ``Solver``.
-    - depth_name: what the result calls the depths of the depth source.
-    - depth_id: what calibrations call it.
-    - depth_error: how they err, None for what is known of depths of that name.
-    - depth_origin: what captions say of it.
-
     >>> method = metriloc.FeatureMatching.from_pretrained(config=MatchingConfig(max_error_px=1.0))
     >>> method.config.max_error_px
     1.0
     """
 
     max_error_px: float = 1.5
+    """Inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows
+    with the photo)."""
     min_inliers: int = 12
+    """Fewer are no pose."""
     distance: float | None = None
+    """Metres between the two cameras, if known."""
     camera_height: CameraHeight | None = None
+    """See ``CameraHeight``, of cameras that stand upright."""
     solver: Solver = "auto"
+    """See ``Solver``."""
     depth_name: str = DEPTH_MAP
+    """What the result calls the depths of the depth source."""
     depth_id: str = DEPTH_MAP
+    """What calibrations call it."""
     depth_error: DepthError | None = None
+    """How they err, None for what is known of depths of that name."""
     depth_origin: str = "predicted"
+    """What captions say of it."""
 
     def __post_init__(self) -> None:
         require_metres("distance", self.distance)

@@ -30,19 +30,22 @@ DEPTH_MAP = "depth map"
 
 @dataclass(frozen=True)
 class SolvingConfig:
-    """solver: see ``Solver``. max_error_px: inlier threshold in pixels of the photos. distance: metres between the
-    cameras, if known. camera_height: see ``CameraHeight``. rigid_error: relative error of depths up to which the rigid
-    solver counts a match. depth_name: what the depths of a photo are called where the result says where its metres come
-    from; depth_error: how they err, None for what is known of depths of that name.
-    """
+    """Settings of a fit to matches."""
 
     solver: Solver = "auto"
+    """See ``Solver``."""
     max_error_px: float = 1.5
+    """Inlier threshold in pixels of the photos."""
     distance: float | None = None
+    """Metres between the cameras, if known."""
     camera_height: CameraHeight | None = None
+    """See ``CameraHeight``."""
     rigid_error: float = 0.1
+    """Relative error of depths up to which the rigid solver counts a match."""
     depth_name: str = DEPTH_MAP
+    """What the depths of a photo are called where the result says where its metres come from."""
     depth_error: DepthError | None = None
+    """How they err, None for what is known of depths of that name."""
 
 
 @dataclass(frozen=True, eq=False)

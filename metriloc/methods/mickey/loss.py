@@ -30,20 +30,20 @@ _SOFT_POSE = 0.9  # radians and metres
 
 @dataclass(frozen=True)
 class PoseLossConfig:
-    """Which loss of a pose; defaults are the published code's.
-
-    kind: ``vcre`` (Eq. (7)) or ``pose`` (rotation angle plus L1 of the translation). soft_clip: through tanh, scale 80
-    px or 0.9 rad and 0.9 m. vcre_form: ``symmetric`` (mean of both directions, in image 0 and image 1) or ``paper`` (one
-    direction, in image 1). clip_px: both coordinates of a projection are clipped to 0..clip_px, None for no clipping;
-    the paper's raw loss is ``soft_clip=False, vcre_form="paper", clip_px=None``. max_loss: what a useless pose costs
-    (null hypothesis), None for the published value.
-    """
+    """Which loss of a pose; defaults are the published code's."""
 
     kind: LossKind = "vcre"
+    """``vcre`` (Eq. (7)) or ``pose`` (rotation angle plus L1 of the translation)."""
     soft_clip: bool = True
+    """Through tanh, scale 80 px or 0.9 rad and 0.9 m."""
     vcre_form: VcreForm = "symmetric"
+    """``symmetric`` (mean of both directions, in image 0 and image 1) or ``paper`` (one direction,
+    in image 1)."""
     clip_px: float | None = 720.0
+    """Both coordinates of a projection are clipped to 0..clip_px, None for no clipping; the paper's
+    raw loss is ``soft_clip=False, vcre_form="paper", clip_px=None``."""
     max_loss: float | None = None
+    """What a useless pose costs (null hypothesis), None for the published value."""
 
     def __post_init__(self) -> None:
         for name, value, known in (("kind", self.kind, LossKind), ("vcre_form", self.vcre_form, VcreForm)):

@@ -27,25 +27,28 @@ SCALE_SOURCE = "depths that MicKey predicted for the matched keypoints"
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """Settings of the probabilistic Procrustes; defaults are the published ones.
-
-    num_sets Q: sets of matches drawn; set_size S: matches a set; num_hypotheses J: minimal sets of ``minimal_size`` n a
-    set. soft_inlier_threshold: metres, for choosing the best; inlier_threshold: metres, for refinement, confidence and
-    inlier list. threshold_depth: the median depth, metres, at which the thresholds hold; with any other they grow or
-    shrink in proportion, as errors of predicted depth do; None for thresholds that stay as they are, as published.
-    max_refinements: refits on the inliers. keep_best_refit: return the pose with the most inliers instead of the last
-    refit; off as published.
-    """
+    """Settings of the probabilistic Procrustes; defaults are the published ones."""
 
     num_sets: int = 20
+    """Q: sets of matches that are drawn."""
     num_hypotheses: int = 100
+    """J: minimal sets of a set."""
     set_size: int = 2048
+    """S: matches of a set."""
     minimal_size: int = 3
+    """n: matches of a minimal set."""
     max_refinements: int = 4
+    """Refits on the inliers."""
     inlier_threshold: float = 0.15
+    """Metres, for refinement, confidence and inlier list."""
     soft_inlier_threshold: float = 0.3
+    """Metres, for choosing the best."""
     keep_best_refit: bool = False
+    """Return the pose with the most inliers instead of the last refit; off as published."""
     threshold_depth: float | None = None
+    """The median depth, metres, at which the thresholds hold; with any other they grow or shrink in
+    proportion, as errors of predicted depth do; None for thresholds that stay as they are, as
+    published."""
 
     def __post_init__(self) -> None:
         require_within(self, num_sets=(1, 10_000), num_hypotheses=(1, 10_000), set_size=(3, 1_000_000))

@@ -26,10 +26,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class NRENetworkConfig:
-    """level: which of the two networks. no_maxpool: the coarse one without its second pooling (stride 8)."""
+    """Shape of the published network."""
 
     level: Level = "coarse"
+    """Which of the two networks."""
     no_maxpool: bool = False
+    """The coarse one without its second pooling (stride 8)."""
 
     def __post_init__(self) -> None:
         require_flags(self, "no_maxpool")

@@ -41,10 +41,12 @@ _NETWORKS = {
 
 @dataclass(frozen=True)
 class TrainedConfig:
-    """What config.json says of a network. temperature: products of descriptors are divided by it."""
+    """What config.json says of a network."""
 
     architecture: Architecture = "coarse"
+    """Shape of the network."""
     temperature: float = 1.0
+    """Products of descriptors are divided by it."""
 
     def __post_init__(self) -> None:
         if self.architecture not in get_args(Architecture):

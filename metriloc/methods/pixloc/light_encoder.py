@@ -25,12 +25,13 @@ _STRIDE = 16
 
 @dataclass(frozen=True)
 class LightEncoderConfig:
-    """first: channels of an own convolution at full resolution.
+    """Shape of the light encoder.
 
     0: none, the photo itself stands for that map.
     """
 
     first: int = 0
+    """Channels of an own convolution at full resolution."""
 
     def __post_init__(self) -> None:
         require_within(self, first=(0, 16_384))

@@ -46,22 +46,24 @@ class PyramidEncoder(Protocol):
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Shape of the U-Net; defaults are pixloc_megadepth. pixloc_cmu has ``encoder=VGG16``.
-
-    encoder: a VGG, a ResNet, the light one, or None when another is handed in. decoder: widths from coarse to fine, or
-    None for none. levels: log2 of the strides that are put out; channels: of each. batch_norm: in the decoder.
-    confidences: put out one a cell. checkpointed: less memory in training, more time (of a ResNet in the decoder alone).
-    freeze_batch_norm: keep its statistics in training.
-    """
+    """Shape of the U-Net; defaults are pixloc_megadepth. pixloc_cmu has ``encoder=VGG16``."""
 
     encoder: VGGConfig | ResNetConfig | LightEncoderConfig | None = field(default_factory=VGGConfig)
+    """A VGG, a ResNet, the light one, or None when another is handed in."""
     decoder: tuple[int, ...] | None = (64, 64, 64, 32)
+    """Widths from coarse to fine, or None for none."""
     levels: tuple[int, ...] = (0, 2, 4)
+    """Log2 of the strides that are put out."""
     channels: tuple[int, ...] = (32, 128, 128)
+    """Of the maps of each level."""
     batch_norm: bool = True
+    """Batch norms in the decoder."""
     confidences: bool = True
+    """Put out how far each cell can be trusted."""
     checkpointed: bool = False
+    """Less memory in training, more time (of a ResNet in the decoder alone)."""
     freeze_batch_norm: bool = False
+    """Keep its statistics in training."""
 
     def __post_init__(self) -> None:
         require_all_within(self, 0, 10, "levels")
@@ -216,13 +218,16 @@ class LearnedDamping(nn.Module):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """extractor: shape of the U-Net, or of other features. learned_damping: hold one ``LearnedDamping`` a level
-    (``shared_damping``: one for all). damping_range: log10 of the least and the largest factor."""
+    """Everything that is learned: features and damping."""
 
     extractor: UNetConfig | S2DNetConfig | GaussianConfig = field(default_factory=UNetConfig)
+    """Shape of the U-Net, or of other features."""
     learned_damping: bool = True
+    """Hold one ``LearnedDamping`` a level."""
     shared_damping: bool = False
+    """One for all levels."""
     damping_range: tuple[float, float] = (-6.0, 5.0)
+    """Log10 of the least and the largest factor."""
 
     def __post_init__(self) -> None:
         require_flags(self, "learned_damping", "shared_damping")

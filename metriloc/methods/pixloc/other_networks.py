@@ -32,13 +32,16 @@ _VGG16_WIDTHS = (64, 128, 256, 512, 512)
 
 @dataclass(frozen=True)
 class S2DNetConfig:
-    """Shape of S2DNet. layers: taps ``conv{block}_{n}`` or ``relu{block}_{n}`` of VGG-16, from fine to coarse; channels: of
-    each map; hidden: of the layer before."""
+    """Shape of S2DNet."""
 
     layers: tuple[str, ...] = ("conv1_2", "conv3_3", "conv5_3")
+    """Taps ``conv{block}_{n}`` or ``relu{block}_{n}`` of VGG-16, from fine to coarse."""
     channels: int = 128
+    """Of each map."""
     hidden: int = 64
+    """Of the layer before."""
     confidences: ClassVar[bool] = False
+    """Maps that say how far features can be trusted."""
 
     def __post_init__(self) -> None:
         if not self.layers or any(layer not in _VGG16_LAYERS for layer in self.layers):
@@ -137,10 +140,12 @@ class S2DNet(nn.Module):
 
 @dataclass(frozen=True)
 class GaussianConfig:
-    """Strides of the pyramid, finest first. Each is a multiple of the one before."""
+    """The blurred photo itself as features."""
 
     strides: tuple[int, ...] = (1, 4, 16)
+    """Of the levels, finest first; each is a multiple of the one before."""
     confidences: ClassVar[bool] = False
+    """Maps that say how far features can be trusted."""
 
     def __post_init__(self) -> None:
         require_all_within(self, 1, 1024, "strides")

@@ -56,18 +56,22 @@ class TwoViewBatch:
 
 @dataclass(frozen=True)
 class TwoViewConfig:
-    """align: the loop (published: 15 iterations, learned damping). success_threshold: pixels of a level's cell; a level
-    counts only when the coarser one came nearer than that. max_error: where the error of a sample saturates, pixels.
-    min_points: samples with fewer points in view of truth and start do not count. normalize_features: PixLoc's unit
-    length. relative_translation: report the translation error as a fraction of the true distance."""
+    """Settings of training on two views."""
 
     align: AlignConfig = field(default_factory=lambda: AlignConfig(num_iters=15))
+    """The loop (published: 15 iterations, learned damping)."""
     success_threshold: float = 3.0
+    """Pixels of a level's cell; a level counts only when the coarser one came nearer than that."""
     max_error: float = 50.0
+    """Where the error of a sample saturates, pixels."""
     min_points: int = 10
+    """Samples with fewer points in view of truth and start do not count."""
     normalize_features: bool = True
+    """PixLoc's unit length."""
     relative_translation: bool = True
+    """Report the translation error as a fraction of the true distance."""
     validity: Validity = "correct"
+    """Of projected points, as in ``Camera``."""
 
 
 @dataclass(frozen=True, eq=False)
