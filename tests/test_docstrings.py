@@ -61,6 +61,24 @@ def test_every_public_name_has_an_example() -> None:
     assert [name for name, found in documented(metriloc) if ">>> " not in (found.__doc__ or "")] == []
 
 
+def fields_without_docs(tree: ast.Module) -> list[str]:
+    """Fields of configurations that have no docstring after them."""
+    found = []
+    for kind in ast.walk(tree):
+        if isinstance(kind, ast.ClassDef) and kind.name.endswith("Config"):
+            for field, after in zip(kind.body, [*kind.body[1:], ast.Pass()], strict=True):
+                explained = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                if isinstance(field, ast.AnnAssign) and not explained:
+                    found.append(f"{kind.name}.{ast.unparse(field.target)}")
+    return found
+
+
+def test_every_field_of_a_configuration_is_explained() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
+    assert [name for tree in trees for name in fields_without_docs(tree)] == []
+    assert fields_without_docs(ast.parse("class AConfig:\n    a: int = 1\n    b: int = 2\n    'b.'")) == ["AConfig.a"]
+
+
 def examples() -> list[Any]:
     """Every docstring of the package with an example that runs; those that load networks are slow."""
     found = []

@@ -19,9 +19,8 @@ from metriloc.backbones.dinov2 import (
     DinoV2,
     DinoV2Config,
     dinov2_config_from_weights,
-    dinov2_from_transformers,
-    dinov2_weights,
 )
+from metriloc.backbones.dinov2_names import dinov2_from_transformers, dinov2_weights
 from metriloc.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 
 

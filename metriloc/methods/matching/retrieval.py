@@ -39,13 +39,16 @@ _Stamp = tuple[int, int]
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """keypoints: of a photo, the best. longest_side: larger photos are made smaller. min_cosine: of two descriptors that
-    may be the same (XFeat's authors match at 0.82). shortlist: photos of a map that are compared keypoint by keypoint."""
+    """Settings of looking for references."""
 
     keypoints: int = 512
+    """Of a photo, the best."""
     longest_side: int = 640
+    """Larger photos are made smaller."""
     min_cosine: float = 0.82
+    """Of two descriptors that may be the same (XFeat's authors match at 0.82)."""
     shortlist: int = 50
+    """Photos of a map that are compared keypoint by keypoint."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,8 @@ class Ranking:
 class MapRetrieval:
     """Ranks the images of maps for queries.
 
-    features: what finds keypoints. identity: of its weights. cache: folder for what was found in photos of maps; None
-    keeps it in memory only. source: a bundle, which is asked first.
-    """
+    features: what finds keypoints. identity: of its weights. cache: folder for what was found in
+    photos of maps; None keeps it in memory only. source: a bundle, which is asked first."""
 
     def __init__(
         self,
