@@ -131,7 +131,7 @@ def as_seen(view: View, features: PhotoFeatures) -> View:
     return replace(view, camera=seen.camera, intrinsics_source=seen.intrinsics_source, focal_sigma=seen.focal_sigma)
 
 
-def _knowing(method: RelativePoseMethod, **lengths: float | str | None) -> RelativePoseMethod:
+def _knowing(method: RelativePoseMethod, **lengths: CameraHeight | None) -> RelativePoseMethod:
     """A loaded method with lengths that are known. Raises InputError for one that has no use for them."""
     if isinstance(method, WithRival):
         method = method.matching
