@@ -110,7 +110,7 @@ class Localizer:
 
     @property
     def points(self) -> MatchingLocalizer | None:
-        """What focal lengths and mirror images are looked at with; None where XFeat's weights are missing."""
+        """What focal lengths and mirror images are looked at with. None without XFeat's weights."""
         if self._points is None:
             try:
                 self._points = MatchingLocalizer(*map_features(), kept=self._kept)
@@ -186,7 +186,7 @@ class Localizer:
         references: Sequence[str] | None = None,
         seed: int = 0,
     ) -> PoseEstimate:
-        """``rig_from_world`` of photos that several cameras, fixed to each other, took at once.
+        """``rig_from_world`` of photos that cameras of one rig took at once.
 
         - photos: one of each camera.
         - cam_from_rig: where each camera is on the rig, lengths in units of the map.
@@ -218,11 +218,11 @@ class Localizer:
         return self._rigs
 
     def look_for(self, view: View, *, scene: SfmMap | None = None) -> tuple[str, ...]:
-        """Names of the images of the map that share the most with a photo. scene: the map without some images."""
+        """Images of the map that share the most with a photo. scene: the map without some."""
         return self.retrieval.rank(view, self.scene if scene is None else scene, self.references).names
 
     def follow(self, view: View, references: Sequence[str], init: Pose | None = None, *, seed: int = 0) -> PoseEstimate:
-        """``cam_from_world`` of the next frame of a stream: no quarter turns, no second looks.
+        """``cam_from_world`` of a stream's next frame. No quarter turns, no second looks.
 
         - references: images of the map that see the same.
         - init: where the camera is expected; a method that cannot begin at a pose begins anew.
@@ -244,9 +244,10 @@ class Localizer:
         seed: int = 0,
         trace: bool = False,
     ) -> Answer:
-        """The whole way of one photo: unknown focal length, quarter turns, second looks, calibration.
+        """The whole way of one photo.
 
-        ask: what a (turned) photo is compared with, from it and ``turned_from_view``. scene: the map without some images.
+        Unknown focal length, quarter turns, second looks, calibration. ask: what a (turned) photo
+        is compared with, from it and ``turned_from_view``. scene: the map without some images.
         """
         scene = self.scene if scene is None else scene
         method = suited(self.method, scene)

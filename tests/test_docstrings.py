@@ -41,14 +41,24 @@ def documented(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
             yield name, found
 
 
+def methods_of(name: str, found: Any) -> Iterator[tuple[str, Any]]:
+    """The public methods and properties that a class itself defines."""
+    for own, value in vars(found).items() if inspect.isclass(found) else ():
+        value = getattr(value, "__func__", getattr(value, "fget", value))
+        if not own.startswith("_") and inspect.isfunction(value):
+            yield f"{name}.{own}", value
+
+
 def first_sentence(doc: str) -> str:
     return re.split(r"(?<=[.!?])(?<!Sec\.)(?<!e\.g\.)\s", " ".join(doc.strip().split("\n\n")[0].split()), maxsplit=1)[0]
 
 
 @pytest.mark.parametrize("room", rooms())
 def test_first_sentences_are_short(room: str) -> None:
-    said = {name: first_sentence(found.__doc__ or "") for name, found in documented(importlib.import_module(room))}
-    assert [name for name, sentence in said.items() if not sentence] == []
+    names = dict(documented(importlib.import_module(room)))
+    methods = [entry for name, found in names.items() for entry in methods_of(name, found)]
+    assert [name for name, found in names.items() if not found.__doc__] == []
+    said = {name: first_sentence(found.__doc__ or "") for name, found in [*names.items(), *methods]}
     assert {name: sentence for name, sentence in said.items() if len(sentence.split()) > LONGEST} == {}
 
 

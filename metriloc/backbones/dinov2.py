@@ -96,9 +96,10 @@ class DinoV2(nn.Module):
         self._grid: tuple[int, int] | None = None
 
     def for_grid(self, grid: tuple[int, int]) -> DinoV2:
-        """A copy for images of this many patches (h, w) alone, its positions interpolated once; other weights are shared.
+        """A copy for images of this many patches (h, w) alone.
 
-        It raises ValueError for images of another size.
+        Its positions are interpolated once; other weights are shared. It raises ValueError for
+        images of another size.
         """
         other = copy.copy(self)
         with torch.no_grad():
@@ -113,14 +114,17 @@ class DinoV2(nn.Module):
         return patches.mT.unflatten(-1, (h, w))
 
     def tokens(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+R+N C"]:
-        """Normalised tokens of the last block: class token, R registers, patches row by row."""
+        """Normalised tokens of the last block. Class token, R registers, patches row by row."""
         x = self.embed(image)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
     def embed(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+R+N C"]:
-        """Patch embeddings with the class token in front and positions added, registers (no positions) between."""
+        """Patch embeddings with positions added.
+
+        The class token is in front, registers are between.
+        """
         height, width = image.shape[-2:]
         h, w = height // self.stride, width // self.stride
         if min(h, w) < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 # transformers' name (5.x in memory | 4.x and hub files) -> official name; queries, keys, values are joined afterwards

@@ -39,7 +39,7 @@ class DepthFormat:
     camera: Camera | None = None
 
     def read(self, path: Path, color: Camera) -> Float[Tensor, "h w"]:
-        """A depth map in metres, 0 where unknown, covering the field of view of the colour camera."""
+        """A depth map in metres, 0 where unknown. It covers the colour camera's field of view."""
         depth = read_depth(path, scale=self.scale, doubt=False)
         if self.limit is not None:
             depth = torch.where(depth <= self.limit, depth, torch.zeros_like(depth))
@@ -99,7 +99,7 @@ class PosedFrame:
     original: ColmapCamera | None = None
 
     def load(self, size: tuple[int, int] | None = None, *, depth: bool = True) -> View:
-        """Read the photo, resized to ``size`` (width, height; aspect not kept), and its depth map if there is one.
+        """Read the photo, and its depth map if there is one. size: (width, height), aspect not kept.
 
         The view is named ``scene/name``. Raises InputError when a file cannot be used.
         """
@@ -133,13 +133,13 @@ class FramePair:
 
     @property
     def cam1_from_cam0(self) -> Pose | None:
-        """The true relative pose, float64; None when one of the two poses is unknown."""
+        """The true relative pose, float64. None when one of the two poses is unknown."""
         if self.frame0.cam_from_world is None or self.frame1.cam_from_world is None:
             return None
         return self.frame1.cam_from_world @ self.frame0.cam_from_world.inverse()
 
     def load(self, size: tuple[int, int] | None = None, *, depth: bool = True) -> Pair:
-        """Read both photos, see ``PosedFrame.load``; the relative pose of a ``Pair`` is float32, for training."""
+        """Read both photos, see ``PosedFrame.load``. Their pose is float32, for training."""
         view0, view1 = (frame.load(size, depth=depth) for frame in (self.frame0, self.frame1))
         pose = self.cam1_from_cam0
         return Pair(view0, view1, None if pose is None else pose.to(torch.float32))

@@ -139,7 +139,10 @@ class Client:
         seed: int = 0,
         report: bool = False,
     ) -> dict[str, Any]:
-        """Where in a map photos were taken, as ``metriloc localize --json``; all as in ``poses_at``."""
+        """Where in a map photos were taken, as ``metriloc localize --json``.
+
+        All is as in ``poses_at``.
+        """
         told = {"k": _numbers(K), "fov": fov, "seed": seed, "report": report}
         return self._posted(f"/v1/maps/{map}/poses", told, _many(photos))
 
