@@ -232,7 +232,7 @@ class Camera:
     def project(
         self, xyz: Float[Tensor, "*b N 3"], validity: Validity = "correct"
     ) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
-        """Pixels of points, and which are seen: in front, inside fold and image."""
+        """Pixels of points, and which are seen (in front, inside the image)."""
         m, in_front = _perspective(xyz)
         if self.model == "pinhole":
             uv = m * self.f[..., None, :] + self.c[..., None, :]

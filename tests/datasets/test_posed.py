@@ -514,7 +514,7 @@ def test_several_scenes_of_several_forms(tmp_path: Path) -> None:
 
 
 def test_the_photos_of_a_map_are_a_scene(tmp_path: Path) -> None:
-    camera, none = pinhole(64, 48, (60, 60, 31.5, 23.5)), torch.zeros(0, dtype=torch.long)
+    camera, none = pinhole((64, 48), (60, 60, 31.5, 23.5)), torch.zeros(0, dtype=torch.long)
     poses = Pose.stack([some_pose(0), some_pose(1)])
     empty = torch.zeros(0, 3, dtype=torch.float64)
     sfm = SfmMap(("a.png", "b.png"), (camera, camera), poses, empty, none, none, empty[:, :2])
