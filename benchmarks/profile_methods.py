@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "matching": (
         ("matching/matchers.py", "match"), ("mickey/matching.py", "scored_match_probabilities"),
-        ("nre/maps.py", "gain_maps"), ("matching/localizer.py", "nearest_cells"),
+        ("nre/maps.py", "gain_maps"), ("matching/cells.py", "nearest_cells"),
     ),
     "solving": (
         ("matching/solver.py", "fit_pair"), ("mickey/solver.py", "solve"), ("mickey/model.py", "_polished"),

@@ -2,11 +2,14 @@
 
 >>> import metriloc
 >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", depth="reference.depth.png")
->>> estimate.pose.center(), estimate.confidence
+>>> print(estimate.pose.center().round(decimals=2))
+tensor([ 0.5900, -0.1600,  0.1200])
 
 And where in a map: the pose of a photo among the points of a COLMAP model.
 
 >>> estimate = metriloc.localize("query.jpg", "map/sparse", images="map/images")
+>>> bool(estimate.success)
+True
 
 Every name is imported when it is first asked for: ``import metriloc`` alone costs next to nothing.
 """

@@ -59,12 +59,15 @@ def adjusted(method: _Method, assignments: Sequence[str]) -> _Method:
 
 
 def main_group(settings: Any) -> str:
-    """The group whose fields need no prefix; "" where the fields are not in groups."""
+    """The group whose fields need no prefix. "" where the fields are not in groups."""
     return _MAIN if hasattr(settings, _MAIN) else ""
 
 
 def shown_settings(method: object, width: int = 80) -> Iterator[str]:
-    """Lines of every setting: ``path=value``, what it means, and what published config files call it."""
+    """Lines of every setting.
+
+    ``path=value``, what it means, and what published config files call it.
+    """
     if not isinstance(method, Adjustable):
         return
     names: dict[str, list[str]] = {}

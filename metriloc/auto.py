@@ -22,7 +22,9 @@ _AS_GOOD = 0.7  # share of the score of a pose that was fitted to the matches, f
 
 
 class WithRival:
-    """A matching method that asks a rival where it finds too little; itself a ``RelativePoseMethod``.
+    """A matching method that asks a rival where it finds too little.
+
+    Itself a ``RelativePoseMethod``.
 
     - matching, rival: each with its calibration. The rival takes photos; it is asked for no features in advance.
     - called: what results call the rival.
@@ -52,7 +54,10 @@ class WithRival:
         return self.matching.extract(view)
 
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
-        """``query_from_reference`` of matching or of the rival, batch shape (); a failure where neither finds one."""
+        """``query_from_reference`` of matching or of the rival, batch shape ().
+
+        A failure where neither finds one.
+        """
         features0, features1 = (
             self.extract(value) if isinstance(value, View) else value for value in (reference, query)
         )

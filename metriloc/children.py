@@ -25,7 +25,7 @@ def child_command(module: str, *arguments: str) -> list[str]:
 
 
 def how_it_ended(code: int) -> str:
-    """An exit status in words: ``was ended by SIGSEGV``, ``ended with code 1``."""
+    """An exit status in words. ``was ended by SIGSEGV``, ``ended with code 1``."""
     try:
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     except ValueError:
@@ -53,7 +53,7 @@ def last_words(log: IO[bytes]) -> str:
 
 
 def end_with_the_parent() -> None:
-    """Of a child: end as soon as standard input closes, because then nobody waits for it."""
+    """Of a child. End as soon as standard input closes, because then nobody waits for it."""
     threading.Thread(target=_wait_for_the_end, daemon=True).start()
 
 

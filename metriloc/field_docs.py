@@ -11,7 +11,10 @@ from typing import Any
 
 
 def field_docs(kind: type) -> Mapping[str, str]:
-    """The docstring after each field of a dataclass, by its name; fields without one are left out."""
+    """The docstring after each field of a dataclass, by its name.
+
+    Fields without one are left out.
+    """
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     if not isinstance(body, ast.ClassDef):
         raise TypeError(f"{kind} is no class")

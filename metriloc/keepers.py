@@ -24,7 +24,10 @@ class KeepsFeatures(Protocol):
 
 
 def with_kept(method: AbsolutePoseMethod, kept: ReferenceFeatures) -> AbsolutePoseMethod:
-    """A localizer that keeps what it sees in photos of maps there; one that keeps nothing as it is."""
+    """A localizer that keeps what it sees in photos of maps there.
+
+    One that keeps nothing as it is.
+    """
     return method.with_kept(kept) if isinstance(method, KeepsFeatures) else method
 
 

@@ -26,7 +26,9 @@ def localize(
     seed: int = 0,
     trace: bool = False,
 ) -> PoseEstimate:
-    """Where in a map the camera of a photo stood; for many photos, ``Localizer`` opens the map once.
+    """Where in a map the camera of a photo stood.
+
+    For many photos, ``Localizer`` opens the map once.
 
     - query: a file, or what else ``as_view`` takes: bytes, a Pillow image, an array, a tensor, a View.
     - scene: a map, or what ``Localizer`` opens, with ``images``.
@@ -43,6 +45,10 @@ def localize(
     Returns ``cam_from_world``, batch shape (), with its stages and timings in ``localization[0]`` and its ``covariance``;
     ``success=False`` with a reason where the photo does not fix a pose. Raises InputError (a ValueError) for files and
     names that cannot be used.
+
+    >>> estimate = metriloc.localize("query.jpg", "map")
+    >>> print(estimate.pose.center().round(decimals=2))
+    tensor([ 0.5800, -0.1600,  0.1200], dtype=torch.float64)
     """
     localizer = Localizer(scene, images=images, method=method)
     return localizer.localize(query, K=K, fov=fov, references=references, init=init, seed=seed, trace=trace)

@@ -43,7 +43,7 @@ REFERENCES = 3
 
 
 class Localizer:
-    """Where in one map the cameras of photos stood: opened once, then each photo costs little more than its own passes.
+    """Where in one map, which is opened once, photos were taken.
 
     - scene: a map, a folder with a COLMAP model, a bundle of ``metriloc map bundle``, or what else ``open_map`` takes.
     - images: the folder of the map's photos, where that is not beside it.
@@ -56,7 +56,8 @@ class Localizer:
     Raises InputError for a map that cannot be used, and for a bundle without photos that has no features for the method.
 
     >>> localizer = metriloc.Localizer("map")
-    >>> estimate = localizer.localize("query.jpg")
+    >>> bool(localizer.localize("query.jpg").success)
+    True
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Localizer:
 
     @property
     def points(self) -> MatchingLocalizer | None:
-        """What focal lengths and mirror images are looked at with; None where XFeat's weights are missing."""
+        """What focal lengths and mirror images are looked at with. None without XFeat's weights."""
         if self._points is None:
             try:
                 self._points = MatchingLocalizer(*map_features(), kept=self._kept)
@@ -185,7 +186,7 @@ class Localizer:
         references: Sequence[str] | None = None,
         seed: int = 0,
     ) -> PoseEstimate:
-        """``rig_from_world`` of photos that several cameras, fixed to each other, took at once.
+        """``rig_from_world`` of photos that cameras of one rig took at once.
 
         - photos: one of each camera.
         - cam_from_rig: where each camera is on the rig, lengths in units of the map.
@@ -196,7 +197,7 @@ class Localizer:
         shows too little costs nothing. Returns an estimate as ``localize`` does; its covariance is in the axes of the rig.
         Raises InputError for lists of different lengths, and for a photo whose focal length is only a guess.
 
-        >>> estimate = localizer.localize_rig(["left.jpg", "right.jpg"], [left_from_rig, right_from_rig], fov=70)
+        >>> estimate = localizer.localize_rig(["a.jpg", "b.jpg"], [a_from_rig, b_from_rig])  # doctest: +SKIP
         """
         views = rig_views(photos, cam_from_rig, K, fov)
         require_number("seed", seed, 0, LARGEST_SEED, whole=True)
@@ -217,11 +218,11 @@ class Localizer:
         return self._rigs
 
     def look_for(self, view: View, *, scene: SfmMap | None = None) -> tuple[str, ...]:
-        """Names of the images of the map that share the most with a photo. scene: the map without some images."""
+        """Images of the map that share the most with a photo. scene: the map without some."""
         return self.retrieval.rank(view, self.scene if scene is None else scene, self.references).names
 
     def follow(self, view: View, references: Sequence[str], init: Pose | None = None, *, seed: int = 0) -> PoseEstimate:
-        """``cam_from_world`` of the next frame of a stream: no quarter turns, no second looks.
+        """``cam_from_world`` of a stream's next frame. No quarter turns, no second looks.
 
         - references: images of the map that see the same.
         - init: where the camera is expected; a method that cannot begin at a pose begins anew.
@@ -243,9 +244,10 @@ class Localizer:
         seed: int = 0,
         trace: bool = False,
     ) -> Answer:
-        """The whole way of one photo: unknown focal length, quarter turns, second looks, calibration.
+        """The whole way of one photo.
 
-        ask: what a (turned) photo is compared with, from it and ``turned_from_view``. scene: the map without some images.
+        Unknown focal length, quarter turns, second looks, calibration. ask: what a (turned) photo
+        is compared with, from it and ``turned_from_view``. scene: the map without some images.
         """
         scene = self.scene if scene is None else scene
         method = suited(self.method, scene)

@@ -39,7 +39,10 @@ class OpenedMap:
 
     @property
     def doubt(self) -> str | None:
-        """What makes every pose in the map doubtful: that what tells its metres contradicts itself."""
+        """What makes every pose in the map doubtful.
+
+        That what tells its metres contradicts itself.
+        """
         scale = None if self.facts is None else self.facts.scale
         if scale is None or not scale.contradictions:
             return None

@@ -25,7 +25,9 @@ _PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false",
 def override(
     target: Any, assignments: Sequence[str], *, group: str = "", aliases: Mapping[str, str] = MappingProxyType({})
 ) -> Any:
-    """A copy of a dataclass with fields set from texts ``path=value``, checked against their types.
+    """A copy of a dataclass with fields set from texts.
+
+    They read ``path=value``, and are checked against their types.
 
     - assignments: values are numbers, true/false, none, text, one word of a Literal; tuples ``a,b,c`` or JSON;
       ``path[first]`` and ``path[last]`` are the ends of a tuple.
@@ -72,7 +74,10 @@ def settable_fields(target: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A recipe as JSON values: dataclasses as objects with their ``type``, functions by name, tuples as lists."""
+    """A recipe as JSON values.
+
+    Dataclasses as objects with their ``type``, functions by name, tuples as lists.
+    """
     if _is_group(value):
         entries = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": _name(type(value)), **entries}
@@ -169,7 +174,7 @@ def _parse_plain(text: str, kind: type) -> Any:
 
 
 def _parse_union(text: str, arguments: Sequence[Any], current: Any, path: str) -> Any:
-    if type(None) in arguments and text.lower() == "none":
+    if type(None) in arguments and text.lower() in ("none", "null"):  # as Python and JSON write it
         return None
     choices = sorted((a for a in arguments if a is not type(None)), key=lambda a: a is str)  # text fits everything
     for choice in choices[:-1]:

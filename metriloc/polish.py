@@ -45,7 +45,9 @@ class _Polish:
 
 
 class Polished:
-    """A method for two photos whose poses a localizer makes more exact; itself a ``RelativePoseMethod``.
+    """A method for two photos whose poses a localizer makes more exact.
+
+    Itself a ``RelativePoseMethod``.
 
     - method: finds the poses, with its calibration.
     - localizer: NRE or PixLoc, set to take points that a single photo sees.
@@ -80,7 +82,7 @@ class Polished:
     def polished(
         self, found: PoseEstimate, features0: PhotoFeatures, features1: PhotoFeatures, *, seed: int = 0
     ) -> PoseEstimate:
-        """An estimate of the method for these photos, polished; a failure as it is."""
+        """An estimate of the method for these photos, polished. A failure as it is."""
         if not bool(found.success):
             return found
         start = time.perf_counter()

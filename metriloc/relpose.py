@@ -55,6 +55,10 @@ def relative_pose(
 
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
+
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", distance=0.61)
+    >>> print(estimate.pose.center(), estimate.verdict)
+    tensor([ 0.5769, -0.1596,  0.1175]) reliable
     """
     require_number("distance", distance)
     require_camera_height(camera_height)
@@ -87,9 +91,10 @@ def method_for(
     camera_height: CameraHeight | None = None,
     polish: PolishName | None = None,
 ) -> RelativePoseMethod:
-    """The method of a call: the default, one by its name, or a loaded one, with what is known of the photos.
+    """The method of a call.
 
-    Raises InputError for what the method would not use.
+    The default, one by its name, or a loaded one, with what is known of the photos. Raises
+    InputError for what the method would not use.
     """
     if method is None or isinstance(method, str):
         known: dict[str, Any] = {"distance": distance, "camera_height": camera_height}
@@ -116,14 +121,17 @@ def _saying(estimate: PoseEstimate, said: tuple[str, ...]) -> PoseEstimate:
 
 
 def as_seen(view: View, features: PhotoFeatures) -> View:
-    """The photo with the camera that the method took for it: a depth source may know more than a guess."""
+    """The photo with the camera that the method took for it.
+
+    A depth source may know more than a guess.
+    """
     if not isinstance(features, ImageFeatures) or features.view.intrinsics_source == view.intrinsics_source:
         return view
     seen = features.view
     return replace(view, camera=seen.camera, intrinsics_source=seen.intrinsics_source, focal_sigma=seen.focal_sigma)
 
 
-def _knowing(method: RelativePoseMethod, **lengths: float | str | None) -> RelativePoseMethod:
+def _knowing(method: RelativePoseMethod, **lengths: CameraHeight | None) -> RelativePoseMethod:
     """A loaded method with lengths that are known. Raises InputError for one that has no use for them."""
     if isinstance(method, WithRival):
         method = method.matching

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from metriloc.geometry import Pose
 from metriloc.io import turn_view
-from metriloc.io.view import quarter_turn
-from metriloc.types import Correspondences, PoseEstimate, View, WinningHypothesis
+from metriloc.io.changed_views import quarter_turn
+from metriloc.types import Correspondences, LocalizationDetails, PairDetails, PoseEstimate, View, WinningHypothesis
 
 TURNED = 0.5
 """Least confidence of an answer for a turned photo: three more tries must not make three times as many wrong answers."""
@@ -53,48 +53,54 @@ def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) ->
     """
     if quarters == 0:
         return estimate
-    back = quarter_turn(-quarters)
-    said = f"nothing was found before the photo was turned by {90 * quarters} degrees against the clock"
-
-    def of_view(pose: Pose) -> Pose:
-        return back.to(pose.dtype) @ pose
-
-    def matched(found: Correspondences) -> Correspondences:
-        return replace(found, uv1=pixels_turned_back(found.uv1, quarters, size))
-
-    def tried(found: WinningHypothesis) -> WinningHypothesis:
-        return replace(found, query_from_reference=of_view(found.query_from_reference))
-
-    details = tuple(
-        replace(
-            d,
-            inliers=matched(d.inliers),
-            matches=None if d.matches is None else matched(d.matches),
-            hypothesis=None if d.hypothesis is None else tried(d.hypothesis),
-            messages=(*d.messages, said),
-        )
-        for d in estimate.details
-    )
-    localization = tuple(
-        replace(
-            d,
-            stages=tuple(replace(s, cam_from_world=of_view(s.cam_from_world)) for s in d.stages),
-            messages=(*d.messages, said),
-        )
-        for d in estimate.localization
-    )
+    back = _Back(quarters, size)
     spread = estimate.covariance
     if spread is not None:
-        axes = torch.block_diag(back.R.to(spread), back.R.to(spread))
+        R = quarter_turn(-quarters).R.to(spread)
+        axes = torch.block_diag(R, R)
         spread = axes @ spread @ axes.mT
     return replace(
         estimate,
-        pose=of_view(estimate.pose),
-        details=details,
-        localization=localization,
+        pose=back.pose(estimate.pose),
+        details=tuple(map(back.pair, estimate.details)),
+        localization=tuple(map(back.localization, estimate.localization)),
         covariance=spread,
         trace=None,
     )
+
+
+@dataclass(frozen=True)
+class _Back:
+    """From a photo of ``size`` that was turned by quarters to the photo itself: what is in an estimate."""
+
+    quarters: int
+    size: tuple[int, int]
+
+    @property
+    def said(self) -> str:
+        return f"nothing was found before the photo was turned by {90 * self.quarters} degrees against the clock"
+
+    def pose(self, pose: Pose) -> Pose:
+        return quarter_turn(-self.quarters).to(pose.dtype) @ pose
+
+    def matched(self, found: Correspondences) -> Correspondences:
+        return replace(found, uv1=pixels_turned_back(found.uv1, self.quarters, self.size))
+
+    def tried(self, found: WinningHypothesis) -> WinningHypothesis:
+        return replace(found, query_from_reference=self.pose(found.query_from_reference))
+
+    def pair(self, found: PairDetails) -> PairDetails:
+        return replace(
+            found,
+            inliers=self.matched(found.inliers),
+            matches=None if found.matches is None else self.matched(found.matches),
+            hypothesis=None if found.hypothesis is None else self.tried(found.hypothesis),
+            messages=(*found.messages, self.said),
+        )
+
+    def localization(self, found: LocalizationDetails) -> LocalizationDetails:
+        stages = tuple(replace(stage, cam_from_world=self.pose(stage.cam_from_world)) for stage in found.stages)
+        return replace(found, stages=stages, messages=(*found.messages, self.said))
 
 
 def pixels_turned_back(uv: Float[Tensor, "n 2"], quarters: int, size: tuple[int, int]) -> Float[Tensor, "n 2"]:

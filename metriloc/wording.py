@@ -16,8 +16,10 @@ def metres(length: float) -> str:
 
 
 def interval(low_high: tuple[float, float] | None) -> str:
-    """The interval of a distance in brackets, a blank before it; nothing where there is none, or
-    it is a point."""
+    """The interval of a distance in brackets, a blank before it.
+
+    Nothing where there is none, or it is a point.
+    """
     if low_high is None:
         return ""
     low, high = (metres(end) for end in low_high)

@@ -80,6 +80,15 @@ def test_every_setting_is_explained() -> None:
     assert any("(published: max_fine_imsize)" in line for line in lines)
 
 
+def test_every_setting_can_be_set() -> None:
+    """What ``--show`` prints, line by line, is what ``--set`` takes."""
+    for method in (nre(), PixLoc.from_pretrained()):
+        shown = [line for line in shown_settings(method) if not line.startswith(" ")]
+        assert len(shown) >= len(list(documented_fields(method.settings)))
+        for line in shown:
+            assert adjusted(method, [line]).settings == method.settings, line
+
+
 def test_own_fields_come_before_other_names() -> None:
     changed = override(NREConfig(), ["min_track=3"], aliases={"min_track": "max_points"})
     assert (changed.min_track, changed.max_points) == (3, 1000)

@@ -17,6 +17,7 @@ from metriloc.calibration import (
     Metres,
     Target,
     calibrations_of,
+    feature_row,
     judged,
     load_calibration,
     save_calibration,
@@ -235,3 +236,13 @@ def test_a_scale_that_nothing_fixes_is_a_wide_interval(sigma: float) -> None:
     assert found.distance_interval is not None and found.metres_are_doubtful
     low, high = found.distance_interval
     assert 0 <= low < 1e-4 and 1e5 < high < math.inf
+
+
+def test_a_row_of_features_is_logarithms_with_a_floor() -> None:
+    row = feature_row(
+        0.5, {"inliers": 100.0, "broken": math.nan, "none": 0.0}, ["confidence", "inliers", "broken", "none"]
+    )
+    assert row[:2] == pytest.approx([math.log(0.5), math.log(100)])
+    assert row[2] == row[3] < math.log(1e-3)
+    with pytest.raises(ValueError, match="no statistic 'gone'"):
+        feature_row(0.5, {}, ["gone"])

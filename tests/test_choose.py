@@ -8,7 +8,15 @@ import pytest
 
 import metriloc
 from metriloc.calibration import calibrations_of
-from metriloc.choose import LOCALIZERS, METHODS, MethodChoice, choice_beside
+from metriloc.choose import (
+    LOCALIZERS,
+    METHODS,
+    MethodChoice,
+    choice_beside,
+    choose_depth,
+    is_method,
+    predicted_depth,
+)
 from metriloc.choose.depth import PREDICTED
 from metriloc.evaluation.identity import IdentityPose
 from metriloc.io import InputError
@@ -68,3 +76,18 @@ def test_methods_to_compare_with_have_the_same_metres_and_their_own_weights(monk
     assert choice_beside(asked, "aliked") == MethodChoice("aliked", distance=0.6, camera_height=1.4)
     assert choice_beside(asked, "mickey") == MethodChoice("mickey")
     assert choice_beside(MethodChoice("mickey", polish="matches", calibration="none"), "sift").calibration == "none"
+
+
+def test_names_of_methods_for_two_photos() -> None:
+    assert is_method("xfeat") and is_method("hub:zju-community/matchanything_eloftr")
+    assert not is_method("pixloc") and not is_method("")
+
+
+def test_depth_to_be_judged_and_depth_that_is_predicted() -> None:
+    view = metriloc.load_view(Path(metriloc.__file__).parent / "data" / "example" / "query.jpg", max_side=64)
+    source = choose_depth("constant:2.5")
+    found = source(view)
+    assert found is not None and found.depth.unique().tolist() == [2.5]
+    assert choose_depth("none")(view) is None
+    with pytest.raises(InputError, match="predicts none"):
+        predicted_depth("constant:2.5")

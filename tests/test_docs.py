@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from told import alike
 
 import metriloc
 
@@ -166,15 +167,6 @@ def test_absent_names_are_found() -> None:
 
 
 # -- what is run ------------------------------------------------------------------------------------------------------
-def alike(printed: str, told: str) -> bool:
-    """The same words, and numbers within a unit of the last digit told: another processor rounds otherwise."""
-    number = re.compile(r"-?\d+(?:\.\d+)?")
-    if number.sub("#", printed) != number.sub("#", told):
-        return False
-    both = zip(number.findall(printed), number.findall(told), strict=True)
-    return all(abs(float(a) - float(b)) <= 1.01 * 10 ** -len(b.partition(".")[2]) for a, b in both)
-
-
 def test_alike() -> None:
     assert alike("0.62 m, reliable", "0.61 m, reliable") and alike("21 degrees", "22 degrees")
     assert not alike("0.63 m, reliable", "0.61 m, reliable") and not alike("0.61 m, doubtful", "0.61 m, reliable")

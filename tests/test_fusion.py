@@ -16,7 +16,7 @@ import torch
 
 import metriloc
 from metriloc.cli.main import main
-from metriloc.fusion import FromMany, relative_pose_many
+from metriloc.fusion import FromMany, motion_of, relative_pose_many
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError, read_mapfree_poses
 from metriloc.io.packaged import own_data
@@ -310,3 +310,12 @@ def test_wrong_options_are_one_sentence(
 def test_the_call_is_public() -> None:
     assert metriloc.relative_pose_many is relative_pose_many
     assert replace(asked(Looking(confidence=0.95)), doubts=()).verdict == "reliable"
+
+
+def test_a_motion_is_what_an_estimate_says_with_its_uncertainty() -> None:
+    views = view("a"), view("q")
+    found = Looking().relative_pose(Features(views[0]), Features(views[1]))
+    motion = motion_of(found, 0, 1, views)
+    assert motion is not None and motion.covariance.shape == (5, 5)  # rotation and direction
+    torch.testing.assert_close(motion.pose.matrix(), found.pose.double().matrix())
+    assert motion_of(PoseEstimate.failure("too_few_matches"), 0, 1, views) is None

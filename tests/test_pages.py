@@ -18,7 +18,19 @@ from metriloc.evaluation.report import Report
 from metriloc.evaluation.statistics import Interval
 from metriloc.geometry import Camera
 from metriloc.io.pages import policy_tag
-from metriloc.page import document, figure, line_chart, rows_table, spark_line, table
+from metriloc.page import (
+    data_uri,
+    document,
+    escaped,
+    figure,
+    figures,
+    line_chart,
+    meter,
+    rows_table,
+    scrolled,
+    spark_line,
+    table,
+)
 from metriloc.training.pages import validation_page
 from metriloc.training.validation import Picture, Validation
 from metriloc.types import PoseEstimate, View
@@ -135,3 +147,12 @@ def test_the_ends_of_a_curve_are_where_the_numbers_on_the_axes_say() -> None:
     }
     assert at["0.0"][0] == x0 and at["1.0"][0] == x1
     assert at["0"][1] - 4 == y0 and at["10"][1] - 4 == y1 < y0
+
+
+def test_parts_of_pages() -> None:
+    assert escaped('<b>\x00"') == "&lt;b&gt;\\x00&quot;"
+    assert data_uri(b"GIF", "gif") == "data:image/gif;base64,R0lG"
+    assert figures([]) == "" and figures(["<i>"]) == '<div class="figures"><i></div>'
+    assert figure("a", plot=True).startswith('<figure class="plot"><img') and figure("a").startswith("<figure><img")
+    assert meter(0.5).endswith(" 0.50") and 'value="0.500"' in meter(0.5)
+    assert scrolled("<table>") == '<div class="scroll"><table></div>'

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import metriloc
 
@@ -30,21 +35,40 @@ def quick_nodes(tree: ast.Module) -> Iterator[ast.AST]:
 
 def used_names(tree: ast.Module) -> set[str]:
     """Names of the package that are used outside of slow tests: ``metriloc.NAME``, or imported and then used by name."""
-    imported, read, found = set(), set(), set()
+    imported, read, attributes = {"metriloc"}, set(), set()
     for node in quick_nodes(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("metriloc"):
             imported |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "metriloc":
-            found.add(node.attr)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.add((node.value.id, node.attr))
         elif isinstance(node, ast.Name):
             read.add(node.id)
-    return found | (imported & read)
+    return (imported & read) - {"metriloc"} | {name for owner, name in attributes if owner in imported}
 
 
-def test_every_public_name_is_used_by_a_quick_test() -> None:
-    files = [path for path in TESTS.rglob("test_*.py") if path.name != Path(__file__).name]
-    used = {name for path in files for name in used_names(ast.parse(path.read_text(encoding="utf-8")))}
+def rooms() -> list[str]:
+    """Modules that say what is public in them."""
+    package = Path(metriloc.__file__).parent
+    paths = [path for path in sorted(package.rglob("*.py")) if re.search(r"^__all__ = ", path.read_text(), re.M)]
+    names = [".".join(path.relative_to(package.parent).with_suffix("").parts) for path in paths]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+@pytest.fixture(scope="module")
+def used() -> set[str]:
+    files = [path for path in TESTS.rglob("*.py") if path.name != Path(__file__).name]
+    return {name for path in files for name in used_names(ast.parse(path.read_text(encoding="utf-8")))}
+
+
+def test_every_public_name_is_used_by_a_quick_test(used: set[str]) -> None:
     assert sorted(set(metriloc.__all__) - used) == []
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_every_public_function_of_a_room_is_used_by_a_quick_test(room: str, used: set[str]) -> None:
+    module = importlib.import_module(room)
+    functions = {name for name in module.__all__ if inspect.isfunction(getattr(module, name))}
+    assert sorted(functions - used) == []
 
 
 def test_slow_tests_do_not_count() -> None:

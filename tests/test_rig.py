@@ -10,7 +10,7 @@ import torch
 import metriloc
 from metriloc.geometry import Pose
 from metriloc.io import InputError
-from metriloc.io.view import turn_view
+from metriloc.io.changed_views import turn_view
 from metriloc.types import SfmMap, View
 
 EXAMPLE = Path(metriloc.__file__).parent / "data" / "example"

@@ -14,8 +14,8 @@ import metriloc
 from metriloc.choose import LocalizerChoice, MethodChoice, choose_localizer, choose_method
 from metriloc.geometry import Camera, Pose, so3_log
 from metriloc.io import load_view, turn_view
+from metriloc.io.changed_views import mirror_view
 from metriloc.io.maps import load_map_view, read_map
-from metriloc.io.view import mirror_view
 from metriloc.localization import localize
 from metriloc.relpose import relative_pose
 from metriloc.turns import by_quarter_turns, pixels_turned_back, turned_back

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metriloc.geometry import Camera
-from metriloc.types import View
+from metriloc.types import QueryNeeds, View, needs_of
 
 
 def view_of(image: torch.Tensor) -> View:
@@ -52,3 +52,10 @@ def test_the_check_looks_at_few_pixels() -> None:
     grid = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3000, 40)).astype(np.float32))
     with pytest.raises(ValueError, match=r"must be in 0..1"):
         view_of(grid)
+
+
+def test_what_a_localizer_needs_is_the_usual_where_it_says_nothing() -> None:
+    class Says:
+        needs = QueryNeeds(start=True)
+
+    assert needs_of(Says()) is Says.needs and needs_of(object()) == QueryNeeds()

@@ -19,16 +19,16 @@ from metriloc.backbones.dinov2 import (
     DinoV2,
     DinoV2Config,
     dinov2_config_from_weights,
-    dinov2_from_transformers,
-    dinov2_weights,
 )
+from metriloc.backbones.dinov2_names import dinov2_from_transformers, dinov2_weights
 from metriloc.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 
 
 class FeatureBackbone(Protocol):
-    """Photos [B, 3, H, W], RGB in 0..1 -> features [B, channels, H // stride, W // stride].
+    """A network that turns photos into one feature map.
 
-    stride: pixels a cell, in both directions. channels: features a cell. Must also be an ``nn.Module``.
+    Photos [B, 3, H, W], RGB in 0..1 -> features [B, channels, H // stride, W // stride]. stride:
+    pixels a cell, in both directions. channels: features a cell. Must also be an ``nn.Module``.
     """
 
     stride: int

@@ -36,14 +36,17 @@ MODELS = ("aliked-n16", "aliked-n16rot", "aliked-n32", "aliked-t16")
 
 @dataclass(frozen=True)
 class AlikedConfig:
-    """model: architecture of the weights. max_keypoints: the best by score are kept. detection_threshold: of the score
-    map (0..1); 0 takes the best whatever their score, which rescues rooms with little texture. longest_side: larger
-    photos are made smaller first; None takes them as they are."""
+    """Settings of ALIKED keypoints."""
 
     model: str = "aliked-n16"
+    """Architecture of the weights."""
     max_keypoints: int = 2048
+    """The best by score are kept."""
     detection_threshold: float = 0.0
+    """Of the score map (0..1); 0 takes the best whatever their score, which rescues rooms with
+    little texture."""
     longest_side: int | None = 1024
+    """Larger photos are made smaller first; None takes them as they are."""
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
@@ -87,7 +90,10 @@ class Aliked:
         return [_padded(*longer_side_size(width, height, self.config.longest_side))]
 
     def running_on(self, runner: NetworkRunner) -> Aliked:
-        """A copy whose dense part another runtime runs; keypoints are found and described in it as ever."""
+        """A copy whose dense part another runtime runs.
+
+        Keypoints are found and described in it as ever.
+        """
         from kornia.feature.aliked.aliked import InputPadder
 
         other = copy(self)

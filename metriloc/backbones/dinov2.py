@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -28,16 +27,22 @@ _OFFSET = 0.1  # of the released models, against rounding in the output size
 
 @dataclass(frozen=True)
 class DinoV2Config:
-    """Shape of the transformer; the defaults are ViT-L/14, MicKey's backbone. image_size: of the position table.
-    registers: number of register tokens, 4 in the released models that have any."""
+    """Shape of the transformer; the defaults are ViT-L/14, MicKey's backbone."""
 
     embed_dim: int = 1024
+    """Channels of a token."""
     depth: int = 24
+    """Transformer blocks."""
     num_heads: int = 16
+    """Heads of the attention of a block."""
     patch_size: int = 14
+    """Side of a patch, pixels."""
     image_size: int = 518
+    """Of the position table."""
     mlp_ratio: int = 4
+    """Width of the hidden layer of a block over that of a token."""
     registers: int = 0
+    """Number of register tokens, 4 in the released models that have any."""
 
     def __post_init__(self) -> None:
         require_within(self, embed_dim=(1, 16_384), depth=(1, 200), num_heads=(1, 1024))
@@ -61,10 +66,11 @@ DINOV2: Mapping[str, DinoV2Config] = MappingProxyType(
 
 
 class DinoV2(nn.Module):
-    """Image [B, 3, H, W] -> feature map [B, C, H // 14, W // 14]; right and bottom remainders are cropped away.
+    """The vision transformer of DINOv2, as one feature map.
 
-    Takes the image as it is: whoever wants ImageNet normalisation does it before (MicKey does not). Runs in the
-    precision of its weights; cast with ``.to(torch.float16)`` and cast the image alike. New weights are random.
+    Image [B, 3, H, W] -> [B, C, H // 14, W // 14]. Right and bottom remainders are cut away.
+    Takes the image as it is: whoever wants ImageNet normalisation does it before (MicKey does not).
+    Runs in the precision of its weights (cast the image alike). New weights are random.
     """
 
     def __init__(self, config: DinoV2Config = VIT_L) -> None:
@@ -90,9 +96,10 @@ class DinoV2(nn.Module):
         self._grid: tuple[int, int] | None = None
 
     def for_grid(self, grid: tuple[int, int]) -> DinoV2:
-        """A copy for images of this many patches (h, w) alone, its positions interpolated once; other weights are shared.
+        """A copy for images of this many patches (h, w) alone.
 
-        It raises ValueError for images of another size.
+        Its positions are interpolated once; other weights are shared. It raises ValueError for
+        images of another size.
         """
         other = copy.copy(self)
         with torch.no_grad():
@@ -107,14 +114,17 @@ class DinoV2(nn.Module):
         return patches.mT.unflatten(-1, (h, w))
 
     def tokens(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+R+N C"]:
-        """Normalised tokens of the last block: class token, R registers, patches row by row."""
+        """Normalised tokens of the last block. Class token, R registers, patches row by row."""
         x = self.embed(image)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
     def embed(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1+R+N C"]:
-        """Patch embeddings with the class token in front and positions added, registers (no positions) between."""
+        """Patch embeddings with positions added.
+
+        The class token is in front, registers are between.
+        """
         height, width = image.shape[-2:]
         h, w = height // self.stride, width // self.stride
         if min(h, w) < 1:
@@ -222,50 +232,6 @@ def interpolate_positions(
     if resized.shape[-2:] != (h, w):
         raise ValueError(f"the position table of side {side} cannot be interpolated to a {h}x{w} grid")
     return torch.cat([table[:, :1].float(), resized.flatten(2).mT], 1)
-
-
-# transformers' name (5.x in memory | 4.x and hub files) -> official name; queries, keys, values are joined afterwards
-_LAYER = r"^(?:encoder\.)?layer\.(\d+)\."
-_TRANSFORMERS = [
-    (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
-    (r"^embeddings\.position_embeddings$", "pos_embed"),
-    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (_LAYER + r"attention\.(?:attention\.)?(?:query|q_proj)\.", r"blocks.\1.attn.q."),
-    (_LAYER + r"attention\.(?:attention\.)?(?:key|k_proj)\.", r"blocks.\1.attn.k."),
-    (_LAYER + r"attention\.(?:attention\.)?(?:value|v_proj)\.", r"blocks.\1.attn.v."),
-    (_LAYER + r"attention\.(?:output\.dense|o_proj)\.", r"blocks.\1.attn.proj."),
-    (_LAYER + r"layer_scale([12])\.lambda1$", r"blocks.\1.ls\2.gamma"),
-    (_LAYER + r"(norm[12]|mlp\.fc[12])\.", r"blocks.\1.\2."),
-    (r"^layernorm\.", "norm."),
-]
-_WRAPPERS = re.compile(r"^(?:dinov2|model)\.")  # a Dinov2Model inside a task model
-
-
-def dinov2_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of transformers' ``Dinov2Model`` (5.x names, or 4.x names as in hub files) -> official names.
-
-    Raises ValueError for a name that no rule knows, and when one of query, key and value is missing.
-    """
-    renamed = {_official_name(key): value for key, value in state_dict.items()}
-    for q_key in [key for key in renamed if ".attn.q." in key]:
-        parts = [q_key.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
-        if not all(part in renamed for part in parts):
-            raise ValueError(f"not a DINOv2 state dict of transformers: keys or values are missing beside {q_key!r}")
-        renamed[q_key.replace(".attn.q.", ".attn.qkv.")] = torch.cat([renamed.pop(part) for part in parts])
-    return renamed
-
-
-def _official_name(key: str) -> str:
-    for pattern, replacement in _TRANSFORMERS:
-        name, count = re.subn(pattern, replacement, _WRAPPERS.sub("", key))
-        if count:
-            return name
-    raise ValueError(f"not a DINOv2 state dict of transformers: unknown name {key!r}")
-
-
-def dinov2_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official names, from official or transformers names, whichever they are; new dict, same tensors."""
-    return dict(state_dict) if "pos_embed" in state_dict else dinov2_from_transformers(state_dict)
 
 
 def dinov2_config_from_weights(state_dict: Mapping[str, Tensor], num_heads: int | None = None) -> DinoV2Config:

@@ -29,12 +29,14 @@ _MULTIPLE = 16  # of the U-Net; the photo is padded at the bottom and right
 
 @dataclass(frozen=True)
 class DiskConfig:
-    """max_keypoints: the best by score are kept. longest_side: larger photos are made smaller first; None takes them as
-    they are. dense_stride: dense descriptors are averaged over so many pixels, 1 or 2."""
+    """Settings of DISK keypoints."""
 
     max_keypoints: int = 2048
+    """The best by score are kept."""
     longest_side: int | None = 1024
+    """Larger photos are made smaller first; None takes them as they are."""
     dense_stride: int = 1
+    """Dense descriptors are averaged over so many pixels, 1 or 2."""
 
 
 class Disk:

@@ -37,11 +37,14 @@ _TAPS = {4: (2, 24), 8: (4, 40), 16: (10, 112), 32: (15, 320)}
 
 @dataclass(frozen=True)
 class EfficientNetLiteConfig:
-    """stride: pixels a cell of the feature map, 8 or 16. width: channels of the map. variant: of the encoder."""
+    """Shape of the encoder."""
 
     variant: str = "lite0"
+    """Of the encoder."""
     stride: int = 8
+    """Pixels a cell of the feature map, 8 or 16."""
     width: int = 64
+    """Channels of the map."""
 
     def __post_init__(self) -> None:
         if self.variant != "lite0":
@@ -52,10 +55,12 @@ class EfficientNetLiteConfig:
 
 
 class EfficientNetLite(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1 -> features [B, width, H / stride, W / stride] (``FeatureBackbone``).
+    """EfficientNet-Lite as a ``FeatureBackbone``.
 
-    The encoder's batch norms always use the statistics they were loaded with, also in training: what is trained on
-    is not what is met later. New weights are random; ``load_imagenet`` puts the published ones into the encoder.
+    Photos [B, 3, H, W], RGB in 0..1 -> features [B, width, H / stride, W / stride]. The encoder's
+    batch norms always use the statistics they were loaded with, also in training: what is trained
+    on is not what is met later. New weights are random; ``load_imagenet`` puts the published ones
+    into the encoder.
     """
 
     def __init__(self, config: EfficientNetLiteConfig | None = None) -> None:
@@ -66,7 +71,10 @@ class EfficientNetLite(nn.Module):
         self.pyramid = Pyramid(self.config.stride, self.config.width)
 
     def train(self, mode: bool = True) -> EfficientNetLite:
-        """As ``nn.Module.train``; the encoder stays in evaluation mode (only its batch norms know the difference)."""
+        """As ``nn.Module.train``.
+
+        The encoder stays in evaluation mode (only its batch norms know the difference).
+        """
         super().train(mode)
         self.encoder.eval()
         return self
@@ -83,7 +91,7 @@ class EfficientNetLite(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The stem and the 16 blocks; returns the features of strides 4, 8, 16 and 32."""
+    """The stem and the 16 blocks. Returns the features of strides 4, 8, 16 and 32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,9 +137,10 @@ class Block(nn.Module):
 
 
 class SameConv(nn.Conv2d):
-    """Convolution padded as TensorFlow's "same": ceil(n / stride) outputs, the odd pixel at the end.
+    """Convolution padded as TensorFlow's "same".
 
-    It has no bias until a batch norm is folded into it.
+    Ceil(n / stride) outputs, the odd pixel at the end. It has no bias until a batch norm is folded
+    into it.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, groups: int = 1) -> None:
@@ -147,7 +156,10 @@ class SameConv(nn.Conv2d):
 
 
 class Pyramid(nn.Module):
-    """Features of all strides as one map: coarse ones enlarged, stride 4 folded into channels, all added."""
+    """Features of all strides as one map.
+
+    Coarse ones enlarged, stride 4 folded into channels, all added.
+    """
 
     def __init__(self, stride: int, width: int) -> None:
         super().__init__()

@@ -15,10 +15,11 @@ _PAIRS = (
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Merge batch norms into convolutions, in place, where one follows the other; for evaluation only.
+    """Merge batch norms into convolutions, in place, where one follows the other.
 
-    They are found as neighbours in an ``nn.Sequential``, and by the names that residual blocks give them (conv1 and bn1,
-    or those of EfficientNet). Norms after anything but an ``nn.Conv2d`` stay. The state dict has other entries then.
+    For evaluation only. They are found as neighbours in an ``nn.Sequential``, and by the names that
+    residual blocks give them (conv1 and bn1, or those of EfficientNet). Norms after anything but an
+    ``nn.Conv2d`` stay. The state dict has other entries then.
     """
     for parent in list(network.modules()):
         for before, after in list(_followed(parent)):

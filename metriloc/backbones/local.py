@@ -52,9 +52,10 @@ class DenseMap:
         return cell * cell.new_tensor(self.stride) + cell.new_tensor(self.origin)
 
     def pooled(self, factor: int) -> DenseMap:
-        """The mean of ``factor`` x ``factor`` cells, unit again if they were; rows and columns left over are dropped.
+        """The mean of ``factor`` x ``factor`` cells, unit again if they were.
 
-        Raises ValueError for a factor below 1 or larger than the map.
+        Rows and columns left over are dropped. Raises ValueError for a factor below 1 or larger
+        than the map.
         """
         if not 1 <= factor <= min(self.size):
             raise ValueError(f"a map of {self.size} cells cannot be pooled by {factor}")
@@ -70,10 +71,12 @@ class DenseMap:
 def descriptors_at(
     features: Float[Tensor, "C h w"], cells: Float[Tensor, "N 2"], *, normalize: bool = False, border: bool = False
 ) -> Float[Tensor, "N C"]:
-    """Features read bilinearly at positions, with zeros outside the map: far outside the descriptor is 0, its map flat.
+    """Features read bilinearly at positions, with zeros outside the map.
 
-    normalize: to unit length (0 stays 0). border: outside the map those of its border, in place of zeros.
-    Differentiable.
+    Far outside the descriptor is 0, its map flat.
+
+    - normalize: to unit length (0 stays 0).
+    - border: outside the map those of its border, in place of zeros. Differentiable.
     """
     if features.ndim != 3 or cells.ndim != 2 or cells.shape[1] != 2:
         raise ValueError(
@@ -92,7 +95,10 @@ class LocalExtractor(Protocol):
 
     @property
     def name(self) -> str:
-        """How the command line calls the features; what is kept of them goes by it, their ``config`` and ``identity``."""
+        """How the command line calls the features.
+
+        What is kept of them goes by it, their ``config`` and ``identity``.
+        """
         ...
 
     def __call__(self, image: Float[Tensor, "3 H W"]) -> LocalFeatures:
@@ -106,7 +112,10 @@ class DenseExtractor(Protocol):
 
     @property
     def name(self) -> str:
-        """How the command line calls the features; what is kept of them goes by it, their ``config`` and ``identity``."""
+        """How the command line calls the features.
+
+        What is kept of them goes by it, their ``config`` and ``identity``.
+        """
         ...
 
     @property
@@ -131,14 +140,17 @@ def nearest_multiples(width: int, height: int, multiple: int) -> tuple[int, int]
 
 
 def resized_to(image: Float[Tensor, "1 3 H W"], size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
-    """The image at a size (width, height): bilinear, antialiased; as it is where that is its own."""
+    """The image at a size (width, height): bilinear, antialiased.
+
+    As it is where that is its own.
+    """
     if (image.shape[-1], image.shape[-2]) == size:
         return image
     return F.interpolate(image, size=size[::-1], mode="bilinear", align_corners=False, antialias=True)
 
 
 def resize_to_longer_side(image: Float[Tensor, "3 H W"], longest: int | None) -> Float[Tensor, "3 h w"]:
-    """The photo, made smaller if its longer side exceeds ``longest``; None leaves it alone."""
+    """The photo, made smaller if its longer side exceeds ``longest``. None leaves it alone."""
     return resized_to(image[None], longer_side_size(image.shape[2], image.shape[1], longest))[0]
 
 
@@ -172,7 +184,10 @@ def cells_on_photo(
 
 
 def detached(tensor: Tensor) -> Tensor:
-    """An ordinary tensor: those that ``torch.inference_mode`` makes would poison autograd of the caller."""
+    """An ordinary tensor.
+
+    Those that ``torch.inference_mode`` makes would poison autograd of the caller.
+    """
     return tensor.detach().clone()
 
 

@@ -23,9 +23,10 @@ _STRIDE = 16
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Shape of the encoder: layers of the whole ResNet, 18, 34, 50 or 101."""
+    """Shape of the encoder."""
 
     layers: Layers = 50
+    """Of the whole ResNet: 18, 34, 50 or 101."""
 
     def __post_init__(self) -> None:
         if self.layers not in get_args(Layers):
@@ -118,9 +119,10 @@ def resnet_config_from_weights(tensors: Mapping[str, Tensor]) -> ResNetConfig:
 
 
 def load_imagenet(network: ResNet, tensors: Mapping[str, Tensor]) -> None:
-    """Put torchvision's ImageNet weights into an encoder; layer4 and the classifier are passed over.
+    """Put torchvision's ImageNet weights into an encoder.
 
-    Raises ValueError naming the first tensor that is missing or of another shape.
+    Layer4 and the classifier are passed over. Raises ValueError naming the first tensor that is
+    missing or of another shape.
     """
     own = network.state_dict()
     for key, value in own.items():

@@ -15,10 +15,12 @@ MISSING_OPENCV = 'SIFT needs OpenCV: pip install "metriloc[sift]"'
 
 @dataclass(frozen=True)
 class SiftConfig:
-    """max_keypoints: the best by response are kept. contrast_threshold: OpenCV's; weaker extrema are left out."""
+    """Settings of SIFT keypoints."""
 
     max_keypoints: int = 2048
+    """The best by response are kept."""
     contrast_threshold: float = 0.04
+    """OpenCV's; weaker extrema are left out."""
 
 
 class Sift:

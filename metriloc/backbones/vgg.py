@@ -23,11 +23,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class VGGConfig:
-    """Shape of the encoder: 3x3 convolutions a block, their widths, and average in place of maximum pooling."""
+    """Shape of the encoder."""
 
     convs: tuple[int, ...] = (2, 2, 4, 4, 4)
+    """3x3 convolutions of each block."""
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    """Channels of each block."""
     average_pooling: bool = False
+    """Average in place of maximum pooling."""
 
     def __post_init__(self) -> None:
         require_all_within(self, 1, 100, "convs", most=10)
@@ -42,9 +45,11 @@ VGG19 = VGGConfig(convs=(2, 2, 4, 4, 4))
 
 
 class VGG(nn.ModuleList):
-    """Blocks of a VGG: photos [B, 3, H, W] -> one map a block, at strides 1, 2, 4, ... (floor of the side each time).
+    """Blocks of a VGG.
 
-    checkpointed: forget the maps inside the blocks in training and compute them again for the gradient.
+    Photos [B, 3, H, W] -> one map a block, at strides 1, 2, 4, ... (floor of the side each time).
+    checkpointed: forget the maps inside the blocks in training and compute them again for the
+    gradient.
     """
 
     def __init__(self, config: VGGConfig = VGG19, checkpointed: bool = False) -> None:
@@ -82,9 +87,9 @@ def normalize_imagenet(image: Float[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 
 
 
 def vgg_config_from_weights(tensors: Mapping[str, Tensor], average_pooling: bool = False) -> VGGConfig:
-    """The shape that tensors named ``{block}.{place}.weight`` were made for; pooling shows in no tensor.
+    """The shape that tensors named ``{block}.{place}.weight`` were made for.
 
-    Raises ValueError when there are none, or blocks are missing.
+    Pooling shows in no tensor. Raises ValueError when there are none, or blocks are missing.
     """
     widths: dict[int, list[int]] = {}
     for key, value in tensors.items():
@@ -98,9 +103,9 @@ def vgg_config_from_weights(tensors: Mapping[str, Tensor], average_pooling: bool
 
 
 def vgg_from_torchvision(tensors: Mapping[str, Tensor], config: VGGConfig) -> dict[str, Tensor]:
-    """ImageNet weights under torchvision's names (``features.{n}.weight``) -> ours; the classifier is left out.
+    """ImageNet weights under torchvision's names (``features.{n}.weight``) -> ours.
 
-    Raises ValueError naming the first tensor that is missing.
+    The classifier is left out. Raises ValueError naming the first tensor that is missing.
     """
     ours, place = {}, 0
     for block, convs in enumerate(config.convs):

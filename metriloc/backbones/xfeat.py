@@ -40,12 +40,14 @@ _STRIDE = 8
 
 @dataclass(frozen=True)
 class XFeatConfig:
-    """max_keypoints: the best by score are kept. detection_threshold: of the keypoint heat map (0..1). longest_side:
-    larger photos are made smaller first; None takes them as they are."""
+    """Settings of XFeat keypoints."""
 
     max_keypoints: int = 4096
+    """The best by score are kept."""
     detection_threshold: float = 0.05
+    """Of the keypoint heat map (0..1)."""
     longest_side: int | None = None
+    """Larger photos are made smaller first; None takes them as they are."""
 
 
 class XFeat:
@@ -84,7 +86,7 @@ class XFeat:
         return [nearest_multiples(*longer_side_size(width, height, self.config.longest_side), MULTIPLE)]
 
     def running_on(self, runner: NetworkRunner) -> XFeat:
-        """A copy whose network another runtime runs; keypoints are found in its outputs as ever."""
+        """A copy whose network another runtime runs. Keypoints are found in its outputs as ever."""
         other = copy(self)
         other._runner = runner
         other._model = copy(self._model)

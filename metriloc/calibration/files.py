@@ -24,7 +24,10 @@ def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> 
 
 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
-    """Raises InputError for a file that is no calibration, or one that falls when support grows."""
+    """Read a calibration.
+
+    Raises InputError for a file that is no calibration, or one that falls when support grows.
+    """
     try:
         content: dict[str, Any] = read_json(path)
         content["target"] = Target(**content["target"])

@@ -16,10 +16,10 @@ Calibrations = tuple[Calibration, ...]
 
 
 def calibrations_for(name: str, weights_id: str, beside: Path | None = None) -> Calibrations:
-    """What fits a method and its weights: the file ``beside`` them, else what comes with metriloc.
+    """What fits a method and its weights.
 
-    Raises InputError for a file that is no calibration. One of other weights is passed over: a user may have replaced
-    them.
+    It is the file ``beside`` them, else what comes with metriloc. Raises InputError for a file that
+    is no calibration. One of other weights is passed over: a user may have replaced them.
     """
     if beside is not None and beside.is_file():
         found = load_calibration(beside)
@@ -37,10 +37,11 @@ def that_fit(name: str, weights_id: str, calibrations: Sequence[Calibration]) ->
 
 
 def judged(estimate: PoseEstimate, calibrations: Sequence[Calibration], views: Sequence[View]) -> PoseEstimate:
-    """An estimate (batch shape ()) by the calibration of its setup: a probability, an interval of metres, doubts.
+    """An estimate (batch shape ()) by the calibration of its setup.
 
-    views: the photos that it rests on. What is probably wrong has failed then; where no calibration was fitted for the
-    setup, the estimate stays as it is.
+    It gains a probability, an interval of metres, doubts. views: the photos that it rests on. What
+    is probably wrong has failed then; where no calibration was fitted for the setup, the estimate
+    stays as it is.
     """
     setup = (estimate.details or estimate.localization)[0].setup
     found = next((c for c in calibrations if c.setup == setup), None)
@@ -48,5 +49,5 @@ def judged(estimate: PoseEstimate, calibrations: Sequence[Calibration], views: S
 
 
 def calibrations_of(method: object) -> Calibrations:
-    """What makes the confidence of a method a probability; empty where nothing does."""
+    """What makes the confidence of a method a probability. Empty where nothing does."""
     return tuple(getattr(method, "calibrations", ()))

@@ -68,10 +68,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Metres:
-    """How far metres of one source may be off: true over estimated distance lies in low..high nine times in ten.
+    """How far metres of one source may be off.
 
-    noise_deg: standard deviation of the angle under which the way is seen from the things: over the median parallax of the
-    matches, it is a share of the distance. So the interval of a way that is hardly seen at all is wide.
+    True over estimated distance lies in low..high nine times in ten. noise_deg: standard deviation
+    of the angle under which the way is seen from the things: over the median parallax of the
+    matches, it is a share of the distance. So the interval of a way that is hardly seen at all is
+    wide.
     """
 
     low: float
@@ -134,10 +136,11 @@ class Calibration:
         return (self.method, self.weights_id, self.setup) == (method, weights_id, setup)
 
     def apply(self, estimate: PoseEstimate, views: Sequence[View] = ()) -> PoseEstimate:
-        """The estimate (batch shape ()) with the probability as its confidence, and with its interval of metres.
+        """The estimate (batch shape ()) with the probability as its confidence.
 
-        Failures stay as they are; an estimate that is probably wrong becomes the failure ``unsupported``. views: the
-        photos; a guessed focal length among them is a doubt, and makes the interval wider.
+        And with its interval of metres. Failures stay as they are; an estimate that is probably
+        wrong becomes the failure ``unsupported``. views: the photos; a guessed focal length among
+        them is a doubt, and makes the interval wider.
         """
         if not bool(estimate.success):
             return dataclasses.replace(estimate, probability_of=str(self.target))
@@ -210,7 +213,7 @@ def _size_of_the_numbers(view: View) -> tuple[int, int]:
 
 
 def feature_row(confidence: float, statistics: Mapping[str, float], names: Sequence[str]) -> list[float]:
-    """Logarithms of the named statistics; what is not finite counts as nothing at all."""
+    """Logarithms of the named statistics. What is not finite counts as nothing at all."""
     values = {"confidence": confidence, **statistics}
     missing = [name for name in names if name not in values]
     if missing:

@@ -80,6 +80,8 @@ def load(
 
     >>> method = metriloc.load("aliked+lightglue", depth="metriloc-small")
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method=method)
+    >>> bool(estimate.success), estimate.detail.metric
+    (True, True)
     """
     if not isinstance(name, str):
         raise InputError(f"a method has a name, got {name!r}: one of {', '.join((*METHODS, *LOCALIZERS))}")

@@ -48,7 +48,10 @@ def foreign_settings(name: str) -> tuple[str, ...]:
 
 
 def require_used(choice: Any) -> None:
-    """Raises InputError for a setting that was given, and that the method of this choice would not use."""
+    """Refuse a setting that the chosen method would not use.
+
+    Raises InputError for one that was given.
+    """
     usual = {field.name: field.default for field in fields(choice)}
     values = {name: getattr(choice, name) for name in _SETTINGS}
     given = {name: value for name, value in values.items() if value != usual[name] and value is not False}

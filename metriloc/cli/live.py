@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TrackedFrame(Protocol):
-    """A frame that was worked on: its line, and its photo if that could be read."""
+    """A frame that was worked on. Its line, and its photo if that could be read."""
 
     @property
     def entry(self) -> Mapping[str, Any]: ...
@@ -52,7 +52,10 @@ class LiveOptions:
 
     @contextmanager
     def opened(self, title: str, stay: bool = True) -> Iterator[LiveView | None]:
-        """The view, if it is wanted; after the work it stays until Ctrl+C, if it shall; after an error it ends."""
+        """The view, if it is wanted.
+
+        After the work it stays until Ctrl+C, if it shall; after an error it ends.
+        """
         if not self.live:
             yield None
             return
@@ -61,6 +64,11 @@ class LiveOptions:
             sys.stdout.flush()  # a program that reads it need not wait for Ctrl+C
             if stay:
                 stay_open(view)
+
+
+def titled(what: str, queries: int) -> str:
+    """What a view of queries is called."""
+    return f"{what} and {queries} {'query' if queries == 1 else 'queries'}"
 
 
 def stay_open(view: LiveView) -> None:
@@ -98,7 +106,7 @@ def served(host: str, port: int | None, title: str) -> Iterator[LiveView]:
 
 
 def shown_pairs(view: LiveView | None, run: RelposeRun, folder: RelposeFolder | None) -> Callable[[QueryResult], None]:
-    """What shows every result of a run in a view; nothing without one."""
+    """What shows every result of a run in a view. Nothing without one."""
     if view is None:
         return lambda result: None
     from metriloc.runs.viewed_pairs import PairsSeen
@@ -137,8 +145,11 @@ def shown_queries(
 def shown_frames(
     view: LiveView | None, reference: View | None, content: SfmMap | None, unit: MapUnit = "metre"
 ) -> Callable[[TrackedFrame], None]:
-    """What shows a stream in a view: the reference photo, or the map that it is followed in, and then every frame; nothing
-    without a view."""
+    """What shows a stream in a view.
+
+    The reference photo, or the map that it is followed in, and then every frame; nothing without a
+    view.
+    """
     if view is None:
         return lambda frame: None
     from metriloc.runs.viewed_track import TrackPlace

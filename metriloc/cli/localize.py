@@ -14,7 +14,7 @@ import tyro
 from metriloc.adjust import adjusted, shown_settings
 from metriloc.choose import choose_localizer, note_on_features, require_device
 from metriloc.choose.for_maps import method_of_bundle
-from metriloc.cli.live import LiveOptions, shown_queries
+from metriloc.cli.live import LiveOptions, shown_queries, titled
 from metriloc.cli.localize_options import OutputOptions, PixLocOptions, assignments_for, check_matches
 from metriloc.cli.made import Assignments
 from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
@@ -23,6 +23,7 @@ from metriloc.io import InputError
 from metriloc.io.bundles import Bundle
 from metriloc.localizer import REFERENCES, Localizer
 from metriloc.runs.localize import QueryLocalizer, run_localize
+from metriloc.runs.localize_files import LocalizeFolder
 from metriloc.runs.localize_results import LocalizeRun, QueryOutcome, check_names, localize_summary
 from metriloc.runs.options import LocalizerSettings
 from metriloc.runs.queries import QueryOptions, QueryPhoto, QuerySource
@@ -57,9 +58,9 @@ def localize(
         shown: Only print the settings that --set can set, their values and what they mean.
         live: What is seen while it is found.
     """
-    choice, assignments = how.choice(), assignments_for(how, set)
+    assignments = assignments_for(how, set)
     if shown:
-        method = adjusted(pixloc.configure(choose_localizer(choice), where), assignments)
+        method = adjusted(pixloc.configure(choose_localizer(how.choice()), where), assignments)
         print(*shown_settings(method), sep="\n")
         return 0
     if scene is None:
@@ -75,17 +76,13 @@ def localize(
     loaded = {source.queries[0].path: source.load(source.queries[0])} if single else {}
     chosen = adjusted(pixloc.configure(_method(how, source.opened.bundle), where), assignments)
     check_matches(chosen, where)
-    needs = needs_of(chosen)
-    count = needs.references or where.num_references or REFERENCES
-    finder = ReferenceFinder.open(
-        where, source, how.cache_folder, count, whole_lists=needs.whole_lists, bar=progress_bar
-    )
+    finder = _finder(where, source, how, chosen)
     options: dict[str, Any] = {**asdict(photos), **asdict(where), **asdict(how), **pixloc.given(), **output.drawn()}
     options |= {"set": assignments} if assignments else {}
     run = LocalizeRun(
         str(scene), source.scene, chosen.name, chosen.weights_id, options, output.names, source.opened.unit
     )
-    if (note := note_on_features(choice)) and not output.json:
+    if (note := note_on_features(how.choice())) and not output.json:
         print(note, file=sys.stderr)
     folder = output.prepared(single)
     pictures = folder is not None and (output.html or output.video)
@@ -94,22 +91,41 @@ def localize(
         return loaded.get(photo.path) or source.load(photo)
 
     localizer = QueryLocalizer(Localizer.of(source.opened, chosen), finder, source, load, how.seed, pictures)
-    names = {**short_names(source.scene.names), **short_names(photo.name for photo in source.queries)}
+    _localize_all(run, localizer, folder, output, live)
+    return exit_code(run.results)
 
-    queries = numbered("query", source.queries)
-    with live.opened(f"{scene.name} and {len(source.queries)} {'query' if single else 'queries'}") as view:
+
+def _localize_all(
+    run: LocalizeRun,
+    localizer: QueryLocalizer,
+    folder: LocalizeFolder | None,
+    output: OutputOptions,
+    live: LiveOptions,
+) -> None:
+    """Each query, told and shown as soon as it is known; then where it is written."""
+    source = localizer.source
+    names = {**short_names(source.scene.names), **short_names(photo.name for photo in source.queries)}
+    with live.opened(titled(Path(run.map_path).name, len(source.queries))) as view:
         show = shown_queries(view, source.opened, folder)
 
         def told(outcome: QueryOutcome) -> None:
             _tell(outcome, names, output.json)
             show(outcome)
 
-        run_localize(run, localizer, queries, folder=folder, resume=output.resume, told=told)
+        run_localize(run, localizer, numbered("query", source.queries), folder=folder, resume=output.resume, told=told)
         if output.json:
             print(json.dumps(run.as_dict(), indent=2))
         elif folder is not None:
             print(f"written to {printable(folder.path)}")
-    return exit_code(run.results)
+
+
+def _finder(
+    where: ReferenceOptions, source: QuerySource, how: LocalizerSettings, method: AbsolutePoseMethod
+) -> ReferenceFinder:
+    """What finds so many references of each query as the method wants."""
+    needs = needs_of(method)
+    count = needs.references or where.num_references or REFERENCES
+    return ReferenceFinder.open(where, source, how.cache_folder, count, whole_lists=needs.whole_lists, bar=progress_bar)
 
 
 def _method(how: LocalizerSettings, bundle: Bundle | None) -> AbsolutePoseMethod:

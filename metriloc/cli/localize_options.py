@@ -37,7 +37,7 @@ def assignments_for(how: LocalizerSettings, given: Sequence[Sequence[str]]) -> l
 
 @options_from(LocalizeConfig, without=("num_references", "use_confidences", "normalize_features"))
 class PixLocOptions:
-    """Of --method pixloc alone; what is not given is as stored with the weights."""
+    """Of --method pixloc alone. What is not given is as stored with the weights."""
 
     feature_side: int | None = None
     """Longest side that photos are reduced to before features are made."""

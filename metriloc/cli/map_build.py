@@ -122,7 +122,10 @@ def map_build(
 
 
 def sharing_of(processes: Processes, ray_workers: int) -> Callable[[PartWorker], Sharing] | None:
-    """Who does a part of the work: Ray workers, the processes of torchrun, or nobody else. Raises InputError for both."""
+    """Who does a part of the work.
+
+    Ray workers, the processes of torchrun, or nobody else. Raises InputError for both.
+    """
     if ray_workers < 0 or (ray_workers and processes.world_size > 1):
         raise InputError(f"--ray-workers must be 0 or more, and not within torchrun, got {ray_workers}")
     if ray_workers:

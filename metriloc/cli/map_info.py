@@ -84,7 +84,9 @@ def map_check(
     scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
-    """What is weak in a map: photos that hang on little, photos taken twice, a scale that is not known.
+    """What is weak in a map.
+
+    Photos that hang on little, photos taken twice, a scale that is not known.
 
     Args:
         scene: Folder of a map, or a bundle.

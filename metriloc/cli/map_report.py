@@ -23,7 +23,9 @@ def map_report(
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.html")],
     images: Path | None = None,
 ) -> int:
-    """A map as one HTML page: what it holds, where its metres are from, what is weak, and all of it in 3D.
+    """A map as one HTML page.
+
+    What it holds, where its metres are from, what is weak, and all of it in 3D.
 
     Args:
         scene: Folder of a map, also of a COLMAP model that was made elsewhere, or a bundle.

@@ -59,7 +59,10 @@ def parsed(function: Callable[..., int | None], name: str, arguments: Sequence[s
 
 
 def sentence(box: str) -> str:
-    """What a box of tyro's says, in one sentence; tyro draws it in lines, or in plain characters."""
+    """What a box of tyro's says, in one sentence.
+
+    Tyro draws it in lines, or in plain characters.
+    """
     said, *further = _sections(box)
     if said and said[0].startswith("Missing from"):
         names = [line.strip() for line in said if re.match(r" {4}\S", line)]

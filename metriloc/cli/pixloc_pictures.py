@@ -29,7 +29,9 @@ def confidences(
     side: int = _SIDE,
     device: str = "cpu",
 ) -> int:
-    """Film the confidences of PixLoc's features over a sequence of photos: red is not trusted, green most.
+    """Film the confidences of PixLoc's features over a sequence of photos.
+
+    Red is not trusted, green most.
 
     Args:
         photos: Photos in their order, or one folder of them. All must have one size.
@@ -72,7 +74,9 @@ def _frame(extractor: object, file: Path, side: int, weights: str) -> Rgb:
 
 
 def damping(weights: str = "pixloc-small", out: Path | None = None) -> int:
-    """The learned damping factors of a PixLoc network, by level and parameter: as a table, and as bars.
+    """The learned damping factors of a PixLoc network, by level and parameter.
+
+    As a table, and as bars.
 
     Args:
         weights: Folder, file, bundled or hub name of PixLoc weights.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import tyro
 
 from metriloc.calibration import calibrations_of
 from metriloc.choose import MethodChoice, choice_beside, choose_method
-from metriloc.cli.live import LiveOptions, shown_pairs
+from metriloc.cli.live import LiveOptions, shown_pairs, titled
 from metriloc.cli.options import MethodArgument
 from metriloc.cli.relpose_options import PairOutputOptions, ReferencesOptions
 from metriloc.cli.terminal import complain, counted, exit_code, print_lines, printable, working
@@ -23,7 +23,6 @@ from metriloc.methods.matching.hub_models import licenses_of
 from metriloc.runs.options import MethodSettings, PhotoOptions
 from metriloc.runs.relpose import run_relpose
 from metriloc.runs.relpose_export import export_paths
-from metriloc.runs.relpose_files import RelposeFolder
 from metriloc.runs.relpose_results import QueryResult, RelposeRun, relpose_summary
 from metriloc.types import RelativePoseMethod, View
 from metriloc.wording import short_names, without_folders
@@ -64,12 +63,8 @@ def relpose(
     live.check()
     single, names = len(query) == 1, short_names([reference, *further, *query])
     exported = None if output.export is None else export_paths(output.export, single=single)
-    choice, compared = (
-        dataclasses.replace(how.choice(method), depth_map=photos.depth is not None),
-        dict.fromkeys(compare),
-    )
-    chosen, *rivals = _loaded([choice, *(choice_beside(choice, name) for name in compared)])
-    others = dict(zip(compared, rivals, strict=True))
+    choice = dataclasses.replace(how.choice(method), depth_map=photos.depth is not None)
+    chosen, others = _methods(choice, compare)
     view0 = photos.load(reference)
     chosen, reference_from_world = several.asking_all(chosen, photos, [reference, *further])
     # a bad photo must be found before anything is written
@@ -82,25 +77,47 @@ def relpose(
     known: dict[str, Any] = {"truths": truths, "others": further, "reference_from_world": reference_from_world}
     run = RelposeRun(view0, chosen.name, chosen.weights_id, settings, calibrations=calibrations_of(chosen), **known)
     folder = output.prepared(single)
-    if not output.json:
-        source = without_folders(view0.intrinsics_source, [reference, *query])
-        print_lines([f"{names[str(reference)]}: the reference; intrinsics: {source}"])
 
     def load(path: Path) -> View:
         return loaded.get(path) or photos.load(path, reference=Path(view0.name))
 
-    also: dict[str, Any] = {"others": others, "export": exported, "counted": partial(counted, "queries")}
-    with live.opened(f"{names[str(reference)]} and {len(query)} {'query' if single else 'queries'}") as view:
-        shown = shown_pairs(view, run, folder)
-
-        def told(result: QueryResult) -> None:
-            _tell(result, run, names, output.json)
-            shown(result)
-
+    def work(told: Callable[[QueryResult], None]) -> None:
+        also: dict[str, Any] = {"others": others, "export": exported, "counted": partial(counted, "queries")}
         with working("looking at both photos") if single else nullcontext():
             run_relpose(run, chosen, query, load, folder=folder, resume=output.resume, told=told, **also)
-        _tell_the_end(run, view0, folder, output.json)
+
+    with live.opened(titled(names[str(reference)], len(query))) as view:
+        _work_and_tell(run, work, names, shown_pairs(view, run, folder), output.json)
+        if folder is not None and not output.json:
+            print(f"written to {printable(folder.path)}")
     return exit_code(run.results)
+
+
+def _work_and_tell(
+    run: RelposeRun,
+    work: Callable[[Callable[[QueryResult], None]], None],
+    names: Mapping[str, str],
+    shown: Callable[[QueryResult], None],
+    as_json: bool,
+) -> None:
+    """Say what the reference is, each query as soon as it is known, and what is left to be said after them."""
+    said = run.reference.intrinsics_source
+    if not as_json:
+        source = without_folders(said, names)
+        print_lines([f"{names[run.reference.name]}: the reference; intrinsics: {source}"])
+
+    def told(result: QueryResult) -> None:
+        _tell(result, run, names, as_json)
+        shown(result)
+
+    work(told)
+    if as_json:
+        print(json.dumps(run.as_dict(), indent=2))
+        return
+    if run.reference.intrinsics_source != said:
+        print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
+    if run.kept:
+        print(f"kept {len(run.kept)} {'pose' if len(run.kept) == 1 else 'poses'} of earlier queries")
 
 
 def _tell(result: QueryResult, run: RelposeRun, names: Mapping[str, str], as_json: bool) -> None:
@@ -111,22 +128,11 @@ def _tell(result: QueryResult, run: RelposeRun, names: Mapping[str, str], as_jso
         print_lines(relpose_summary(result, names[result.name], run.truths.get(result.name)))
 
 
-def _tell_the_end(run: RelposeRun, view0: View, folder: RelposeFolder | None, as_json: bool) -> None:
-    """What is left to be said after the queries. view0: the reference as it was read."""
-    if as_json:
-        print(json.dumps(run.as_dict(), indent=2))
-        return
-    if run.reference.intrinsics_source != view0.intrinsics_source:
-        print(f"intrinsics of the reference: {printable(run.reference.intrinsics_source)}")
-    if run.kept:
-        print(f"kept {len(run.kept)} {'pose' if len(run.kept) == 1 else 'poses'} of earlier queries")
-    if folder is not None:
-        print(f"written to {printable(folder.path)}")
-
-
-def _loaded(choices: Sequence[MethodChoice]) -> list[RelativePoseMethod]:
-    """The methods, after a word on the licences of those that are not ours."""
-    methods = [choose_method(choice) for choice in choices]
-    for line in dict.fromkeys(line for choice in choices for line in licenses_of(choice.name, choice.depth)):
+def _methods(choice: MethodChoice, compare: Sequence[str]) -> tuple[RelativePoseMethod, dict[str, RelativePoseMethod]]:
+    """The method and those it is compared with, by name, after a word on the licences of those that are not ours."""
+    compared = list(dict.fromkeys(compare))
+    choices = [choice, *(choice_beside(choice, name) for name in compared)]
+    chosen, *rivals = [choose_method(one) for one in choices]
+    for line in dict.fromkeys(line for one in choices for line in licenses_of(one.name, one.depth)):
         complain("relpose", line)
-    return methods
+    return chosen, dict(zip(compared, rivals, strict=True))

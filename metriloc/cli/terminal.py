@@ -43,7 +43,10 @@ COLUMNS = 80
 
 
 def fitted(line: str) -> list[str]:
-    """A line in lines of at most ``COLUMNS``, broken between words; what follows is indented by two more."""
+    """A line in lines of at most ``COLUMNS``, broken between words.
+
+    What follows is indented by two more.
+    """
     line = printable(line)
     indent = " " * (len(line) - len(line.lstrip(" ")))
     return textwrap.wrap(

@@ -23,7 +23,7 @@ def view(
     port: int | None = None,
     save: Annotated[tuple[Path, ...] | None, tyro.conf.arg(metavar="FILE ...")] = None,
 ) -> int:
-    """What was found, in 3D in a browser: cameras with their photos, points, ways; Ctrl+C ends it.
+    """What was found, in 3D in a browser. Cameras with their photos, points, ways; Ctrl+C ends it.
 
     Args:
         what: Folder that relpose, localize, track or train wrote to (--out), a COLMAP model, or a bundle.

@@ -51,12 +51,12 @@ def weights_list() -> int:
             if is_bundled(own.name)
             else "not in this installation"
         )
-        print(f"{own.name:<16} {own.description}\n{_INDENT}licence: {own.licence}\n{_INDENT}{here}")
+        print(f"{own.name:<16} {own.description}\n{_INDENT}licence: {own.license}\n{_INDENT}{here}")
     for entry in PUBLISHED:
         here = f"get it: metriloc weights get {entry.name}" if not entry.by_hand else f"by hand: {entry.by_hand}"
         if (folder / entry.name / TENSORS).is_file():
             here = "here"
-        print(f"{entry.name:<16} {entry.description}\n{_INDENT}licence: {entry.licence}\n{_INDENT}{here}")
+        print(f"{entry.name:<16} {entry.description}\n{_INDENT}licence: {entry.license}\n{_INDENT}{here}")
     print(f"\ncache: {folder}")
     return 0
 
@@ -93,7 +93,7 @@ def weights_get(
         raise InputError(f"the weights {name!r} cannot be fetched: {entry.by_hand}")
     if entry.method == "pixloc":
         _refuse_options_of_mickey(f"{name} is of PixLoc", {"backbone": backbone, "backbone-heads": backbone_heads})
-    print(f"{entry.name}: licence: {entry.licence}", file=sys.stderr)
+    print(f"{entry.name}: licence: {entry.license}", file=sys.stderr)
     _fetch(entry, folder, offline)
     if entry.method == "pixloc":
         print(f"converted to {target}: PixLoc, {convert_checkpoint(folder / entry.convert, target)}")

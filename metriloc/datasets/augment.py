@@ -20,7 +20,7 @@ from torch import Tensor
 from metriloc.datasets.sources import resample_depth
 from metriloc.geometry import Pose, so3_exp
 from metriloc.io import crop_view, resize_view
-from metriloc.io.view import mirror_pose, mirror_view
+from metriloc.io.changed_views import mirror_pose, mirror_view
 from metriloc.types import Pair, View
 
 LUMA = (0.299, 0.587, 0.114)
@@ -59,8 +59,12 @@ AS_THEY_ARE = Photometric(0, 0, 0, 0, 0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Geometric:
-    """zoom: a crop keeps at least this share of each side before it is scaled back (1: none). turn_deg: largest turn
-    about the optical axis, degrees, each photo by itself. swap, mirror: probabilities."""
+    """Changes of a pair's geometry.
+
+    zoom: a crop keeps at least this share of each side before it is scaled back (1: none).
+    turn_deg: largest turn about the optical axis, degrees, each photo by itself. swap, mirror:
+    probabilities.
+    """
 
     zoom: float = 0.8
     turn_deg: float = 10.0
@@ -95,7 +99,7 @@ class Augment:
 
 # -- colours ----------------------------------------------------------------------------------------------------------
 def augment_colors(view: View, how: Photometric, generator: torch.Generator) -> View:
-    """The photo in another light and from another sensor; values stay in 0..1."""
+    """The photo in another light and from another sensor. Values stay in 0..1."""
     return dataclasses.replace(view, image=augment_image(view.image, how, generator))
 
 
@@ -131,7 +135,10 @@ def grayscale(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
 
 
 def gaussian_blur(image: Float[Tensor, "c H W"], sigma: float) -> Float[Tensor, "c H W"]:
-    """Blurred with a Gaussian of ``sigma`` pixels, edges repeated; below 0.05 pixels the image itself."""
+    """Blurred with a Gaussian of ``sigma`` pixels, edges repeated.
+
+    Below 0.05 pixels the image itself.
+    """
     if sigma < 0.05:
         return image
     radius = min(math.ceil(3 * sigma), min(image.shape[1:]))
@@ -171,7 +178,10 @@ def augment_geometry(pair: Pair, how: Geometric, generator: torch.Generator) -> 
 
 
 def zoom_view(view: View, share: float, place: tuple[float, float]) -> View:
-    """The window of ``share`` of both sides, at ``place`` (0..1, 0..1) of where it can be, scaled back to full size."""
+    """A window of the photo, scaled back to full size.
+
+    It has ``share`` of both sides, at ``place`` (0..1, 0..1) of where it can be.
+    """
     if not 0 < share <= 1:
         raise ValueError(f"the share of the sides must be above 0 and at most 1, got {share}")
     width, height = view.size
@@ -194,7 +204,10 @@ def _window_cells(first: int, part: int, side: int, cells: int) -> Tensor:
 
 
 def turn_pair(pair: Pair, which: int, angle: float) -> Pair:
-    """Turn camera 0 or 1 (``which``) by ``angle`` radians about its optical axis; picture, depth and poses follow."""
+    """Turn one camera of a pair about its optical axis.
+
+    ``which``: camera 0 or 1, by ``angle`` radians; picture, depth and poses follow.
+    """
     turned_from_cam = _turn(angle)
     relative = pair.cam1_from_cam0
     if relative is not None:
@@ -205,9 +218,10 @@ def turn_pair(pair: Pair, which: int, angle: float) -> Pair:
 
 
 def turn_view(view: View, angle: float) -> View:
-    """The photo of the camera turned by ``angle`` radians about its optical axis: ``X' = R_z(angle) X``.
+    """The photo of the camera turned about its optical axis.
 
-    Intrinsics and depth values (along that axis) stay; what comes from outside the photo is black with depth 0.
+    ``angle``: radians, ``X' = R_z(angle) X``. Intrinsics and depth values (along that axis) stay;
+    what comes from outside the photo is black with depth 0.
     """
     width, height = view.size
     v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -238,8 +252,11 @@ def swap_pair(pair: Pair) -> Pair:
 
 
 def mirror_pair(pair: Pair) -> Pair:
-    """What two cameras would see in the mirrored scene, ``X' = diag(-1, 1, 1) X``: both photos flipped left to right,
-    principal points and decentring with them, and ``R' = M R M``, ``t' = M t``. Never flip one photo alone."""
+    """What two cameras would see in the mirrored scene.
+
+    With ``X' = diag(-1, 1, 1) X`` both photos are flipped left to right, principal points and
+    decentring with them, and ``R' = M R M``, ``t' = M t``. Never flip one photo alone.
+    """
     return Pair(mirror_view(pair.view0), mirror_view(pair.view1), mirror_pose(pair.cam1_from_cam0))
 
 

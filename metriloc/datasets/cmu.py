@@ -40,9 +40,10 @@ CAMERAS: dict[str, Camera] = {
 
 
 def parse_cmu_poses(text: str, file: str = "poses") -> dict[str, Pose]:
-    """Lines ``name qw qx qy qz cx cy cz``: world to camera rotation and the camera's **centre** -> ``cam_from_world``.
+    """Lines ``name qw qx qy qz cx cy cz``.
 
-    Raises InputError ``file:line`` for another number of fields, no number, no rotation, and a name that comes twice.
+    World to camera rotation and the camera's **centre** -> ``cam_from_world``. Raises InputError
+    ``file:line`` for another number of fields, no number, no rotation, and a name that comes twice.
     """
     found: dict[str, Pose] = {}
     for number, line in enumerate(text.split("\n"), 1):
@@ -78,9 +79,10 @@ def nearest_references(
 def query_pairs(
     scene: SfmMap, queries: Pose, low: float, high: float, baseline: tuple[float, float] = (0.0, 7.0)
 ) -> tuple[Int[Tensor, "n 2"], Float[Tensor, " n"]]:
-    """(reference, query) pairs and their overlaps, ``low < overlap <= high``; baseline: limits of their distance, metres.
+    """(reference, query) pairs and their overlaps, ``low < overlap <= high``.
 
-    The overlap of a query with a reference is that of its nearest reference with it; the nearest itself makes no pair.
+    baseline: limits of their distance, metres. The overlap of a query with a reference is that of
+    its nearest reference with it; the nearest itself makes no pair.
     """
     index, overlap = covisible_pairs(scene, 0.0, 1.0)
     table = torch.full((len(scene), len(scene)), -1.0)

@@ -34,9 +34,10 @@ class DepthFrame:
     load: Callable[[], View]
 
     def estimate(self, suffix: str, size: tuple[int, int]) -> Float[Tensor, "h w"] | None:
-        """An estimated depth map of the data set, ``frame.SUFFIX.png``, metres; None where the photo has none.
+        """An estimated depth map of the data set, ``frame.SUFFIX.png``, metres.
 
-        size: (width, height) of the photo. Raises InputError for a file that cannot be used.
+        None where the photo has none. size: (width, height) of the photo. Raises InputError for a
+        file that cannot be used.
         """
         file = depth_beside(self.path, suffix)
         if file is None:

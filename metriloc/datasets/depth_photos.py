@@ -39,7 +39,7 @@ class DepthPhoto:
 
     @classmethod
     def of_view(cls, view: View, weak: bool = False) -> DepthPhoto:
-        """From a photo with a depth map; larger ones are reduced to 640 pixels."""
+        """From a photo with a depth map. Larger ones are reduced to 640 pixels."""
         if view.depth is None:
             raise InputError(f"'{view.name}' has no depth map")
         image, focal = view.image, float(view.camera.f.log().mean().exp())
@@ -52,9 +52,9 @@ class DepthPhoto:
 
 
 def read_rgbd_photos(folder: Path, every: int = 1) -> list[DepthPhoto]:
-    """Photos with depth maps beside them or in ``depth/``, poses or not; ``intrinsics.txt`` has the cameras.
+    """Photos with depth maps beside them or in ``depth/``, poses or not.
 
-    Raises InputError when there is none.
+    ``intrinsics.txt`` has the cameras. Raises InputError when there is none.
     """
     return [DepthPhoto.of_view(load_rgbd(*files)) for files in rgbd_files(folder, every)]
 
@@ -79,10 +79,11 @@ def load_rgbd(path: Path, file: Path) -> View:
 
 
 def read_facades(folder: Path) -> list[DepthPhoto]:
-    """Street photos with ``boxes.txt``: one depth a photo, from its doors, else from all things of known height.
+    """Street photos with ``boxes.txt``.
 
-    No intrinsics are needed: a thing of h metres that is p pixels high is h / p focal lengths away. Photos without such a
-    thing are left out.
+    One depth a photo, from its doors, else from all things of known height. No intrinsics are
+    needed: a thing of h metres that is p pixels high is h / p focal lengths away. Photos without
+    such a thing are left out.
     """
     boxes: dict[str, list[tuple[int, float, float, float, float]]] = {}
     for number, line in enumerate(read_text(folder / "boxes.txt").splitlines(), 1):

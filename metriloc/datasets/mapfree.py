@@ -29,7 +29,7 @@ BLOCK_STEP = 10
 
 @dataclass(frozen=True, eq=False)
 class FrameBlock:
-    """A reference and nine consecutive queries; the last one is scored (multi-frame track).
+    """A reference and nine consecutive queries. The last one is scored (multi-frame track).
 
     cam_from_last: the phone's own tracking of the nine, relative to the last of them, batch (9,), NaN where it is
     missing; None without a ``poses_device.txt``. overlap: of the reference and the last query, NaN when unknown.
@@ -66,15 +66,19 @@ class MapfreeScene:
         return len(self.posed)
 
     def queries(self) -> list[int]:
-        """Positions (in ``posed``) of the photos that are not of ``seq0``, in file order."""
+        """Positions of the photos that are not of ``seq0``.
+
+        They are those in ``posed``, in file order.
+        """
         return [index for index, name in enumerate(self.posed.names) if not name.startswith("seq0/")]
 
     def evaluation_pairs(self, step: int = MAPFREE_STEP, overlaps: bool = False) -> list[FramePair]:
-        """The reference with every ``step``-th query by position; none for a scene that has no ``seq1``.
+        """The reference with every ``step``-th query by position.
 
-        step: 5 for Map-free, 1 for sets of which every line counts. The relative pose is None where it is withheld.
-        overlaps: look up in ``overlaps.npz`` how much each pair shares, 0 for one that it does not list; InputError without
-        the file. Else it is NaN.
+        None for a scene that has no ``seq1``. step: 5 for Map-free, 1 for sets of which every line
+        counts. The relative pose is None where it is withheld. overlaps: look up in
+        ``overlaps.npz`` how much each pair shares, 0 for one that it does not list; InputError
+        without the file. Else it is NaN.
         """
         if step < 1:
             raise ValueError(f"step must be at least 1, got {step}")
@@ -99,8 +103,11 @@ class MapfreeScene:
         return blocks
 
     def correspondences(self, name: str) -> list[np.ndarray]:
-        """Stored matches ``correspondences_<name>.npz``: for each query, in file order, x0 y0 x1 y1 [M, 4] in pixels of
-        the stored photos. Raises InputError when the file is missing, malformed, or of another number of queries."""
+        """Stored matches ``correspondences_<name>.npz``.
+
+        For each query, in file order, x0 y0 x1 y1 [M, 4] in pixels of the stored photos. Raises
+        InputError when the file is missing, malformed, or of another number of queries.
+        """
         path = self.folder / f"correspondences_{name}.npz"
         table = read_arrays(path, ("correspondences",)).get("correspondences")
         if table is None or table.ndim != 3 or table.shape[2] != 4 or table.dtype.kind != "f":
@@ -110,17 +117,19 @@ class MapfreeScene:
         return [row[np.isfinite(row).all(-1)] for row in table]
 
     def training_pairs(self, low: float = 0.0, high: float = 1.0) -> PairList:
-        """The rows of ``overlaps.npz`` with ``low < overlap < high``, both strict, in file order.
+        """The rows of ``overlaps.npz`` with ``low < overlap < high``.
 
-        Published limits: 0.4-0.8 for MicKey with overlaps, 0-1 for its curriculum, 0.2-0.7 for the benchmark's models.
-        Raises InputError without that file, and for one that names photos that ``poses.txt`` does not.
+        Both are strict; in file order. Published limits: 0.4-0.8 for MicKey with overlaps, 0-1 for
+        its curriculum, 0.2-0.7 for the benchmark's models. Raises InputError without that file, and
+        for one that names photos that ``poses.txt`` does not.
         """
         return overlapping_pairs(self.posed, self.folder / OVERLAPS_FILE, low, high)
 
     def training_blocks(self, low: float = 0.0, high: float = 1.0) -> list[FrameBlock]:
-        """The training pairs with the eight photos that come before the query in its own sequence.
+        """The training pairs with the eight photos before each query.
 
-        Left out: queries with fewer than eight photos before them, and blocks that contain the reference.
+        They come in its own sequence. Left out: queries with fewer than eight photos before them,
+        and blocks that contain the reference.
         """
         pairs = self.training_pairs(low, high)
         sequences: dict[str, list[int]] = {}
@@ -136,15 +145,18 @@ class MapfreeScene:
         return found
 
     def uniform_pairs(self, count: int, generator: torch.Generator) -> PairList:
-        """``count`` ordered pairs of different photos with known poses, drawn uniformly: training without any overlap
-        information (MicKey paper, Sec. 3.1.4)."""
+        """``count`` ordered pairs of different photos with known poses, drawn uniformly.
+
+        Training without any overlap information (MicKey paper, Sec. 3.1.4).
+        """
         return uniform_pairs(self.posed, count, generator)
 
 
 def uniform_pairs(scene: PosedScene, count: int, generator: torch.Generator) -> PairList:
-    """``count`` ordered pairs of different photos with known poses, drawn uniformly and with replacement.
+    """``count`` ordered pairs of different photos with known poses.
 
-    Raises InputError when fewer than two photos have a pose.
+    They are drawn uniformly and with replacement. Raises InputError when fewer than two photos have
+    a pose.
     """
     usable = scene.cam_from_world.is_finite().nonzero().squeeze(-1).numpy()
     if len(usable) < 2:
@@ -160,9 +172,13 @@ def read_mapfree(
 ) -> list[MapfreeScene]:
     """The scenes below a folder, sorted by name.
 
-    root: the data set (with ``split`` train, val or test), the folder of the scenes, or one scene. depth: suffix of
-    depth maps beside the photos (``frame_00000.<depth>.png``; Map-free's estimates are ``dptkitti`` and ``dptnyu``),
-    None for no depth. A scene is a folder with a ``poses.txt``. Raises InputError when there is none or one is damaged.
+    - root: the data set (with ``split`` train, val or test), the folder of the scenes, or one
+      scene.
+    - depth: suffix of depth maps beside the photos (``frame_00000.<depth>.png``; Map-free's
+      estimates are ``dptkitti`` and ``dptnyu``), None for no depth. A scene is a folder with a
+      ``poses.txt``.
+
+    Raises InputError when there is none or one is damaged.
     """
     root = Path(root)
     if split is not None and Path(split).name != split:
@@ -223,7 +239,10 @@ def _cameras(file: Path, names: list[str]) -> Camera:
 
 
 def read_device_poses(folder: Path) -> dict[str, Pose | None] | None:
-    """``poses_device.txt`` of a scene, or None without one; each block of nine is relative to its last frame."""
+    """``poses_device.txt`` of a scene, or None without one.
+
+    Each block of nine is relative to its last frame.
+    """
     path = folder / "poses_device.txt"
     return read_mapfree_poses(path) if path.is_file() else None
 

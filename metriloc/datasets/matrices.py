@@ -43,9 +43,10 @@ def parse_matrix(text: str, file: str) -> Float[Tensor, "r c"]:
 
 
 def parse_camera_pose(text: str, file: str) -> Pose | None:
-    """``cam_from_world`` of a 4x4 (or 3x4) **camera-to-world** matrix; None when it is not finite (tracking was lost).
+    """``cam_from_world`` of a 4x4 (or 3x4) **camera-to-world** matrix.
 
-    The rotation is projected on the rotations. Raises InputError for another shape or a matrix that is no rigid motion.
+    None when it is not finite (tracking was lost). The rotation is projected on the rotations.
+    Raises InputError for another shape or a matrix that is no rigid motion.
     """
     world_from_cam = rigid_pose(parse_matrix(text, file), file)
     return None if world_from_cam is None else world_from_cam.inverse()
@@ -83,6 +84,6 @@ def stack_poses(poses: list[Pose | None]) -> Pose:
 
 
 def pinhole(size: tuple[float, float], fxfycxcy: Sequence[float]) -> Camera:
-    """One pinhole camera, float64; size (width, height) and fx, fy, cx, cy in pixels."""
+    """One pinhole camera, float64. Size (width, height) and fx, fy, cx, cy in pixels."""
     f, c, wh = (torch.tensor(values, dtype=torch.float64) for values in (fxfycxcy[:2], fxfycxcy[2:4], size))
     return Camera(wh, f, c)

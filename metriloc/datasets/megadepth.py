@@ -75,7 +75,7 @@ def megadepth_scene(
     min_common: int = 50,
     store: str | os.PathLike[str] | None = None,
 ) -> RefinerScene:
-    """One scene: its map turned upright, and pairs with ``low < overlap <= high``.
+    """One scene. Its map turned upright, and pairs with ``low < overlap <= high``.
 
     store: folder for the pairs of all overlaps, which are expensive; made when it has none (None: nothing is kept).
     Photos with a side below 480 pixels make no pairs. Raises InputError when there is no model, no ``images`` folder, or a
@@ -96,7 +96,10 @@ def megadepth_scene(
 def scene_of_map(
     scene: SfmMap, name: str, index: Int[Tensor, "n 2"], overlap: Float[Tensor, " n"], limits: tuple[float, float]
 ) -> RefinerScene:
-    """A map of any photos as MegaDepth's are used: turned upright, small photos and other overlaps left out."""
+    """A map of any photos as MegaDepth's are used.
+
+    Turned upright, small photos and other overlaps left out.
+    """
     turns = upright_turns(scene.cam_from_world) if len(scene) else torch.zeros(0, dtype=torch.long)
     sides = torch.stack([camera.size.min() for camera in scene.cameras]) if len(scene) else torch.zeros(0)
     large = sides >= MIN_SIDE

@@ -36,11 +36,12 @@ PHOTO_ENDINGS = ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 
 
 def read_nerfstudio(path: str | os.PathLike[str], *, scale: float = 1.0) -> PosedScene:
-    """The frames of a ``transforms.json`` (or of the folder that holds one), in file order.
+    """The frames of a ``transforms.json``, in file order.
 
-    scale: metres a unit of length of the poses. ``applied_transform`` only changes the world and is left in. Depth
-    files are read where they are named (``depth_file_path``, ``depth_unit_scale_factor``, millimetres by default).
-    Raises InputError naming the file and the frame for anything that is missing or malformed.
+    It may be given by the folder that holds it. scale: metres a unit of length of the poses.
+    ``applied_transform`` only changes the world and is left in. Depth files are read where they are
+    named (``depth_file_path``, ``depth_unit_scale_factor``, millimetres by default). Raises
+    InputError naming the file and the frame for anything that is missing or malformed.
     """
     path = Path(path)
     path = path / FILE_NAME if path.is_dir() else path

@@ -35,13 +35,16 @@ MAX_POINTS = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class NreSample:
-    """source: the map of one photo and the points it sees; target: the photo to localise, with its true pose."""
+    """source: the map of one photo and the points it sees.
+
+    target: the photo to localise, with its true pose.
+    """
 
     source: SfmMap
     target: PosedFrame
 
     def reversed(self) -> NreSample:
-        """The other direction: the target is the map, the source is to be localised."""
+        """The other direction. The target is the map, the source is to be localised."""
         frame = self.target
         if frame.cam_from_world is None or self.source.folder is None:
             raise ValueError("the target has no pose: it cannot be a map")

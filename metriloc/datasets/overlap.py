@@ -34,7 +34,7 @@ MAX_PHOTOS = 20_000
 
 
 def overlap_of_views(view0: View, view1: View, *, points: int = 1024, tolerance: float = TOLERANCE) -> float:
-    """The overlap of two views with poses and depth, 0..1: the smaller of the two directions.
+    """The overlap of two views with poses and depth, 0..1. It is the smaller of the two directions.
 
     points: how many of each photo are looked up. Raises ValueError for a view without pose or depth.
     """
@@ -149,7 +149,7 @@ def depth_overlap(scene: PosedScene, *, points: int = 512, tolerance: float = TO
 
 
 def sfm_overlap(scene: PosedScene, sfm: SfmMap) -> OverlapRows:
-    """From shared points of a reconstruction that has all photos of the scene.
+    """Overlap from shared points of a reconstruction. It has all photos of the scene.
 
     Raises InputError when it lacks one.
     """
@@ -182,10 +182,11 @@ def write_overlaps(
     save_every: float = 30.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Make ``overlaps.npz`` (by default in the scene's folder) with every ordered pair of different photos that share.
+    """Make ``overlaps.npz`` (by default in the scene's folder).
 
-    A run that is stopped continues where it last saved, at most ``save_every`` seconds before, as long as photos and
-    kind are the same; the result appears whole or not at all. progress: called with rows done and rows in all.
+    It has every ordered pair of different photos that share. A run that is stopped continues where
+    it last saved, at most ``save_every`` seconds before, as long as photos and kind are the same;
+    the result appears whole or not at all. progress: called with rows done and rows in all.
     """
     path = scene.folder / "overlaps.npz" if path is None else Path(path)
     partial = path.with_name(f".{path.name}.partial.npz")

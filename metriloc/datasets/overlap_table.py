@@ -70,7 +70,10 @@ def read_arrays(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
 
 
 def read_overlaps(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
-    """Rows (seqA, frameA, seqB, frameB) int64 [N, 4], overlaps [N] in the file's precision, and ``names`` or None.
+    """The rows of an overlap file.
+
+    They are (seqA, frameA, seqB, frameB) int64 [N, 4], overlaps [N] in the file's precision, and
+    ``names`` or None.
 
     Raises InputError for a file that is not that: other arrays, shapes or types, numbers out of range.
     """
@@ -102,7 +105,7 @@ def read_overlaps(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray,
 
 
 def overlapping_pairs(scene: PosedScene, path: str | os.PathLike[str], low: float = 0.0, high: float = 1.0) -> PairList:
-    """The pairs of a scene with ``low < overlap < high``, both strict, in file order.
+    """The pairs of a scene with ``low < overlap < high``. Both are strict; in file order.
 
     Raises InputError for a file that is missing, malformed, or names photos that the scene does not have.
     """

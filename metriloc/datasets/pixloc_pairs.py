@@ -51,12 +51,15 @@ def true_pose(pair: Pair) -> Pose:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """points: of each sample, filled up with points nobody sees. texture: share of them that are drawn where the photo
-    changes most, as reconstructions have them; the rest lie anywhere. start: see ``Start``."""
+    """How samples are drawn from a pair of photos."""
 
     points: int = 512
+    """Of each sample, filled up with points nobody sees."""
     texture: float = 0.7
+    """Share of them that are drawn where the photo changes most, as reconstructions have them; the
+    rest lie anywhere."""
     start: Start = field(default_factory=Start)
+    """See ``Start``."""
 
     def __post_init__(self) -> None:
         if self.points < 1 or not 0 <= self.texture <= 1:
@@ -94,7 +97,10 @@ def _change(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
 def points_from_map(
     scene: SfmMap, image: int, count: int, generator: torch.Generator, among: Int[Tensor, " n"] | None = None
 ) -> Float[Tensor, "count 3"]:
-    """Points that an image of a map observes, in its camera frame; without repetition. among: draw from these only."""
+    """Points that an image of a map observes, in its camera frame.
+
+    Without repetition. among: draw from these only.
+    """
     points = scene.point_index[scene.observations_of(image)].unique() if among is None else among
     chosen = points[torch.randperm(len(points), generator=generator)[:count]]
     return filled(scene.cam_from_world[image].transform(scene.xyz[chosen]).float(), count)
@@ -157,7 +163,7 @@ def covisible_pairs(
 
 
 def shared_points(scene: SfmMap) -> Int[Tensor, "I I"]:
-    """How many points each two images observe in common; the diagonal: how many each observes."""
+    """How many points each two images observe in common. The diagonal: how many each observes."""
     count = len(scene)
     seen = torch.unique(scene.image_index * max(1, len(scene.xyz)) + scene.point_index)
     image, point = seen // max(1, len(scene.xyz)), seen % max(1, len(scene.xyz))

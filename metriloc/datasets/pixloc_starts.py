@@ -77,7 +77,7 @@ def draw_start(how: Start, truth: Pose, xyz: Float[Tensor, "N 3"], camera: Camer
 
 
 def partway(truth: Pose, share: float) -> Pose:
-    """A share of the way from the identity: rotation vector and translation are scaled by it."""
+    """A share of the way from the identity. Rotation vector and translation are scaled by it."""
     return Pose(so3_exp(share * so3_log(truth.R)), share * truth.t)
 
 

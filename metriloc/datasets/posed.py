@@ -36,9 +36,10 @@ MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap")
 
 
 def read_posed(folder: str | os.PathLike[str]) -> PosedScene:
-    """The photos of a folder of any form that the table of this module lists.
+    """The photos of a folder of posed photos.
 
-    Raises InputError when the form is not recognised (naming what was looked for) or a file in it is malformed.
+    It may have any form that the table of this module lists. Raises InputError when the form is not
+    recognised (naming what was looked for) or a file in it is malformed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,9 +59,9 @@ def is_scene(folder: Path) -> bool:
 
 
 def scene_folders(root: str | os.PathLike[str]) -> list[Path]:
-    """The folder itself when it is a scene, or holds none; else each folder in it that is one, sorted by name.
+    """The folder itself when it is a scene, or holds none.
 
-    Raises InputError when it is not a folder.
+    Else each folder in it that is one, sorted by name. Raises InputError when it is not a folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -94,7 +95,7 @@ def read_colmap(
 
 
 def scene_from_map(sfm: SfmMap, root: Path, *, scale: float = 1.0) -> PosedScene:
-    """The photos of a map as a scene; ``root``: where to look for them when the map does not say.
+    """The photos of a map as a scene. ``root``: where to look for them when the map does not say.
 
     Raises InputError when the map has no image or the first one is not found.
     """
@@ -120,7 +121,7 @@ def scene_from_map(sfm: SfmMap, root: Path, *, scale: float = 1.0) -> PosedScene
 
 
 def find_model(folder: Path) -> Path | None:
-    """Where a folder has its COLMAP model: in itself, ``sparse/0``, ``sparse`` or ``colmap``."""
+    """Where a folder has its COLMAP model. In itself, ``sparse/0``, ``sparse`` or ``colmap``."""
     return next((folder / name for name in MODEL_FOLDERS if is_model(folder / name)), None)
 
 

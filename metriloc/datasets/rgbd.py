@@ -40,10 +40,12 @@ PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".ppm", ".tif", ".tiff", ".bm
 def read_rgbd(
     folder: str | os.PathLike[str], camera: Camera | None = None, *, depth_format: DepthFormat | None = None
 ) -> PosedScene:
-    """The photos that have a pose file, in the order of their numbers (or names).
+    """The photos that have a pose file. They come in the order of their numbers (or names).
 
-    camera: of the photos; None to read it from the folder. depth_format: how depth maps are to be read, by default as
-    registered to the photos. Raises InputError for missing folders, malformed files and photos without any pose.
+    - camera: of the photos; None to read it from the folder.
+    - depth_format: how depth maps are to be read, by default as registered to the photos.
+
+    Raises InputError for missing folders, malformed files and photos without any pose.
     """
     folder = Path(folder)
     color = find_folder(folder, COLOR_FOLDERS, "photos")
@@ -75,8 +77,11 @@ def read_rgbd(
 def with_depth_folder(
     scene: PosedScene, folder: str | os.PathLike[str], *, depth_format: DepthFormat | None = None
 ) -> PosedScene:
-    """The same scene with the depth maps of a folder: ``a/b.jpg`` has ``folder/a/b.png`` or ``folder/b.png`` (also .npy,
-    .tiff, .pgm), or none. Raises InputError when the folder does not exist or fits no photo."""
+    """The same scene with the depth maps of a folder.
+
+    ``a/b.jpg`` has ``folder/a/b.png`` or ``folder/b.png`` (also .npy, .tiff, .pgm), or none. Raises
+    InputError when the folder does not exist or fits no photo.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder of depth maps")
@@ -117,8 +122,11 @@ def _camera(folder: Path, photo: Path) -> tuple[Camera, str]:
 
 
 def parse_camera(text: str, size: tuple[int, int], file: str = "camera.txt") -> Camera:
-    """A pinhole camera, float64: a 3x3 K, ScanNet's 4x4 of it, one row ``fx fy cx cy`` or ``fx fy cx cy width height``
-    (then scaled to ``size`` when that differs). Raises InputError naming the file for anything else."""
+    """A pinhole camera, float64.
+
+    A 3x3 K, ScanNet's 4x4 of it, one row ``fx fy cx cy`` or ``fx fy cx cy width height`` (then
+    scaled to ``size`` when that differs). Raises InputError naming the file for anything else.
+    """
     matrix = parse_matrix(text, file)
     if not torch.isfinite(matrix).all():
         raise InputError(f"'{file}' has numbers that are not finite")

@@ -24,11 +24,12 @@ from metriloc.types import Pair
 def scene_balanced_order(
     lengths: Sequence[int], per_scene: int, generator: torch.Generator, *, replacement: bool = True
 ) -> Int[Tensor, " n"]:
-    """``per_scene`` indices from each scene, shuffled together, as in MicKey's published code; scenes lie one after the other.
+    """``per_scene`` indices from each scene, shuffled together.
 
-    With ``replacement`` they are drawn independently; without, an index comes twice only in scenes that have fewer
-    than ``per_scene`` (all of them once, the rest drawn independently). Empty scenes are passed over. Equals the
-    published order when the generator is in the state of upstream's global one.
+    As in MicKey's published code; scenes lie one after the other. With ``replacement`` they are
+    drawn independently; without, an index comes twice only in scenes that have fewer than
+    ``per_scene`` (all of them once, the rest drawn independently). Empty scenes are passed over.
+    Equals the published order when the generator is in the state of upstream's global one.
     """
     if per_scene < 1 or any(n < 0 for n in lengths):
         raise ValueError(f"per_scene and lengths must be positive, got {per_scene} and {min(lengths, default=0)}")
@@ -46,7 +47,7 @@ def scene_balanced_order(
 
 
 def derived_seed(*parts: int) -> int:
-    """A 63-bit seed from whole numbers that are not negative: different parts, unrelated seeds."""
+    """A 63-bit seed from whole numbers that are not negative. Different parts, unrelated seeds."""
     low, high = np.random.SeedSequence(parts).generate_state(2, np.uint32).tolist()
     return (high << 32 | low) & (2**63 - 1)
 
@@ -91,9 +92,10 @@ class SceneBalancedSampler:
         return sum(n > 0 for n in self.lengths) * self.per_scene // self.batch_size
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> list[tuple[int, int]]:
-        """(index of the pair, seed of its augmentation) of one of ``parts`` equal parts of the batch of a step, from 0.
+        """One of ``parts`` equal parts of the batch of a step.
 
-        The parts in order are the whole batch, whatever their number. Raises ValueError when it cannot be cut so.
+        (index of the pair, seed of its augmentation) each; steps count from 0. The parts in order
+        are the whole batch, whatever their number. Raises ValueError when it cannot be cut so.
         """
         if step < 0:
             raise ValueError(f"step must not be negative, got {step}")
@@ -110,7 +112,10 @@ class SceneBalancedSampler:
         return [(i, derived_seed(self.seed, step, place, 1)) for i, place in zip(indices, places, strict=True)]
 
     def batches(self, start: int, stop: int | None = None) -> Iterator[list[tuple[int, int]]]:
-        """The batches of the steps from ``start`` up to ``stop`` (None: for ever); a DataLoader's ``batch_sampler``."""
+        """The batches of the steps from ``start`` up to ``stop``.
+
+        None: for ever; a DataLoader's ``batch_sampler``.
+        """
         step = start
         while stop is None or step < stop:
             yield self.batch(step)
@@ -119,7 +124,7 @@ class SceneBalancedSampler:
 
 @dataclass(frozen=True, eq=False)
 class PairBatches:
-    """A data set drawn by a sampler, as the trainer asks for it (its ``BatchSource``).
+    """A data set drawn by a sampler, as the trainer asks. It is the trainer's ``BatchSource``.
 
     collate: makes a batch of loaded pairs, ``PairBatch.from_pairs`` for MicKey.
     """
@@ -136,5 +141,8 @@ class PairBatches:
             )
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Any:
-        """Part ``part`` of ``parts`` of the batch of a step; the same arguments give the same batch."""
+        """Part ``part`` of ``parts`` of the batch of a step.
+
+        The same arguments give the same batch.
+        """
         return self.collate([self.dataset[entry] for entry in self.sampler.batch(step, part, parts)])

@@ -49,7 +49,7 @@ class ScannetPair:
 
     @property
     def scene(self) -> str:
-        """The scan, ``scene0707_00``; the folder of the first photo when its path names none."""
+        """The scan, ``scene0707_00``. The folder of the first photo when its path names none."""
         found = _SCAN.search(self.name0)
         return found[0] if found else self.name0.rsplit("/", 1)[0]
 
@@ -90,11 +90,12 @@ def _calibration(K: Tensor, place: str) -> Tensor:
 def read_scannet_pairs(
     path: str | os.PathLike[str], root: str | os.PathLike[str], *, size: tuple[int, int] = COLOR_SIZE
 ) -> list[FramePair]:
-    """The test pairs with the photos below ``root``; pair by pair, the first camera is the world.
+    """The test pairs with the photos below ``root``.
 
-    size: of the photos that K belongs to. Depth maps (millimetres) are used as if registered to the photos, as published.
-    Load them with ``EVALUATION_SIZE``, as the published results did. Raises
-    InputError for a malformed list and for turned photos, which the published list does not have.
+    They come pair by pair, and the first camera is the world. size: of the photos that K belongs
+    to. Depth maps (millimetres) are used as if registered to the photos, as published. Load them
+    with ``EVALUATION_SIZE``, as the published results did. Raises InputError for a malformed list
+    and for turned photos, which the published list does not have.
     """
     found = []
     for pair in parse_scannet_pairs(read_text(path), str(path)):
@@ -113,8 +114,12 @@ def read_scannet_pairs(
 
 
 def depth_of(photo: Path) -> Path | None:
-    """The sensor's depth map of a photo: ``frame-000000.depth.pgm`` beside ``frame-000000.color.jpg``, or ``depth/0.png``
-    for ``color/0.jpg``, as the two published readers of the scans write them; None where it is not there."""
+    """The sensor's depth map of a photo.
+
+    ``frame-000000.depth.pgm`` beside ``frame-000000.color.jpg``, or ``depth/0.png`` for
+    ``color/0.jpg``, as the two published readers of the scans write them; None where it is not
+    there.
+    """
     beside = depth_beside(photo, "depth")
     if beside is not None or photo.parent.name != "color":
         return beside
@@ -136,10 +141,11 @@ class ScannetIndex:
 
 
 def read_scannet_index(folder: str | os.PathLike[str], min_score: float | None = TRAINING_SCORE) -> ScannetIndex:
-    """All ``.npz`` files of a folder of map-free-reloc's ``scene_data``, in the order of their names.
+    """All ``.npz`` files of a folder of map-free-reloc's ``scene_data``.
 
-    min_score: keep rows with a greater score, as published for training; None keeps all (validation and test).
-    Raises InputError when there is no such file or one is malformed.
+    They come in the order of their names. min_score: keep rows with a greater score, as published
+    for training; None keeps all (validation and test). Raises InputError when there is no such file
+    or one is malformed.
     """
     folder = Path(folder)
     files = sorted(folder.glob("*.npz")) if folder.is_dir() else []
@@ -167,7 +173,10 @@ def _read_index_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scannet_training_pairs(root: str | os.PathLike[str], index: ScannetIndex) -> list[PairList]:
-    """The indexed pairs, one list a scan, with the scans in ``root/<scan>``; pairs without a pose are left out."""
+    """The indexed pairs, one list a scan.
+
+    The scans are in ``root/<scan>``; pairs without a pose are left out.
+    """
     lists = []
     for scene, scan in np.unique(index.rows[:, :2], axis=0).tolist():
         mine = (index.rows[:, 0] == scene) & (index.rows[:, 1] == scan)
@@ -182,7 +191,7 @@ def scannet_training_pairs(root: str | os.PathLike[str], index: ScannetIndex) ->
 
 # -- scans ------------------------------------------------------------------------------------------------------------
 def read_scannet_scan(folder: str | os.PathLike[str], frames: Iterable[int] | None = None) -> PosedScene:
-    """Photos, poses and depth of a scan's ``sensor_data``; frames: their numbers, all by default.
+    """Photos, poses and depth of a scan's ``sensor_data``. frames: their numbers, all by default.
 
     Depth (millimetres) is used as if registered to the colour image, as published. A pose that is not finite is
     unknown. Raises InputError for a missing or malformed file.

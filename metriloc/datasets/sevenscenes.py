@@ -35,10 +35,12 @@ def nominal_camera(focal: float = COLOR_FOCAL) -> Camera:
 
 
 def read_sevenscenes(folder: str | os.PathLike[str], split: str | None = None) -> PosedScene:
-    """A scene with its sequences (``seq-01``...), or one sequence folder, in order of the names.
+    """A scene with its sequences, or one sequence folder.
 
-    split: "train" or "test", as ``TrainSplit.txt`` and ``TestSplit.txt`` list the sequences; None for all.
-    Raises InputError when there are no frames, for a malformed pose or split file, and a listed sequence that is absent.
+    Sequences (``seq-01``...) come in order of their names. split: "train" or "test", as
+    ``TrainSplit.txt`` and ``TestSplit.txt`` list the sequences; None for all. Raises InputError
+    when there are no frames, for a malformed pose or split file, and a listed sequence that is
+    absent.
     """
     folder = Path(folder)
     if split not in (None, "train", "test"):
@@ -93,8 +95,10 @@ class RetrievedPair:
 
 
 def parse_absolute_list(text: str, file: str = "dataset_test.txt") -> dict[str, Pose]:
-    """Image -> ``cam_from_world`` of ``dataset_{train,test}.txt``: three header lines, then ``image x y z w p q r``, the
-    camera centre and a world-to-camera quaternion.
+    """Image -> ``cam_from_world`` of ``dataset_{train,test}.txt``.
+
+    Three header lines, then ``image x y z w p q r``, the camera centre and a world-to-camera
+    quaternion.
 
     Raises InputError ``file:line`` for a malformed line, a zero quaternion or an image that comes twice.
     """

@@ -25,26 +25,31 @@ from metriloc.datasets.pixloc_starts import draw_start
 from metriloc.datasets.sources import Augmentation
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, crop_view, load_view, resize_view, turn_view, write_atomically
+from metriloc.io.changed_views import quarter_turn
 from metriloc.io.map_folders import photo_in
-from metriloc.io.view import quarter_turn
 from metriloc.types import Pair, SfmMap, View
 
 
 @dataclass(frozen=True)
 class SquareConfig:
-    """resize: side that the shorter (``min``), the longer (``max``), or a shorter one that is larger (``min_if``) side is
-    brought to; None: none. crop: side of the square that is cut out; None: no cut. centred: around the common points,
-    else anywhere (in training) or at the top left. pad: side of the square that whole photos are filled up to with
-    black, right and below; None: not filled. grayscale: without colors. antialias: low-pass filter when reducing;
-    published without."""
+    """How photos become squares."""
 
     resize: int | None = 512
+    """Side that the photo is brought to, pixels; None: none."""
     by: Literal["min", "max", "min_if"] = "min"
+    """Which side is brought to ``resize``: the shorter (``min``), the longer (``max``), or a
+    shorter one that is larger (``min_if``)."""
     crop: int | None = 512
+    """Side of the square that is cut out; None: no cut."""
     centered: bool = False
+    """Cut around the common points, else anywhere (in training) or at the top left."""
     antialias: bool = False
+    """Low-pass filter when reducing; published without."""
     pad: int | None = None
+    """Side of the square that whole photos are filled up to with black, right and below; None: not
+    filled."""
     grayscale: bool = False
+    """Without colors."""
 
     def __post_init__(self) -> None:
         if self.pad is not None and (self.pad < 1 or self.crop is not None):
@@ -57,7 +62,7 @@ class SquareConfig:
 
 @dataclass(frozen=True, eq=False)
 class QueryPhotos:
-    """Photos with poses that are in no map; names are relative to the folder."""
+    """Photos with poses that are in no map. Names are relative to the folder."""
 
     names: tuple[str, ...]
     cameras: tuple[Camera, ...]
@@ -156,7 +161,10 @@ class SfmSamples:
 
 
 def resized(view: View, how: SquareConfig) -> View:
-    """The photo with one side brought to ``how.resize``; the camera follows the sizes that come out of it."""
+    """The photo with one side brought to ``how.resize``.
+
+    The camera follows the sizes that come out of it.
+    """
     if how.resize is None:
         return view
     side = max(view.size) if how.by == "max" else min(view.size)
@@ -168,7 +176,10 @@ def resized(view: View, how: SquareConfig) -> View:
 
 
 def cut_square(view: View, corner: tuple[int, int], side: int) -> View:
-    """The square at ``corner`` (left, top), moved into the photo; what a smaller photo lacks is black, right and below."""
+    """The square at ``corner`` (left, top), moved into the photo.
+
+    What a smaller photo lacks is black, right and below.
+    """
     width, height = view.size
     inside = [min(max(c, 0), max(0, s - side)) for c, s in zip(corner, (width, height), strict=True)]
     view = crop_view(view, (inside[0], inside[1]), (min(side, width), min(side, height)))
@@ -188,7 +199,7 @@ def _filled_up(view: View, side: int) -> View:
 
 
 def turned_map(scene: SfmMap, turns: Int[Tensor, " I"]) -> SfmMap:
-    """The map as if its photos had been stored turned: cameras, poses and observations."""
+    """The map as if its photos had been stored turned. Cameras, poses and observations."""
     cameras, poses, uv = [], [], scene.uv.clone()
     for image, quarters in enumerate(turns.tolist()):
         cameras.append(scene.cameras[image].turn(quarters))

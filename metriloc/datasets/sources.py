@@ -39,7 +39,7 @@ class DepthFormat:
     camera: Camera | None = None
 
     def read(self, path: Path, color: Camera) -> Float[Tensor, "h w"]:
-        """A depth map in metres, 0 where unknown, covering the field of view of the colour camera."""
+        """A depth map in metres, 0 where unknown. It covers the colour camera's field of view."""
         depth = read_depth(path, scale=self.scale, doubt=False)
         if self.limit is not None:
             depth = torch.where(depth <= self.limit, depth, torch.zeros_like(depth))
@@ -79,7 +79,7 @@ def resample_depth(
 
 @dataclass(frozen=True, eq=False)
 class PosedFrame:
-    """One photo on disk and what is known of it; nothing is read before ``load``.
+    """One photo on disk and what is known of it. Nothing is read before ``load``.
 
     name: within its scene. camera: float64, of the stored photo. cam_from_world: float64, None when unknown.
     depth: file of a depth map or None. upright: whether the camera belongs to the photo as EXIF says it is to be held, or
@@ -99,7 +99,7 @@ class PosedFrame:
     original: ColmapCamera | None = None
 
     def load(self, size: tuple[int, int] | None = None, *, depth: bool = True) -> View:
-        """Read the photo, resized to ``size`` (width, height; aspect not kept), and its depth map if there is one.
+        """Read the photo, and its depth map if there is one. size: (width, height), aspect not kept.
 
         The view is named ``scene/name``. Raises InputError when a file cannot be used.
         """
@@ -120,7 +120,7 @@ class PosedFrame:
 
 @dataclass(frozen=True, eq=False)
 class FramePair:
-    """A reference (frame0) and a query (frame1) of one scene; overlap: share of shared surface, NaN when unknown."""
+    """A reference and a query of one scene. overlap: share of shared surface, NaN when unknown."""
 
     frame0: PosedFrame
     frame1: PosedFrame
@@ -133,13 +133,13 @@ class FramePair:
 
     @property
     def cam1_from_cam0(self) -> Pose | None:
-        """The true relative pose, float64; None when one of the two poses is unknown."""
+        """The true relative pose, float64. None when one of the two poses is unknown."""
         if self.frame0.cam_from_world is None or self.frame1.cam_from_world is None:
             return None
         return self.frame1.cam_from_world @ self.frame0.cam_from_world.inverse()
 
     def load(self, size: tuple[int, int] | None = None, *, depth: bool = True) -> Pair:
-        """Read both photos, see ``PosedFrame.load``; the relative pose of a ``Pair`` is float32, for training."""
+        """Read both photos, see ``PosedFrame.load``. Their pose is float32, for training."""
         view0, view1 = (frame.load(size, depth=depth) for frame in (self.frame0, self.frame1))
         pose = self.cam1_from_cam0
         return Pair(view0, view1, None if pose is None else pose.to(torch.float32))

@@ -30,8 +30,11 @@ def make_overlaps(
 ) -> Path:
     """Write ``overlaps.npz`` of one folder of posed photos; see ``write_overlaps`` for resuming.
 
-    path: of the file, by default in the folder. source: "sfm" for the points of the folder's COLMAP model, "depth" for
-    depth maps, "auto" for the model where there is one and depth otherwise. Raises InputError when neither is there.
+    - path: of the file, by default in the folder.
+    - source: "sfm" for the points of the folder's COLMAP model, "depth" for depth maps, "auto" for
+      the model where there is one and depth otherwise.
+
+    Raises InputError when neither is there.
     """
     folder = Path(folder)
     if source not in ("auto", "depth", "sfm"):
@@ -60,10 +63,13 @@ def read_training_pairs(
 ) -> list[PairList]:
     """The pairs of every scene below ``root``, one list a scene.
 
-    ``overlaps.npz`` is looked for in ``overlaps/<scene>/`` when that folder is given, else in the scene; its pairs
-    between ``low`` and ``high`` (strict) are taken. uniform: how many pairs to draw from the poses alone in a scene
-    that has none; with None such a scene is an InputError. listed: look at the tables at all; without, every scene's
-    pairs are drawn. The draws depend on ``seed`` and the place of the scene only.
+    ``overlaps.npz`` is looked for in ``overlaps/<scene>/`` when that folder is given, else in the
+    scene; its pairs between ``low`` and ``high`` (strict) are taken.
+
+    - uniform: how many pairs to draw from the poses alone in a scene that has none; with None such
+      a scene is an InputError.
+    - listed: look at the tables at all; without, every scene's pairs are drawn. The draws depend on
+      ``seed`` and the place of the scene only.
     """
     found = []
     for number, folder in enumerate(scene_folders(root)):

@@ -51,8 +51,10 @@ def read_tum_folder(
 ) -> PosedScene:
     """The photos of ``rgb.txt`` that have a pose, in time order.
 
-    camera: of the colour photos; None for the published one. max_gap: longest time between two poses that are
-    interpolated, seconds. max_difference: depth belongs to a photo when it is no further away in time, seconds.
+    - camera: of the colour photos; None for the published one.
+    - max_gap: longest time between two poses that are interpolated, seconds.
+    - max_difference: depth belongs to a photo when it is no further away in time, seconds.
+
     Raises InputError for missing or malformed files, and when no photo has a pose.
     """
     folder = Path(folder)
@@ -102,10 +104,12 @@ def parse_stamped_files(text: str, file: str = "rgb.txt") -> list[tuple[float, s
 def interpolate_poses(
     trajectory: list[tuple[float, Pose]], times: list[float], max_gap: float = 0.1
 ) -> list[Pose | None]:
-    """``cam_from_world`` at each time: the rotation along the shortest arc, the camera centre along a straight line.
+    """``cam_from_world`` at each time.
 
-    trajectory: (seconds, ``cam_from_world``) sorted by time. None before the first pose, after the last one, and
-    between two that are more than ``max_gap`` seconds apart (unless a pose has exactly that time).
+    The rotation along the shortest arc, the camera centre along a straight line. trajectory:
+    (seconds, ``cam_from_world``) sorted by time. None before the first pose, after the last one,
+    and between two that are more than ``max_gap`` seconds apart (unless a pose has exactly that
+    time).
     """
     known = Trajectory.of(trajectory)
     return [known.at(time, max_gap=max_gap) for time in times]

@@ -68,22 +68,26 @@ class LocalizationTask:
             names[result] = query.name
 
     def references(self, query: str, count: int | None = None) -> tuple[str, ...]:
-        """Names of the ``count`` best references of a query; InputError when the retrieval does not know it."""
+        """Names of the ``count`` best references of a query.
+
+        InputError when the retrieval does not know it.
+        """
         if query not in self.retrieval:
             raise InputError(f"{self.name}: the retrieved pairs do not list the query {query!r}")
         return self.retrieval[query][:count]
 
     def read_map(self) -> SfmMap:
-        """The map with its photos at hand; InputError when it cannot be read."""
+        """The map with its photos at hand. InputError when it cannot be read."""
         return read_map(self.map_folder, self.images)
 
 
 def queries_of_map(
     truth: SfmMap, names: list[str], folder: Path, scene: str, cameras: Mapping[str, Camera] | None = None
 ) -> tuple[PosedFrame, ...]:
-    """The named images of a map as queries with their true poses; ``cameras`` replaces those of the map.
+    """The named images of a map as queries with their true poses.
 
-    Raises InputError for a name that the map, or ``cameras``, does not have.
+    ``cameras`` replaces those of the map. Raises InputError for a name that the map, or
+    ``cameras``, does not have.
     """
     place = {name: at for at, name in enumerate(truth.names)}
     frames = []
@@ -109,9 +113,10 @@ def queries_of_list(cameras: Mapping[str, Camera], folder: Path, scene: str) -> 
 
 # -- cameras of queries ----------------------------------------------------------------------------------------------
 def cmu_cameras(names: list[str], cameras: Mapping[str, Camera], file: str = "intrinsics.txt") -> dict[str, Camera]:
-    """The camera of each CMU photo: the third part of its file name between underscores, ``img_00119_c1_1290...jpg``.
+    """The camera of each CMU photo.
 
-    Raises InputError for a name that says no camera or one that ``intrinsics.txt`` does not have.
+    The third part of its file name between underscores, ``img_00119_c1_1290...jpg``. Raises
+    InputError for a name that says no camera or one that ``intrinsics.txt`` does not have.
     """
     found = {}
     for name in names:

@@ -171,7 +171,7 @@ class VislocPart:
         return f"slice{self.part}" if self.files.what == "slice" else self.part
 
     def path(self, what: str) -> Path | None:
-        """Where a file of the part is, or should be; None when the benchmark has none."""
+        """Where a file of the part is, or should be. None when the benchmark has none."""
         template: str | None = getattr(self.files, what)
         if template is None:
             return None
@@ -212,7 +212,10 @@ class VislocPart:
         return queries
 
     def task(self, lists: Path | None = None, *, pairs: bool = True) -> LocalizationTask:
-        """``queries``, their map and retrieved references; without the last where ``pairs`` is False."""
+        """``queries``, their map and retrieved references.
+
+        Without the last where ``pairs`` is False.
+        """
         return LocalizationTask(
             name=self.name,
             queries=self.queries(lists),

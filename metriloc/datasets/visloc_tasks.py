@@ -21,7 +21,10 @@ def sevenscenes_task(scene: str, dataset: Folder, hloc: Folder) -> LocalizationT
 
 
 def cambridge_task(scene: str, dataset: Folder, hloc: Folder) -> LocalizationTask:
-    """One scene of Cambridge Landmarks; its models were built at 1024 px, and loading a photo scales the camera."""
+    """One scene of Cambridge Landmarks.
+
+    Its models were built at 1024 px, and loading a photo scales the camera.
+    """
     return _task("cambridge", scene, dataset, hloc)
 
 

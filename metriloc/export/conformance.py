@@ -74,10 +74,11 @@ class Conformance:
 
 
 def check_file(path: str | Path, source: str | None = None) -> tuple[GraphFile, Conformance]:
-    """Compare a file with torch on this machine, and write the largest differences into its metadata.
+    """Compare a file with torch on this machine.
 
-    source: what was exported, where the file does not say it or it lies elsewhere now. The file is rewritten whole, or not
-    at all. Raises InputError for a file that cannot be used, and for weights that are not the file's.
+    The largest differences are written into its metadata. source: what was exported, where the file
+    does not say it or it lies elsewhere now. The file is rewritten whole, or not at all. Raises
+    InputError for a file that cannot be used, and for weights that are not the file's.
     """
     model, found = read_graph(path)
     source = source or found.source

@@ -144,7 +144,10 @@ def require_runs(path: str | Path) -> None:
 
 
 def with_metadata(model: Any, values: Mapping[str, object]) -> bytes:
-    """The model's bytes with what it says of itself; what it said under the same names before is gone."""
+    """The model's bytes with what it says of itself.
+
+    What it said under the same names before is gone.
+    """
     import onnx
 
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith(PREFIX)}

@@ -45,7 +45,7 @@ class NamedNetwork:
 
 
 def load_network(source: str) -> NamedNetwork:
-    """The network of a model by its name, as a function of one image.
+    """The network of a model, as a function of one image. It is asked for by its name.
 
     source: ``xfeat``, ``aliked``, bundled or published weights of MicKey, PixLoc or depth, a folder or file of such, or a
     checkpoint or folder of an NRE network. Raises InputError for what has no such networks, saying why.

@@ -53,7 +53,7 @@ class OnnxRuntime:
         self._read: list[GraphFile] | None = None
 
     def swap(self, network: Any) -> Any:
-        """The network, run by ONNX Runtime; one that is not exported as it is."""
+        """The network, run by ONNX Runtime. One that is not exported as it is."""
         if not isinstance(network, Exportable):
             return network
         fixed = network.fixed()
@@ -122,10 +122,11 @@ class OnnxRunner:
 
 
 def on_runtime(method: MethodT, runtime: str) -> MethodT:
-    """The method with its networks run by ``torch``, ``onnx`` or ``onnx:FOLDER``; the method itself stays as it is.
+    """The method with its networks run elsewhere.
 
-    Networks that are not exported stay in torch. Raises InputError for another word, for a method none of whose networks
-    are exported, and for what ``OnnxRuntime`` refuses.
+    By ``torch``, ``onnx`` or ``onnx:FOLDER``; the method itself stays as it is. Networks that are
+    not exported stay in torch. Raises InputError for another word, for a method none of whose
+    networks are exported, and for what ``OnnxRuntime`` refuses.
     """
     chosen = named_runtime(runtime)
     if chosen is None:

@@ -26,8 +26,9 @@ from metriloc.viz.notebook import with_page
 
 
 class FromMany:
-    """A method for two photos that has several references: the one it is asked with, and others; itself a
-    ``RelativePoseMethod``.
+    """A method for two photos that has several references.
+
+    Those are the one it is asked with, and others; itself a ``RelativePoseMethod``.
 
     - method: finds the pose of each pair.
     - others: further references.
@@ -96,7 +97,9 @@ def relative_pose_many(
     polish: PolishName | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
-    """Where the camera of ``query`` stood relative to the first of several references.
+    """Where a camera stood, asked of several references.
+
+    The answer is relative to the first of them.
 
     - references: photos of one place, the first is the origin; query: as in ``relative_pose``.
     - poses: ``cam_from_world`` of each reference, metres, or a file of lines 'photo qw qx qy qz tx ty tz'; None where
@@ -108,8 +111,8 @@ def relative_pose_many(
     said: one that contradicts the most has no say. ``success=False`` with a reason where no reference has a pose, or
     nothing ties it to the first. Raises InputError for files that cannot be used, and for fewer than two references.
 
-    >>> estimate = metriloc.relative_pose_many(["a.jpg", "b.jpg", "c.jpg"], "query.jpg", poses="poses.txt")
-    >>> [(said.name, said.used) for said in estimate.detail.references]
+    >>> estimate = metriloc.relative_pose_many(["a.jpg", "b.jpg", "c.jpg"], "query.jpg", poses="poses.txt")  # doctest: +SKIP
+    >>> [(said.name, said.used) for said in estimate.detail.references]  # doctest: +SKIP
     """
     require_camera_height(camera_height)
     require_seed(seed)

@@ -29,7 +29,10 @@ _NO_MATCHES = Correspondences.empty()
 
 
 def motion_of(estimate: PoseEstimate, first: int, second: int, views: tuple[View, View]) -> Motion | None:
-    """What an estimate says, with its uncertainty; None for a failure, and where no way is seen between the cameras."""
+    """What an estimate says, with its uncertainty.
+
+    None for a failure, and where no way is seen between the cameras.
+    """
     if not bool(estimate.success) or not float(estimate.pose.distance()) > 0:
         return None
     details, pose = estimate.details[0], estimate.pose.detach().to("cpu", torch.float64)
@@ -55,7 +58,10 @@ def _length_sigma(estimate: PoseEstimate) -> float:
 
 @dataclass(frozen=True, eq=False)
 class FusedPairs:
-    """What each reference says of the query, and what is known of the references: their poses, or motions between them."""
+    """What each reference says of the query.
+
+    And what is known of the references: their poses, or motions between them.
+    """
 
     found: Sequence[PoseEstimate]
     views: Sequence[View]
@@ -69,7 +75,7 @@ class FusedPairs:
         return len(self.found)
 
     def fused(self) -> PoseEstimate:
-        """The answer of all; that of the first alone, or a failure, where no other has a pose."""
+        """The answer of all. That of the first alone, or a failure, where no other has a pose."""
         motions = {
             i: motion
             for i, estimate in enumerate(self.found)

@@ -19,8 +19,10 @@ def batch_axis(dim: int, shape: torch.Size) -> int:
 
 
 def stacked(kind: Any, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
-    """``torch.stack`` of a sequence of poses or cameras through their own ``stack``;
-    NotImplemented for all else."""
+    """``torch.stack`` of a sequence of poses or cameras through their own ``stack``.
+
+    NotImplemented for all else.
+    """
     if function is not torch.stack:
         return NotImplemented
     parts = args[0] if args else kwargs["tensors"]

@@ -113,7 +113,7 @@ class Camera:
 
     @classmethod
     def from_fov(cls, size: tuple[int, int], horizontal: Real) -> Camera:
-        """A pinhole camera with square pixels, centred, from its horizontal field of view in radians (float32)."""
+        """A pinhole camera from its horizontal field of view. Radians; square pixels (float32)."""
         if not 0 < horizontal < math.pi:
             raise ValueError(f"the field of view must be between 0 and pi radians, got {horizontal}")
         width, height = size
@@ -126,7 +126,7 @@ class Camera:
 
     @classmethod
     def stack(cls, cameras: Sequence[Camera], dim: int = 0) -> Camera:
-        """Cameras of one batch shape and model -> a new batch axis, as ``torch.stack``."""
+        """Cameras of one batch shape and model, as ``torch.stack``."""
         dim = batch_axis(dim, cameras[0].shape)
         models = {camera.model for camera in cameras}
         if len(models) != 1:
@@ -202,18 +202,18 @@ class Camera:
 
     # -- change of image ------------------------------------------------------------------------------------------
     def scale(self, factor: Real | tuple[Real, Real] | Tensor) -> Camera:
-        """The camera of the image resized by ``factor`` (or (x, y) factors): ``c' = s (c + 0.5) - 0.5``."""
+        """The camera of the image resized by ``factor`` (or x, y). ``c' = s (c + 0.5) - 0.5``."""
         s = torch.as_tensor(factor, dtype=self.dtype, device=self.device)
         return replace(self, size=self.size * s, f=self.f * s, c=(self.c + 0.5) * s - 0.5)
 
     def crop(self, corner: tuple[Real, Real] | Tensor, size: tuple[Real, Real] | Tensor) -> Camera:
-        """The camera of the window of ``size`` (width, height) whose first pixel is at ``corner`` (left, top)."""
+        """The camera of a window. size: (width, height); corner: its first pixel (left, top)."""
         left_top = torch.as_tensor(corner, dtype=self.dtype, device=self.device)
         wh = torch.as_tensor(size, dtype=self.dtype, device=self.device).expand(self.size.shape)
         return replace(self, size=wh, c=self.c - left_top)
 
     def turn(self, quarters: int) -> Camera:
-        """The camera of the image turned by quarter turns against the clock (``numpy.rot90``)."""
+        """The camera of the turned image. Quarter turns are against the clock (``numpy.rot90``)."""
         camera = self
         for _ in range(quarters % 4):
             distortion = camera.distortion
@@ -233,7 +233,7 @@ class Camera:
     def project(
         self, xyz: Float[Tensor, "*b N 3"], validity: Validity = "correct"
     ) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
-        """Points in the camera frame -> pixels, and whether each is seen: in front, not beyond the fold, in the image."""
+        """Pixels of points, and which are seen (in front, inside the image)."""
         m, in_front = _perspective(xyz)
         if self.model == "pinhole":
             uv = m * self.f[..., None, :] + self.c[..., None, :]
@@ -243,7 +243,7 @@ class Camera:
         return uv, in_front & inside & self.in_image(uv)
 
     def J_project(self, xyz: Float[Tensor, "*b N 3"]) -> tuple[Float[Tensor, "*b N 2 3"], Bool[Tensor, "*b N"]]:
-        """Derivative of the pixel with respect to the point, and whether the point is in front of the camera.
+        """Derivative of the pixel by the point, and what is in front.
 
         ``diag(f) J_distort(m) [[1/z, 0, -x/z^2], [0, 1/z, -y/z^2]]``, with z clamped as in ``project``.
         """
@@ -257,7 +257,7 @@ class Camera:
         return self.f[..., None, :, None] * J, in_front
 
     def world2image(self, xyz: Float[Tensor, "*b N 3"]) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
-        """PixLoc's name of ``project``: points in the *camera* frame, in spite of the name."""
+        """PixLoc's name of ``project``. Points are in the *camera* frame, in spite of the name."""
         return self.project(xyz)
 
     def J_world2image(self, xyz: Float[Tensor, "*b N 3"]) -> tuple[Float[Tensor, "*b N 2 3"], Bool[Tensor, "*b N"]]:
@@ -265,7 +265,7 @@ class Camera:
         return self.J_project(xyz)
 
     def unproject(self, uv: Float[Tensor, "*b N 2"]) -> tuple[Float[Tensor, "*b N 3"], Bool[Tensor, "*b N"]]:
-        """Pixels -> points at depth 1 on their rays; invalid where the distortion has no inverse."""
+        """Pixels -> points at depth 1 on their rays. Invalid where distortion has no inverse."""
         if uv.ndim < 2 or uv.shape[-1] != 2:
             raise ValueError(f"uv must have shape [*b, N, 2], got {list(uv.shape)}")
         distorted = (uv - self.c[..., None, :]) / self.f[..., None, :]

@@ -15,7 +15,10 @@ def require_tensors(owner: str, **values: object) -> None:
 
 
 def require_rotation(R: Float[Tensor, "*b 3 3"]) -> None:
-    """Raises ValueError for matrices that scale, shear or mirror; NaN, which failures carry, is let through."""
+    """Raises ValueError for matrices that scale, shear or mirror.
+
+    NaN, which failures carry, is let through.
+    """
     if R.shape[-2:] != (3, 3):
         return  # Pose says so
     exact = R.detach().double()
@@ -25,7 +28,10 @@ def require_rotation(R: Float[Tensor, "*b 3 3"]) -> None:
 
 
 def require_calibration(K: Float[Tensor, "*b 3 3"]) -> None:
-    """Raises ValueError for matrices that no camera has: not finite, or focal lengths that are not positive."""
+    """Raises ValueError for matrices that no camera has.
+
+    Not finite, or focal lengths that are not positive.
+    """
     exact = K.detach()
     if not bool(torch.isfinite(exact).all()) or not bool((exact[..., [0, 1], [0, 1]] > 0).all()):
         shown = exact.reshape(-1, 3, 3)[0].tolist() if exact.numel() else []

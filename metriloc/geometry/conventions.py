@@ -40,8 +40,10 @@ class Convention:
     note: str
 
     def matrix(self) -> Float[Tensor, "3 3"]:
-        """``x_theirs = matrix @ x_opencv``, float64: a rotation, or a mirror where the axes are
-        left-handed."""
+        """``x_theirs = matrix @ x_opencv``, float64.
+
+        A rotation, or a mirror where the axes are left-handed.
+        """
         return torch.tensor([_IN_OPENCV[direction] for direction in self.axes], dtype=torch.float64)
 
 

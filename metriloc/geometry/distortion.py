@@ -24,9 +24,10 @@ _SMALL = 1e-6
 def distort(
     m: Float[Tensor, "*b N 2"], parameters: Float[Tensor, "*b D"], model: Model, validity: Validity = "correct"
 ) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
-    """Ideal normalised points (x/z, y/z) -> distorted ones, and whether they lie inside the one-to-one region.
+    """Ideal normalised points (x/z, y/z) -> distorted ones.
 
-    validity: ``correct``, or ``pixloc`` for the test of the published PixLoc, whose signs are wrong (comparisons only).
+    And whether they lie inside the one-to-one region. validity: ``correct``, or ``pixloc`` for the
+    test of the published PixLoc, whose signs are wrong (comparisons only).
     """
     if model == "pinhole":
         return m, torch.ones(m.shape[:-1], dtype=torch.bool, device=m.device)
@@ -38,7 +39,7 @@ def distort(
 
 
 def J_distort(m: Float[Tensor, "*b N 2"], parameters: Float[Tensor, "*b D"], model: Model) -> Float[Tensor, "*b N 2 2"]:
-    """Derivative of the distorted point with respect to the ideal one, all terms included."""
+    """Derivative of the distorted point with respect to the ideal one. All terms are included."""
     if model == "radtan":
         return _J_radtan(m, parameters)
     if model == "fisheye":
@@ -49,10 +50,11 @@ def J_distort(m: Float[Tensor, "*b N 2"], parameters: Float[Tensor, "*b D"], mod
 def undistort(
     distorted: Float[Tensor, "*b N 2"], parameters: Float[Tensor, "*b D"], model: Model
 ) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
-    """Inverse of ``distort`` by Newton's method; invalid where no ideal point inside the one-to-one region was found.
+    """Inverse of ``distort`` by Newton's method.
 
-    Differentiable: the last step is taken outside ``no_grad`` with a fixed Jacobian, which by the implicit function
-    theorem carries the exact first derivative with respect to points and parameters.
+    Invalid where no ideal point inside the one-to-one region was found. Differentiable: the last
+    step is taken outside ``no_grad`` with a fixed Jacobian, which by the implicit function theorem
+    carries the exact first derivative with respect to points and parameters.
     """
     if model == "pinhole":
         return distort(distorted, parameters, model)

@@ -19,7 +19,7 @@ from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """A batch of rigid motions ``b_from_a``: rotation ``R`` and translation ``t`` in metres.
+    """A batch of rigid motions ``b_from_a``. Rotation ``R``, and translation ``t`` in metres.
 
     ``c_from_b @ b_from_a`` is ``c_from_a``, ``b_from_a * xyz_a`` is ``xyz_b``. ``R`` is taken as
     it is: nothing is normalized. Behaves as a tensor does in ``to``, ``cuda``, ``float``, indexing
@@ -86,19 +86,25 @@ class Pose:
 
     @classmethod
     def from_quaternion(cls, q: Float[Tensor, "*b 4"], t: Float[Tensor, "*b 3"]) -> Pose:
-        """From a quaternion (w, x, y, z) of any length and a translation."""
+        """From a quaternion (w, x, y, z) and a translation. It may have any length."""
         return cls(matrix_from_quaternion(q), t)
 
     @classmethod
     def from_tangent(cls, delta: Float[Tensor, "*b 6"]) -> Pose:
-        """``(Exp(dw), dt)`` of ``delta = [dt, dw]``: the update that ``J_transform`` linearises (PixLoc; not SE(3)'s exp)."""
+        """``(Exp(dw), dt)`` of ``delta = [dt, dw]``.
+
+        The update that ``J_transform`` linearises (PixLoc; not SE(3)'s exp).
+        """
         if delta.shape[-1:] != (6,):
             raise ValueError(f"delta must have shape [*b, 6], got {list(delta.shape)}")
         return cls(so3_exp(delta[..., 3:]), delta[..., :3])
 
     @classmethod
     def stack(cls, poses: Sequence[Pose], dim: int = 0) -> Pose:
-        """Poses of one batch shape -> a new batch axis at ``dim``, as ``torch.stack``."""
+        """Poses of one batch shape, stacked as by ``torch.stack``.
+
+        The new batch axis is at ``dim``.
+        """
         dim = batch_axis(dim, poses[0].shape)
         return cls(torch.stack([p.R for p in poses], dim), torch.stack([p.t for p in poses], dim))
 
@@ -249,7 +255,7 @@ class Pose:
         return quaternion_from_matrix(self.R)
 
     def center(self) -> Float[Tensor, "*b 3"]:
-        """Origin of frame b in frame a, ``-R^T t``: the camera center of a ``cam_from_world``."""
+        """Origin of frame b in frame a, ``-R^T t``. The camera center of a ``cam_from_world``."""
         return -(self.R.mT @ self.t[..., None]).squeeze(-1)
 
     def angle(self) -> Float[Tensor, "*b"]:

@@ -20,7 +20,10 @@ _JUMP = 0.05  # relative depth difference that counts as an edge
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """Values of a map at points, whether each point lies inside the padded map, and d value / d(x, y)."""
+    """Values of a map at points, and their derivatives.
+
+    Beside them: whether each point lies inside the padded map, and d value / d(x, y).
+    """
 
     values: Float[Tensor, "*b N C"]
     valid: Bool[Tensor, "*b N"]
@@ -105,7 +108,7 @@ def _keys(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def J_normalize(x: Float[Tensor, "*b C"]) -> Float[Tensor, "*b C C"]:
-    """Derivative of ``x / |x|``: ``(I - n n^T) / |x|`` (no epsilon: NaN at zero)."""
+    """Derivative of ``x / |x|``. It is ``(I - n n^T) / |x|`` (no epsilon: NaN at zero)."""
     length = x.norm(dim=-1, keepdim=True)
     n = x / length
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
@@ -119,11 +122,13 @@ def _known(depth: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
 def sample_depth(
     depth: Float[Tensor, "h w"], uv: Float[Tensor, "N 2"], image_size: tuple[int, int]
 ) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
-    """Depth in metres at pixels of an image of ``image_size`` (width, height), and whether it is known there.
+    """Depth in metres at pixels, and whether it is known there.
 
-    The map may have any resolution: it covers the same field of view, so positions scale by the half-pixel rule.
-    Bilinear where the four cells agree; next to a hole (0, negative or not finite) or an edge (relative jump above 5 %)
-    the nearest cell, because a mean of two surfaces lies on neither. Unknown depths are returned as 0.
+    The pixels are of an image of ``image_size`` (width, height). The map may have any resolution:
+    it covers the same field of view, so positions scale by the half-pixel rule. Bilinear where the
+    four cells agree; next to a hole (0, negative or not finite) or an edge (relative jump above 5
+    %) the nearest cell, because a mean of two surfaces lies on neither. Unknown depths are returned
+    as 0.
     """
     if depth.ndim != 2 or uv.ndim != 2 or uv.shape[-1] != 2:
         raise ValueError(f"depth must have shape [h, w] and uv [N, 2], got {list(depth.shape)} and {list(uv.shape)}")

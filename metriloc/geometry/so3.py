@@ -39,7 +39,10 @@ def so3_exp(w: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
 
 
 def so3_log(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
-    """Rotation vector of ``R``, length in [0, pi], through the quaternion: well conditioned at 0 and at pi."""
+    """Rotation vector of ``R``, length in [0, pi].
+
+    It goes through the quaternion: well conditioned at 0 and at pi.
+    """
     q = quaternion_from_matrix(R)
     w, v = q[..., 0], q[..., 1:]
     squared = (v * v).sum(-1)
@@ -53,7 +56,10 @@ def so3_log(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
 
 
 def rotation_angle(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
-    """Angle of a rotation in radians, [0, pi]; accurate for tiny angles and for half a turn (atan2, not acos)."""
+    """Angle of a rotation in radians, [0, pi].
+
+    Accurate for tiny angles and for half a turn (atan2, not acos).
+    """
     q = quaternion_from_matrix(R)
     squared = (q[..., 1:] ** 2).sum(-1)
     zero = squared == 0
@@ -62,7 +68,7 @@ def rotation_angle(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
 
 
 def quaternion_from_matrix(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
-    """Unit quaternion (w, x, y, z) with w >= 0 of a rotation matrix.
+    """Unit quaternion (w, x, y, z) of a rotation matrix. It has w >= 0.
 
     Shepperd's method: of the four ways to read the quaternion, the one that divides by its largest component.
     """
@@ -86,7 +92,7 @@ def quaternion_from_matrix(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
 
 
 def matrix_from_quaternion(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
-    """Rotation matrix of a quaternion (w, x, y, z) of any length; a zero quaternion gives NaN."""
+    """Rotation matrix of a quaternion (w, x, y, z) of any length. A zero quaternion gives NaN."""
     _require_last(q, 4, "q")
     w, x, y, z = (q / q.norm(dim=-1, keepdim=True)).unbind(-1)
     return torch.stack(
@@ -106,7 +112,10 @@ def matrix_from_quaternion(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
 
 
 def closest_rotation(M: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
-    """The rotation nearest to ``M`` in the Frobenius norm (orthogonal Procrustes, determinant +1)."""
+    """The rotation nearest to ``M`` in the Frobenius norm.
+
+    This is orthogonal Procrustes with determinant +1.
+    """
     if M.shape[-2:] != (3, 3):
         raise ValueError(f"M must have shape [*b, 3, 3], got {list(M.shape)}")
     U, _, Vt = torch.linalg.svd(M)
@@ -116,9 +125,11 @@ def closest_rotation(M: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
 
 
 def J_transform(xyz_out: Float[Tensor, "*b N 3"]) -> Float[Tensor, "*b N 3 6"]:
-    """Derivative of ``Pose.from_tangent(delta) @ pose`` applied to points, at ``delta = 0``, order [t, w].
+    """Derivative of transformed points with respect to the pose.
 
-    ``xyz_out`` are the transformed points p: ``J = [I, -skew(p)]`` (PixLoc supplementary; left update).
+    The points are those of ``Pose.from_tangent(delta) @ pose``, at ``delta = 0``, order [t, w].
+    ``xyz_out`` are the transformed points p: ``J = [I, -skew(p)]`` (PixLoc supplementary; left
+    update).
     """
     if xyz_out.ndim < 2 or xyz_out.shape[-1] != 3:
         raise ValueError(f"xyz_out must have shape [*b, N, 3], got {list(xyz_out.shape)}")

@@ -1,5 +1,6 @@
 """Files in and out: photos, intrinsics, depth maps, poses; every user error is an ``InputError`` of one sentence."""
 
+from metriloc.io.changed_views import crop_view, resize_view, turn_view
 from metriloc.io.depth import check_depth_covers, read_depth
 from metriloc.io.exif import ExifData, focal_from_exif
 from metriloc.io.files import InputError, prepare_output_folder, read_json, read_text, write_atomically
@@ -21,7 +22,7 @@ from metriloc.io.poses import (
     tum_line,
 )
 from metriloc.io.truth import read_reference_poses, read_true_poses
-from metriloc.io.view import crop_view, load_view, resize_view, turn_view
+from metriloc.io.view import load_view
 
 __all__ = [
     # files

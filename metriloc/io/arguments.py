@@ -24,7 +24,10 @@ def require_kind(name: str, value: object, kinds: type | tuple[type, ...], what:
 
 
 def require_path(name: str, value: object, other: type | None = None) -> None:
-    """Raises InputError when a value is not a path; ``other``: a type that may stand for what is there."""
+    """Raises InputError when a value is not a path.
+
+    ``other``: a type that may stand for what is there.
+    """
     if isinstance(value, (str, os.PathLike)) or (other is not None and isinstance(value, other)):
         return
     raise InputError(f"{name} must be a path{'' if other is None else f' or a {other.__name__}'}, got {_shown(value)}")

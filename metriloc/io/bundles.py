@@ -42,11 +42,11 @@ MAX_BUNDLE_METHODS = 100
 
 @dataclass(frozen=True)
 class BundledMethod:
-    """A localizer whose features a bundle holds. licence: of its weights."""
+    """A localizer whose features a bundle holds. license: of its weights."""
 
     name: str
     weights_id: str
-    licence: str
+    license: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Manifest:
             "metriloc_version": self.version,
             "made_of": self.made_of,
             "photos": self.photos,
-            "methods": [vars(method) for method in self.methods],
+            "methods": [{"name": m.name, "weights_id": m.weights_id, "licence": m.license} for m in self.methods],
             "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in self.files.items()},
         }
         return json.dumps(content, indent=1) + "\n"
@@ -86,7 +86,7 @@ class BundleFeatures:
             self._fields.setdefault(entry, []).append(field)
 
     def find(self, key: Key) -> dict[str, Tensor] | None:
-        """The tensors of an entry; None where there is none, or it was made of another photo."""
+        """The tensors of an entry. None where there is none, or it was made of another photo."""
         name = entry_name(key)
         if name not in self._fields or not same_photo(str(self._photos.get(name)), key["photo"]):
             return None
@@ -105,7 +105,10 @@ class Bundle:
 
 
 def is_bundle(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is meant as a bundle: a file that is called so, or a folder with a manifest."""
+    """Whether a path is meant as a bundle.
+
+    A file that is called so, or a folder with a manifest.
+    """
     path = Path(path)
     return path.suffix.lower() == SUFFIX if not path.is_dir() else (path / MANIFEST).is_file()
 

@@ -43,11 +43,13 @@ def read_depth(
 ) -> Float[Tensor, "h w"]:
     """A depth map in metres, float32, 0 where unknown.
 
-    scale: metres a unit of the file; by default 0.001 for whole numbers and 1 for floating point. doubt: warn of whole
-    numbers that are surprisingly far as millimetres (TUM's have 5000 a metre).
-    Raises InputError for a file that is no depth map (8 bits, several channels, another format), is damaged or too
-    large, has no valid depth at all, whose floating point values can only be millimetres, or whose median is below 1 mm
-    or above 10 km by the scale that is given.
+    - scale: metres a unit of the file; by default 0.001 for whole numbers and 1 for floating point.
+    - doubt: warn of whole numbers that are surprisingly far as millimetres (TUM's have 5000 a
+      metre).
+
+    Raises InputError for a file that is no depth map (8 bits, several channels, another format), is
+    damaged or too large, has no valid depth at all, whose floating point values can only be
+    millimetres, or whose median is below 1 mm or above 10 km by the scale that is given.
     """
     path = require_file(path)
     if scale is not None and not 0 < scale < float("inf"):
@@ -80,7 +82,10 @@ def read_depth(
 def check_depth_covers(
     depth: Float[Tensor, "h w"], image_size: tuple[int, int], path: str | os.PathLike[str] = "depth map"
 ) -> None:
-    """Raise InputError when a depth map cannot cover an image: aspect ratios more than 2 % (and rounding) apart."""
+    """Refuse a depth map that cannot cover an image.
+
+    Raises InputError for aspect ratios more than 2 % (and rounding) apart.
+    """
     h, w = depth.shape
     width, height = image_size
     ratio = (w * height) / (h * width)

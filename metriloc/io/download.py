@@ -65,7 +65,7 @@ def fetch(
     progress: Progress | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Path:
-    """Download ``url`` to ``destination``; a file that is there already is only checked.
+    """Download ``url`` to ``destination``. A file that is there already is only checked.
 
     sha256: of the publisher; without one, the hash found first is recorded in ``SHA256SUMS`` and compared from then on.
     An interrupted download stays as ``<destination>.part`` and goes on from there if the server allows it and still has
@@ -121,7 +121,10 @@ def _opened(request: urllib.request.Request) -> http.client.HTTPResponse:
 
 
 class SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to addresses that ``fetch`` would take itself; urllib alone goes from https to http."""
+    """Follows redirects to addresses that ``fetch`` would take itself.
+
+    Urllib alone goes from https to http.
+    """
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str

@@ -41,7 +41,7 @@ EXIF_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError
 
 @dataclass(frozen=True)
 class ExifData:
-    """The EXIF fields that matter here; None where absent or not a positive number.
+    """The EXIF fields that matter here. None where absent or not a positive number.
 
     orientation: 1..8, as stored. focal_35mm, focal_mm: millimetres. plane_resolution: pixels a millimetre, x and y.
     recorded_size: (width, height) the camera wrote down, pixels. zoom: digital zoom, 1 where absent. make, model: of the
@@ -72,7 +72,10 @@ class ExifFocal:
 
 
 def read_exif(image: Image.Image) -> ExifData:
-    """The EXIF fields of an opened (and loaded) image; an absent or damaged block gives the default ``ExifData()``."""
+    """The EXIF fields of an opened (and loaded) image.
+
+    An absent or damaged block gives the default ``ExifData()``.
+    """
     try:
         top = image.getexif()
         sub = top.get_ifd(_EXIF_IFD)
@@ -112,10 +115,11 @@ def _positive(value: Any) -> float | None:
 
 
 def focal_from_exif(exif: ExifData, size: tuple[int, int]) -> ExifFocal:
-    """Focal length in pixels of an image of ``size`` (width, height), from the 35-mm equivalent or the sensor.
+    """Focal length in pixels of an image of ``size`` (width, height).
 
-    Not used, with the reason in the note: nothing recorded, an absurd value, a photo that was cropped, or a digital zoom
-    that the recorded equivalent may or may not include.
+    It comes from the 35-mm equivalent or the sensor. Not used, with the reason in the note: nothing
+    recorded, an absurd value, a photo that was cropped, or a digital zoom that the recorded
+    equivalent may or may not include.
     """
     if exif.focal_35mm is not None:
         found = _of_equivalent(exif, exif.focal_35mm, size)

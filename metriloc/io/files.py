@@ -28,9 +28,16 @@ MAX_SENTENCE = 1000
 
 
 class InputError(ValueError):
-    """A file or a value from the user cannot be used; the message is one sentence that says which and why.
+    """A file or a value from the user cannot be used.
 
-    It is one line, whatever it quotes; of a long one the middle is left out.
+    The message is one sentence that says which and why. It is one line, whatever it quotes; of a
+    long one the middle is left out.
+
+    >>> try:
+    ...     metriloc.load_view("gone.jpg")
+    ... except metriloc.InputError as error:
+    ...     print(error)
+    'gone.jpg' does not exist
     """
 
     def __init__(self, message: str = "") -> None:
@@ -66,7 +73,10 @@ def require_file(path: str | os.PathLike[str]) -> Path:
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
-    """The content of a file; InputError when it cannot be read, or has more than ``limit`` bytes."""
+    """The content of a file.
+
+    InputError when it cannot be read, or has more than ``limit`` bytes.
+    """
     path = require_file(path)
     try:
         size = path.stat().st_size
@@ -78,7 +88,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
 
 
 def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES) -> str:
-    """The content of a UTF-8 text file (a byte order mark is dropped).
+    """The content of a UTF-8 text file. A byte order mark is dropped.
 
     Raises InputError when it cannot be read, has more than ``limit`` bytes (64 MiB) or 2,000,000 lines, or is not text.
     """
@@ -97,9 +107,10 @@ def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES) -> str:
 
 
 def without_comment(line: str) -> str:
-    """A line without blanks around it and without its comment: a ``#`` at the start or after a blank, and what follows.
+    """A line without blanks around it and without its comment.
 
-    A ``#`` inside of a word belongs to a name.
+    A ``#`` at the start or after a blank, and what follows. A ``#`` inside of a word belongs to a
+    name.
     """
     found = _COMMENT.search(line)
     return (line if found is None else line[: found.start()]).strip()
@@ -121,9 +132,10 @@ def parse_json(text: str, source: str) -> Any:
 
 
 def parse_numbers(fields: list[str], place: str, *, finite: bool = True) -> list[float]:
-    """Decimal numbers from text; InputError naming ``place`` (file:line) and the first field that is not one.
+    """Decimal numbers from text.
 
-    finite: False lets NaN and infinity through, which stand for "lost" in logs of devices.
+    InputError naming ``place`` (file:line) and the first field that is not one. finite: False lets
+    NaN and infinity through, which stand for "lost" in logs of devices.
     """
     numbers = []
     for text in fields:
@@ -139,9 +151,10 @@ def parse_numbers(fields: list[str], place: str, *, finite: bool = True) -> list
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write a whole file or nothing: under a temporary name in the same folder, then renamed. Text becomes UTF-8.
+    """Write a whole file or nothing.
 
-    A failure, also an interrupt, leaves an older file of that name as it was and no temporary file.
+    It is written under a temporary name in the same folder, then renamed. Text becomes UTF-8. A
+    failure, also an interrupt, leaves an older file of that name as it was and no temporary file.
     Raises InputError when the folder does not exist or cannot be written.
     """
     path = Path(path)
@@ -158,9 +171,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 
 def prepare_output_folder(path: str | os.PathLike[str]) -> Path:
-    """Make a folder (and those above it) and find out now, not after the work, whether it can be written.
+    """Make a folder (and those above it), and try to write there.
 
-    Raises InputError when it is a file or cannot be made or written.
+    It is found out now, not after the work, whether it can be written. Raises InputError when it is
+    a file or cannot be made or written.
     """
     path = Path(path)
     probe = path / f".{secrets.token_hex(4)}.tmp"

@@ -43,7 +43,7 @@ _DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeErro
 def read_global_descriptors(
     path: str | os.PathLike[str], names: Iterable[str] | None = None
 ) -> dict[str, Float[Tensor, " D"]]:
-    """Image name -> global descriptor, float32; of all images of the file, or of ``names``.
+    """Image name -> global descriptor, float32. Of all images of the file, or of ``names``.
 
     A group holds one image: its dataset ``global_descriptor``, else the last one. Raises InputError for a file that is
     no HDF5, an image that is not in it, and a descriptor that is not a vector of finite numbers.
@@ -64,8 +64,10 @@ def read_global_descriptors(
 
 
 def read_features(path: str | os.PathLike[str], name: str) -> LocalFeatures:
-    """Local features of one image: keypoints in pixels (first pixel centre (0, 0), as hloc stores them), descriptors as
-    rows, scores (ones where the file has none).
+    """Local features of one image.
+
+    Keypoints in pixels (first pixel centre (0, 0), as hloc stores them), descriptors as rows,
+    scores (ones where the file has none).
 
     Raises InputError for a file that is no HDF5, an image that is not in it, and arrays that do not fit together.
     """

@@ -69,7 +69,7 @@ class LoadedImage:
 def read_image(
     path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, upright: bool = True
 ) -> LoadedImage:
-    """Read a photo as 8-bit RGB, upright as its EXIF orientation says, or as its pixels are stored.
+    """Read a photo as 8-bit RGB. Upright as its EXIF orientation says, or as its pixels are stored.
 
     The size in the header is checked against ``max_megapixels`` before anything is decoded (Pillow itself stops at
     179). Raises InputError for a file that is missing, empty, not an image, truncated or too large, for an image whose
@@ -176,7 +176,10 @@ def open_image(source: Path | io.BytesIO, max_megapixels: float, name: Path | st
 
 
 def open_heif(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:
-    """The primary picture of a HEIC/HEIF file; InputError with the pip command when ``pillow_heif`` is missing."""
+    """The primary picture of a HEIC/HEIF file.
+
+    InputError with the pip command when ``pillow_heif`` is missing.
+    """
     name = str(source) if name is None else name
     try:
         import pillow_heif

@@ -39,7 +39,10 @@ phones are used with (13 to 77 mm, mostly 24 to 28) scatter about the guess by a
 
 @dataclass(frozen=True, eq=False)
 class Intrinsics:
-    """A camera, one phrase saying where it came from, and the relative standard deviation of its focal length."""
+    """A camera, and one phrase saying where it came from.
+
+    And the relative standard deviation of its focal length.
+    """
 
     camera: Camera
     source: str
@@ -61,12 +64,14 @@ def resolve_intrinsics(
     exif: ExifData | None = None,
     fov_deg: float | None = None,
 ) -> Intrinsics:
-    """The camera of an upright image of ``size`` (width, height), float32 unless ``camera`` is given.
+    """The camera of an upright image of ``size`` (width, height).
 
-    In this order: ``K`` (3x3, or fx fy cx cy) or ``camera``; the entry of the photo ``path`` in the file
-    ``intrinsics``; ``fov_deg``, the horizontal field of view in degrees; an ``intrinsics.txt`` beside the photo or one
-    folder up that lists it; ``exif``; a guess of 26 mm equivalent. What the user says wins over what is found. A camera
-    or an entry of another resolution and the same aspect ratio is scaled by the half-pixel rule.
+    It is float32 unless ``camera`` is given. In this order: ``K`` (3x3, or fx fy cx cy) or
+    ``camera``; the entry of the photo ``path`` in the file ``intrinsics``; ``fov_deg``, the
+    horizontal field of view in degrees; an ``intrinsics.txt`` beside the photo or one folder up
+    that lists it; ``exif``; a guess of 26 mm equivalent. What the user says wins over what is
+    found. A camera or an entry of another resolution and the same aspect ratio is scaled by the
+    half-pixel rule.
 
     Raises InputError, naming the value, for intrinsics that are malformed, contradictory or implausible.
     """
@@ -99,9 +104,10 @@ def resolve_intrinsics(
 
 
 def camera_from_K(K: Sequence[Any] | Tensor, size: tuple[int, int]) -> Camera:
-    """A pinhole camera (float32) of an image of ``size`` from a 3x3 matrix or from fx, fy, cx, cy.
+    """A pinhole camera (float32) of an image of ``size``.
 
-    Raises InputError for another shape, values that are not finite, skew, or a last row that is not 0 0 1.
+    It is made of a 3x3 matrix or of fx, fy, cx, cy. Raises InputError for another shape, values
+    that are not finite, skew, or a last row that is not 0 0 1.
     """
     try:
         values = torch.as_tensor(K, dtype=torch.float64).detach().cpu()
@@ -130,7 +136,10 @@ def resized_camera(camera: Camera, size: tuple[int, int]) -> Camera:
 
 
 def camera_as_dict(camera: Camera) -> dict[str, Any]:
-    """One camera as plain numbers and a word for JSON: ``size``, ``K``, ``model``, ``distortion``."""
+    """One camera as plain numbers and a word for JSON.
+
+    ``size``, ``K``, ``model``, ``distortion``.
+    """
     return {
         "size": camera.size.tolist(),
         "K": camera.K.tolist(),

@@ -20,7 +20,10 @@ _FORM = "'image fx fy cx cy width height'"
 
 @dataclass(frozen=True)
 class IntrinsicsEntry:
-    """One line: the image's name as written, fx fy cx cy in pixels, (width, height), and its line number."""
+    """One line of a list of intrinsics.
+
+    It has the image's name as written, fx fy cx cy in pixels, (width, height), and its line number.
+    """
 
     name: str
     fxfycxcy: tuple[float, float, float, float]
@@ -77,10 +80,11 @@ def _is_number(text: str) -> bool:
 
 
 def find_entry(entries: list[IntrinsicsEntry], image: Path, file: str = FILE_NAME) -> IntrinsicsEntry | None:
-    """The entry of a photo: the one that shares most trailing path components, a fully matched name first.
+    """The entry of a photo.
 
-    Returns None when no entry has the photo's file name. Raises InputError listing the candidates when several match
-    equally well with different numbers.
+    It is the one that shares most trailing path components, a fully matched name first. Returns
+    None when no entry has the photo's file name. Raises InputError listing the candidates when
+    several match equally well with different numbers.
     """
     target = image.absolute().parts
     best: tuple[int, bool] = (0, False)
@@ -108,7 +112,7 @@ def _shared_tail(a: tuple[str, ...], b: tuple[str, ...]) -> int:
 
 
 def read_entry(file: Path, image: Path) -> IntrinsicsEntry:
-    """The entry of a photo in a file that the user named; InputError when it is not there."""
+    """The entry of a photo in a file that the user named. InputError when it is not there."""
     entries = parse_intrinsics(read_text(file), str(file))
     entry = find_entry(entries, image, str(file))
     if entry is None:

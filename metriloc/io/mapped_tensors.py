@@ -99,7 +99,10 @@ class MappedTensors:
 
 
 class TensorWriter:
-    """Writes a safetensors file without having all of it in memory: numbers first, beside it, then the table and all."""
+    """Writes a safetensors file without having all of it in memory.
+
+    Numbers first, beside it, then the table and all.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self._beside = path, path.with_name(f"{path.name}.numbers")

@@ -35,7 +35,7 @@ _ASKED = 9  # photos of a map whose size is looked at before all else
 
 
 def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> SfmMap:
-    """The map of a COLMAP model, text or binary, with the observations of its 3D points.
+    """The map of a COLMAP model, text or binary. It has the observations of its 3D points.
 
     folder: with the model, or with ``sparse`` or ``sparse/0`` that holds it. images: the folder that the names of the
     images are relative to; by default ``images`` (or ``images_2``, ...) beside ``sparse``, where it holds them. Images
@@ -44,6 +44,10 @@ def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | No
     Raises InputError for a folder that holds no model, a damaged one, numbers that cannot be,
     with file and line (or entry), and a folder of images that holds none of the map, or other photos of those names;
     ImportError, with the pip command, without pycolmap.
+
+    >>> scene = metriloc.read_map("map")
+    >>> scene.names, tuple(scene.cam_from_world.shape)
+    (('query.jpg', 'reference.jpg'), (2,))
     """
     model = find_model(folder)
     if images is not None and not Path(images).is_dir():

@@ -19,17 +19,17 @@ class Bundled:
 
     name: str
     description: str
-    licence: str
+    license: str
 
 
-_LICENCE = "Apache-2.0, as metriloc; NOTICE.txt beside the weights names what they were trained on"
+_LICENSE = "Apache-2.0, as metriloc; NOTICE.txt beside the weights names what they were trained on"
 BUNDLED = (
-    Bundled("metriloc-small", "MicKey, compact: metric relative pose from two photos (3.7 million numbers)", _LICENCE),
-    Bundled("pixloc-small", "PixLoc, compact: a photo aligned with a map (0.9 million numbers)", _LICENCE),
+    Bundled("metriloc-small", "MicKey, compact: metric relative pose from two photos (3.7 million numbers)", _LICENSE),
+    Bundled("pixloc-small", "PixLoc, compact: a photo aligned with a map (0.9 million numbers)", _LICENSE),
     Bundled(
-        "pixloc-gaussian", "PixLoc's alignment on the photo itself, blurred: nothing learned, to compare with", _LICENCE
+        "pixloc-gaussian", "PixLoc's alignment on the photo itself, blurred: nothing learned, to compare with", _LICENSE
     ),
-    Bundled("metriloc-depth", "metric depth of one photo: the metres of the default (4 million numbers)", _LICENCE),
+    Bundled("metriloc-depth", "metric depth of one photo: the metres of the default (4 million numbers)", _LICENSE),
 )
 
 

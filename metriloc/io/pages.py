@@ -13,7 +13,10 @@ def script_source(script: str) -> str:
 
 
 def policy_tag(script: str | None = None) -> str:
-    """The ``<meta>`` of the Content-Security-Policy; ``script`` is the text of the one script element that may run."""
+    """The ``<meta>`` of the Content-Security-Policy.
+
+    ``script`` is the text of the one script element that may run.
+    """
     allowed = "" if script is None else f" script-src {script_source(script)};"
     rules = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline';{allowed} base-uri 'none'; form-action 'none'"

@@ -81,7 +81,10 @@ def as_view(
 
 
 def check_shared_K(K: object, reference: View, query: View) -> None:
-    """Raises InputError for one ``K`` and two photos of different sizes: it can only be right for one of them."""
+    """Raises InputError for one ``K`` and two photos of different sizes.
+
+    It can only be right for one of them.
+    """
     if K is None or reference.size == query.size:
         return
     (w0, h0), (w1, h1) = reference.size, query.size

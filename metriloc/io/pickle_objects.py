@@ -46,7 +46,7 @@ class Opaque:
 
 @dataclass(frozen=True)
 class Name:
-    """A class or function that the pickle names; it is never looked up."""
+    """A class or function that the pickle names. It is never looked up."""
 
     module: str
     name: str
@@ -95,7 +95,7 @@ def _kind(text: Any, *_: Any) -> Kind:
 
 
 def array_of(kind: Any, shape: Any, content: Any, fortran: bool) -> np.ndarray:
-    """Exactly what the bytes hold; ValueError when kind, shape and bytes do not fit each other."""
+    """Exactly what the bytes hold. ValueError when kind, shape and bytes do not fit each other."""
     if not isinstance(kind, Kind) or not isinstance(content, bytes | bytearray):
         raise ValueError("an array of objects is no plain data")
     if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
@@ -162,7 +162,7 @@ MAKERS: Mapping[tuple[str, str], Callable[..., Any]] = {
 
 
 class Settling:
-    """The finished data: arrays in the place of what stood for them; nothing may contain itself."""
+    """The finished data: arrays in the place of what stood for them. Nothing may contain itself."""
 
     def __init__(self) -> None:
         self.done: dict[int, Any] = {}

@@ -65,7 +65,10 @@ class PosedPhotos:
 
     @property
     def note(self) -> str:
-        """A comment for lists whose lengths are no metres; nothing where they are, or where there is no list."""
+        """A comment for lists whose lengths are no metres.
+
+        Nothing where they are, or where there is no list.
+        """
         return "" if self.unit == "metre" or not self.photos else f"# lengths: {self.unit}\n"
 
     def in_world(self, reference_from_world: Pose) -> PosedPhotos:
@@ -92,7 +95,10 @@ def mapfree_text(found: PosedPhotos) -> str:
 
 
 def kitti_text(found: PosedPhotos) -> str:
-    """The 12 numbers of camera to world a line; nothing else, since KITTI's own reader takes numbers only."""
+    """The 12 numbers of camera to world a line.
+
+    Nothing else, since KITTI's own reader takes numbers only.
+    """
     return "".join(f"{kitti_line(photo.cam_from_world)}\n" for photo in found.photos)
 
 
@@ -113,7 +119,7 @@ def ros_text(found: PosedPhotos) -> str:
 
 
 def opengl_text(found: PosedPhotos) -> str:
-    """View matrices as JSON: world to eye, x right, y up, z back; rows as lists."""
+    """View matrices as JSON. World to eye, x right, y up, z back; rows as lists."""
     keep = found.reference is None
     views = [
         {

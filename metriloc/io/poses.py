@@ -38,7 +38,7 @@ _TUM_FORM = "'timestamp tx ty tz qx qy qz qw'"
 
 # -- Map-free poses.txt -----------------------------------------------------------------------------------------------
 def parse_mapfree_poses(text: str, file: str = "poses.txt") -> dict[str, Pose | None]:
-    """Image name -> ``cam_from_world`` in file order; None where the quaternion is zero (withheld).
+    """Image name -> ``cam_from_world`` in file order. None where the quaternion is zero (withheld).
 
     Raises InputError ``file:line`` for a malformed line or a name that comes twice.
     """
@@ -63,7 +63,10 @@ def mapfree_pose_line(name: str, cam_from_world: Pose) -> str:
 
 # -- Map-free submissions ---------------------------------------------------------------------------------------------
 def format_submission_line(name: str, q: list[float], t: list[float], confidence: float) -> str:
-    """``name qw qx qy qz tx ty tz confidence``: six decimals, -0 as -0.000000, the confidence as Python's repr."""
+    """``name qw qx qy qz tx ty tz confidence``.
+
+    Six decimals, -0 as -0.000000, the confidence as Python's repr.
+    """
     return " ".join([name, *(f"{value:.6f}" for value in [*q, *t]), repr(float(confidence))])
 
 
@@ -82,7 +85,10 @@ def submission_line(name: str, query_from_reference: Pose, confidence: float) ->
 
 
 def listed_name(name: str) -> str:
-    """A name that lists can hold, in which blanks separate, ``#`` begins a comment, and all is UTF-8 text."""
+    """A name that lists can hold.
+
+    In them blanks separate, ``#`` begins a comment, and all is UTF-8 text.
+    """
     return "".join("_" if c.isspace() or c == "#" or not c.isprintable() else c for c in name)
 
 
@@ -115,9 +121,10 @@ def parse_submission(text: str, file: str = "submission") -> dict[str, tuple[Pos
 
 # -- TUM --------------------------------------------------------------------------------------------------------------
 def tum_line(timestamp: float, cam_from_world: Pose) -> str:
-    """A line of a TUM trajectory: the pose is inverted, since TUM stores camera to world; nine decimals.
+    """A line of a TUM trajectory.
 
-    Raises ValueError for a pose that is not finite or no rotation, or a timestamp that is not finite.
+    The pose is inverted, since TUM stores camera to world; nine decimals. Raises ValueError for a
+    pose that is not finite or no rotation, or a timestamp that is not finite.
     """
     if not math.isfinite(timestamp):
         raise ValueError(f"the timestamp must be finite, got {timestamp}")
@@ -151,7 +158,7 @@ def read_tum(path: str | os.PathLike[str]) -> list[tuple[float, Pose]]:
 
 # -- KITTI and ROS ------------------------------------------------------------------------------------------------------
 def kitti_line(cam_from_world: Pose) -> str:
-    """A line of KITTI's odometry poses: the 3x4 matrix camera to world, row by row, ten digits.
+    """A line of KITTI's odometry poses. The 3x4 matrix camera to world, row by row, ten digits.
 
     Raises ValueError for a pose that is not finite or no rotation.
     """
@@ -163,7 +170,9 @@ def kitti_line(cam_from_world: Pose) -> str:
 def ros_pose_stamped(
     cam_from_world: Pose, *, stamp: float, frame_id: str, keep_world: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """The fields of ``geometry_msgs/PoseStamped``: where a camera stands, its axes forward, left, up (REP 103).
+    """The fields of ``geometry_msgs/PoseStamped``.
+
+    Where a camera stands, its axes forward, left, up (REP 103).
 
     - cam_from_world: OpenCV axes, as everywhere here.
     - stamp: seconds. frame_id: what the world is called.
@@ -186,7 +195,7 @@ def ros_pose_stamped(
 
 # -- JSON -------------------------------------------------------------------------------------------------------------
 def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, unit: LengthUnit = "metre") -> dict[str, Any]:
-    """A pose as plain numbers and words for JSON, naming its frames and units.
+    """A pose as plain numbers and words for JSON. It names its frames and units.
 
     ``matrix`` 4x4, ``quaternion_wxyz``, ``translation``; unit: of the translation. Raises ValueError for a failed pose.
     """
@@ -195,7 +204,10 @@ def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, unit: LengthUnit
 
 
 def pose_from_dict(entry: Mapping[str, Any]) -> Pose:
-    """The pose of ``pose_as_dict``, float64, from its matrix; InputError when that is not a finite 4x4 matrix."""
+    """The pose of ``pose_as_dict``, float64, from its matrix.
+
+    InputError when that is not a finite 4x4 matrix.
+    """
     try:
         matrix = torch.tensor(entry["matrix"], dtype=torch.float64)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:

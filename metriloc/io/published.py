@@ -16,7 +16,7 @@ class Published:
 
     name: str
     description: str
-    licence: str
+    license: str
     files: tuple[tuple[str, str | None, str], ...] = ()
     members: tuple[str, ...] = ()
     convert: str = ""
@@ -25,14 +25,14 @@ class Published:
 
 
 _MICKEY_ZIP = "https://storage.googleapis.com/niantic-lon-static/research/mickey/assets/mickey_weights.zip"
-_MICKEY_LICENCE = "non-commercial research licence of Niantic, patent pending"
+_MICKEY_LICENSE = "non-commercial research licence of Niantic, patent pending"
 _PIXLOC = "https://cvg-data.inf.ethz.ch/pixloc_CVPR2021/checkpoints/"
-_PIXLOC_LICENCE = "none stated for the weights; PixLoc's code is Apache-2.0"
+_PIXLOC_LICENSE = "none stated for the weights; PixLoc's code is Apache-2.0"
 PUBLISHED = (
     Published(
         "mickey",
         "MicKey trained on Map-free without overlap scores (the paper's main model)",
-        _MICKEY_LICENCE,
+        _MICKEY_LICENSE,
         ((_MICKEY_ZIP, None, "mickey_weights.zip"),),
         ("mickey.ckpt", "config.yaml"),
         "mickey.ckpt",
@@ -40,7 +40,7 @@ PUBLISHED = (
     Published(
         "mickey_sc",
         "MicKey trained on Map-free with overlap scores",
-        _MICKEY_LICENCE,
+        _MICKEY_LICENSE,
         ((_MICKEY_ZIP, None, "mickey_weights.zip"),),
         ("mickey_sc.ckpt", "config.yaml"),
         "mickey_sc.ckpt",
@@ -48,7 +48,7 @@ PUBLISHED = (
     Published(
         "pixloc_megadepth",
         "PixLoc trained on MegaDepth (VGG-19), of 7-Scenes, Cambridge and Aachen",
-        _PIXLOC_LICENCE,
+        _PIXLOC_LICENSE,
         ((f"{_PIXLOC}pixloc_megadepth/checkpoint_best.tar", None, "pixloc_megadepth.tar"),),
         convert="pixloc_megadepth.tar",
         method="pixloc",
@@ -56,7 +56,7 @@ PUBLISHED = (
     Published(
         "pixloc_cmu",
         "PixLoc trained on CMU (VGG-16), of Extended CMU and RobotCar Seasons",
-        _PIXLOC_LICENCE,
+        _PIXLOC_LICENSE,
         ((f"{_PIXLOC}pixloc_cmu/checkpoint_best.tar", None, "pixloc_cmu.tar"),),
         convert="pixloc_cmu.tar",
         method="pixloc",

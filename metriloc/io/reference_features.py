@@ -36,7 +36,7 @@ class FeatureSource(Protocol):
     """Where entries are that were made before: a bundle."""
 
     def find(self, key: Key) -> Entry | None:
-        """The tensors of an entry; None where there is none, or it was made of another photo."""
+        """The tensors of an entry. None where there is none, or it was made of another photo."""
         ...
 
 
@@ -58,7 +58,7 @@ class PhotoHashes:
         self._known: dict[Path, tuple[int, int, str]] = {}
 
     def of(self, scene: SfmMap, image: int) -> str:
-        """Of a photo of a map; "" when it is not at hand."""
+        """Of a photo of a map. "" when it is not at hand."""
         kept = scene.views.get(scene.names[image])
         if kept is not None:
             return hashlib.sha256(kept.image.detach().cpu().contiguous().numpy().tobytes()).hexdigest()

@@ -69,7 +69,7 @@ def ros_covariance_text(found: PosedPhotos) -> str:
 
 # -- bags -------------------------------------------------------------------------------------------------------------
 def require_rosbags() -> None:
-    """Raises ImportError, with the pip command, where rosbags is not here; it is not loaded."""
+    """Raises ImportError, with the pip command, where rosbags is not here. It is not loaded."""
     if find_spec("rosbags") is None:
         raise ImportError(MISSING_ROSBAGS)
 

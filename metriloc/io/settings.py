@@ -8,8 +8,9 @@ from typing import Any
 
 
 def differing_settings(config: Any, default: Any, without: Collection[str] = ()) -> str:
-    """``a=1, b.c=2``: the fields of a dataclass that are not as in another one of its kind, in order; "" for none.
+    """``a=1, b.c=2``.
 
+    The fields of a dataclass that are not as in another one of its kind, in order; "" for none.
     without: names of fields that do not matter.
     """
     return ", ".join(f"{name}={value}" for name, value in _differences(config, default, without))

@@ -36,7 +36,10 @@ def stand_ins(objects: Sequence[str], tables: Sequence[str] = ()) -> Iterator[No
 
 
 def plain(value: Any) -> Any:
-    """Stand-ins -> dictionaries, lists and values; what is unknown, too deep or within itself becomes None."""
+    """Stand-ins -> dictionaries, lists and values.
+
+    What is unknown, too deep or within itself becomes None.
+    """
     return _plain(value, {}, 0)
 
 

@@ -24,7 +24,7 @@ class Trajectory:
 
     @classmethod
     def of(cls, entries: Sequence[tuple[float, Pose]]) -> Trajectory:
-        """From (seconds, pose) in any order; of two with one time the first stays first."""
+        """From (seconds, pose) in any order. Of two with one time the first stays first."""
         ordered = sorted(entries, key=lambda entry: entry[0])
         poses = [pose for _, pose in ordered]
         stacked = Pose.stack(poses) if poses else Pose.identity((0,), torch.float64)
@@ -39,7 +39,7 @@ class Trajectory:
         return self.stamps[0], self.stamps[-1]
 
     def at(self, time: float, *, max_gap: float = 0.1, reach: float = 0.0) -> Pose | None:
-        """The pose at a time: the one that has it, between two, or the nearest.
+        """The pose at a time. The one that has it, between two, or the nearest.
 
         - time: seconds.
         - max_gap: longest time between two poses that are interpolated: the rotation along the
@@ -70,7 +70,10 @@ def nearest_stamp(stamps: Sequence[float], time: float, reach: float) -> int | N
 
 
 def between(a: Pose, b: Pose, share: float) -> Pose:
-    """From ``cam_from_world`` a (share 0) to b (share 1): shortest arc, straight line of centers."""
+    """From ``cam_from_world`` a (share 0) to b (share 1).
+
+    Shortest arc, straight line of centers.
+    """
     R = so3_exp(share * so3_log(b.R @ a.R.mT)) @ a.R
     center = (1 - share) * a.center() + share * b.center()
     return Pose(R, -(R @ center))

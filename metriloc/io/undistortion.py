@@ -18,9 +18,10 @@ MISSING_PYCOLMAP = 'reading maps needs pycolmap: pip install "metriloc[maps]"'
 
 
 def pinhole_copy(camera: ColmapCamera) -> Camera:
-    """The camera of the undistorted copy, float64: as large as COLMAP's undistorter makes it, at most twice the photo.
+    """The camera of the undistorted copy, float64.
 
-    Raises InputError where no pinhole camera sees what this one does (panoramas).
+    As large as COLMAP's undistorter makes it, at most twice the photo. Raises InputError where no
+    pinhole camera sees what this one does (panoramas).
     """
     import pycolmap
 
@@ -32,7 +33,10 @@ def pinhole_copy(camera: ColmapCamera) -> Camera:
 
 
 def undistorted_pixels(camera: ColmapCamera, copy: Camera, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-    """Pixels of the photo -> pixels of the copy, float64; NaN where they have no ray or fall outside of the copy."""
+    """Pixels of the photo -> pixels of the copy, float64.
+
+    NaN where they have no ray or fall outside of the copy.
+    """
     rays = _theirs(camera).cam_from_img(uv.detach().cpu().double().numpy() + 0.5)
     found = torch.from_numpy(np.asarray(rays, dtype=np.float64)).reshape(-1, 2) * copy.f + copy.c
     return torch.where(copy.in_image(found)[:, None], found, torch.nan)

@@ -31,7 +31,10 @@ _JUNK = ("Thumbs.db", ".DS_Store")
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came out: files written, kept (they were here), and entries passed over because they are no plain files."""
+    """What came out.
+
+    Files written, kept (they were here), and entries passed over because they are no plain files.
+    """
 
     written: int = 0
     kept: int = 0

@@ -98,7 +98,10 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def method_of(path: str | Path) -> str | None:
-    """What a weights folder says that it is for; None for what is none. Raises InputError for a broken config."""
+    """What a weights folder says that it is for.
+
+    None for what is none. Raises InputError for a broken config.
+    """
     path = Path(path)
     file = (path.parent if path.suffix == ".safetensors" else path) / CONFIG
     return str(_read_config(file).get("method")) if file.is_file() else None
@@ -130,9 +133,10 @@ def load_weights(path: str | Path, method: str) -> Weights:
 
 
 def load_state_dict_strictly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load tensors that must fit exactly; InputError names the first that is missing, unexpected or of another shape.
+    """Load tensors that must fit exactly.
 
-    The module takes the tensors themselves, so it may have been built on the meta device without initialising anything.
+    InputError names the first that is missing, unexpected or of another shape. The module takes the
+    tensors themselves, so it may have been built on the meta device without initialising anything.
     """
     own = module.state_dict()
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
@@ -150,7 +154,10 @@ def load_state_dict_strictly(module: nn.Module, tensors: Mapping[str, Tensor], s
 
 
 def require_finite(tensors: Mapping[str, Any], source: str) -> None:
-    """InputError naming the first tensor that holds NaN or infinite values; what is no tensor is passed over."""
+    """InputError naming the first tensor that holds NaN or infinite values.
+
+    What is no tensor is passed over.
+    """
     for key, value in tensors.items():
         if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
             continue
@@ -160,9 +167,10 @@ def require_finite(tensors: Mapping[str, Any], source: str) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint of somebody else: safetensors, or a pickle read with ``weights_only=True``, on the CPU.
+    """A checkpoint of somebody else.
 
-    Raises InputError for a file that is neither, is damaged, holds anything but a table, or needs code to be run.
+    Safetensors, or a pickle read with ``weights_only=True``, on the CPU. Raises InputError for a
+    file that is neither, is damaged, holds anything but a table, or needs code to be run.
     """
     path = require_file(path)
     if path.suffix == ".safetensors":
@@ -183,11 +191,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
-    """The weights folder that ``source`` means: a bundled name, a folder, a file in one, a published or a hub name.
+    """The weights folder that ``source`` means.
 
-    Bundled weights are part of this package; a folder that is called as they are is meant by a Path or ``./name``.
-    Published weights are looked for in the cache only (``metriloc weights get`` puts them there). Raises InputError,
-    with the command that gets them, when there is nothing.
+    A bundled name, a folder, a file in one, a published or a hub name. Bundled weights are part of
+    this package; a folder that is called as they are is meant by a Path or ``./name``. Published
+    weights are looked for in the cache only (``metriloc weights get`` puts them there). Raises
+    InputError, with the command that gets them, when there is nothing.
     """
     name, path = str(source), Path(source)
     # the default of every call: what lies in the working directory may not change it
@@ -220,7 +229,7 @@ def resolve_weights(source: str | Path, *, offline: bool | None = None) -> Path:
 
 
 def weights_of_run(path: str | Path) -> Path:
-    """The weights in the folder of a training run, for the folder; every other path as it is.
+    """The weights in the folder of a training run, for the folder. Every other path as it is.
 
     Raises InputError for a run that has not written any yet.
     """

@@ -81,7 +81,7 @@ class DepthBatches:
 
 @dataclass(frozen=True, eq=False)
 class MixedPhotos:
-    """Batches of photos drawn set by set (``BatchSource``); all photos of one have one shape."""
+    """Batches of photos drawn set by set (``BatchSource``). All photos of one have one shape."""
 
     sources: Mapping[str, Callable[[int], DepthPhoto]]
     lengths: Mapping[str, int]

@@ -31,8 +31,11 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class PhotoErrors:
-    """Of one photo: mean absolute relative error, share of depths within 25 %, and logarithm of the median ratio of
-    predicted to true depth."""
+    """Of one photo.
+
+    Mean absolute relative error, share of depths within 25 %, and logarithm of the median ratio of
+    predicted to true depth.
+    """
 
     abs_rel: float
     within: float

@@ -59,7 +59,10 @@ class SmallBatches:
 
 @dataclass(frozen=True, eq=False)
 class MixedPairs:
-    """Every pair of a batch is drawn by itself: real with probability ``real_share``, else synthetic (``BatchSource``)."""
+    """Every pair of a batch is drawn by itself.
+
+    Real with probability ``real_share``, else synthetic (``BatchSource``).
+    """
 
     synthetic: CachedSyntheticPairs
     real: PairDataset | None

@@ -57,7 +57,7 @@ class PointSource(Protocol):
     """Where pairs come from."""
 
     def draw(self, look: Look, augment: Augment | None, generator: torch.Generator) -> PointPair:
-        """A random pair, with the points both photos show, up to ``look.points``; perhaps none."""
+        """A random pair, with the points both photos show, up to ``look.points``. Perhaps none."""
         ...
 
 
@@ -87,7 +87,7 @@ class RenderedPairs:
 
 @dataclass(frozen=True, eq=False)
 class ReconstructedPairs:
-    """Photos of a COLMAP model that share at least ``min_shared`` points; no depth is needed."""
+    """Photos of a COLMAP model that share at least ``min_shared`` points. No depth is needed."""
 
     scene: SfmMap
     min_shared: int = 64
@@ -134,7 +134,10 @@ class PointBatches:
         return tuple(self.pair(step, place) for place in range(part * size, (part + 1) * size))
 
     def pair(self, step: int, place: int) -> PointPair:
-        """The pair at one place of the batch of a step: the first of ``ATTEMPTS`` with enough points, else the best."""
+        """The pair at one place of the batch of a step.
+
+        The first of ``ATTEMPTS`` with enough points, else the best.
+        """
         generator = generator_of(self.seed, step, place)
         best: PointPair | None = None
         for _ in range(ATTEMPTS):
@@ -189,7 +192,10 @@ class NREBatches:
 def real_sources(
     data: Path, overlap: tuple[float, float] = (0.15, 0.95), uniform: int = 20_000, min_shared: int = 64
 ) -> list[PointSource]:
-    """The scenes of ``data/real`` (or of ``data`` itself): those with a COLMAP model by its points, others by depth."""
+    """The scenes of ``data/real`` (or of ``data`` itself).
+
+    Those with a COLMAP model by its points, others by depth.
+    """
     root = data / "real" if (data / "real").is_dir() else data
     found: list[PointSource] = []
     for number, folder in enumerate(scene_folders(root)):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metriloc.methods.mickey.model import MicKeyFeatures
+from metriloc.methods.mickey.keypoint_maps import MicKeyFeatures
 from metriloc.methods.mickey.objective import Objective
 from metriloc.training import Picture
 from metriloc.types import Correspondences, PoseEstimate
@@ -20,7 +20,7 @@ DRAWN_LINES = 100
 
 
 def drawable() -> bool:
-    """Whether matplotlib is there to color pictures; without it training goes on and draws none."""
+    """Whether matplotlib is there to color pictures. Without it training goes on and draws none."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
@@ -63,7 +63,7 @@ def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def photo_and_depths(features: MicKeyFeatures) -> Picture:
-    """Photo, true depth, predicted depth side by side; depths as grey on one logarithmic scale."""
+    """Photo, true depth, predicted depth side by side. Depths as grey on one logarithmic scale."""
     view = features.view
     w, h = view.size
     photo = (255 * view.image).byte().permute(1, 2, 0).cpu().numpy()

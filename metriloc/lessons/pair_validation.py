@@ -16,7 +16,7 @@ from metriloc.evaluation.mapfree import POSE_DEGREES, POSE_METRES
 from metriloc.geometry import Camera, Pose, sample_depth
 from metriloc.lessons.pair_pictures import Sides, drawable, pair_pictures, photo_and_depths
 from metriloc.methods.mickey import MicKeyTraining
-from metriloc.methods.mickey.model import MicKeyFeatures
+from metriloc.methods.mickey.keypoint_maps import MicKeyFeatures
 from metriloc.methods.mickey.objective import Objective, Truth, keypoint_rewards
 from metriloc.training import Picture, Validation
 from metriloc.types import Pair, PoseEstimate
@@ -27,7 +27,7 @@ ACCEPTED = 0.1
 
 @dataclass(frozen=True, eq=False)
 class PairValidation:
-    """A ``Validator``: runs the model on every pair, always in the same way.
+    """A ``Validator``. Runs the model on every pair, always in the same way.
 
     Metrics: loss, the mean pose loss of training; vcre_precision and vcre_auc at 10 % of the diagonal; pose_precision and
     pose_auc within 25 cm and 5 degrees, pose_auc_coarse within 50 cm and 10; median rotation (degrees) and translation

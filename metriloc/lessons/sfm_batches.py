@@ -49,9 +49,13 @@ class FixedSamples:
 
 @dataclass(frozen=True)
 class MegaDepthBatches:
-    """batch_size: pairs of a step; per_scene: pairs of each scene an epoch; overlap: limits of pairs. sort_by_overlap: an
-    epoch begins with the pairs that share most. store: folder for overlaps, below the data folder. files: folder of the
-    published training files, such as ``training``, below the data folder; with it no COLMAP models are needed."""
+    """batch_size: pairs of a step.
+
+    per_scene: pairs of each scene an epoch; overlap: limits of pairs. sort_by_overlap: an epoch
+    begins with the pairs that share most. store: folder for overlaps, below the data folder. files:
+    folder of the published training files, such as ``training``, below the data folder; with it no
+    COLMAP models are needed.
+    """
 
     batch_size: int = 6
     per_scene: int = 150

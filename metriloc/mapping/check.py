@@ -73,7 +73,7 @@ def check_map(scene: SfmMap, alike: bool = True) -> MapCheck:
 
 
 def shared_points(scene: SfmMap) -> Int[Tensor, "N N"]:
-    """How many points each two photos both observe; on the diagonal, how many each does."""
+    """How many points each two photos both observe. On the diagonal, how many each does."""
     count = len(scene)
     shared = torch.zeros(count, count, dtype=torch.long)
     for image in range(count):
@@ -118,7 +118,7 @@ def _duplicates(scene: SfmMap) -> list[tuple[str, str]]:
 
 
 def median_depth(scene: SfmMap) -> float:
-    """Of what photos observe, in units of the map; 0 where they observe nothing."""
+    """Of what photos observe, in units of the map. 0 where they observe nothing."""
     depths: list[Float[Tensor, " n"]] = []
     for image in range(len(scene)):
         seen = scene.observations_of(image)
@@ -128,7 +128,7 @@ def median_depth(scene: SfmMap) -> float:
 
 
 def extent(scene: SfmMap) -> float:
-    """Of all camera centers: the diagonal of their box, in units of the map."""
+    """Of all camera centers. The diagonal of their box, in units of the map."""
     centers = scene.cam_from_world.center()
     return float((centers.amax(0) - centers.amin(0)).norm()) if len(scene) else 0.0
 

@@ -38,7 +38,10 @@ class NativeJob:
 
 
 def require_pycolmap() -> None:
-    """Raises ImportError, with the pip command, where COLMAP is not here; it is not loaded into this process."""
+    """Raises ImportError, with the pip command, where COLMAP is not here.
+
+    It is not loaded into this process.
+    """
     from importlib.util import find_spec
 
     if find_spec("pycolmap") is None:

@@ -74,8 +74,10 @@ def export_ply(model: Any, file: Path) -> Path:
 
 
 def export_gltf(model: Any, file: Path, facts: MapFacts | None) -> Path:
-    """Points and cameras as one ``.glb``, y up; up is that of GPS where the map has it, else of the photos. Raises InputError
-    as ``export_ply``."""
+    """Points and cameras as one ``.glb``, y up.
+
+    Up is that of GPS where the map has it, else of the photos. Raises InputError as ``export_ply``.
+    """
     up = None
     if facts is not None and facts.scale is not None and facts.scale.frame == GPS_FRAME:
         up = np.array([0.0, 0.0, 1.0])

@@ -32,7 +32,7 @@ class ScaleFacts:
 
     @property
     def within(self) -> str:
-        """Sigma in words: percent, or a factor where it is half of all lengths and more."""
+        """Sigma in words. Percent, or a factor where it is half of all lengths and more."""
         if self.sigma < 0.5:
             return f"{100 * self.sigma:.2g} %"
         return f"a factor of {math.exp(min(self.sigma, _LARGEST)):.2g}"
@@ -78,7 +78,10 @@ def scale_line(facts: MapFacts) -> str:
 
 
 def facts_text(facts: MapFacts, model: Path) -> str:
-    """What ``map.json`` of a model holds; the photos are named from there, and by their full path."""
+    """What ``map.json`` of a model holds.
+
+    The photos are named from there, and by their full path.
+    """
     content = asdict(facts)
     folder = Path(facts.photos).resolve()
     content["photos"] = {"relative": os.path.relpath(folder, model.resolve()), "absolute": str(folder)}
@@ -104,7 +107,10 @@ def require_same_photos(target: Path, photos: Path) -> None:
 
 
 def read_facts(folder: str | Path) -> MapFacts | None:
-    """Of the map in a folder; None for a COLMAP model that was not made here. Raises InputError for one that is damaged."""
+    """Of the map in a folder.
+
+    None for a COLMAP model that was not made here. Raises InputError for one that is damaged.
+    """
     file = find_model(folder) / FACTS_FILE
     if not file.is_file():
         return None

@@ -12,9 +12,10 @@ import torch
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Camera
+from metriloc.io.changed_views import resize_view
 from metriloc.io.files import InputError, write_atomically
 from metriloc.io.images import read_image
-from metriloc.io.view import pixels_of, resize_view
+from metriloc.io.view import pixels_of
 from metriloc.mapping.child import NativeJob, run_native
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.photos import MapPhoto
@@ -49,7 +50,10 @@ class FeatureStore:
         write_atomically(self.file(photo), data)
 
     def load(self, photo: MapPhoto) -> LocalFeatures | None:
-        """The keypoints in pixels of the upright photo; None where they are not here, or the file is not whole."""
+        """The keypoints in pixels of the upright photo.
+
+        None where they are not here, or the file is not whole.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -149,7 +153,10 @@ def sift_identity(config: MapConfig) -> str:
 
 
 def sift_finder(config: MapConfig) -> Finder:
-    """COLMAP's SIFT, in a process of its own; the scores are sizes, so that the largest count as the best."""
+    """COLMAP's SIFT, in a process of its own.
+
+    The scores are sizes, so that the largest count as the best.
+    """
 
     def find(photos: Sequence[MapPhoto], store: FeatureStore, progress: Progress | None) -> list[str]:
         entries = [{"photo": str(photo.path), "out": str(store.file(photo))} for photo in photos]

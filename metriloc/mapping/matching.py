@@ -73,7 +73,10 @@ class _NoExtractor:
 
 @dataclass(frozen=True)
 class MatchStore:
-    """Where matches are kept: a file for each photo that comes first in a pair, by the names of its keypoints."""
+    """Where matches are kept.
+
+    A file for each photo that comes first in a pair, by the names of its keypoints.
+    """
 
     folder: Path
     rule: str
@@ -83,7 +86,10 @@ class MatchStore:
         return self.folder / f"{hashlib.sha256(f'{key} {self.rule}'.encode()).hexdigest()[:32]}.safetensors"
 
     def load(self, key: str) -> dict[str, Index]:
-        """Matches with others, by the names of their keypoints; none where the file is not here or not whole."""
+        """Matches with others, by the names of their keypoints.
+
+        None where the file is not here or not whole.
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 

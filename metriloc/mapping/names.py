@@ -9,8 +9,11 @@ from metriloc.io.files import InputError
 
 
 def find_name(names: Iterable[str], given: str) -> str | None:
-    """The photo of a map that is meant: of exactly this name, else the only one of which one name ends as the other does
-    (whole parts of the path). None where there is none. Raises InputError where several end so."""
+    """The photo of a map that is meant.
+
+    Of exactly this name, else the only one of which one name ends as the other does (whole parts of
+    the path). None where there is none. Raises InputError where several end so.
+    """
     names = list(names)
     if given in names:
         return given

@@ -130,9 +130,10 @@ def _photo(name: str, path: Path, intrinsics: Path | None, fov_deg: float | None
 
 
 def colmap_camera(known: Intrinsics, size: tuple[int, int], quarters: int = 0) -> ColmapCamera:
-    """The camera of the stored pixels: PINHOLE where its numbers are given, else SIMPLE_RADIAL about the center.
+    """The camera of the stored pixels.
 
-    quarters: how often the upright photo is turned against the clock to be as it is stored.
+    PINHOLE where its numbers are given, else SIMPLE_RADIAL about the center. quarters: how often
+    the upright photo is turned against the clock to be as it is stored.
     """
     camera: Camera = known.camera.turn(quarters)
     (fx, fy), (cx, cy) = camera.f.double().tolist(), camera.c.double().tolist()

@@ -120,7 +120,9 @@ def depth_reading(
     kin: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> ScaleSource | None:
-    """Scale from depth maps: of each photo the median of log(depth / depth in the map) over its points, and of those the
+    """Scale from depth maps.
+
+    Of each photo the median of log(depth / depth in the map) over its points, and of those the
     median over photos. None where no photo has depth at enough points.
 
     depth_of: the depth map of an image as it is stored, metres along z, 0 where unknown. bias: what all photos err by

@@ -24,7 +24,10 @@ _PARTS = 4
 
 @dataclass(frozen=True)
 class Part:
-    """What one is asked to do: find the keypoints of photos, or, where there are pairs of them, match those."""
+    """What one is asked to do.
+
+    Find the keypoints of photos, or, where there are pairs of them, match those.
+    """
 
     photos: tuple[MapPhoto, ...]
     pairs: tuple[Pair, ...] | None = None
@@ -98,7 +101,10 @@ class RaySharing:
 
 @dataclass(frozen=True)
 class ProcessSharing:
-    """``prepare.Sharing`` of one process among several that all run the same: it does its part and waits for the others."""
+    """``prepare.Sharing`` of one process among several that all run the same.
+
+    It does its part and waits for the others.
+    """
 
     worker: PartWorker
     rank: int

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from metriloc.io.arguments import FARTHEST, require_metres, require_number
+from metriloc.io.changed_views import turn_view
 from metriloc.io.depth import read_depth
 from metriloc.io.files import InputError
 from metriloc.io.gps import east_north_up
 from metriloc.io.maps import load_map_view
 from metriloc.io.photo_headers import read_header
 from metriloc.io.positions import read_positions
-from metriloc.io.view import turn_view
 from metriloc.mapping.facts import GPS_FRAME
 from metriloc.mapping.floor import height_reading, require_height
 from metriloc.mapping.names import require_name

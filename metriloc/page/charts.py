@@ -20,7 +20,9 @@ Line = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 def line_chart(
     title: str, x_label: str, y_label: str, lines: Mapping[str, Line], *, markers: Sequence[str] = ()
 ) -> str:
-    """A figure of one or a few lines; points that are not finite are left out, and the line is broken there.
+    """A figure of one or a few lines.
+
+    Points that are not finite are left out, and the line is broken there.
 
     - lines: by their name in the legend; a single nameless one has no legend.
     - markers: names of the lines whose points are marked.
@@ -44,9 +46,10 @@ def line_chart(
 
 
 def box_chart(title: str, y_label: str, groups: Mapping[str, Sequence[float] | np.ndarray]) -> str:
-    """A box a group, on a logarithmic scale: quartiles, the median, whiskers to the 5th and 95th of a hundred.
+    """A box a group, on a logarithmic scale.
 
-    Values that are not finite are left out, those below a thousandth of the largest count as that; "" without values.
+    Quartiles, the median, whiskers to the 5th and 95th of a hundred. Values that are not finite are
+    left out, those below a thousandth of the largest count as that; "" without values.
     """
     known = {name: np.asarray(values, float) for name, values in groups.items()}
     known = {name: values[np.isfinite(values)] for name, values in known.items()}
@@ -91,7 +94,10 @@ def _box(x: float, half: float, five: np.ndarray, number: int, words: Sequence[s
 
 
 def spark_line(points: Sequence[tuple[float, float]], width: int = 240, height: int = 40) -> str:
-    """The finite points as a small line without axes, lowest to highest value over the height; "" for fewer than two."""
+    """The finite points as a small line without axes.
+
+    Lowest to highest value fill the height; "" for fewer than two.
+    """
     known = np.array([p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])], float).reshape(-1, 2)
     if len(known) < 2:
         return ""

@@ -32,7 +32,10 @@ def document(title: str, body: str, *, script: str | None = None) -> str:
 
 
 def escaped(value: object) -> str:
-    """Escaped for HTML text and quoted attributes; what cannot be shown or written as UTF-8 becomes visible."""
+    """Escaped for HTML text and quoted attributes.
+
+    What cannot be shown or written as UTF-8 becomes visible.
+    """
     shown = "".join(
         c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode()
         for c in str(value)
@@ -41,7 +44,10 @@ def escaped(value: object) -> str:
 
 
 def embedded_json(value: Any) -> str:
-    """JSON that is safe inside <script>: ASCII only, no <, > or &; ValueError for NaN and infinity."""
+    """JSON that is safe inside <script>.
+
+    It is ASCII only, without <, > or &; ValueError for NaN and infinity.
+    """
     text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

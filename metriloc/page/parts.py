@@ -10,7 +10,10 @@ from metriloc.page.document import escaped
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Cells of text, the head first: names at the left, numbers at the right. Escaped; nothing for no rows."""
+    """Cells of text, the head first.
+
+    Names are at the left, numbers at the right. Escaped; nothing for no rows.
+    """
     if not rows:
         return ""
     head = "".join(f"<th>{escaped(cell)}</th>" for cell in rows[0])
@@ -19,13 +22,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def rows_table(rows: Iterable[tuple[str, str]]) -> str:
-    """A name and what it is, row by row; the second column is HTML already."""
+    """A name and what it is, row by row. The second column is HTML already."""
     body = "".join(f'<tr><th scope="row">{escaped(name)}</th><td>{cell}</td></tr>' for name, cell in rows)
     return scrolled(f"<table>{body}</table>")
 
 
 def scrolled(table: str) -> str:
-    """A table in a box of its own, which scrolls where the screen is narrower than the table."""
+    """A table in a box of its own. It scrolls where the screen is narrower than the table."""
     return f'<div class="scroll">{table}</div>'
 
 
@@ -39,17 +42,21 @@ def data_uri(data: bytes, kind: Literal["jpeg", "png", "gif"]) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def figure(address: str, title: str = "", note: str = "", *, size: tuple[int, int] | None = None) -> str:
+def figure(
+    address: str, title: str = "", note: str = "", *, size: tuple[int, int] | None = None, plot: bool = False
+) -> str:
     """A picture with its caption.
 
     - address: a ``data_uri``, or "" for the caption alone.
     - title, note: text, escaped here; the title is bold and what a reader without pictures is told.
     - size: width and height in pixels, so that the page does not jump.
+    - plot: drawn dark on white, and turned round where the page is dark.
     """
     shape = f' width="{size[0]}" height="{size[1]}"' if size is not None else ""
     image = f'<img src="{address}"{shape} alt="{escaped(title)}">' if address else ""
     words = " ".join(part for part in (f"<b>{escaped(title)}.</b>" if title else "", escaped(note)) if part)
-    return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
+    kind = ' class="plot"' if plot else ""
+    return f"<figure{kind}>{image}<figcaption>{words}</figcaption></figure>"
 
 
 def figures(parts: Sequence[str]) -> str:

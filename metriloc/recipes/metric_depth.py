@@ -38,7 +38,10 @@ class DepthMethod:
 
 
 def metric_depth() -> Run:
-    """Metric depth of single photos, for the bundled default, from everything in --data and from renderings."""
+    """Metric depth of single photos, for the bundled default.
+
+    It learns from everything in --data and from renderings.
+    """
     config = TrainingConfig(
         steps=6000,
         epoch_steps=250,

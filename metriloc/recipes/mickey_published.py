@@ -69,7 +69,7 @@ WARM_UP_OBJECTIVE = replace(
 
 @dataclass(frozen=True)
 class PublishedMicKey:
-    """Makes the network and its objective; only the heads and the dustbin are trained.
+    """Makes the network and its objective. Only the heads and the dustbin are trained.
 
     backbone: of DINOv2, S, B or L, with registers (``_reg``) or without; ``network`` for the one of ``network.backbone``.
     backbone_weights: its file (DINOv2's own or transformers'), or ``random``. network: all else of its shape. solver: of
@@ -103,7 +103,7 @@ class PublishedMicKey:
 
 
 def half_epoch(batch_size: int) -> int:
-    """Steps between two validations: there are two an epoch of 460 scenes with 100 pairs each."""
+    """Steps between two validations. There are two an epoch of 460 scenes with 100 pairs each."""
     return SCENES * PER_SCENE // batch_size // 2
 
 
@@ -133,32 +133,47 @@ _RELEASED_BATCHES = MapfreeBatches(batch_size=8 * GPUS)
 
 
 def mickey_curriculum() -> Run:
-    """MicKey as in the paper: poses alone, the easiest 30 % of 48 pairs at first, 80 % after 20,000 steps."""
+    """MicKey as in the paper: poses alone.
+
+    The easiest 30 % of 48 pairs at first, 80 % after 20,000 steps.
+    """
     return _run("mickey_curriculum", MapfreeBatches(), PAPER_OBJECTIVE, Curriculum(growth=10, every=4000))
 
 
 def mickey_overlap() -> Run:
-    """MicKey w/ Overlap as in the paper: all 48 pairs, which share 40 to 80 %."""
+    """MicKey w/ Overlap as in the paper. It takes all 48 pairs, which share 40 to 80 %."""
     return _run("mickey_overlap", MapfreeBatches(overlap=SOLVABLE_OVERLAP, uniform=None), PAPER_OBJECTIVE)
 
 
 def mickey_curriculum_warm_up() -> Run:
-    """The released first run of curriculum_learning: small photos and sets; go on from it with --init."""
+    """The released first run of curriculum_learning.
+
+    It has small photos and sets; go on from it with --init.
+    """
     every = Curriculum(every=SCENES * PER_SCENE // _WARM_UP_BATCHES.batch_size)
     return _run("mickey_curriculum_warm_up", _WARM_UP_BATCHES, WARM_UP_OBJECTIVE, every)
 
 
 def mickey_overlap_warm_up() -> Run:
-    """The released first run of overlap_score: small photos and sets; go on from it with --init."""
+    """The released first run of overlap_score.
+
+    It has small photos and sets; go on from it with --init.
+    """
     batches = replace(_WARM_UP_BATCHES, overlap=SOLVABLE_OVERLAP, uniform=None)
     return _run("mickey_overlap_warm_up", batches, WARM_UP_OBJECTIVE)
 
 
 def curriculum_learning() -> Run:
-    """MicKey as released (curriculum_learning.yaml): 32 pairs, 30 % to 80 % by 5 % an epoch."""
+    """MicKey as released (curriculum_learning.yaml).
+
+    It takes 32 pairs, 30 % to 80 % by 5 % an epoch.
+    """
     return _run("curriculum_learning", _RELEASED_BATCHES, RELEASED_OBJECTIVE, Curriculum())
 
 
 def overlap_score() -> Run:
-    """MicKey as released with overlap scores (overlap_score.yaml): all 32 pairs, which share 40 to 80 %."""
+    """MicKey as released with overlap scores (overlap_score.yaml).
+
+    It takes all 32 pairs, which share 40 to 80 %.
+    """
     return _run("overlap_score", replace(_RELEASED_BATCHES, overlap=SOLVABLE_OVERLAP, uniform=None), RELEASED_OBJECTIVE)

@@ -103,7 +103,10 @@ class SmallMicKey:
 
 
 def mickey_small() -> Run:
-    """The compact default model: supervised by true depth and poses first, then the pose objective beside it."""
+    """The compact default model.
+
+    It is supervised by true depth and poses first, then the pose objective beside it.
+    """
     config = TrainingConfig(
         steps=3700,
         epoch_steps=500,

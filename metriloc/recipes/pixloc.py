@@ -42,7 +42,7 @@ SMALL_SETTINGS = Settings(
 
 @dataclass(frozen=True)
 class SmallPixLoc:
-    """Makes the small network: the encoder from ImageNet (if ``imagenet``), the rest random.
+    """Makes the small network. The encoder from ImageNet (if ``imagenet``), the rest random.
 
     num_iters: of each level in training. pad: margin of the maps, cells.
     """
@@ -61,7 +61,10 @@ class SmallPixLoc:
 
 
 def pixloc_small() -> Run:
-    """The light PixLoc: a small decoder and confidences on EfficientNet-Lite0, which stays as ImageNet left it."""
+    """The light PixLoc.
+
+    A small decoder and confidences on EfficientNet-Lite0, which stays as ImageNet left it.
+    """
     config = TrainingConfig(
         steps=1500,
         epoch_steps=150,

@@ -144,18 +144,24 @@ def _config(lr: float, workers: int) -> TrainingConfig:
 
 
 def pixloc_megadepth() -> Run:
-    """PixLoc as released for landmarks and indoors: VGG-19, MegaDepth, starts at 75 to 100 % of the way."""
+    """PixLoc as released for landmarks and indoors.
+
+    VGG-19, MegaDepth, starts at 75 to 100 % of the way.
+    """
     return Run("pixloc_megadepth", PublishedPixLoc(), MegaDepthBatches(), _config(5e-6, 8), MegaDepthValidation())
 
 
 def pixloc_cmu() -> Run:
-    """PixLoc as released for driving: VGG-16, Extended CMU Seasons, starts at the reference."""
+    """PixLoc as released for driving. VGG-16, Extended CMU Seasons, starts at the reference."""
     method = PublishedPixLoc(encoder=VGG16, pad=3, relative_translation=False)
     return Run("pixloc_cmu", method, CmuBatches(), _config(1e-5, 6), CmuValidation())
 
 
 def gnnet() -> Run:
-    """GN-Net, the training that PixLoc is compared with: VGG-16 without confidences, Extended CMU Seasons."""
+    """GN-Net, the training that PixLoc is compared with.
+
+    VGG-16 without confidences, Extended CMU Seasons.
+    """
     method = PublishedPixLoc(encoder=VGG16, pad=3, relative_translation=False, gnnet=True)
     batches = replace(CmuBatches(), batch_size=4, square=SquareConfig(512, "min", 512))
     return Run("gnnet", method, batches, _config(1e-6, 6), CmuValidation(batches=batches))

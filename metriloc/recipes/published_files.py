@@ -38,7 +38,7 @@ def run_of_files(files: Sequence[Path], base: Callable[[], Run] | None = None) -
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Two tables of tables as one; where both say something, the second wins."""
+    """Two tables of tables as one. Where both say something, the second wins."""
     both = dict(first)
     for key, value in second.items():
         known = both.get(key)

@@ -91,7 +91,10 @@ class ToyValidation:
 
 
 def toy() -> Run:
-    """Learn the sine from 256 samples: a run of seconds that needs no data, to see the loop work."""
+    """Learn the sine from 256 samples.
+
+    A run of seconds that needs no data, to see the loop work.
+    """
     config = TrainingConfig(
         steps=300,
         epoch_steps=100,

@@ -154,7 +154,7 @@ def part_queries(
 
 
 class QueryLocalizer:
-    """Localises the queries of one part; what is wrong with one of them ends in its record.
+    """Localises the queries of one part. What is wrong with one of them ends in its record.
 
     references: one sentence for every photo of the map that could not be used; queries get by with the others.
     """
@@ -194,7 +194,7 @@ def with_start(record: Record, estimate: PoseEstimate) -> Record:
 
 
 def lost(record: Record) -> bool:
-    """Whether its files could not be used: the reason is a sentence, not one of the method's."""
+    """Whether its files could not be used. The reason is a sentence, not one of the method's."""
     return record.reason is not None and record.reason not in get_args(FailureReason)
 
 
@@ -217,7 +217,7 @@ def run_part(
     worker: Worker | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Localise what is not done yet; Ctrl+C loses the query in hand only."""
+    """Localise what is not done yet. Ctrl+C loses the query in hand only."""
     prepare_output_folder(folder)
     solve, worker = QueryLocalizer(method, queries), worker or Worker()
     try:
@@ -236,7 +236,7 @@ def unusable_references(folder: Path) -> list[str]:
 
 
 def finish_part(queries: PartQueries, folder: Path, part: VislocPart) -> list[Record]:
-    """Write ``poses.txt`` of a part whose queries are all done; returns their records."""
+    """Write ``poses.txt`` of a part whose queries are all done. Returns their records."""
     records = collect(queries.tasks, folder)
     poses = [(task.query.frame.name, record.pose) for task, record in zip(queries.tasks, records, strict=True)]
     found: list[tuple[str, Pose]] = [(name, pose) for name, pose in poses if pose is not None]
@@ -259,7 +259,7 @@ def merge_results(files: Sequence[Path], out: Path) -> int:
 
 
 def read_results(file: Path) -> dict[str, Pose]:
-    """``read_visloc``, also of a file without a line: no query had a pose."""
+    """``read_visloc``, also of a file without a line. No query had a pose."""
     return {} if file.is_file() and not file.stat().st_size else read_visloc(file)
 
 

@@ -19,10 +19,11 @@ from metriloc.viz import Answer, Picture, compared_picture, encode_jpeg
 
 
 def most_different(a: PairScores, b: PairScores, count: int) -> list[int]:
-    """The pairs on which two runs differ most, the most first; those on which they are equal are left out.
+    """The pairs on which two runs differ most, the most first.
 
-    Measured by VCRE as a share of the diagonal, at most 1, where both runs have poses in metres, else by the rotation error
-    as a share of 180 degrees. No pose, or one without metres, counts as 1.
+    Those on which they are equal are left out. Measured by VCRE as a share of the diagonal, at most
+    1, where both runs have poses in metres, else by the rotation error as a share of 180 degrees.
+    No pose, or one without metres, counts as 1.
     """
     metres = bool(a.metric.any() and b.metric.any())
     apart = np.abs(_errors(a, metres) - _errors(b, metres))

@@ -98,7 +98,10 @@ def get(
 
 
 def missing_files(name: str, parts: Sequence[str], out: Path) -> list[str]:
-    """What ``metriloc eval`` would not find yet: a line a part and file, with the place where it is looked for."""
+    """What ``metriloc eval`` would not find yet.
+
+    A line a part and file, with the place where it is looked for.
+    """
     if name == "mapfree":
         return [f"{split} scenes: {out / split}" for split in MAPFREE_SPLITS if not any((out / split).glob("s*"))]
     if name not in VISLOC_FILES:

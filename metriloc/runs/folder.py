@@ -52,7 +52,10 @@ class RunFolder:
 
 
 def fingerprint_of(header: Mapping[str, Any], parts: Iterable[bytes], files: Iterable[Path]) -> str:
-    """Equal exactly when all of it is: what a run says of itself, other bytes, and the content of files."""
+    """Equal exactly when all of it is.
+
+    What a run says of itself, other bytes, and the content of files.
+    """
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for part in (*parts, *(hashlib.sha256(file.read_bytes()).digest() for file in files)):
         digest.update(part)
@@ -60,7 +63,10 @@ def fingerprint_of(header: Mapping[str, Any], parts: Iterable[bytes], files: Ite
 
 
 def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> dict[str, Any] | None:
-    """The entry of a ``pose.json`` with the same fingerprint (photos, weights, settings); None when there is none."""
+    """The entry of a ``pose.json`` with the same fingerprint (photos, weights, settings).
+
+    None when there is none.
+    """
     file = folder / "pose.json"
     if not file.is_file() or not photo.is_file():
         return None

@@ -52,7 +52,10 @@ class HlocLog:
 
 @dataclass(frozen=True, eq=False)
 class GlobalDescriptors:
-    """Descriptors by name, of photos of the map and of queries; likeness is their dot product, as published."""
+    """Descriptors by name, of photos of the map and of queries.
+
+    Likeness is their dot product, as published.
+    """
 
     files: tuple[Path, ...]
     table: dict[str, Float[Tensor, " D"]]

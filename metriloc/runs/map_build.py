@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -65,8 +66,8 @@ def build_map(
     InputError (a ValueError), one sentence, where no map comes of it: fewer than two photos, none that show the same, a
     folder that cannot be written, a distance to a photo that is not in the map. ImportError without pycolmap.
 
-    >>> facts = metriloc.build_map("photos", "map")
-    >>> metriloc.localize("query.jpg", "map")
+    >>> facts = metriloc.build_map("photos", "new_map")  # doctest: +SKIP
+    >>> metriloc.localize("query.jpg", "new_map")  # doctest: +SKIP
     """
     require_path("photos", photos)
     require_path("out", out)
@@ -90,19 +91,8 @@ def build_map(
     work = Workplace.prepare(target)
     sharing = None if share is None else share(PartWorker(work, config, device, torch.get_num_threads()))
     models = build_models(found, folder, work, config, device=device, bar=bar, sharing=sharing)
-    facts = MapFacts(
-        photos=str(folder),
-        given=len(found) + len(left_out),
-        registered=len(models.names),
-        error_px=float(models.entries[0]["error_px"]),
-        others=models.others,
-        alone=models.alone,
-        left_out=(*left_out, *models.messages),
-        settings=asdict(config)
-        | {"intrinsics": None if intrinsics is None else str(Path(intrinsics).resolve()), "fov": fov},
-        model=models.folder.name,
-        scale_options=options.as_dict() | {"depth": depth},
-    )
+    known = asdict(config) | {"intrinsics": None if intrinsics is None else str(Path(intrinsics).resolve()), "fov": fov}
+    facts = _facts_of(models, folder, len(found), left_out, known, options.as_dict() | {"depth": depth})
     if in_place is not None and (same := _still_there(facts, target)) is not None:
         return same
 
@@ -111,6 +101,29 @@ def build_map(
         return (kept, []) if kept is not None else find_scale(scene, options, predicted, bar)
 
     return install_map(models, facts, target, scale_of)
+
+
+def _facts_of(
+    models: Models,
+    photos: Path,
+    usable: int,
+    left_out: Sequence[str],
+    settings: dict[str, Any],
+    scale_options: dict[str, Any],
+) -> MapFacts:
+    """What is to be said of the largest model, before anything is known of metres."""
+    return MapFacts(
+        photos=str(photos),
+        given=usable + len(left_out),
+        registered=len(models.names),
+        error_px=float(models.entries[0]["error_px"]),
+        others=models.others,
+        alone=models.alone,
+        left_out=(*left_out, *models.messages),
+        settings=settings,
+        model=models.folder.name,
+        scale_options=scale_options,
+    )
 
 
 def _still_there(facts: MapFacts, target: Path) -> MapFacts | None:
@@ -146,7 +159,10 @@ def help_build_map(
 def install_map(
     models: Models, facts: MapFacts, target: Path, scale_of: Callable[[SfmMap], tuple[MapScale | None, list[str]]]
 ) -> MapFacts:
-    """The largest model, in metres where something tells them, with ``map.json`` beside it, as ``target/sparse``."""
+    """The largest model, installed as ``target/sparse``.
+
+    It is in metres where something tells them, with ``map.json`` beside it.
+    """
     model = read_reconstruction(models.largest)
     scene = map_from_reconstruction(model, str(models.largest), Path(facts.photos))
     found, notes = scale_of(scene)
@@ -164,7 +180,7 @@ def install_map(
 
 
 def summary(facts: MapFacts, target: str | os.PathLike[str]) -> list[str]:
-    """What a person wants to know of a new map, a line each."""
+    """What a person wants to know of a new map. A line each."""
     lines = [
         f"{target}: {facts.registered} of {facts.given} photos, mean reprojection error {facts.error_px:.2f} px",
         scale_line(facts),

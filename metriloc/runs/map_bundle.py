@@ -26,7 +26,7 @@ from metriloc.io.bundles import (
 )
 from metriloc.io.download import file_sha256
 from metriloc.io.files import InputError, prepare_output_folder, write_atomically
-from metriloc.io.local_features import licence_of
+from metriloc.io.local_features import license_of
 from metriloc.io.map_folders import FACTS_FILE, find_model, photo_in
 from metriloc.io.mapped_tensors import TensorWriter
 from metriloc.io.maps import read_map, read_reconstruction
@@ -48,8 +48,11 @@ METHODS = ("nre", "pixloc", "xfeat-pnp")
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """path: of the bundle; size: bytes; methods: whose features it holds; fresh: whether it was written now, or was there
-    already, made of the same."""
+    """path: of the bundle.
+
+    size: bytes; methods: whose features it holds; fresh: whether it was written now, or was there
+    already, made of the same.
+    """
 
     path: Path
     size: int
@@ -77,7 +80,7 @@ def bundle_map(
     A bundle that is there and was made of the same is left alone; of another one, what still holds is used. Written whole
     or not at all. Raises InputError for a map, a method or a photo that cannot be used, and a place that is taken.
 
-    >>> bundle_map("map", "office.metriloc", photos=False)
+    >>> bundle_map("map", "office.metriloc", photos=False)  # doctest: +SKIP
     """
     require_device(device)
     target = Path(out)
@@ -220,7 +223,7 @@ def _describe(
 def _write_manifest(folder: Path, methods: Sequence[AbsolutePoseMethod], made_of: str, photos: bool) -> None:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     listed = {f.relative_to(folder).as_posix(): (f.stat().st_size, file_sha256(f)) for f in files}
-    known = tuple(BundledMethod(m.name, m.weights_id, licence_of(m.weights_id)) for m in methods)
+    known = tuple(BundledMethod(m.name, m.weights_id, license_of(m.weights_id)) for m in methods)
     text = Manifest(known, photos, made_of, __version__, listed).text()
     read_manifest(text, "the manifest")  # what cannot be opened is not written
     write_atomically(folder / MANIFEST, text)

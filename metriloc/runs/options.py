@@ -103,11 +103,14 @@ class MethodSettings:
 
     @property
     def depth_files(self) -> str | None:
-        """NAME of ``file:NAME``: the data set's depth maps that are to be used instead of its own; None for no such."""
+        """NAME of ``file:NAME``.
+
+        The data set's depth maps that are to be used instead of its own; None for no such.
+        """
         return self.depth_source.removeprefix("file:") if self.depth_source.startswith("file:") else None
 
     def choice(self, method: str, of_data: bool = False) -> MethodChoice:
-        """The method of that name with these settings; the seed is not of the method.
+        """The method of that name with these settings. The seed is not of the method.
 
         of_data: photos are of a data set, which may have depth maps of several names.
         """

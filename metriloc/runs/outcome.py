@@ -42,7 +42,10 @@ class Outcome(Generic[Found]):
 
     @classmethod
     def saved(cls, name: str, entry: Mapping[str, Any] | None) -> Outcome[Found] | None:
-        """What an earlier run left; None where it left nothing, or a success with a pose or camera that is none."""
+        """What an earlier run left.
+
+        None where it left nothing, or a success with a pose or camera that is none.
+        """
         if entry is None:
             return None
         outcome = cls(name, entry)
@@ -82,7 +85,7 @@ class Outcome(Generic[Found]):
 
     @property
     def covariance(self) -> Tensor | None:
-        """Of the pose, [6, 6] float64; None where it was not told, or is none."""
+        """Of the pose, [6, 6] float64. None where it was not told, or is none."""
         spread = torch.tensor(self.entry.get("covariance") or [], dtype=torch.float64)
         return spread if spread.shape == (6, 6) and bool(torch.isfinite(spread).all()) else None
 

@@ -70,9 +70,10 @@ def checked_formats(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_pose_files(folder: Path, formats: Sequence[str], found: PosedPhotos) -> None:
-    """The files of these formats; those of the others, which an earlier run may have left, are removed.
+    """The files of these formats.
 
-    Raises InputError for an unknown format and for a folder that cannot be written.
+    Those of the others, which an earlier run may have left, are removed. Raises InputError for an
+    unknown format and for a folder that cannot be written.
     """
     wanted = checked_formats(formats)
     for name in FORMATS:
@@ -88,9 +89,10 @@ def write_pose_files(folder: Path, formats: Sequence[str], found: PosedPhotos) -
 
 
 def posed_photos(results: Sequence[Outcome[Any]], reference: PosedPhoto | None = None) -> PosedPhotos:
-    """What was found, as the formats need it: failures are left out, and so are directions without a length.
+    """What was found, as the formats need it.
 
-    reference: the photo whose camera is the world, for relative poses.
+    Failures are left out, and so are directions without a length. reference: the photo whose camera
+    is the world, for relative poses.
     """
     # poses without metres would be read as metres by whoever opens these formats: they stay in pose.json
     solved = [(i, r) for i, r in enumerate(results) if r.success and r.entry.get("metric", True)]

@@ -35,7 +35,10 @@ def _no_bar(what: str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class ReferenceOptions:
-    """Which photos of the map a query is compared with; by default those that share the most with it."""
+    """Which photos of the map a query is compared with.
+
+    By default those that share the most with it.
+    """
 
     pairs: Path | None = None
     """List of lines 'query reference', the best first (hloc's)."""
@@ -67,7 +70,10 @@ class ReferenceOptions:
 
 @dataclass(frozen=True, eq=False)
 class FoundReferences:
-    """Names, the best first; messages: what is to be known of them; hints: for PixLoc; logged_pose: hloc's."""
+    """Names, the best first.
+
+    messages: what is to be known of them; hints: for PixLoc; logged_pose: hloc's.
+    """
 
     names: tuple[str, ...]
     messages: tuple[str, ...] = ()
@@ -77,9 +83,10 @@ class FoundReferences:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFinder:
-    """Photos of the map for each query: given, from a list, from a log, by global descriptors, or looked for.
+    """Photos of the map for each query.
 
-    count: of a list, or to look for. whole_lists: hand lists over as they are (PixLoc ranks and cuts them itself). bar:
+    Given, from a list, from a log, by global descriptors, or looked for. count: of a list, or to
+    look for. whole_lists: hand lists over as they are (PixLoc ranks and cuts them itself). bar:
     shows how far the photos of the map are.
     """
 

@@ -23,9 +23,10 @@ from metriloc.viz.words import details_of, has_pose
 
 
 def export_paths(file: Path, *, single: bool) -> Callable[[int, Path], Path]:
-    """The file of each query: the one that was named, or for many ``NAME.0000_photo.npz`` beside it.
+    """The file of each query.
 
-    Raises InputError for a name that does not end in ``.npz``.
+    The one that was named, or for many ``NAME.0000_photo.npz`` beside it. Raises InputError for a
+    name that does not end in ``.npz``.
     """
     if file.suffix.lower() != ".npz":
         raise InputError(f"--export writes an npz file: '{file}' does not end in .npz")
@@ -33,7 +34,7 @@ def export_paths(file: Path, *, single: bool) -> Callable[[int, Path], Path]:
 
 
 def pair_arrays(reference: PhotoFeatures, found: PairFound) -> dict[str, np.ndarray]:
-    """What a pair came from and to, by name; reference is 0 and query 1.
+    """What a pair came from and to, by name. Reference is 0 and query 1.
 
     - ``uv0``, ``uv1`` [M, 2]: pixels of matches, the center of the first pixel at (0, 0); the inliers first.
     - ``depth0``, ``depth1`` [M]: along z, in metres, NaN where unknown. ``xyz0``, ``xyz1`` [M, 3]: the points in the frame

@@ -153,8 +153,11 @@ def _compared(run: RelposeRun, found: PairFound, truth: Pose | None) -> Picture:
 
 
 def draw_pictures(estimate: PoseEstimate, reference: PhotoFeatures, query: PhotoFeatures) -> dict[str, Picture]:
-    """File name -> picture: inlier matches, then scores and depths as far as there are any, predicted ones also in a strip
-    beside the photo."""
+    """File name -> picture.
+
+    Inlier matches, then scores and depths as far as there are any, predicted ones also in a strip
+    beside the photo.
+    """
     lines = match_picture(reference.view.image, query.view.image, estimate.details[0].inliers)
     pictures = {"matches": Picture("Inlier matches", lines)}
     for role, features in (("reference", reference), ("query", query)):

@@ -138,8 +138,11 @@ def _view_entry(view: View) -> dict[str, Any]:
 
 
 def relpose_summary(result: QueryResult, name: str | None = None, truth: Pose | None = None) -> list[str]:
-    """The answer for a person, line by line: a verdict and the numbers behind it. name: a short one for the query; truth:
-    for what other methods said."""
+    """The answer for a person, line by line.
+
+    A verdict and the numbers behind it. name: a short one for the query; truth: for what other
+    methods said.
+    """
     name, found = name or Path(result.name).name, result.found
     if result.unusable:
         return [f"{name}: not used"]

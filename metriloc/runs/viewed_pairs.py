@@ -100,7 +100,10 @@ class PairsSeen:
 
 
 def joined(scenes: Sequence[Scene], title: str = "") -> Scene:
-    """Scenes around the same reference as one: the first says how long a baseline is, if it is the only one."""
+    """Scenes around the same reference as one.
+
+    The first says how long a baseline is, if it is the only one.
+    """
     first = scenes[0]
     probability = [s.probability if s.probability is not None else np.ones(len(s.points)) for s in scenes]
     return replace(

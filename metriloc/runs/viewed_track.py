@@ -65,10 +65,11 @@ class TrackPlace:
         return cls(scene, Pose.identity(dtype=torch.float64))
 
     def frame(self, entry: Mapping[str, Any], view: View | None = None, with_photo: bool = True) -> Frustum | None:
-        """The camera of a frame, from its line; None for one without a pose in space, which breaks the way.
+        """The camera of a frame, from its line.
 
-        view: the photo, where it is at hand; else it is read from where the line says. Raises InputError for a line whose
-        numbers are none.
+        None for one without a pose in space, which breaks the way. view: the photo, where it is at
+        hand; else it is read from where the line says. Raises InputError for a line whose numbers
+        are none.
         """
         outcome: Outcome[Any] | None = None if "error" in entry else Outcome.saved(str(entry["query"]), entry)
         if outcome is None and "error" not in entry:

@@ -41,7 +41,7 @@ class TrainingSeen:
     _page: str = ""
 
     def curves(self) -> Curves | None:
-        """All numbers so far, losses and validations first; None where nothing is new."""
+        """All numbers so far, losses and validations first. None where nothing is new."""
         file = self.folder / METRICS
         size = file.stat().st_size if file.is_file() else 0
         if size in (self._size, 0):
@@ -56,7 +56,10 @@ class TrainingSeen:
         return dict(sorted(found.items(), key=lambda item: (item[0] != "train loss", not item[0].startswith("val"))))
 
     def pictures(self) -> tuple[str, list[Picture]] | None:
-        """The newest validation page's heading and pictures; None where none is new, or it has none."""
+        """The newest validation page's heading and pictures.
+
+        None where none is new, or it has none.
+        """
         pages = sorted((self.folder / PAGES).glob("step_*.html"))
         if not pages or pages[-1].name == self._page:
             return None

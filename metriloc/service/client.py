@@ -26,7 +26,7 @@ class ServiceError(RuntimeError):
 
 
 class Client:
-    """A service that keeps anchors and maps, and says where photos were taken.
+    """A service that says where photos were taken. It keeps anchors and maps.
 
     - url: its address.
     - token: of ``metriloc serve token add``; none is needed on the service's own machine.
@@ -139,7 +139,10 @@ class Client:
         seed: int = 0,
         report: bool = False,
     ) -> dict[str, Any]:
-        """Where in a map photos were taken, as ``metriloc localize --json``; all as in ``poses_at``."""
+        """Where in a map photos were taken, as ``metriloc localize --json``.
+
+        All is as in ``poses_at``.
+        """
         told = {"k": _numbers(K), "fov": fov, "seed": seed, "report": report}
         return self._posted(f"/v1/maps/{map}/poses", told, _many(photos))
 

@@ -33,11 +33,12 @@ def absolute_pose(
     seed: int = 0,
     max_iterations: int | None = None,
 ) -> AbsoluteFit:
-    """``cam_from_world`` from pixels and points of the world; matches that are not finite are left out.
+    """``cam_from_world`` from pixels and points of the world.
 
-    Fails with ``too_few_matches`` below four usable matches (``non_finite`` when pixels are the reason), and with
-    ``degenerate`` when no pose explains four of them or the ones it explains lie on a line. Raises ValueError for shapes
-    that differ.
+    Matches that are not finite are left out. Fails with ``too_few_matches`` below four usable
+    matches (``non_finite`` when pixels are the reason), and with ``degenerate`` when no pose
+    explains four of them or the ones it explains lie on a line. Raises ValueError for shapes that
+    differ.
     """
     import poselib
 

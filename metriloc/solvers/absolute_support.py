@@ -69,7 +69,7 @@ def absolute_support(
 
 
 def median_depth(pose: Pose, xyz: Float[Tensor, "N 3"], camera: Camera) -> float:
-    """Of the points in view of a pose, along the optical axis; NaN when none is."""
+    """Of the points in view of a pose, along the optical axis. NaN when none is."""
     local = pose.transform(xyz.to(pose.dtype))
     uv, seen = camera.to(pose.dtype).project(local)
     depths = local[seen & camera.to(pose.dtype).in_image(uv), 2]
@@ -126,7 +126,10 @@ def normal_equations(
 
 
 def covariance_from_normal(H: Float[Tensor, "6 6"]) -> Float[Tensor, "6 6"] | None:
-    """The inverse of normal equations, float64; None where they leave something free, or are not finite."""
+    """The inverse of normal equations, float64.
+
+    None where they leave something free, or are not finite.
+    """
     if not bool(torch.isfinite(H).all()):
         return None
     scale = H.diagonal().clamp(min=1e-300).rsqrt().double()
@@ -150,7 +153,10 @@ def precision_from_normal(H: Float[Tensor, "6 6"], depth: float) -> float:
 # -- another pose -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class ScoreMaps:
-    """How well each cell of a query fits each of some points; larger is better. camera: whose pixels are the cells."""
+    """How well each cell of a query fits each of some points.
+
+    Larger is better. camera: whose pixels are the cells.
+    """
 
     scores: Float[Tensor, "N h w"]
     xyz: Float[Tensor, "N 3"]
@@ -177,7 +183,7 @@ class ScoreMaps:
         return (y * w + x).flatten(1)
 
     def near(self, pose: Pose) -> Float[Tensor, " N"]:
-        """The best score around where a pose puts each point; -inf out of view."""
+        """The best score around where a pose puts each point. -inf out of view."""
         uv, inside = self.project(pose)
         best = self.scores.flatten(1).gather(1, self.around(uv, _REACH)).amax(1)
         return torch.where(inside.to(best.device), best, -torch.inf)
@@ -212,7 +218,7 @@ def has_other_pose(pose: Pose, maps: ScoreMaps, margin: float, seed: int = 0) ->
 
 
 def some_in_view(pose: Pose, xyz: Float[Tensor, "N 3"], camera: Camera) -> Int[Tensor, " n"]:
-    """Points that a pose sees, evenly chosen: those that another pose is looked for with."""
+    """Points that a pose sees, evenly chosen. Those that another pose is looked for with."""
     uv, seen = camera.to(torch.float64).project(pose.to(torch.float64).transform(xyz.double()))
     index = (seen & camera.to(torch.float64).in_image(uv)).nonzero().squeeze(-1)
     if len(index) <= _RIVAL_POINTS:

@@ -67,11 +67,14 @@ def solve_burst(
     free_motions: FreeMotions | None = None,
     seed: int = 0,
 ) -> BurstFit:
-    """Where the newest frame stood relative to the reference, in metres of the device's motion.
+    """Where the newest frame stood relative to the reference. In metres of the device's motion.
 
-    A frame whose device pose is wrong is placed by its photo; one that the photos do not place is left out. Where the
-    refined motions still contradict a device pose, the solution without it is taken if it is better. denied: frames whose
-    device pose is not to be believed. free_motions: what is known of pairs already; filled.
+    A frame whose device pose is wrong is placed by its photo; one that the photos do not place is
+    left out. Where the refined motions still contradict a device pose, the solution without it is
+    taken if it is better.
+
+    - denied: frames whose device pose is not to be believed.
+    - free_motions: what is known of pairs already; filled.
     """
     config = config or BurstConfig()
     motions = FreeMotions() if free_motions is None else free_motions

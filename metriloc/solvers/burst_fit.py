@@ -22,16 +22,17 @@ OF_REFERENCE = 0.8
 
 @dataclass(frozen=True)
 class BurstConfig:
-    """Settings of a burst.
-
-    max_error_px: inlier threshold of reprojection, pixels of a photo whose longer side has 640 (it grows with the
-    photo). drift: of the device. max_points: that are refined. min_points: of the reference that must agree.
-    """
+    """Settings of a burst."""
 
     max_error_px: float = 2.0
+    """Inlier threshold of reprojection, pixels of a photo whose longer side has 640 (it grows with
+    the photo)."""
     drift: DeviceDrift = field(default_factory=DeviceDrift)
+    """Of the device."""
     max_points: int = 300
+    """Points that are refined."""
     min_points: int = 12
+    """Of the reference that must agree."""
 
     def __post_init__(self) -> None:
         require_within(self, max_error_px=(0.01, 1e3), max_points=(6, 1_000_000), min_points=(6, 1_000_000))
@@ -39,10 +40,10 @@ class BurstConfig:
 
 @dataclass(frozen=True, eq=False)
 class Burst:
-    """F frames of a device, oldest first, and one reference, which is number F in ``cameras`` and ``matches``.
+    """F frames of a device, oldest first, and one reference.
 
-    cam_from_device: of the frames, metres. matches: of any pairs, the one of the reference with wrong ones left out as
-    well as two photos allow.
+    It is number F in ``cameras`` and ``matches``. cam_from_device: of the frames, metres. matches:
+    of any pairs, the one of the reference with wrong ones left out as well as two photos allow.
     """
 
     cameras: tuple[Camera, ...]
@@ -61,7 +62,10 @@ class Burst:
 
 
 def support(burst: Burst, tracks: Tracks, poses: Pose, limit: float) -> float:
-    """How well the points of the reference fit all cameras: truncated quadratic score, summed over thresholds."""
+    """How well the points of the reference fit all cameras.
+
+    Truncated quadratic score, summed over thresholds.
+    """
     chosen = tracks[tracks.seen[:, -1]]
     error = _pixels(chosen, burst.cameras, poses)
     worst = torch.where(chosen.seen, error, 0.0).amax(1)
@@ -81,7 +85,10 @@ def _pixels(tracks: Tracks, cameras: Sequence[Camera], poses: Pose) -> Float[Ten
 def refine_burst(
     burst: Burst, config: BurstConfig, tracks: Tracks, poses: Pose, edges: MotionEdges, limit: float
 ) -> tuple[RefinedViews, Tracks]:
-    """Refined twice: on what agrees about, then on what agrees; and the tracks of the second time."""
+    """Refined twice: on what agrees about, then on what agrees.
+
+    And the tracks of the second time.
+    """
     settings = ViewsConfig(pixel_sigma=limit / 2)
     refined, used = RefinedViews(poses, torch.zeros(0, 3), torch.zeros(0, len(poses.t)), None, False), tracks
     for times in (_WIDER, 1.5):

@@ -38,8 +38,11 @@ class AgreeingPairs:
 def follows_motion(
     motion: Pose, uv_a: Tensor, uv_b: Tensor, cameras: tuple[Camera, Camera], max_error_px: float
 ) -> Bool[Tensor, " N"]:
-    """Matches near their epipolar line under ``b_from_a``; and, as the line of a very short way means little, not farther
-    from where the turn alone puts them than the way can move them."""
+    """Matches near their epipolar line under ``b_from_a``.
+
+    And, as the line of a very short way means little, not farther from where the turn alone puts
+    them than the way can move them.
+    """
     squared, in_front = sampson_errors(motion, uv_a, uv_b, cameras)
     way = float(motion.distance())
     ray, valid = cameras[0].to(torch.float64).unproject(uv_a.double())

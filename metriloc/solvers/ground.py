@@ -20,19 +20,26 @@ _INDEPENDENT = 10  # points whose errors may be taken for independent: neighbors
 
 @dataclass(frozen=True)
 class GroundConfig:
-    """max_tilt_deg: between the plane's normal and the down axis. thickness: share of the height within which a point lies
-    on the plane. min_points, min_share: on the plane, of all. max_below: points below the plane, as a share of those on
-    it. min_spread: standard deviation of the points on it in their narrow direction, as a share of the height. max_lever:
-    how far from the camera the points on it lie, in standard deviations: a far strip of ground tells no height."""
+    """Settings of finding the ground."""
 
     max_tilt_deg: float = 15.0
+    """Between the plane's normal and the down axis."""
     thickness: float = 0.05
+    """Share of the height within which a point lies on the plane."""
     min_points: int = 25
+    """On the plane, of all."""
     min_share: float = 0.05
+    """On the plane, of all."""
     max_below: float = 0.1
+    """Points below the plane, as a share of those on it."""
     min_spread: float = 0.1
+    """Standard deviation of the points on it in their narrow direction, as a share of the
+    height."""
     max_lever: float = 6.0
+    """How far from the camera the points on it lie, in standard deviations: a far strip of ground
+    tells no height."""
     hypotheses: int = 1000
+    """Planes that are tried."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,13 +50,16 @@ class DepthError:
 
 @dataclass(frozen=True)
 class JointConfig:
-    """depth: how the depths err. pixel_sigma: standard deviation of keypoint positions, pixels. robust_scale: residuals
-    beyond this many sigmas lose weight. iterations: at most."""
+    """Settings of the joint fit."""
 
     depth: DepthError
+    """How the depths err."""
     pixel_sigma: float = 0.5
+    """Standard deviation of keypoint positions, pixels."""
     robust_scale: float = 1.0
+    """Residuals beyond this many sigmas lose weight."""
     iterations: int = 20
+    """So many at most."""
 
     def __post_init__(self) -> None:
         require_within(self, pixel_sigma=(1e-9, 1e9), robust_scale=(1e-9, 1e9), iterations=(1, 100_000))
@@ -64,8 +67,11 @@ class JointConfig:
 
 @dataclass(frozen=True)
 class PhotoScale:
-    """What the depths of one photo say: metres a metre of the fitted pose, as a logarithm; its standard deviation; and
-    how many depths had a say."""
+    """What the depths of one photo say.
+
+    Metres a metre of the fitted pose, as a logarithm; its standard deviation; and how many depths
+    had a say.
+    """
 
     log_scale: float
     sigma: float

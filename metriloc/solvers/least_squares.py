@@ -100,9 +100,10 @@ def _factorise(H: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_regular(H: Float[Tensor, "n n"]) -> bool:
-    """Whether normal equations fix all parameters: scaled to unit diagonal, they are safely away from singular.
+    """Whether normal equations fix all parameters.
 
-    Collinear points, for one, leave a rotation free: their smallest eigenvalue is 1e-16.
+    Scaled to unit diagonal, they are safely away from singular. Collinear points, for one, leave a
+    rotation free: their smallest eigenvalue is 1e-16.
     """
     diagonal = H.diagonal()
     if not bool(torch.isfinite(H).all()) or not bool((diagonal > 0).all()):

@@ -86,7 +86,7 @@ class MotionEdges:
 
 
 def robust_motion(squares: Float[Tensor, " E"], scale: float) -> tuple[Float[Tensor, " E"], Float[Tensor, " E"]]:
-    """Cost and weight of each edge: beyond ``scale`` sigmas it loses weight (Cauchy)."""
+    """Cost and weight of each edge. Beyond ``scale`` sigmas it loses weight (Cauchy)."""
     value, weight, _ = scaled_barron(squares, 0.0, scale)
     return value, weight
 

@@ -75,7 +75,10 @@ def average_motions(motions: Sequence[Motion], start: Pose, fixed: Bool[Tensor, 
 
 
 def nearest_to_rays(origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, " 3"] | None:
-    """The point with the least squared distance from all rays; None where they are next to parallel, or it is behind."""
+    """The point with the least squared distance from all rays.
+
+    None where they are next to parallel, or it is behind.
+    """
     headed = directions / directions.norm(dim=-1, keepdim=True)
     across_all = torch.eye(3, dtype=headed.dtype) - headed[:, :, None] * headed[:, None, :]
     H = across_all.sum(0)

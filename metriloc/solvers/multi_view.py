@@ -28,15 +28,19 @@ _MIN_POINTS = 6
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """pixel_sigma: standard deviation of keypoint positions, pixels. robust_scale, motion_scale: residuals of pixels and
-    of motions beyond this many sigmas lose weight. iterations: at most. times: by how much pixels leave poses less sure
-    than if their residuals were independent; of the covariance alone."""
+    """Settings of the refinement of several views."""
 
     pixel_sigma: float = 1.0
+    """Standard deviation of keypoint positions, pixels."""
     robust_scale: float = 1.0
+    """Residuals of pixels and of motions beyond this many sigmas lose weight."""
     motion_scale: float = 3.0
+    """Residuals of pixels and of motions beyond this many sigmas lose weight."""
     iterations: int = 20
+    """So many at most."""
     times: float = 2.0
+    """By how much pixels leave poses less sure than if their residuals were independent; of the
+    covariance alone."""
 
     def __post_init__(self) -> None:
         positive = (1e-9, 1e9)
@@ -46,9 +50,12 @@ class ViewsConfig:
 
 @dataclass(frozen=True, eq=False)
 class RefinedViews:
-    """cam_from_world: of all cameras; xyz: the points; pixels: reprojection errors, inf behind a camera, NaN where not
-    seen. covariance: of the left updates [t, w] of all poses, the first of which is held; None where the photos and the
-    motions do not fix them. ok: False where nothing was refined."""
+    """cam_from_world: of all cameras.
+
+    xyz: the points; pixels: reprojection errors, inf behind a camera, NaN where not seen.
+    covariance: of the left updates [t, w] of all poses, the first of which is held; None where the
+    photos and the motions do not fix them. ok: False where nothing was refined.
+    """
 
     cam_from_world: Pose
     xyz: Float[Tensor, "P 3"]
@@ -61,9 +68,10 @@ class RefinedViews:
 def triangulate(
     tracks: Tracks, cameras: Sequence[Camera], cam_from_world: Pose
 ) -> tuple[Float[Tensor, "P 3"], Float[Tensor, " P"]]:
-    """Points nearest to all rays that see them, and the largest angle between two of their rays, radians.
+    """Points nearest to all rays that see them.
 
-    Points that fewer than two cameras see, or that lie behind one of them, are NaN with angle 0. Float64.
+    And the largest angle between two of their rays, radians. Points that fewer than two cameras
+    see, or that lie behind one of them, are NaN with angle 0. Float64.
     """
     poses = cam_from_world.to(torch.float64)
     rays = torch.stack([camera.to(torch.float64).unproject(tracks.uv[:, v])[0] for v, camera in enumerate(cameras)], 1)
@@ -91,10 +99,11 @@ def refine_views(
     edges: MotionEdges,
     config: ViewsConfig | None = None,
 ) -> RefinedViews:
-    """Poses and points that explain pixels and motions best, by Levenberg-Marquardt; float64, no gradients.
+    """Poses and points that explain pixels and motions best, by Levenberg-Marquardt.
 
-    The first pose stays where it is. Points are finite. A robust loss forgives a few wrong matches and motions. Needs six
-    points, and at least one motion to fix the size.
+    Float64, no gradients. The first pose stays where it is. Points are finite. A robust loss
+    forgives a few wrong matches and motions. Needs six points, and at least one motion to fix the
+    size.
     """
     problem = _Problem(tracks, tuple(camera.to(torch.float64) for camera in cameras), edges, config or ViewsConfig())
     state = _State(cam_from_world.to(torch.float64), xyz.double())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
 from metriloc.solvers.absolute import absolute_pose
-from metriloc.solvers.consensus import draw_minimal_sets
+from metriloc.solvers.draws import draw_minimal_sets
 from metriloc.solvers.pinhole import collinear, pinhole_points
 from metriloc.solvers.procrustes import kabsch
 from metriloc.solvers.two_view import (
@@ -112,7 +112,10 @@ def marginal_score(
     cameras: tuple[Camera, Camera],
     max_error_px: float = 1.5,
 ) -> float:
-    """Truncated quadratic score of epipolar errors, summed over four thresholds: what the matches say for any pose."""
+    """Truncated quadratic score of epipolar errors, summed over four thresholds.
+
+    It is what the matches say for any pose.
+    """
     squared, in_front = sampson_errors(pose, uv0, uv1, cameras)
     thresholds = max_error_px * squared.new_tensor([0.5, 1.0, 2.0, 4.0])
     return float(((1 - squared[in_front, None] / thresholds**2).clamp(min=0)).sum())
@@ -126,7 +129,10 @@ def pnp_from_depth(
     max_error_px: float = 3.0,
     seed: int = 0,
 ) -> RelativeFit:
-    """Metric pose by P3P LO-RANSAC on the points that ``depth0`` (metres, 0 where unknown) lifts from image 0."""
+    """Metric pose by P3P LO-RANSAC on lifted points.
+
+    ``depth0`` (metres, 0 where unknown) lifts them from image 0.
+    """
     _check_matches(uv0, uv1, depth0)
     xyz = _lifted(uv0, depth0, cameras[0])
     reason = _too_few((torch.isfinite(xyz).all(-1) & torch.isfinite(uv1).all(-1)).cpu().numpy(), uv0, uv1, 4)
@@ -147,10 +153,11 @@ def rigid_from_depths(
     relative_error: float = 0.1,
     seed: int = 0,
 ) -> RelativeFit:
-    """Metric pose by robust alignment of both sets of lifted points; inliers lie within ``relative_error`` x depth.
+    """Metric pose by robust alignment of both sets of lifted points.
 
-    1,000 minimal sets of three, truncated quadratic score, refits on the inliers while they grow. Needs three matches
-    with both depths; ``degenerate`` when the inliers lie on one line. poselib has no such solver: this is our own.
+    Inliers lie within ``relative_error`` x depth. 1,000 minimal sets of three, truncated quadratic
+    score, refits on the inliers while they grow. Needs three matches with both depths;
+    ``degenerate`` when the inliers lie on one line. poselib has no such solver: this is our own.
     """
     _check_matches(uv0, uv1, depth0, depth1)
     xyz = [_lifted(uv, depth, camera) for uv, depth, camera in zip((uv0, uv1), (depth0, depth1), cameras, strict=True)]

@@ -26,13 +26,16 @@ _BEHIND = 1e6  # squared residual, in sigmas, of a point behind a camera: it mus
 
 @dataclass(frozen=True)
 class PolishConfig:
-    """pixel_sigma: standard deviation of keypoint positions, pixels. log_depth_sigma: of the logarithm of a depth
-    (0.15 = 15 %). robust_scale: residuals beyond this many sigmas lose weight (Cauchy). iterations: at most."""
+    """Settings of the refinement by reprojection error."""
 
     pixel_sigma: float = 2.0
+    """Standard deviation of keypoint positions, pixels."""
     log_depth_sigma: float = 0.15
+    """Of the logarithm of a depth (0.15 = 15 %)."""
     robust_scale: float = 1.0
+    """Residuals beyond this many sigmas lose weight (Cauchy)."""
     iterations: int = 30
+    """So many at most."""
 
     def __post_init__(self) -> None:
         positive = (1e-9, 1e9)

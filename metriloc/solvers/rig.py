@@ -37,10 +37,10 @@ class RigFit:
 
 
 def rig_pose(cameras: Sequence[RigMatches], max_error_px: Sequence[float], seed: int = 0) -> RigFit:
-    """Generalized P3P in LO-RANSAC, then least squares over all cameras; the same by seed, but for last bits.
+    """Generalized P3P in LO-RANSAC, then least squares over all cameras.
 
-    max_error_px: of each camera; poselib takes one threshold, so pixels of the others are scaled to the first's. Matches
-    that are not finite are left out.
+    The same by seed, but for last bits. max_error_px: of each camera; poselib takes one threshold,
+    so pixels of the others are scaled to the first's. Matches that are not finite are left out.
     """
     import poselib
 
@@ -82,10 +82,11 @@ def rig_covariance(
     cells: Sequence[float],
     times: float = 1.0,
 ) -> Float[Tensor, "6 6"] | None:
-    """Covariance of ``rig_from_world`` by the residuals of all cameras; None where they do not fix it.
+    """Covariance of ``rig_from_world`` by the residuals of all cameras.
 
-    Of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``, in the axes of the rig. cells, times: as in
-    ``absolute_support.pose_covariance``, cells one a camera.
+    None where they do not fix it. Of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``, in
+    the axes of the rig. cells, times: as in ``absolute_support.pose_covariance``, cells one a
+    camera.
     """
     total = torch.zeros(6, 6, dtype=torch.float64)
     for own, kept, cell in zip(cameras, inliers, cells, strict=True):

@@ -47,7 +47,10 @@ def cauchy(x: Float[Tensor, "*b"]) -> Loss:
 
 
 def barron(x: Float[Tensor, "*b"], alpha: float) -> Loss:
-    """Barron's general loss with unit scale: 2 is squared, 1 pseudo-Huber, 0 Cauchy, -2 Geman-McClure."""
+    """Barron's general loss with unit scale.
+
+    2 is squared, 1 pseudo-Huber, 0 Cauchy, -2 Geman-McClure.
+    """
     if abs(alpha - 2) < _LIMIT:
         return squared(x)
     if abs(alpha) < _LIMIT:
@@ -60,9 +63,10 @@ def barron(x: Float[Tensor, "*b"], alpha: float) -> Loss:
 
 
 def scaled(x: Float[Tensor, "*b"], loss: Callable[[Tensor], Loss], scale: float) -> Loss:
-    """``scale^2 loss(x / scale^2)``: the loss with its threshold moved from 1 to ``scale`` (a residual, not squared).
+    """``scale^2 loss(x / scale^2)``.
 
-    Raises ValueError for a scale that is not positive.
+    The loss with its threshold moved from 1 to ``scale`` (a residual, not squared). Raises
+    ValueError for a scale that is not positive.
     """
     if not scale > 0:
         raise ValueError(f"the scale of a robust loss must be positive, got {scale}")

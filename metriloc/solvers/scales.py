@@ -14,10 +14,11 @@ CONTRADICTION = 3.0
 
 @dataclass(frozen=True)
 class ScaleSource:
-    """What one source says of a length: its logarithm and the standard deviation of that; 0 is exact.
+    """What one source says of a length.
 
-    kin: sources of one kin err alike, with ``correlation`` between any two of them; "" errs by itself. said: what it
-    rests on, one phrase.
+    Its logarithm and the standard deviation of that; 0 is exact. kin: sources of one kin err alike,
+    with ``correlation`` between any two of them; "" errs by itself. said: what it rests on, one
+    phrase.
     """
 
     name: str
@@ -39,9 +40,11 @@ class ScaleSource:
 
 @dataclass(frozen=True)
 class FusedScale:
-    """log_length, sigma: of all sources together; where some contradict each other, sigma covers them. shares: of each
-    source in it, 0..1, summing to 1. contradictions: pairs of names more than ``CONTRADICTION`` standard deviations
-    apart."""
+    """log_length, sigma: of all sources together.
+
+    Where some contradict each other, sigma covers them. shares: of each source in it, 0..1, summing
+    to 1. contradictions: pairs of names more than ``CONTRADICTION`` standard deviations apart.
+    """
 
     log_length: float
     sigma: float
@@ -50,7 +53,7 @@ class FusedScale:
 
 
 def fuse_scales(sources: Sequence[ScaleSource]) -> FusedScale:
-    """Sources by inverse (co)variance: ``w = C^-1 1 / (1^T C^-1 1)``, ``sigma^2 = w^T C w``.
+    """Sources by inverse (co)variance. ``w = C^-1 1 / (1^T C^-1 1)``, ``sigma^2 = w^T C w``.
 
     Kin do not halve the variance: with correlation 1 two of them are worth one. A source that would count negatively
     (kin of a much surer one) counts nothing. Exact sources leave the others nothing but their contradiction. One of two

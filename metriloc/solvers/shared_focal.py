@@ -97,7 +97,10 @@ class EpipolarProblem:
     squared_scale: float
 
     def residual(self, state: EpipolarState) -> tuple[Tensor, Tensor]:
-        """Signed Sampson errors in pixels [n], and their Jacobian [n, 6]: left rotation, direction, log of the factor."""
+        """Signed Sampson errors in pixels [n], and their Jacobian [n, 6].
+
+        Left rotation, direction, log of the factor.
+        """
         # 1. rays of unit depth, and how they and the pixels of a unit change with the factor
         shrink = math.exp(-state.log_factor)
         ray0, ray1 = (torch.cat([shrink * x, torch.ones_like(x[:, :1])], -1) for x in (self.x0, self.x1))

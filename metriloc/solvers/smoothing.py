@@ -40,7 +40,9 @@ def smooth_poses(
     has: Bool[Tensor, " N"],
     edges: MotionEdges,
 ) -> Smoothed:
-    """The most likely poses: a robust pose graph with measured poses where ``has``, and motions between them.
+    """The most likely poses.
+
+    A robust pose graph with measured poses where ``has``, and motions between them.
 
     - start, measured: N poses, ``cam_from_world``; measured ones may be anything where not ``has``.
     - covariances: of the left updates of the measured ones.

@@ -31,8 +31,11 @@ most."""
 
 @dataclass(frozen=True)
 class ScaleFit:
-    """scale: metres a unit of the translation; spread: standard deviation of its logarithm over the matches that decide
-    (1.4826 MAD); support: number of measured depths that agree within 25 %."""
+    """The length of a translation, from depths.
+
+    scale: metres a unit of the translation; spread: standard deviation of its logarithm over the
+    matches that decide (1.4826 MAD); support: number of measured depths that agree within 25 %.
+    """
 
     scale: float
     spread: float
@@ -47,11 +50,13 @@ def scale_from_depth(
     cameras: Cameras,
     depth1: Float[Tensor, " N"] | None = None,
 ) -> ScaleFit | None:
-    """Metres a unit of ``pose.t``: robust mean of log(measured depth / triangulated depth) over the matches.
+    """Metres a unit of ``pose.t``.
 
-    depth0, depth1: metres in each camera, 0 or NaN where unknown. Each measurement weighs as the inverse variance of
-    its logarithm, from pixel noise over parallax and depth noise: the triangulated depth of a distant point says
-    little. None when no match has a depth, lies in front of both cameras and has at least a pixel of parallax.
+    It is a robust mean of log(measured depth / triangulated depth) over the matches. depth0,
+    depth1: metres in each camera, 0 or NaN where unknown. Each measurement weighs as the inverse
+    variance of its logarithm, from pixel noise over parallax and depth noise: the triangulated
+    depth of a distant point says little. None when no match has a depth, lies in front of both
+    cameras and has at least a pixel of parallax.
     """
     logs, weights = _log_ratios(pose, uv0, depth0, uv1, cameras)
     if depth1 is not None:
@@ -68,12 +73,13 @@ def scale_from_depth(
 
 
 def translation_observable(pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: Cameras) -> bool:
-    """Whether the direction of ``pose.t`` means anything: False when a rotation alone explains the (inlier) matches.
+    """Whether the direction of ``pose.t`` means anything.
 
-    The noise is read off the epipolar errors, which a translation cannot hide. The best rotation alone, fitted
-    robustly, must then leave a share of the matches (and six) many times that far from where they are: all of it
-    little, or a near object much (``_PARALLAX``). Points far away or on a small baseline fail this as a pure rotation
-    does.
+    False when a rotation alone explains the (inlier) matches. The noise is read off the epipolar
+    errors, which a translation cannot hide. The best rotation alone, fitted robustly, must then
+    leave a share of the matches (and six) many times that far from where they are: all of it
+    little, or a near object much (``_PARALLAX``). Points far away or on a small baseline fail this
+    as a pure rotation does.
     """
     squared, _ = sampson_errors(pose, uv0, uv1, cameras)
     errors = _rotation_only_errors(pose, uv0, uv1, cameras)
@@ -88,9 +94,10 @@ def translation_observable(pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Ten
 def sampson_errors(
     pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: Cameras
 ) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
-    """Squared Sampson error in undistorted pixels (float64), and whether the point lies in front of both cameras.
+    """Squared Sampson error in undistorted pixels (float64).
 
-    The length of ``pose.t`` does not matter; without any translation the error is zero for all.
+    And whether the point lies in front of both cameras. The length of ``pose.t`` does not matter;
+    without any translation the error is zero for all.
     """
     ray0, ray1, valid = _rays(uv0, uv1, cameras)
     double = pose.to(torch.float64)
@@ -107,7 +114,10 @@ def sampson_errors(
 def parallax_angles(
     pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: Cameras
 ) -> Float[Tensor, " N"]:
-    """Angle in radians between the two rays of each match once the rotation is taken out; 0 for a pure rotation."""
+    """Angle in radians between the two rays of each match.
+
+    The rotation is taken out before; 0 for a pure rotation.
+    """
     ray0, ray1, _ = _rays(uv0, uv1, cameras)
     turned = ray0 @ pose.R.to(torch.float64).mT
     cross = torch.linalg.cross(turned, ray1)

@@ -17,7 +17,7 @@ from metriloc.geometry import Camera, Pose
 def virtual_points(
     dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
 ) -> Float[Tensor, "196 3"]:
-    """The benchmark's points in front of a camera, metres: 1.8 x 0.9 x 1.8 between the outermost.
+    """The benchmark's points in front of a camera, metres. 1.8 x 0.9 x 1.8 between the outermost.
 
     7 x 4 x 7 of spacing 0.3, 1.8 to 3.6 m ahead; y slowest, z fastest (which matters for the last
     bits of a mean only).

@@ -126,17 +126,16 @@ class TreePoses:
 
 @dataclass(frozen=True, eq=False)
 class BodyConfig:
-    """What poses of a robot are of.
-
-    - body: the frame that a topic of poses is about; None for no such topic.
-    - fixed: the frame that poses are told in; None for the usual one.
-    - axes, mount: of the body, where no transform leads to the camera: ``body_from_cam``.
-    """
+    """What poses of a robot are of."""
 
     body: str | None = None
+    """The frame that a topic of poses is about; None for no such topic."""
     fixed: str | None = None
+    """The frame that poses are told in; None for the usual one."""
     axes: Axes | None = None
+    """Of the body, where no transform leads to the camera: ``body_from_cam``."""
     mount: Pose | None = None
+    """Of the body, where no transform leads to the camera: ``body_from_cam``."""
 
 
 def camera_in_tree(

@@ -11,10 +11,11 @@ import torch
 
 from metriloc.geometry import Camera
 from metriloc.io import InputError, load_view
+from metriloc.io.changed_views import resize_view
 from metriloc.io.exif import ExifData
 from metriloc.io.images import DEFAULT_MAX_MEGAPIXELS, check_size, decode_image
 from metriloc.io.intrinsics import camera_from_K, resolve_intrinsics
-from metriloc.io.view import resize_view, view_of_pixels
+from metriloc.io.view import view_of_pixels
 from metriloc.types import View
 
 

@@ -41,7 +41,9 @@ SPACING = 0.05
 
 
 class Tracker:
-    """Follows a camera that moves, against one reference photo or in a map, metric by the device's motion.
+    """Follows a camera that moves, metric by the device's motion.
+
+    It does so against one reference photo or in a map.
 
     - target: a reference photo, or what else ``as_view`` takes; or a map, as ``Localizer`` takes it; or a ``Localizer``.
     - images: the folder of the map's photos, where that is not beside it.
@@ -97,7 +99,7 @@ class Tracker:
 
     @property
     def in_map(self) -> bool:
-        """Whether the poses are in a map; else they are relative to a reference photo."""
+        """Whether the poses are in a map. Else they are relative to a reference photo."""
         return self.localizer is not None
 
     @property
@@ -120,7 +122,9 @@ class Tracker:
         fov: float | None = None,
         name: str = "",
     ) -> PoseEstimate:
-        """The pose of the next frame; ``track`` of the estimate tells its state, and what was wrong with the frame.
+        """The pose of the next frame.
+
+        ``track`` of the estimate tells its state, and what was wrong with the frame.
 
         - photo: a file, or what else ``as_view`` takes.
         - device_pose: ``cam_from_world`` in the device's own world, metres (``Pose.from_convention`` reads ARKit's).
@@ -146,7 +150,10 @@ class Tracker:
         return self._in_map(view, told, track) if self.in_map else self._against_photo(view, told, track)
 
     def add_frame(self, frame: Frame) -> PoseEstimate:
-        """``add`` of a frame as sources of streams give it; one without a photo is a failure that says why."""
+        """``add`` of a frame as sources of streams give it.
+
+        One without a photo is a failure that says why.
+        """
         if frame.photo is not None:
             return self.add(frame.photo, frame.device_pose, frame.time, name=frame.name)
         index, self._count = self._count, self._count + 1

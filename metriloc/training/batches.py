@@ -28,20 +28,22 @@ class BatchSource(Protocol):
     """The training data. An endless source needs no more than this; it may be called from several processes."""
 
     def batch(self, step: int, part: int, parts: int) -> Any:
-        """Part ``part`` (0-based) of ``parts`` of the batch of optimiser step ``step`` (0-based), on the CPU.
+        """One of equal parts of a step's batch, on the CPU.
 
-        The same arguments give the same batch, whatever was asked before; global generators are not used. Raises
-        ValueError when the batch cannot be cut into so many equal parts.
+        Part ``part`` (0-based) of ``parts``; ``step`` is the optimiser's (0-based). The same
+        arguments give the same batch, whatever was asked before; global generators are not used.
+        Raises ValueError when the batch cannot be cut into so many equal parts.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ShuffledBatches:
-    """Batches of a finite set, in a new order every pass, each sample once a pass (the rest of a pass is left out).
+    """Batches of a finite set, in a new order every pass.
 
-    load: makes sample ``index``, with a generator of its own for augmentation; collate: makes a batch of samples;
-    length: number of samples; batch_size: of the whole run, not of one process.
+    Each sample comes once a pass (the rest of a pass is left out). load: makes sample ``index``,
+    with a generator of its own for augmentation; collate: makes a batch of samples; length: number
+    of samples; batch_size: of the whole run, not of one process.
     """
 
     load: Callable[[int, torch.Generator], Any]
@@ -57,7 +59,7 @@ class ShuffledBatches:
             )
 
     def indices(self, step: int, part: int, parts: int) -> list[int]:
-        """The samples of one part; ValueError when the batch cannot be cut so."""
+        """The samples of one part. ValueError when the batch cannot be cut so."""
         if self.batch_size % parts or not 0 <= part < parts:
             raise ValueError(f"a batch of {self.batch_size} cannot be cut into {parts} equal parts (part {part})")
         epoch, place = divmod(step, self.length // self.batch_size)

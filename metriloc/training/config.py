@@ -23,20 +23,25 @@ Best = Literal["largest", "smallest"]
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimiser. lr: peak learning rate, per step. weight_decay: applied to matrices and kernels, not to vectors.
-
-    momentum: of sgd only. lr_scaling: (part of a parameter's name, factor); the first that fits counts. train_only:
-    a regular expression searched in parameter names; what it does not find is frozen ("" trains everything).
-    """
+    """The optimiser."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
+    """``adam``, ``adamw`` or ``sgd``."""
     lr: float = 1e-4
+    """Peak learning rate, per step."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Of Adam: how slowly the means of gradients and squares move."""
     eps: float = 1e-8
+    """Of Adam: beside the root of the mean square."""
     momentum: float = 0.9
+    """Of sgd only."""
     weight_decay: float = 0.0
+    """Applied to matrices and kernels, not to vectors."""
     lr_scaling: tuple[tuple[str, float], ...] = ()
+    """(part of a parameter's name, factor); the first that fits counts."""
     train_only: str = ""
+    """A regular expression searched in parameter names; what it does not find is frozen ("" trains
+    everything)."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -55,11 +60,12 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over the steps, as a factor on ``lr``; a pure function of the step (``schedule.lr_factor``).
+    """The learning rate over the steps, as a factor on ``lr``.
 
-    warmup_steps: linear rise from 0, over before the decay begins. decay: ``cosine`` and ``linear`` fall to ``final`` at
-    the last step; ``exponential`` divides by ten every ``tenfold_steps``; ``steps`` multiplies by ``step_factor`` every
-    ``step_every``. decay_start: step at which the decay begins.
+    It is a pure function of the step (``schedule.lr_factor``). warmup_steps: linear rise from 0,
+    over before the decay begins. decay: ``cosine`` and ``linear`` fall to ``final`` at the last
+    step; ``exponential`` divides by ten every ``tenfold_steps``; ``steps`` multiplies by
+    ``step_factor`` every ``step_every``. decay_start: step at which the decay begins.
     """
 
     warmup_steps: int = 0
@@ -98,39 +104,50 @@ WARM_UP_EXPONENTIAL = Schedule(warmup_steps=500, decay="exponential")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train.
-
-    steps: optimiser steps in all (a skipped step counts). epoch_steps: after so many comes a validation, a picture page
-    and a checkpoint. accumulation: parts each process cuts its share of a batch into. clip_norm: largest global norm of
-    the gradient, None for no clipping. precision: ``auto`` is bfloat16 autocast on a GPU that has it, float32 elsewhere.
-    seed: of everything. workers: processes that load batches ahead, 0 for none; prefetch: batches each loads ahead.
-    best_metric: the validation metric the kept ``best`` checkpoint has the ``best_is`` value of ("" keeps none).
-    sync_batch_norm: of several processes, batch norms see the batches of all, not the share of one.
-    also_best: (metric, largest or smallest) of further checkpoints ``best_METRIC`` and weights ``weights_METRIC``.
-    max_bad_steps: steps in a row without a finite gradient after which training stops. max_minutes: save and stop after
-    so long. device: auto, cpu, cuda or cuda:N.
-    """
+    """How to train."""
 
     steps: int
+    """Optimiser steps in all (a skipped step counts)."""
     epoch_steps: int = 1000
+    """After so many comes a validation, a picture page and a checkpoint."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The optimiser."""
     schedule: Schedule = CONSTANT
+    """Of the learning rate."""
     accumulation: int = 1
+    """Parts each process cuts its share of a batch into."""
     clip_norm: float | None = 5.0
+    """Largest global norm of the gradient, None for no clipping."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto`` is bfloat16 autocast on a GPU that has it, float32 elsewhere."""
     seed: int = 0
+    """Of everything."""
     workers: int = 0
+    """Processes that load batches ahead, 0 for none."""
     prefetch: int = 2
+    """Batches each loads ahead."""
     log_every: int = 50
+    """Steps between two lines of the log."""
     checkpoint_minutes: float = 10.0
+    """Minutes between two checkpoints."""
     max_minutes: float | None = None
+    """Save and stop after so long."""
     best_metric: str = ""
+    """The validation metric that the kept ``best`` checkpoint has the best value of; "" keeps
+    none."""
     best_is: Best = "largest"
+    """Whether the best value is the smallest or the largest."""
     also_best: tuple[tuple[str, Best], ...] = ()
+    """(metric, largest or smallest) of further checkpoints ``best_METRIC`` and weights
+    ``weights_METRIC``."""
     max_bad_steps: int = 20
+    """Steps in a row without a finite gradient after which training stops."""
     sync_batch_norm: bool = False
+    """Of several processes, batch norms see the batches of all, not the share of one."""
     tensorboard: Literal["auto", "on", "off"] = "auto"
+    """Write the log for TensorBoard, too."""
     device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "epoch_steps", "accumulation", "prefetch", "log_every", "max_bad_steps"):
@@ -152,7 +169,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A complete recipe: what to train, on what, how, and how to tell whether it got better.
+    """A complete recipe. It is what to train, on what, how, and how to tell whether it got better.
 
     method: makes the module, a ``Trainable`` and ``nn.Module``. batches: opens the training data below the folder given
     by ``--data`` (None when none was given). validation: the same for the validation, None for no validation. Each may be

@@ -56,13 +56,15 @@ def train(
     init: Path | None = None,
     reporter: Callable[[int, int], AbstractContextManager[Reporter]] | None = None,
 ) -> TrainingResult:
-    """Train a recipe and write the run folder ``out``; the same call in every process of a torchrun.
+    """Train a recipe and write the run folder ``out``.
 
-    data: folder handed to the recipe. resume: go on from the last checkpoint of ``out`` (start, if there is none).
-    init: a checkpoint or safetensors file to take the first weights from. reporter: makes a context, from (steps in all,
-    steps done), that yields what is called after every step (``console.on_the_terminal``).
-    Raises InputError when ``out`` holds a run and ``resume`` is not given, when it holds another run, and for damaged or
-    unfitting files; DivergedError after ``max_bad_steps`` steps in a row without a finite gradient.
+    It is the same call in every process of a torchrun. data: folder handed to the recipe. resume:
+    go on from the last checkpoint of ``out`` (start, if there is none). init: a checkpoint or
+    safetensors file to take the first weights from. reporter: makes a context, from (steps in all,
+    steps done), that yields what is called after every step (``console.on_the_terminal``). Raises
+    InputError when ``out`` holds a run and ``resume`` is not given, when it holds another run, and
+    for damaged or unfitting files; DivergedError after ``max_bad_steps`` steps in a row without a
+    finite gradient.
     """
     with ExitStack() as stack:
         processes = stack.enter_context(joined_processes(run.training.device))

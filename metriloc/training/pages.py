@@ -34,7 +34,7 @@ def validation_page(
 
 
 def encode_png(rgb: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    """A picture as a PNG file in memory, its longer side reduced to ``LONGEST_SIDE``."""
+    """A picture as a PNG file in memory. Its longer side is reduced to ``LONGEST_SIDE``."""
     from PIL import Image
 
     image = Image.fromarray(rgb)

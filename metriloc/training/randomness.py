@@ -16,7 +16,7 @@ import torch
 
 
 def mix_seed(*numbers: int) -> int:
-    """One seed in 0..2^63-1 from several whole numbers; close tuples give unrelated seeds."""
+    """One seed in 0..2^63-1 from several whole numbers. Close tuples give unrelated seeds."""
     text = ",".join(str(int(number)) for number in numbers)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

@@ -19,7 +19,10 @@ from torch import nn
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One picture for the validation page and for TensorBoard: uint8 RGB [H, W, 3], a title, perhaps a sentence."""
+    """One picture for the validation page and for TensorBoard.
+
+    It is uint8 RGB [H, W, 3], a title, perhaps a sentence.
+    """
 
     title: str
     rgb: UInt8[np.ndarray, "H W 3"]

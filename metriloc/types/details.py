@@ -35,7 +35,13 @@ not be read, one of many."""
 
 @dataclass(frozen=True, eq=False)
 class Correspondences:
-    """Points seen in both images of a pair. uv: pixels; depth: metres, NaN where unknown; probability: of the match."""
+    """Points seen in both images of a pair. uv: pixels; depth: metres, NaN where unknown; probability: of the match.
+
+    >>> one = torch.ones(1)
+    >>> found = Correspondences(torch.tensor([[3.0, 4.0]]), torch.tensor([[5.0, 4.0]]), one, one, one)
+    >>> len(found), (found.uv1 - found.uv0).tolist()
+    (1, [[2.0, 0.0]])
+    """
 
     uv0: Float[Tensor, "M 2"]
     uv1: Float[Tensor, "M 2"]
@@ -103,13 +109,24 @@ class ReferenceSaid:
 class PairDetails:
     """How one relative pose came about.
 
-    score: the solver's own support, unnormalised (for MicKey the soft-inlier sum, 0..S). metric: whether the
-    translation is in metres; scale_source says why or why not; scale_sigma: standard deviation of the logarithm of the
-    distance that comes from this source alone, NaN when it is not known. setup: what made the pose besides the weights
-    (solver, source of depth), as calibrations name it. timings: seconds by stage. statistics: numbers that only grow with
-    what speaks for the pose, by name; what confidence calibration may read. messages: what is to be known of the way.
-    metres_sources: what each source says of the distance, where the metres have sources that can be named. matches: all
-    that were looked at, agreeing or not, where a method keeps them. references: what each said, where there are several.
+    - score: the solver's own support, unnormalised (for MicKey the soft-inlier sum, 0..S).
+    - metric: whether the translation is in metres; scale_source says why or why not.
+    - scale_sigma: standard deviation of the logarithm of the distance that comes from this source
+      alone, NaN when it is not known.
+    - setup: what made the pose besides the weights (solver, source of depth), as calibrations name
+      it.
+    - timings: seconds by stage.
+    - statistics: numbers that only grow with what speaks for the pose, by name; what confidence
+      calibration may read.
+    - messages: what is to be known of the way.
+    - metres_sources: what each source says of the distance, where the metres have sources that can
+      be named.
+    - matches: all that were looked at, agreeing or not, where a method keeps them.
+    - references: what each said, where there are several.
+
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method="xfeat", distance=0.61)
+    >>> estimate.detail.metric, estimate.detail.scale_source
+    (True, 'the distance of 0.61 m that was given')
     """
 
     score: float
@@ -156,10 +173,19 @@ class Stage:
 class LocalizationDetails:
     """How one absolute pose came about.
 
-    references: names of the images that were used; num_points: points of the map the last stage used; stages: in order,
-    from the start to the result; timings: seconds by stage; messages: what went wrong on the way, one sentence each;
-    statistics, setup: as in ``PairDetails``. costs_at_truth: what the objective of each stage, by its name, is at the true
-    pose, where that was told. unit: of lengths in the map, "metre" where it knows its metres.
+    - references: names of the images that were used.
+    - num_points: points of the map the last stage used.
+    - stages: in order, from the start to the result.
+    - timings: seconds by stage.
+    - messages: what went wrong on the way, one sentence each.
+    - statistics, setup: as in ``PairDetails``.
+    - costs_at_truth: what the objective of each stage, by its name, is at the true pose, where that
+      was told.
+    - unit: of lengths in the map, "metre" where it knows its metres.
+
+    >>> estimate = metriloc.localize("query.jpg", "map", method="nre-xfeat")
+    >>> estimate.detail.references, [stage.name for stage in estimate.detail.stages]
+    (('query.jpg',), ['p3p', 'coarse', 'fine'])
     """
 
     references: tuple[str, ...] = ()

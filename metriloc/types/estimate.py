@@ -29,21 +29,30 @@ RELIABLE_METRES = 0.25
 class PoseEstimate:
     """What every method returns, also on failure.
 
-    pose: ``query_from_reference`` for relative methods, ``cam_from_world`` for absolute ones; NaN where it failed.
-    success: whether ``pose`` may be used. confidence: 0..1, 0 on failure. reasons: one entry an element (batch axes
-    flattened), None on success. details (relative methods) and localization (absolute ones): one entry an element, or
-    empty. probability_of: what the confidence is the probability of, "" when no calibration makes it one.
-    distance_interval (relative methods, batch shape ()): metres between which the distance of the two cameras lies with
-    a probability of 90 %, None when nothing says so. doubts: one sentence each on what makes a single estimate doubtful
-    at best, whatever its confidence (a guessed focal length, a second pose that explains the photos nearly as well);
-    ``reasons_for_doubt`` has these and the rest. covariance (absolute methods and several references, batch shape ()):
-    of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``, units of the pose and radians, in the axes of the camera;
-    None where nothing tells it. page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize``
-    put one here. elements: of a batch, the single estimates with their intervals, doubts and verdicts, where it was made
-    of such. track: its place in a stream, of estimates of a ``Tracker``.
+    - pose: ``query_from_reference`` for relative methods, ``cam_from_world`` for absolute ones.
+    - success: whether ``pose`` may be used.
+    - confidence: 0..1, 0 on failure.
+    - reasons: one entry an element (batch axes flattened), None on success. details (relative
+      methods) and localization (absolute ones): one entry an element, or empty.
+    - probability_of: what the confidence is the probability of, "" when no calibration makes it
+      one. distance_interval (relative methods, batch shape ()): metres between which the distance
+      of the two cameras lies with a probability of 90 %, None when nothing says so.
+    - doubts: one sentence each on what makes a single estimate doubtful at best, whatever its
+      confidence (a guessed focal length, a second pose that explains the photos nearly as well);
+      ``reasons_for_doubt`` has these and the rest. covariance (absolute methods and several
+      references, batch shape ()): of ``delta = [t, w]`` in ``Pose.from_tangent(delta) @ pose``,
+      units of the pose and radians, in the axes of the camera; None where nothing tells it.
+    - page: draws a single estimate as HTML, for notebooks; ``relative_pose`` and ``localize`` put
+      one here.
+    - elements: of a batch, the single estimates with their intervals, doubts and verdicts, where it
+      was made of such.
+    - track: its place in a stream, of estimates of a ``Tracker``.
 
-    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")  # doctest: +SKIP
-    >>> estimate.pose.center(), estimate.verdict, estimate.detail.scale_source  # doctest: +SKIP
+    NaN where it failed.
+
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg")
+    >>> bool(estimate.success), estimate.reason
+    (True, None)
     """
 
     pose: Pose
@@ -72,11 +81,12 @@ class PoseEstimate:
 
     @property
     def verdict(self) -> Verdict:
-        """How far to trust a single estimate (batch shape ()): the worse of its geometry and its metres.
+        """How far to trust a single estimate (batch shape ()).
 
-        No pose, or one that is probably wrong, has failed; a confidence that is no probability says nothing. Metres are
-        doubtful unless an interval within ``RELIABLE_METRES`` stands behind them, and so is what has ``doubts``. Raises
-        ValueError for a batch.
+        The worse of its geometry and its metres. No pose, or one that is probably wrong, has
+        failed; a confidence that is no probability says nothing. Metres are doubtful unless an
+        interval within ``RELIABLE_METRES`` stands behind them, and so is what has ``doubts``.
+        Raises ValueError for a batch.
         """
         self._require_single("a verdict")
         if not bool(self.success):
@@ -91,9 +101,10 @@ class PoseEstimate:
 
     @property
     def reasons_for_doubt(self) -> tuple[str, ...]:
-        """Why a single estimate is doubtful, a phrase each, as the command line says it; none for a sure one or a failure.
+        """Why a single estimate is doubtful, a phrase each.
 
-        Of a pose that nothing was measured for (``uncalibrated``), only ``doubts``.
+        As the command line says it; none for a sure one or a failure. Of a pose that nothing was
+        measured for (``uncalibrated``), only ``doubts``.
         """
         if self.verdict != "doubtful":
             return self.doubts if self.verdict == "uncalibrated" else ()
@@ -103,7 +114,10 @@ class PoseEstimate:
 
     @property
     def metres_are_doubtful(self) -> bool:
-        """Whether a single estimate tells metres without an interval of at most ``RELIABLE_METRES`` behind them."""
+        """Whether a single estimate tells metres that may be wrong.
+
+        No interval of at most ``RELIABLE_METRES`` stands behind them.
+        """
         if not self.details or not self.details[0].metric:
             return False
         if self.distance_interval is None:
@@ -119,8 +133,10 @@ class PoseEstimate:
 
     @property
     def detail(self) -> PairDetails | LocalizationDetails | None:
-        """How a single estimate came about: of a pair or of a localization, None where a method
-        tells nothing."""
+        """How a single estimate came about.
+
+        Of a pair or of a localization, None where a method tells nothing.
+        """
         self._require_single("a detail")
         if self.details:
             return self.details[0]
@@ -131,10 +147,10 @@ class PoseEstimate:
         return self.pose.detach().to("cpu", torch.float64).matrix().numpy()
 
     def to_dict(self) -> dict[str, Any]:
-        """A single estimate as numbers and words for JSON: its entry of ``metriloc relpose
-        --json``, without photos.
+        """A single estimate as numbers and words for JSON.
 
-        A failed one has no pose in it. Raises ValueError for a batch.
+        Its entry of ``metriloc relpose --json``, without photos. A failed one has no pose in it.
+        Raises ValueError for a batch.
         """
         self._require_single("a dictionary")
         entry: dict[str, Any] = {
@@ -218,7 +234,10 @@ class PoseEstimate:
 
     @classmethod
     def stack(cls, estimates: Sequence[PoseEstimate]) -> PoseEstimate:
-        """Single estimates (batch shape ()) -> one of batch shape (n,), which keeps them in ``elements``."""
+        """Single estimates (batch shape ()) -> one of batch shape (n,).
+
+        It keeps them in ``elements``.
+        """
         return cls(
             Pose.stack([e.pose for e in estimates]),
             torch.stack([e.success for e in estimates]),

@@ -17,7 +17,10 @@ from metriloc.types.sfm_map import SfmMap
 
 
 class PhotoFeatures(Protocol):
-    """What a relative-pose method keeps of one photo, as far as pictures and reports need to know."""
+    """What a relative-pose method keeps of one photo.
+
+    As far as pictures and reports need to know.
+    """
 
     @property
     def view(self) -> View:
@@ -26,7 +29,10 @@ class PhotoFeatures(Protocol):
 
     @property
     def cell(self) -> tuple[float, float]:
-        """Pixels of the photo that a cell of the maps is wide and high; the first cell is at the top left corner."""
+        """Pixels of the photo that a cell is wide and high.
+
+        Cells are those of the maps; the first one is at the top left corner.
+        """
         ...
 
     def score_map(self) -> Float[Tensor, "h w"]:
@@ -39,15 +45,23 @@ class PhotoFeatures(Protocol):
 
     @property
     def depth_origin(self) -> str:
-        """Where the depth that is used of the photo comes from, as captions say it: ``given``, ``predicted by NAME``."""
+        """Where the depth that is used comes from, for captions.
+
+        They say ``given``, ``predicted by NAME``.
+        """
         ...
 
 
 class RelativePoseMethod(Protocol):
-    """Two photos in, the pose of the second camera relative to the first out.
+    """Two photos in, the pose of the second camera out. It is relative to the first.
 
     ``extract`` does the work that belongs to one photo; ``relative_pose`` takes photos or what ``extract`` made of
     them, so that one reference serves many queries for the price of one extraction.
+
+    >>> method: metriloc.RelativePoseMethod = metriloc.load("xfeat")
+    >>> reference = method.extract(metriloc.load_view("reference.jpg"))  # once, for many queries
+    >>> bool(method.relative_pose(reference, metriloc.load_view("query.jpg")).success)
+    True
     """
 
     @property
@@ -90,15 +104,23 @@ class QueryNeeds:
 
 
 def needs_of(method: object) -> QueryNeeds:
-    """What a localizer says of itself in its attribute ``needs``; the usual where it says nothing."""
+    """What a localizer says of itself in its attribute ``needs``.
+
+    The usual where it says nothing.
+    """
     needs = getattr(method, "needs", None)
     return needs if isinstance(needs, QueryNeeds) else QueryNeeds()
 
 
 class AbsolutePoseMethod(Protocol):
-    """A photo and a map in, the pose of the photo's camera in the map out.
+    """A photo and a map in, a pose out. It is that of the photo's camera in the map.
 
     May say in an attribute ``needs`` what it wants beside that (``QueryNeeds``).
+
+    >>> method: metriloc.AbsolutePoseMethod = metriloc.load("nre-xfeat")
+    >>> query, scene = metriloc.load_view("query.jpg"), metriloc.read_map("map")
+    >>> bool(method.localize(query, scene, ["reference.jpg"]).success)
+    True
     """
 
     @property
@@ -136,7 +158,7 @@ class StepOutput:
 
 
 class Trainable(Protocol):
-    """What the trainer knows of a method; it must also be an ``nn.Module``."""
+    """What the trainer knows of a method. It must also be an ``nn.Module``."""
 
     def training_step(self, batch: Any, step: int, generator: torch.Generator) -> StepOutput:
         """The loss of one batch, with gradients. step: optimiser steps done so far (for schedules); generator: the only

@@ -19,12 +19,19 @@ GUESSED_FOCAL = 0.1
 class View:
     """One photo and what is known about its camera.
 
-    image: RGB in 0..1, float32; half precision is made single. camera: intrinsics of *this* image, pixels, first pixel
-    centre at (0, 0). cam_from_world: pose of the camera, if known. name: how reports call the photo (usually its path).
-    intrinsics_source: one sentence that says where ``camera`` came from.
-    focal_sigma: relative standard deviation of the focal length; 0 when it is known, ``GUESSED_FOCAL`` and more when it
-    is only a guess.
-    depth: metres along z, 0 where unknown; any resolution, covering the same field of view as the image.
+    - image: RGB in 0..1, float32; half precision is made single.
+    - camera: intrinsics of *this* image, pixels, first pixel centre at (0, 0).
+    - cam_from_world: pose of the camera, if known.
+    - name: how reports call the photo (usually its path).
+    - intrinsics_source: one sentence that says where ``camera`` came from.
+    - focal_sigma: relative standard deviation of the focal length; 0 when it is known,
+      ``GUESSED_FOCAL`` and more when it is only a guess.
+    - depth: metres along z, 0 where unknown; any resolution, covering the same field of view as the
+      image.
+
+    >>> view = metriloc.load_view("reference.jpg")
+    >>> view.size, view.camera.f.tolist(), view.intrinsics_source
+    ((640, 480), [520.0, 520.0], 'intrinsics.txt:2 (reference.jpg)')
     """
 
     image: Float[Tensor, "3 H W"]
@@ -61,7 +68,10 @@ class View:
 
     @property
     def focal_is_guessed(self) -> bool:
-        """Whether nothing but habit speaks for the focal length: no answer that rests on it is reliable."""
+        """Whether nothing but habit speaks for the focal length.
+
+        No answer that rests on it is reliable.
+        """
         return self.focal_sigma >= GUESSED_FOCAL
 
     @property
@@ -72,7 +82,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One training or evaluation sample: view0 is the reference, view1 the query; the true pose is None if unknown."""
+    """One training or evaluation sample.
+
+    view0 is the reference, view1 the query; the true pose is None if unknown.
+
+    >>> pair = Pair(metriloc.load_view("reference.jpg"), metriloc.load_view("query.jpg"))
+    >>> pair.cam1_from_cam0 is None  # the truth, where it is known
+    True
+    """
 
     view0: View
     view1: View

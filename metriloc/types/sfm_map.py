@@ -16,13 +16,24 @@ from metriloc.types.photos import View
 
 @dataclass(frozen=True, eq=False)
 class SfmMap:
-    """A reconstruction to localise in: images with known cameras and poses, and the 3D points they see.
+    """A reconstruction to localise in.
 
-    names: of the images, as in the reconstruction. cameras: one an image, pixels with the first centre at (0, 0).
-    cam_from_world: float64. xyz: the points, float64, world. image_index, point_index, uv: the observations as parallel
-    arrays, sorted by image; uv in pixels of that image. folder: where the image files are, if they are at hand.
-    originals: by name, cameras of photos whose distortion is none of ours; for them, the map is about undistorted
-    copies, which ``load_map_view`` makes. views: by name, photos that are in memory already, so that no file is read.
+    It has images with known cameras and poses, and the 3D points they see.
+
+    - names: of the images, as in the reconstruction.
+    - cameras: one an image, pixels with the first centre at (0, 0).
+    - cam_from_world: float64.
+    - xyz: the points, float64, world.
+    - image_index, point_index, uv: the observations as parallel arrays, sorted by image; uv in
+      pixels of that image.
+    - folder: where the image files are, if they are at hand.
+    - originals: by name, cameras of photos whose distortion is none of ours; for them, the map is
+      about undistorted copies, which ``load_map_view`` makes.
+    - views: by name, photos that are in memory already, so that no file is read.
+
+    >>> scene = metriloc.read_map("map")
+    >>> scene.names, len(scene.xyz)
+    (('query.jpg', 'reference.jpg'), 2120)
     """
 
     names: tuple[str, ...]
@@ -86,16 +97,20 @@ class SfmMap:
         return torch.bincount(self.point_index, minlength=len(self.xyz))
 
     def points_seen_by(self, images: Sequence[int], min_track: int = 1) -> Int[Tensor, " n"]:
-        """Sorted indices of the points that any of the images observes and at least ``min_track`` images in all do."""
+        """Sorted indices of the points that images observe.
+
+        Any of the images does, and at least ``min_track`` images in all.
+        """
         seen = torch.zeros(len(self.xyz), dtype=torch.bool)
         for image in images:
             seen[self.point_index[self.observations_of(image)]] = True
         return (seen & (self.track_lengths() >= min_track)).nonzero().squeeze(-1)
 
     def assign_points(self, images: Sequence[int], min_track: int = 1) -> list[tuple[int, Int[Tensor, " n"]]]:
-        """(image, its observations that are used), in the order given: each point goes to the first image that sees it.
+        """(image, its observations that are used), in the order given.
 
-        Only points that at least ``min_track`` images observe. Images that are left with no point are not listed.
+        Each point goes to the first image that sees it. Only points that at least ``min_track``
+        images observe. Images that are left with no point are not listed.
         """
         free = self.track_lengths() >= min_track
         found = []
@@ -108,7 +123,10 @@ class SfmMap:
         return found
 
     def covisible(self, image: int, min_shared: int = 1) -> list[tuple[int, int]]:
-        """(image, shared points) of the others that share points with this one, the most first (ties by index)."""
+        """The other images that share points with this one.
+
+        (image, shared points) each, the most first (ties by index).
+        """
         seen = torch.zeros(len(self.xyz), dtype=torch.bool)
         seen[self.point_index[self.observations_of(image)]] = True
         shared = torch.bincount(self.image_index[seen[self.point_index]], minlength=len(self))
@@ -116,7 +134,10 @@ class SfmMap:
         return sorted(found, key=lambda entry: -entry[1])
 
     def without(self, images: Sequence[int]) -> SfmMap:
-        """The map as if these images had never been taken: they and their observations are gone, points stay."""
+        """The map as if these images had never been taken.
+
+        They and their observations are gone, points stay.
+        """
         gone = set(images)
         kept = [i for i in range(len(self)) if i not in gone]
         place = torch.full((len(self),), -1)

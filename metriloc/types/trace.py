@@ -30,7 +30,7 @@ class Course:
 
 @dataclass(frozen=True, eq=False)
 class PointMaps:
-    """How much each place in a photo speaks for each of some points of a map.
+    """How much each place in a photo speaks for some points. They are points of a map.
 
     values: 0 where nothing does, over the whole grid of ``size`` (w, h) cells or in a window of it for each point.
     origin: (x, y) of the first cell of each window. most: the value of a certain, right map. camera: the photo's, with
@@ -56,7 +56,10 @@ class PointMaps:
         return tuple(self.values.shape[:0:-1]) == self.size
 
     def support(self) -> Float[Tensor, " N"]:
-        """The gains as a share of what a certain, right map would give."""
+        """The gains as a share of what a perfect map would give.
+
+        Such a map is certain and right.
+        """
         return self.gain / self.most
 
 
@@ -71,11 +74,12 @@ class DenseFeatures:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """How a localizer came to its answer, for pictures: what ``localize(..., trace=True)`` puts into the estimate.
+    """How a localizer came to its answer, for pictures.
 
-    stages: as in ``LocalizationDetails``. courses: the optimisations, in order. maps: of the stages that have them.
-    features: of the query, and of the first reference. table: every step as columns of plain numbers, for JSON. All but
-    the stages may be empty.
+    ``localize(..., trace=True)`` puts it into the estimate. stages: as in ``LocalizationDetails``.
+    courses: the optimisations, in order. maps: of the stages that have them. features: of the
+    query, and of the first reference. table: every step as columns of plain numbers, for JSON. All
+    but the stages may be empty.
     """
 
     stages: tuple[Stage, ...] = ()

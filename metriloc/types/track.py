@@ -25,7 +25,7 @@ class TrackState(str, Enum):
 
 
 class TrackTrouble(str, Enum):
-    """What was wrong with a frame of a stream; every one is survived."""
+    """What was wrong with a frame of a stream. Every one is survived."""
 
     NO_PHOTO = "no_photo"
     BAD_TIME = "bad_time"
@@ -63,7 +63,7 @@ class TrackNote:
 
 @dataclass(frozen=True, eq=False)
 class TrackDrift:
-    """How the world of the device drifts in that of the answers, over the frames that are kept.
+    """How the world of the device drifts in that of the answers. Over the frames that are kept.
 
     map_from_device: where the device's world lies now. metres_a_metre, degrees_a_metre: drift a metre of the way, as a
     share and in degrees; NaN where the way was too short to tell. way: metres of it, by the device. units_a_metre: units
@@ -89,7 +89,7 @@ class TrackDrift:
 
 @dataclass(frozen=True, eq=False)
 class TrackDetails:
-    """What an estimate of a ``Tracker`` tells of its place in the stream.
+    """An estimate's place in the stream. A ``Tracker`` tells it.
 
     - index: number of the frame, from 0. time: as it was given.
     - frames: numbers of the frames that made the answer; moved: metres between the two of them farthest apart, by the

@@ -37,9 +37,10 @@ Y_UP: Mapping[str, tuple[tuple[int, int, int], ...]] = {
 
 
 def shown_steps(camera: Camera, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"]) -> list[int]:
-    """Places of the poses worth a frame: the first, the last, and whenever the points moved enough since the one before.
+    """Places of the poses worth a frame.
 
-    Differs from the published code, which never keeps the very last pose.
+    The first, the last, and whenever the points moved enough since the one before. Differs from the
+    published code, which never keeps the very last pose.
     """
     if not poses:
         return []
@@ -82,7 +83,10 @@ def alignment_frames(
 def alignment_gif(
     view: View, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"], side: int = 480, seconds: float = 4.0
 ) -> bytes:
-    """A GIF of ``alignment_frames``, 30 at most; the last stays a second longer. Raises ValueError without poses."""
+    """A GIF of ``alignment_frames``, 30 at most.
+
+    The last stays a second longer. Raises ValueError without poses.
+    """
     frames = alignment_frames(view, poses, xyz, side)
     each = max(20, round(1000 * seconds / len(frames)))
     return encode_gif(frames, fps=1000 / each, last_ms=each + 1000)
@@ -109,8 +113,10 @@ def _steps_of(entry: LocalizedQuery) -> list[Pose]:
 
 
 def alignment_files(entry: LocalizedQuery, up: str = "none") -> dict[str, bytes]:
-    """File name -> content: ``alignment.gif`` and the viewer's folder; nothing where no poses of steps are known, or no
-    reference can be read. up: a key of ``Y_UP``."""
+    """File name -> content: ``alignment.gif`` and the viewer's folder.
+
+    Nothing where no poses of steps are known, or no reference can be read. up: a key of ``Y_UP``.
+    """
     poses, xyz = _steps_of(entry), shown_points(entry)
     if len(poses) < 2 or len(xyz) == 0:
         return {}
@@ -135,11 +141,12 @@ def viewer_dump(
     colors: np.ndarray,
     up: str = "none",
 ) -> dict[str, bytes]:
-    """File name -> content of a folder for the published viewer: ``dump.json``, ``dump_p2d.json``, ``query.jpg``,
-    ``ref0.jpg`` and so on.
+    """File name -> content of a folder for the published viewer.
 
-    poses: of the query, one a step; references: photos with poses; colours: RGB of the points, 0..255; up: a key of
-    ``Y_UP``. Raises ValueError for an unknown one, without poses, and for a reference without a pose.
+    ``dump.json``, ``dump_p2d.json``, ``query.jpg``, ``ref0.jpg`` and so on. poses: of the query,
+    one a step; references: photos with poses; colours: RGB of the points, 0..255; up: a key of
+    ``Y_UP``. Raises ValueError for an unknown one, without poses, and for a reference without a
+    pose.
     """
     if up not in Y_UP:
         raise ValueError(f"there is no turn {up!r} of the world: one of {', '.join(Y_UP)}")

@@ -17,7 +17,7 @@ _SCORE_STOPS = np.array(
 
 
 def paint_scores(share: Float[np.ndarray, "H W"]) -> Rgb:
-    """Shares 0..1 of a range as colors, violet over red to yellow; needs no matplotlib."""
+    """Shares 0..1 of a range as colors, violet over red to yellow. Needs no matplotlib."""
     place = np.clip(np.nan_to_num(share), 0, 1) * (len(_SCORE_STOPS) - 1)
     channels = [np.interp(place, np.arange(len(_SCORE_STOPS)), stops) for stops in _SCORE_STOPS.T]
     return np.round(np.stack(channels, -1)).astype(np.uint8)

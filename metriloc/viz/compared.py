@@ -35,7 +35,7 @@ class Answer:
 def compared_picture(
     reference: View, query: View, answers: Sequence[Answer], true_query_from_reference: Pose | None = None
 ) -> Rgb:
-    """The inlier matches of each method, one below the other, and all cameras in one 3D view.
+    """The inlier matches of each method, one below the other. Then all cameras in one 3D view.
 
     - reference, query: the photos, with the cameras the methods were given.
     - answers: estimates of batch shape () by the names of the methods.

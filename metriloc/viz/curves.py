@@ -35,7 +35,7 @@ def course_picture(courses: Sequence[Course]) -> Rgb:
 
 
 def histogram_picture(values: Mapping[str, Sequence[float]], label: str, most: float, bins: int = 25) -> Rgb:
-    """How often each value comes, a color a name; what lies beyond ``most`` counts in the last bar.
+    """How often each value comes, a color a name. What lies beyond ``most`` counts in the last bar.
 
     Raises ImportError, with the pip command, without matplotlib.
     """

@@ -33,7 +33,10 @@ _NOWHERE = np.full(3, np.nan)
 
 
 class LiveStream:
-    """What a live view shows of frames with times; nothing, not even a slider, before the first comes."""
+    """What a live view shows of frames with times.
+
+    Nothing, not even a slider, before the first comes.
+    """
 
     def __init__(self, server: Any, lock: Any) -> None:
         self._server, self._lock = server, lock

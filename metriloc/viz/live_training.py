@@ -20,7 +20,7 @@ _GAP, _WIDTH = 0.12, 2.0
 
 
 class TrainingView:
-    """What a live view shows of a run; the same again where nothing has changed costs nothing."""
+    """What a live view shows of a run. The same again where nothing has changed costs nothing."""
 
     def __init__(self, live: LiveView) -> None:
         self._server: Any = live.server
@@ -29,7 +29,7 @@ class TrainingView:
         self._seen = False
 
     def curves(self, curves: Curves) -> None:
-        """A chart for each name, the first 24; those of the same name are continued."""
+        """A chart for each name, the first 24. Those of the same name are continued."""
         for number, (name, (steps, values)) in enumerate(list(curves.items())[:_MOST_CURVES]):
             data = (np.asarray(steps, np.float64), np.asarray(values, np.float64))
             if name in self._charts:

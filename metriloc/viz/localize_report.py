@@ -73,7 +73,7 @@ def localization_pictures(entry: LocalizedQuery) -> dict[str, Picture]:
             )
     if entry.trace.courses:
         note = "Steps of one colour compare; from one colour to the next the objective changes."
-        pictures["cost"] = Picture("Convergence", course_picture(entry.trace.courses), note)
+        pictures["cost"] = Picture("Convergence", course_picture(entry.trace.courses), note, plot=True)
     return pictures
 
 
@@ -105,7 +105,7 @@ def length_unit(unit: str) -> str:
 
 
 def localization_verdict(estimate: PoseEstimate) -> str:
-    """The answer in a sentence: where, how sure, and what is doubtful; or why there is no pose."""
+    """The answer in a sentence: where, how sure, and what is doubtful. Or why there is no pose."""
     if not has_pose(estimate):
         return f"No pose found: {_FAILURES.get(estimate.reasons[0] or '', 'the method gave no reason.')}"
     x, y, z = estimate.pose.center().tolist()

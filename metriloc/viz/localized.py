@@ -60,8 +60,11 @@ def pose_errors(pose: Pose, other: Pose) -> tuple[float, float]:
 
 
 def shown_points(entry: LocalizedQuery, count: int = SHOWN_POINTS) -> Float[Tensor, "n 3"]:
-    """Points to draw, evenly chosen: those the last maps are of, else those that the references see, as far as the last
-    stage (or the truth) puts them into the photo."""
+    """Points to draw, evenly chosen.
+
+    Those the last maps are of, else those that the references see, as far as the last stage (or the
+    truth) puts them into the photo.
+    """
     scene = entry.scene
     if entry.trace.maps:
         xyz = entry.trace.maps[-1].xyz

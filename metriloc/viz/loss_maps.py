@@ -26,7 +26,7 @@ _GAP = 6
 
 
 def evidence_picture(view: View, stage: PointMaps, side: int = PICTURE_SIDE) -> Rgb:
-    """The sum of all points' gains over the photo: where it shows what the references see."""
+    """The sum of all points' gains over the photo. Where it shows what the references see."""
     photo, _ = sized_photo(view, side, dim=0.55)
     heat = on_photo(summed_gain(stage)[None], stage.camera, view.camera, photo.shape[:2])[0]
     shown = heat[heat > 0]
@@ -71,8 +71,11 @@ def on_photo(
 def point_pictures(
     view: View, coarse: PointMaps, fine: PointMaps | None, marks: Sequence[Mark], count: int = 12, side: int = 300
 ) -> Rgb:
-    """For ``count`` points, from the best explained to the worst: the map over the whole photo and, of the fine stage,
-    the window, both with the place of the point under every pose. The brightest is the certain map's gain."""
+    """For ``count`` points, from the best explained to the worst.
+
+    The map over the whole photo and, of the fine stage, the window, both with the place of the
+    point under every pose. The brightest is the certain map's gain.
+    """
     from PIL import Image, ImageDraw
 
     chosen = chosen_points(coarse, fine, count)
@@ -126,7 +129,7 @@ def coarse_and_fine(trace: Trace) -> tuple[PointMaps | None, PointMaps | None]:
 
 
 def chosen_points(coarse: PointMaps, fine: PointMaps | None, count: int) -> Int[Tensor, " k"]:
-    """Points evenly along the ranking by their support, the best first; places in ``coarse``."""
+    """Points evenly along the ranking by their support, the best first. Places in ``coarse``."""
     stage = coarse if fine is None or len(fine.index) < count else fine
     order = torch.nan_to_num(stage.gain).argsort(descending=True, stable=True)
     order = order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long()]

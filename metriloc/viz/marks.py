@@ -96,7 +96,10 @@ def sized_photo(view: View, side: int, dim: float = 1.0) -> tuple[Rgb, Float[np.
 
 
 class Drawing:
-    """Marks and lines on a picture, smoothed by drawing them larger; ``picture`` is there when the block ends."""
+    """Marks and lines on a picture, smoothed by drawing them larger.
+
+    ``picture`` is there when the block ends.
+    """
 
     def __init__(self, background: Rgb) -> None:
         from PIL import Image, ImageDraw
@@ -149,7 +152,7 @@ class Drawing:
 
 
 def legend(marks: Sequence[Mark], width: int) -> Rgb:
-    """A strip that says which mark is which stage; a second row where one is too narrow."""
+    """A strip that says which mark is which stage. A second row where one is too narrow."""
     from PIL import Image, ImageDraw
 
     size = int(np.clip(width / 55, 11, 18))

@@ -19,7 +19,7 @@ PICTURE_SIDE = 1000
 
 @dataclass(frozen=True)
 class SoftwareFacts:
-    """What would be needed to get the same answer again; date as text, e.g. ISO 8601."""
+    """What would be needed to get the same answer again. The date is a text, e.g. ISO 8601."""
 
     version: str
     method: str
@@ -35,10 +35,14 @@ def picture_uri(rgb: Rgb, quality: int = 82) -> str:
 
 
 def picture_figure(picture: Picture) -> str:
-    """A picture with its caption, made smaller than ``PICTURE_SIDE``; of a tall column that is its width."""
+    """A picture with its caption, made smaller than ``PICTURE_SIDE``.
+
+    Of a tall column that is its width.
+    """
     height, width = picture.rgb.shape[:2]
     rgb = shrink(picture.rgb, PICTURE_SIDE if height <= 2 * width else round(PICTURE_SIDE * height / width))
-    return figure(picture_uri(rgb), picture.title, picture.note, size=(rgb.shape[1], rgb.shape[0]))
+    size = (rgb.shape[1], rgb.shape[0])
+    return figure(picture_uri(rgb), picture.title, picture.note, size=size, plot=picture.plot)
 
 
 def viewer(scene: Scene, label: str, caption: str, side: int = THUMBNAIL_SIDE) -> str:

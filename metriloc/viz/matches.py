@@ -26,12 +26,16 @@ def match_picture(
     height: int = 720,
     kind: str = "inlier",
 ) -> Rgb:
-    """Two photos side by side with a line for every match (the most probable ``max_lines``) and their count below.
+    """Two photos side by side with a line for every match.
 
-    colour: ``position`` gives neighbours in the first photo one hue, so that a line that crosses its neighbours is
-    seen at once; ``probability`` runs from dark to bright (viridis) up to the most probable match.
-    height: the photos are brought to the height of the taller one, at most this, and lower where one is a long strip.
-    kind: of the matches, for the caption. Matches that are not finite are neither drawn nor counted.
+    Those are the most probable ``max_lines``; their count stands below. colour: ``position`` gives
+    neighbours in the first photo one hue, so that a line that crosses its neighbours is seen at
+    once; ``probability`` runs from dark to bright (viridis) up to the most probable match.
+
+    - height: the photos are brought to the height of the taller one, at most this, and lower where
+      one is a long strip.
+    - kind: of the matches, for the caption. Matches that are not finite are neither drawn nor
+      counted.
     """
     from PIL import Image
 

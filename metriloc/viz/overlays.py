@@ -27,10 +27,11 @@ _PHOTO = 0.35
 def score_overlay(
     image: Float[Tensor, "3 H W"], score: Float[Tensor, "h w"], cell: tuple[float, float], bar: bool = True
 ) -> Rgb:
-    """The photo in grey under its keypoint scores: violet is low, yellow is high, over the region they belong to.
+    """The photo in grey under its keypoint scores.
 
-    The colors run over the map's own range (``score_range``), which the bar at the right gives in numbers; where
-    scores are not finite, and outside of their region, the photo is bare. Without the bar the picture has the size
+    Violet is low, yellow is high, over the region they belong to. The colors run over the map's own
+    range (``score_range``), which the bar at the right gives in numbers; where scores are not
+    finite, and outside of their region, the photo is bare. Without the bar the picture has the size
     of the photo. Raises ValueError when map and photo do not fit.
     """
     _require_map(score, "score", cell)
@@ -60,8 +61,11 @@ def score_overlay(
 
 
 def score_range(known: Float[Tensor, " n"]) -> tuple[float, float]:
-    """The range the colors of scores run over: from the least to the 99th percentile, or to the largest where nearly
-    all are equal; NaN without any. A few peaks would leave all else in one color."""
+    """The range the colors of scores run over.
+
+    From the least to the 99th percentile, or to the largest where nearly all are equal; NaN without
+    any. A few peaks would leave all else in one color.
+    """
     if known.numel() == 0:
         return math.nan, math.nan
     low, high = float(known.min()), float(np.percentile(known.numpy(), 99))
@@ -75,7 +79,7 @@ def depth_overlay(
     percentiles: tuple[float, float] = (2.0, 85.0),
     bar: bool = True,
 ) -> Rgb:
-    """A network's depth map (metres) at the photo's resolution, near = bright, unknown = black.
+    """A network's depth map (metres) at the photo's resolution. Near is bright, unknown is black.
 
     size: (width, height) of the photo; the picture is then padded with black to it, so that pixels correspond. Without
     it the picture covers the map's region alone. The colour bar stands right of that.
@@ -97,7 +101,10 @@ def depth_overlay(
 
 
 def depth_picture(depth: Float[Tensor, "H W"], percentiles: tuple[float, float] = (2.0, 85.0), bar: bool = True) -> Rgb:
-    """A depth map of any size (metres), near = bright, unknown = black, one pixel a cell; colour bar at the right."""
+    """A depth map of any size (metres) as a picture.
+
+    Near is bright, unknown is black. One pixel a cell; colour bar at the right.
+    """
     return depth_overlay(depth, (1, 1), None, percentiles, bar)
 
 

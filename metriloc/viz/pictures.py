@@ -19,11 +19,16 @@ Rgb: TypeAlias = UInt8[np.ndarray, "H W 3"]
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that is shown: a title, the pixels, and perhaps a sentence that explains them."""
+    """A picture that is shown.
+
+    It has a title, the pixels, and perhaps a sentence that explains them. plot: it is drawn dark on
+    white, and turned round where the page is dark.
+    """
 
     title: str
     rgb: Rgb
     note: str = ""
+    plot: bool = False
 
 
 BACKGROUND, TEXT = (24, 24, 24), (230, 230, 230)
@@ -41,7 +46,10 @@ def encode_jpeg(picture: Rgb, quality: int = 88) -> bytes:
 
 
 def shrink(picture: Rgb, longest_side: int) -> Rgb:
-    """The picture reduced, if it must be, until its longer side has at most ``longest_side`` pixels."""
+    """The picture reduced, if it must be.
+
+    Then its longer side has at most ``longest_side`` pixels.
+    """
     from PIL import Image
 
     height, width = _require_picture(picture).shape[:2]
@@ -53,13 +61,13 @@ def shrink(picture: Rgb, longest_side: int) -> Rgb:
 
 
 def rgb_from_image(image: Float[Tensor, "3 H W"]) -> Rgb:
-    """A photo with values in 0..1 as a uint8 array; what is not finite becomes black."""
+    """A photo with values in 0..1 as a uint8 array. What is not finite becomes black."""
     values = torch.nan_to_num(image.detach().float().cpu(), nan=0.0, posinf=1.0, neginf=0.0)
     return (255 * values.clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def color_map(name: str) -> Any:
-    """A matplotlib colour map: a function of values, clipped to 0..1, that returns uint8 RGB.
+    """A matplotlib colour map. A function of values, clipped to 0..1, that returns uint8 RGB.
 
     Raises ImportError, with the command to run, where matplotlib is missing.
     """

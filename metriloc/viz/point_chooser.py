@@ -22,7 +22,10 @@ _CAPTION = (
 
 
 def point_chooser(entry: LocalizedQuery, *, maps: bool = True) -> str:
-    """The figure as HTML; nothing where there is no stage or no point. maps: with those of each point (matplotlib)."""
+    """The figure as HTML.
+
+    Nothing where there is no stage or no point. maps: with those of each point (matplotlib).
+    """
     marks = marks_of(entry.details.stages, entry.truth)
     coarse, fine = coarse_and_fine(entry.trace)
     chosen = chosen_points(coarse, fine, POINTS) if coarse is not None else None

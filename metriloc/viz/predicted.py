@@ -26,9 +26,10 @@ def drawn_scores(features: PhotoFeatures) -> Rgb:
 
 
 def predicted_strip(features: PhotoFeatures) -> Rgb:
-    """The photo, its depth and its keypoint scores from left to right (project page of MicKey).
+    """The photo, its depth and its keypoint scores.
 
-    Raises ValueError for features without depth.
+    They stand from left to right (project page of MicKey). Raises ValueError for features without
+    depth.
     """
     depth = drawn_depth(features)
     if depth is None:

@@ -22,7 +22,10 @@ from metriloc.wording import interval, metres
 
 @dataclass(frozen=True, eq=False)
 class QueryReport:
-    """One query: its photo, the estimate ``query_from_reference`` (batch shape ()), pictures, the truth if known."""
+    """One query of a report.
+
+    Its photo, the estimate ``query_from_reference`` (batch shape ()), pictures, the truth if known.
+    """
 
     query: View
     estimate: PoseEstimate

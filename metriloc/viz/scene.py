@@ -32,13 +32,15 @@ Role = Literal["reference", "query", "truth", "map", "weak"]
 
 @dataclass(frozen=True, eq=False)
 class Frustum:
-    """One camera: where it stood and the directions to its image corners, both in the frame of the scene.
+    """One camera of a scene.
 
-    corners: top left, top right, bottom right, bottom left, at depth 1 of the camera itself (to be scaled), relative to
-    ``center``. thumbnail: the photo, small, or None for an outline alone (the true pose). color: of a still picture, red,
-    green, blue; None for that of the role. time: of a frame in a stream, None for what is always there. spread:
-    covariance of the center. after_gap: whether the way from the frame before is not known. size: how large it is drawn,
-    beside others. facts: names and what is to be told, in words. look: makes the pictures that whoever picks the camera
+    Where it stood and the directions to its image corners, both in the frame of the scene. corners:
+    top left, top right, bottom right, bottom left, at depth 1 of the camera itself (to be scaled),
+    relative to ``center``. thumbnail: the photo, small, or None for an outline alone (the true
+    pose). color: of a still picture, red, green, blue; None for that of the role. time: of a frame
+    in a stream, None for what is always there. spread: covariance of the center. after_gap: whether
+    the way from the frame before is not known. size: how large it is drawn, beside others. facts:
+    names and what is to be told, in words. look: makes the pictures that whoever picks the camera
     wants to see, its photo and matches.
     """
 
@@ -66,7 +68,7 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """Where a camera went: its places in order; NaN where they are not known."""
+    """Where a camera went. Its places in order; NaN where they are not known."""
 
     label: str
     places: Float[np.ndarray, "n 3"]
@@ -75,9 +77,10 @@ class Way:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What there is to see in 3D, of whatever draws it: cameras, points, lines between them, and the length unit.
+    """What there is to see in 3D, of whatever draws it.
 
-    The axes are x right, y down, z forward: of the reference camera, or of a map that was turned upright.
+    Cameras, points, lines between them, and the length unit. The axes are x right, y down, z
+    forward: of the reference camera, or of a map that was turned upright.
 
     frusta: of two photos the reference first, then the query, then perhaps the truth. baseline: distance of reference and
     query camera, in metres if ``metric``, else 1; 0 where there is no such pair. confidence: of the pose, 0..1, None
@@ -100,7 +103,10 @@ class Scene:
 
     @property
     def is_pair(self) -> bool:
-        """Whether it is about two cameras, the reference and the query, and what is between them."""
+        """Whether it is about two cameras.
+
+        That is the reference and the query, and what is between them.
+        """
         return len(self.frusta) > 1 and self.frusta[0].role == "reference"
 
     @property
@@ -109,7 +115,10 @@ class Scene:
         return self.unit or ("m" if self.metric else "× baseline")
 
     def to_json(self, images: Sequence[str | None]) -> dict[str, Any]:
-        """For ``json.dumps``; ``images`` are the addresses (data URIs) of the frusta's thumbnails, in their order."""
+        """For ``json.dumps``.
+
+        ``images`` are the addresses (data URIs) of the frusta's thumbnails, in their order.
+        """
         return {
             "metric": self.metric,
             "unit": self.length_unit,
@@ -139,7 +148,7 @@ def build_scene(
     true_query_from_reference: Pose | None = None,
     max_points: int = 2000,
 ) -> Scene | None:
-    """The scene of one relative pose (batch shape ()), or None where there is no pose to show.
+    """The scene of one relative pose (batch shape ()). None where there is no pose to show.
 
     Points are inlier matches: from the depth in the reference where it is known and the pose is metric, else
     triangulated; those behind a camera or not finite are left out, and of many an even selection is kept.
@@ -166,8 +175,11 @@ def build_scene(
 def inlier_points(
     details: PairDetails, query_from_reference: Pose, reference: View, query_camera: Camera, max_points: int = 2000
 ) -> tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"], Float[np.ndarray, " P"]]:
-    """The inliers that can be placed: xyz in the reference frame and the pose's unit, RGB from the reference photo, and
-    the probability of each."""
+    """The inliers that can be placed.
+
+    xyz in the reference frame and the pose's unit, RGB from the reference photo, and the
+    probability of each.
+    """
     inliers = details.inliers
     ray0, valid0 = _to_double(reference.camera).unproject(inliers.uv0.detach().cpu().double())
     ray1, valid1 = _to_double(query_camera).unproject(inliers.uv1.detach().cpu().double())
@@ -192,10 +204,11 @@ def inlier_points(
 def triangulate(
     ray0: Float[Tensor, "*b N 3"], ray1: Float[Tensor, "*b N 3"], cam1_from_cam0: Pose
 ) -> Float[Tensor, "*b N 3"]:
-    """Midpoints of the shortest segments between two bundles of rays, in the frame of camera 0.
+    """Midpoints of the shortest segments between two bundles of rays.
 
-    The rays start in their cameras' centres and need no unit length. Least squares over both lengths s, t of
-    ``|s d0 - (c + t d1)|^2``, a 2x2 system. NaN where the rays are parallel or meet behind either camera.
+    They are in the frame of camera 0. The rays start in their cameras' centres and need no unit
+    length. Least squares over both lengths s, t of ``|s d0 - (c + t d1)|^2``, a 2x2 system. NaN
+    where the rays are parallel or meet behind either camera.
     """
     if ray0.shape != ray1.shape or ray0.shape[-1] != 3:
         raise ValueError(f"rays must both have shape [*b, N, 3], got {list(ray0.shape)} and {list(ray1.shape)}")

@@ -82,7 +82,10 @@ def _point_colors(scene: Scene, color: str) -> tuple[UInt8[np.ndarray, "P 3"], s
 
 
 def position_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"]:
-    """Red, green and blue by x, y and z: each runs over the middle 96 % of the points, from dim to bright."""
+    """Red, green and blue by x, y and z.
+
+    Each runs over the middle 96 % of the points, from dim to bright.
+    """
     if not len(points):
         return np.zeros((0, 3), np.uint8)
     low, high = np.percentile(points, (2, 98), axis=0)

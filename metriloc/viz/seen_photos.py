@@ -13,7 +13,7 @@ _SIDE = 1000
 
 
 def small_photo_at(path: Path, *, upright: bool = True) -> Rgb | None:
-    """For a camera; None where there is no photo any more, or none that can be read."""
+    """For a camera. None where there is no photo any more, or none that can be read."""
     try:
         return shrink(read_image(path, upright=upright).rgb, THUMBNAIL_SIDE)
     except (InputError, ImportError):
@@ -21,7 +21,7 @@ def small_photo_at(path: Path, *, upright: bool = True) -> Rgb | None:
 
 
 def photo_at(path: Path) -> tuple[Picture, ...]:
-    """The photo, to be looked at; a sentence in its place where it cannot be read."""
+    """The photo, to be looked at. A sentence in its place where it cannot be read."""
     return picture_at(path, path.name) or (missing(f"'{path}' cannot be read"),)
 
 

@@ -33,7 +33,7 @@ _CORNERS = ((0, 1), (1, 2), (2, 3), (3, 0))
 
 
 def look_first(server: Any, eye: Eye, pair: bool) -> None:
-    """From where a browser looks when it comes, and after Reset View; y is down."""
+    """From where a browser looks when it comes, and after Reset View. Y is down."""
     server.scene.set_up_direction((0.0, -1.0, 0.0))
     camera = server.initial_camera
     camera.position, camera.look_at = eye.place(_NEAR if pair else _FAR), eye.target
@@ -150,7 +150,10 @@ def add_way(server: Any, name: str, way: Way) -> Any | None:
 
 
 def add_spreads(server: Any, name: str, frusta: Sequence[Frustum], dot: float) -> Any:
-    """A ball at each place; where the covariance is known the ellipsoid that holds it with 95 %, if that is larger."""
+    """A ball at each place.
+
+    Where the covariance is known the ellipsoid that holds it with 95 %, if that is larger.
+    """
     import trimesh
 
     ball = trimesh.creation.icosphere(subdivisions=2, radius=1.0)

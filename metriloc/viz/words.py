@@ -27,7 +27,10 @@ _NAMED_SHARE = 0.35  # of the distance: below it, about 20 degrees, an axis is n
 
 
 def has_pose(estimate: PoseEstimate) -> bool:
-    """Whether the estimate (batch shape ()) may be shown as a pose: it succeeded and all its numbers are finite."""
+    """Whether the estimate (batch shape ()) may be shown as a pose.
+
+    It succeeded and all its numbers are finite.
+    """
     return bool(estimate.success) and bool(estimate.pose.is_finite())
 
 
@@ -37,7 +40,10 @@ def details_of(estimate: PoseEstimate) -> PairDetails:
 
 
 def verdict(estimate: PoseEstimate) -> str:
-    """The answer in a few sentences: distance, turn, confidence and what is doubtful, or why there is no pose."""
+    """The answer in a few sentences.
+
+    Distance, turn, confidence and what is doubtful, or why there is no pose.
+    """
     if not has_pose(estimate):
         reason = estimate.reasons[0] or ""
         return f"No pose found: {FAILURES.get(reason, 'the method gave no reason.')}"
@@ -68,13 +74,19 @@ def side(query_from_reference: Pose) -> str:
 
 
 def offsets(query_from_reference: Pose, unit: str) -> str:
-    """Where the query camera stood, along the reference camera's axes: "1.10 m right, 0.05 m up, 0.90 m forward"."""
+    """Where the query camera stood, along the reference camera's axes.
+
+    "1.10 m right, 0.05 m up, 0.90 m forward".
+    """
     center = [float(v) for v in query_from_reference.center()]
     return ", ".join(f"{abs(v):.2f}{unit} {pair[0 if v >= 0 else 1]}" for v, pair in zip(center, _MOVES, strict=True))
 
 
 def view_direction(query_from_reference: Pose) -> str:
-    """Where the query camera looks, seen from the reference camera's optical axis: "36.9° right, 2.1° up"."""
+    """Where the query camera looks, seen from the reference camera's optical axis.
+
+    "36.9° right, 2.1° up".
+    """
     x, y, z = (float(v) for v in query_from_reference.R[2])  # the query's z axis in the reference frame
     yaw, pitch = math.degrees(math.atan2(x, z)), math.degrees(math.atan2(-y, math.hypot(x, z)))
     return f"{abs(yaw):.1f}° {'right' if yaw >= 0 else 'left'}, {abs(pitch):.1f}° {'up' if pitch >= 0 else 'down'}"

@@ -274,3 +274,13 @@ def test_blur() -> None:
 def test_wrong_settings(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_a_turned_camera_looks_elsewhere_and_stands_where_it_stood() -> None:
+    pair = make_pair()
+    for which in (0, 1):
+        turned = turn_pair(pair, which, 0.3)
+        assert turned.cam1_from_cam0 is not None and pair.cam1_from_cam0 is not None
+        distances = turned.cam1_from_cam0.t.norm(), pair.cam1_from_cam0.t.norm()
+        torch.testing.assert_close(*distances)
+        assert float(turned.cam1_from_cam0.angle_to(pair.cam1_from_cam0)) == pytest.approx(0.3, abs=1e-4)

@@ -25,6 +25,8 @@ from metriloc.datasets import (
     read_rgbd,
     read_sevenscenes,
     read_tum_folder,
+    scene_from_map,
+    uniform_pairs,
     with_depth_folder,
 )
 from metriloc.datasets.matrices import parse_camera_pose, parse_matrix, pinhole
@@ -34,6 +36,7 @@ from metriloc.datasets.sevenscenes import parse_absolute_list, parse_relative_li
 from metriloc.datasets.tum import interpolate_poses, parse_stamped_files
 from metriloc.geometry import Pose, so3_exp
 from metriloc.io import InputError, tum_line
+from metriloc.types import SfmMap
 
 Shared = Callable[[str], Path]
 
@@ -508,3 +511,21 @@ def test_several_scenes_of_several_forms(tmp_path: Path) -> None:
         read_posed_scenes(tmp_path / "notes")
     with pytest.raises(InputError, match="nowhere' is not a folder"):
         read_posed(tmp_path / "nowhere")
+
+
+def test_the_photos_of_a_map_are_a_scene(tmp_path: Path) -> None:
+    camera, none = pinhole((64, 48), (60, 60, 31.5, 23.5)), torch.zeros(0, dtype=torch.long)
+    poses = Pose.stack([some_pose(0), some_pose(1)])
+    empty = torch.zeros(0, 3, dtype=torch.float64)
+    sfm = SfmMap(("a.png", "b.png"), (camera, camera), poses, empty, none, none, empty[:, :2])
+    with pytest.raises(InputError, match=r"'a\.png' of the map is in none of"):
+        scene_from_map(sfm, tmp_path)
+    for name in sfm.names:
+        photo(tmp_path / name)
+    scene = scene_from_map(sfm, tmp_path, scale=2.0)
+    assert [frame.name for frame in scene] == ["a.png", "b.png"]
+    torch.testing.assert_close(scene.cam_from_world.t, 2 * poses.t)
+    with pytest.raises(ValueError, match="scale must be positive"):
+        scene_from_map(sfm, tmp_path, scale=0.0)
+    pairs = uniform_pairs(scene, 6, torch.Generator().manual_seed(0))
+    assert len(pairs) == 6 and set(zip(pairs.index0, pairs.index1, strict=True)) <= {(0, 1), (1, 0)}

@@ -42,8 +42,8 @@ from metriloc.datasets.sfm_pairs import (
 )
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError
+from metriloc.io.changed_views import quarter_turn
 from metriloc.io.maps import read_map
-from metriloc.io.view import quarter_turn
 from metriloc.types import SfmMap, View
 
 Find = Callable[[str], Path]

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from metriloc.geometry import Pose
 from metriloc.io import (
     InputError,
+    listed_name,
     mapfree_pose_line,
     parse_mapfree_poses,
     parse_submission,
@@ -234,3 +235,7 @@ NO_POSES = [{}, {"matrix": 1}, {"matrix": [["a"]]}, {"matrix": [[math.nan] * 4] 
 def test_dictionary_that_is_no_pose(entry: dict[str, object]) -> None:
     with pytest.raises(InputError, match="matrix"):
         pose_from_dict(entry)
+
+
+def test_a_listed_name_is_one_word() -> None:
+    assert listed_name("my photo #2\t.jpg") == "my_photo__2_.jpg" and listed_name("ä/b.jpg") == "ä/b.jpg"

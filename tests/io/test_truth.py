@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metriloc.geometry import Pose, so3_exp
-from metriloc.io import InputError, mapfree_pose_line, read_true_poses
+from metriloc.io import InputError, mapfree_pose_line, read_reference_poses, read_true_poses
 
 REFERENCE, QUERY = Path("/photos/a/r.jpg"), Path("/photos/a/q.jpg")
 POSE = Pose(so3_exp(torch.tensor([0.1, -0.5, 0.2], dtype=torch.float64)), torch.tensor([1.0, 2.0, 3.0]).double())
@@ -60,3 +60,12 @@ def test_what_is_neither_is_one_sentence(tmp_path: Path, text: str, words: str) 
     file.write_text(text)
     with pytest.raises(InputError, match=words):
         read_true_poses(file, REFERENCE, [QUERY])
+
+
+def test_poses_of_references_come_in_their_order(tmp_path: Path) -> None:
+    file = tmp_path / "poses.txt"
+    file.write_text("\n".join([mapfree_pose_line("q.jpg", POSE), mapfree_pose_line("a/r.jpg", WORLD)]))
+    found = read_reference_poses(file, [REFERENCE, QUERY])
+    assert same(found[0], WORLD) and same(found[1], POSE)
+    with pytest.raises(InputError, match=r"other\.jpg"):
+        read_reference_poses(file, [REFERENCE, Path("other.jpg")])

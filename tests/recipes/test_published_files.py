@@ -311,3 +311,8 @@ def test_numbers_that_are_no_numbers_and_batches_that_are_no_batches() -> None:
     tiny = run_of_mickeys_file(changed(MICKEY, "TRAINING.BATCH_SIZE", 0.1), "c.yaml").run
     huge = run_of_mickeys_file(changed(MICKEY, "TRAINING.BATCH_SIZE", 1e6), "c.yaml").run
     assert (tiny.batches.batch_size, huge.training.steps) == (1, 100)  # type: ignore[attr-defined]
+
+
+def test_all_trainings_are_of_their_own_name() -> None:
+    for make in (recipes.metric_depth_clean, recipes.mickey_overlap, recipes.mickey_small, recipes.overlap_score):
+        assert make().name == make.__name__

@@ -11,6 +11,7 @@ from torch import Tensor
 from metriloc.geometry import Camera, Pose, rotation_angle
 from metriloc.solvers.relative import (
     essential_pose,
+    marginal_score,
     parallax_angles,
     pnp_from_depth,
     rigid_from_depths,
@@ -310,3 +311,10 @@ def test_wrong_shapes_are_named(generator):
         pnp_from_depth(s.uv0, s.depth0[:, None], s.uv1, s.cameras)
     with pytest.raises(ValueError, match=r"a depth must have shape \[20\], got \[3\]"):
         rigid_from_depths(s.uv0, s.depth0, s.uv1, s.depth1[:3], s.cameras)
+
+
+def test_the_true_pose_has_the_best_marginal_score(generator):
+    s = scene(generator, count=50)
+    best = marginal_score(s.pose, s.uv0, s.uv1, s.cameras)
+    turned = Pose.from_tangent(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.01, 0.0], dtype=torch.float64)) @ s.pose
+    assert best == pytest.approx(4 * 50, rel=0.01) and marginal_score(turned, s.uv0, s.uv1, s.cameras) < 0.9 * best

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metriloc.geometry import Camera, Pose
-from metriloc.training import ShuffledBatches
+from metriloc.training import ShuffledBatches, generator_of, mix_seed
 from metriloc.training.batches import Share, prefetched, to_device
 from metriloc.types import Pair, View
 
@@ -108,3 +108,10 @@ def test_to_device_goes_through_everything() -> None:
     assert all(t.device == meta for t in tensors)
     assert (pair.view0.name, b.rest[0].name) == ("a", "n")
     assert view.image.device.type == "cpu"
+
+
+def test_seeds_of_close_numbers_have_nothing_in_common() -> None:
+    seeds = {mix_seed(step, part) for step in range(30) for part in range(30)}
+    assert len(seeds) == 900 and all(0 <= seed < 2**63 for seed in seeds)
+    assert mix_seed(1, 2) != mix_seed(12) != mix_seed(2, 1) and mix_seed(1, 2) == mix_seed(1, 2)
+    assert torch.rand(3, generator=generator_of(1, 2)).tolist() == torch.rand(3, generator=generator_of(1, 2)).tolist()

@@ -40,29 +40,35 @@ class PairLimits:
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Which scenes and cameras are drawn.
-
-    weights: of rooms, streets, squares. sizes: image sizes (width, height) a pair may have. fov: horizontal, radians.
-    principal_offset: largest offset of the principal point as a share of the image size. pixel_aspect: fy / fx. roll:
-    standard deviation, radians. texture_size: pixels a side, a power of two. exposure_change, balance_change: standard
-    deviation of the log of a view's brightness and of its colour channels. noise: standard deviation of sensor noise,
-    0..1. outdoor_scale: limits of how much larger than everyday ones streets, squares and their houses are, drawn a scene
-    (log-uniform). photos: a folder of the user's own images, used as pictures and on some walls. limits: of pairs.
-    """
+    """Which scenes and cameras are drawn."""
 
     weights: tuple[float, float, float] = (0.6, 0.25, 0.15)
+    """Of rooms, streets, squares."""
     sizes: tuple[tuple[int, int], ...] = ((256, 192),)
+    """Image sizes (width, height) a pair may have."""
     fov: tuple[float, float] = (0.8, 1.35)
+    """Horizontal, radians."""
     principal_offset: float = 0.04
+    """Largest offset of the principal point as a share of the image size."""
     pixel_aspect: tuple[float, float] = (0.98, 1.02)
+    """fy over fx."""
     roll: float = 0.05
+    """Standard deviation, radians."""
     texture_size: int = 256
+    """Pixels a side, a power of two."""
     exposure_change: float = 0.2
+    """Standard deviation of the log of a view's brightness and of its colour channels."""
     balance_change: float = 0.04
+    """Standard deviation of the log of a view's brightness and of its colour channels."""
     noise: float = 0.01
+    """Standard deviation of sensor noise, 0..1."""
     outdoor_scale: tuple[float, float] = (1.0, 1.0)
+    """Limits of how much larger than everyday ones streets, squares and their houses are, drawn a
+    scene (log-uniform)."""
     photos: Path | None = None
+    """A folder of the user's own images, used as pictures and on some walls."""
     limits: PairLimits = field(default_factory=PairLimits)
+    """Of pairs."""
 
     def __post_init__(self) -> None:
         if len(self.weights) != len(KINDS) or min(self.weights) < 0 or sum(self.weights) <= 0:
@@ -95,7 +101,7 @@ class Exposure:
 
 
 def sample_camera(rng: np.random.Generator, config: SyntheticConfig, size: tuple[int, int]) -> Camera:
-    """A pinhole camera with random field of view, principal point and pixel aspect."""
+    """A random pinhole camera. Field of view, principal point and pixel aspect are drawn."""
     fx = 0.5 * size[0] / math.tan(0.5 * rng.uniform(*config.fov))
     fy = fx * rng.uniform(*config.pixel_aspect)
     offset = rng.uniform(-config.principal_offset, config.principal_offset, 2) * np.array(size)

@@ -76,7 +76,7 @@ def view_outside(rng: Rng, side: int) -> np.ndarray:
 
 
 def facade_window(rng: Rng, side: int) -> np.ndarray:
-    """A window from outside: dark panes that mirror the sky, curtains or blinds, bars."""
+    """A window from outside. Dark panes that mirror the sky, curtains or blinds, bars."""
     x, y = grid(side)
     sky = colored(0.15 + 0.5 * np.clip(1 - y + 0.25 * x, 0, 1) * fractal(rng, side, 3, 4), [0.75, 0.88, 1.0])
     if rng.random() < 0.5:

@@ -34,7 +34,10 @@ class Wall:
     taken: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def find(self, rng: Rng, w: float, bottom: float, top: float) -> float | None:
-        """A free middle for a piece of that width between two heights; None when there is no room."""
+        """A free middle for a piece of that width between two heights.
+
+        None when there is no room.
+        """
         free = self.length / 2 - w / 2 - 0.05
         if free <= 0:
             return None
@@ -87,13 +90,13 @@ _KINDS = (
 
 def _pieces(b: Builder, m: Palette, rng: Rng, h: float) -> list[tuple[float, float, float, Piece]]:
     """(width, depth, height, how to build it) of what a room of a random kind has along its walls."""
-    catalogue = _catalogue(b, m, rng, h)
+    catalog = _catalog(b, m, rng, h)
     names = list(_KINDS[int(rng.integers(len(_KINDS)))])
-    names += [str(n) for n in rng.choice(list(catalogue), 2)]
-    return [catalogue[name] for name in names if rng.random() < 0.9]
+    names += [str(n) for n in rng.choice(list(catalog), 2)]
+    return [catalog[name] for name in names if rng.random() < 0.9]
 
 
-def _catalogue(b: Builder, m: Palette, rng: Rng, h: float) -> dict[str, tuple[float, float, float, Piece]]:
+def _catalog(b: Builder, m: Palette, rng: Rng, h: float) -> dict[str, tuple[float, float, float, Piece]]:
     u, build = rng.uniform, partial
     shelf, shelf_h = u(0.7, 1.4), u(1.2, min(2.2, h - 0.2))
     wardrobe, sofa_w, bed_w, desk_w = u(1.0, 1.9), u(1.6, 2.3), u(0.9, 1.8), u(1.1, 1.7)

@@ -109,7 +109,10 @@ class Blockers:
 
 
 def bake(mesh: Mesh, lighting: Lighting, low: np.ndarray, high: np.ndarray) -> Lightmap:
-    """Light at the grid points of every patch; fine where cameras between ``low`` and ``high`` come near."""
+    """Light at the grid points of every patch.
+
+    Fine where cameras between ``low`` and ``high`` come near.
+    """
     shape = _grid_shape(mesh, lighting, low, high)
     count = shape.prod(1)
     start = np.concatenate([[0], np.cumsum(count)[:-1]])

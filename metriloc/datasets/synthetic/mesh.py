@@ -37,11 +37,13 @@ class PlacedObject:
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """The finished solids as arrays: P patches, Q quads, O blockers (boxes turned about the vertical).
+    """The finished solids as arrays.
 
-    origin, right, down, normal [P,3]; texture [P]; repeats [P,4] (scale and offset of the texture coordinates); tint [P,3];
-    glow [P]; owner [P] blocker a patch belongs to, -1 for none; axis, axis_point [P,3] axis of a round solid (zeros: flat);
-    quads [Q,4,3]; patch_of [Q]; block_center, block_half [O,3]; block_yaw [O].
+    P patches, Q quads, O blockers (boxes turned about the vertical). origin, right, down, normal
+    [P,3]; texture [P]; repeats [P,4] (scale and offset of the texture coordinates); tint [P,3];
+    glow [P]; owner [P] blocker a patch belongs to, -1 for none; axis, axis_point [P,3] axis of a
+    round solid (zeros: flat); quads [Q,4,3]; patch_of [Q]; block_center, block_half [O,3];
+    block_yaw [O].
     """
 
     origin: np.ndarray

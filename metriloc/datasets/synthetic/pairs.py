@@ -38,10 +38,12 @@ def sample_pair(
     limits: PairLimits | None = None,
     size: tuple[int, int] | None = None,
 ) -> Pair:
-    """A random pair of views within ``limits`` (default: of the scene's configuration), both with exact depth and pose.
+    """A random pair of views, both with exact depth and pose.
 
-    size: (width, height), default one of the configuration's. Overlap is measured by ``overlap`` on the returned depths. Raises
-    ValueError when no pair within the limits is found in ``limits.attempts`` tries: they then do not suit this scene.
+    It lies within ``limits`` (default: of the scene's configuration). size: (width, height),
+    default one of the configuration's. Overlap is measured by ``overlap`` on the returned depths.
+    Raises ValueError when no pair within the limits is found in ``limits.attempts`` tries: they
+    then do not suit this scene.
     """
     limits = limits or scene.config.limits
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
@@ -72,9 +74,10 @@ def sample_pair(
 
 
 def overlap(view0: View, view1: View) -> float:
-    """The smaller of the two shares of pixels with depth (every fourth) that the other view sees, judged by both depths.
+    """The share of what two views see in common.
 
-    0 if a view has no depth at all. Raises ValueError for views without depth map or pose.
+    It is the smaller share of pixels with depth (every fourth) that the other sees, judged by both
+    depths; 0 if a view has none. Raises ValueError for views without depth map or pose.
     """
     for view in (view0, view1):
         if view.depth is None or view.cam_from_world is None:
@@ -240,8 +243,11 @@ def _photo(
 
 
 class SyntheticPairs(Dataset[Pair]):
-    """``num_scenes * pairs_per_scene`` pairs; item i belongs to scene ``first_seed + i // pairs_per_scene`` and is the same
-    whenever and in whatever order it is asked for; ``data[i, seed]`` also augments it, by ``seed`` alone.
+    """Rendered pairs, the same whenever they are asked for.
+
+    There are ``num_scenes * pairs_per_scene``; item i belongs to scene ``first_seed + i //
+    pairs_per_scene``, in whatever order it is asked for; ``data[i, seed]`` also augments it, by
+    ``seed`` alone.
 
     Scenes are built when needed and the last ``keep`` are kept, about 15 MB each. A scene takes many times as long to build
     as a pair to draw: walk through one scene's items together, or keep as many scenes as a batch mixes.

@@ -30,7 +30,10 @@ def rectangle(image: np.ndarray, box: tuple[float, float, float, float], color: 
 def text(
     rng: Rng, image: np.ndarray, box: tuple[float, float, float, float], height: float, color: np.ndarray | float
 ) -> None:
-    """Lines of made-up letters in a box: words of glyphs drawn with a few strokes on a 4 x 6 raster."""
+    """Lines of made-up letters in a box.
+
+    Words of glyphs drawn with a few strokes on a 4 x 6 raster.
+    """
     side = image.shape[0]
     left, top, right, bottom = (round(float(v) * side) for v in box)
     right, bottom = min(right, side), min(bottom, side)
@@ -175,7 +178,7 @@ def books(rng: Rng, side: int) -> np.ndarray:
 
 
 def screen(rng: Rng, side: int) -> np.ndarray:
-    """A monitor or television: a dark rim and windows with text, or a film."""
+    """A monitor or television. A dark rim and windows with text, or a film."""
     image = np.full((side, side, 3), 0.04, dtype=np.float32)
     inner = (
         landscape(rng, side)

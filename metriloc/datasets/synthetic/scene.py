@@ -47,9 +47,10 @@ class SyntheticScene:
         exposure: Exposure | None = None,
         generator: torch.Generator | None = None,
     ) -> View:
-        """The photo a camera takes: image, exact depth (metres, 0 where the sky is), camera and pose.
+        """The photo a camera takes.
 
-        generator: for the sensor noise, needed if ``exposure.noise`` > 0. Raises ValueError for a batch of cameras or poses,
+        Image, exact depth (metres, 0 where the sky is), camera and pose. generator: for the sensor
+        noise, needed if ``exposure.noise`` > 0. Raises ValueError for a batch of cameras or poses,
         a camera with distortion and a pose that is not finite.
         """
         exposure = exposure or Exposure()

@@ -23,8 +23,11 @@ TENT = np.array([1, 2, 1, 2, 4, 2, 1, 2, 1], dtype=np.float32) / 16
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """Square textures of one size with their mip levels, packed: texels [N] of four bytes (r, g, b square-root coded),
-    level_start: where each level begins within a texture; stride: texels a texture takes."""
+    """Square textures of one size with their mip levels, packed.
+
+    Texels [N] of four bytes (r, g, b square-root coded), level_start: where each level begins
+    within a texture; stride: texels a texture takes.
+    """
 
     texels: np.ndarray
     size: int

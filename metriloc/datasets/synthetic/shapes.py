@@ -114,8 +114,11 @@ class Builder:
         self._owning = False
 
     def box(self, low: Vector, high: Vector, material: Material, **faces: Material | None) -> None:
-        """A box between two corners; ``faces`` names other materials, or None for no face: front (-y), back, left (-x),
-        right, top, bottom."""
+        """A box between two corners.
+
+        ``faces`` names other materials, or None for no face: front (-y), back, left (-x), right,
+        top, bottom.
+        """
         (x0, y0, z0), (x1, y1, z1) = low, high
         w, d, h = x1 - x0, y1 - y0, z1 - z0
         with self._solid(low, high):
@@ -160,11 +163,11 @@ class Builder:
             back = [(1 - a, b) for a, b in front[::-1]]
             self.patch((x0, y0, z1), (w, 0, 0), (0, 0, -h), cap or side, front)
             self.patch((x1, y1, z1), (-w, 0, 0), (0, 0, -h), cap or side, back)
-            travelled = 0.0
+            traveled = 0.0
             for (xa, za), (xb, zb) in zip(points, np.roll(points, -1, 0), strict=True):
                 # walking anticlockwise as seen from -y, the outside is on the right hand
-                self.patch((xa, y1, za), (0, y0 - y1, 0), (xb - xa, 0, zb - za), side, shift=(0.0, travelled))
-                travelled += math.hypot(xb - xa, zb - za)
+                self.patch((xa, y1, za), (0, y0 - y1, 0), (xb - xa, 0, zb - za), side, shift=(0.0, traveled))
+                traveled += math.hypot(xb - xa, zb - za)
 
     def turned_solid(
         self,
@@ -174,7 +177,10 @@ class Builder:
         squash: float = 1.0,
         cap: Material | None = None,
     ) -> None:
-        """A solid of revolution about z, in facets: ``profile`` is (radius, z) from bottom to top; ``squash`` scales y."""
+        """A solid of revolution about z, in facets.
+
+        ``profile`` is (radius, z) from bottom to top; ``squash`` scales y.
+        """
         radius = max(r for r, _ in profile)
         low, high = profile[0][1], profile[-1][1]
         angle = 2 * math.pi * np.arange(sides + 1) / sides

@@ -13,7 +13,7 @@ from metriloc.datasets.synthetic.textures import Rng
 
 
 def car(b: Builder, m: Palette, rng: Rng) -> None:
-    """A car along x: about 4.3 m long, 1.75 m wide, 1.5 m high."""
+    """A car along x. About 4.3 m long, 1.75 m wide, 1.5 m high."""
     length, w, h = rng.uniform(3.7, 4.8), rng.uniform(1.65, 1.85), rng.uniform(1.42, 1.75)
     paint, glass, dark = (
         m.plain(rng.uniform(0, 0.8), rng.uniform(0.15, 0.95)),
@@ -148,7 +148,7 @@ def monument(b: Builder, m: Palette, rng: Rng) -> None:
 
 
 def stall(b: Builder, m: Palette, rng: Rng) -> None:
-    """A market stall: a counter 0.9 m high with goods under a roof."""
+    """A market stall. A counter 0.9 m high with goods under a roof."""
     wood = m("wood")
     b.block(0, 0, 0, (2.0, 0.9, 0.9), wood, front=m("fabric"))
     tabletop.on_top(b, m, rng, (1.7, 0.6), 0.9, 6)

@@ -126,9 +126,10 @@ def _daylight(rng: Rng) -> Lighting:
 
 # -- houses -----------------------------------------------------------------------------------------------------------
 def house(b: Builder, m: Palette, rng: Rng, w: float, large: float = 1.0) -> None:
-    """A house front of width ``w`` facing -y at the current place: storeys of about 3 m, windows, a door or shops below.
+    """A house front of width ``w`` facing -y at the current place.
 
-    large: factor on its storeys, windows and bays.
+    Storeys of about 3 m, windows, a door or shops below. large: factor on its storeys, windows and
+    bays.
     """
     storeys, storey = int(rng.integers(2, 5)), large * rng.uniform(2.8, 3.3)
     h = storeys * storey + 0.4

@@ -80,7 +80,10 @@ def hue(rng: Rng, saturation: float, value: float) -> np.ndarray:
 
 
 def lattice(side: int, rows: int, columns: int, bond: float) -> tuple[np.ndarray, ...]:
-    """Cells of a masonry bond: (row, column, distance to the left/right joint, distance to the joint above/below), in cells."""
+    """Cells of a masonry bond.
+
+    (row, column, distance to the left/right joint, distance to the joint above/below), in cells.
+    """
     x, y = grid(side)
     v = np.broadcast_to(y * rows, (side, side))
     row = np.floor(v)
@@ -232,7 +235,7 @@ def paving(rng: Rng, side: int) -> np.ndarray:
 
 
 def grass(rng: Rng, side: int) -> np.ndarray:
-    """Grass or leaves: blades over clumps, with a few dry and dark spots."""
+    """Grass or leaves. Blades over clumps, with a few dry and dark spots."""
     blades, clumps = noise(rng, side, (side // 4, side // 2)), fractal(rng, side, 6, 5, 0.7)
     green = np.array([0.4, 0.47, 0.25]) * rng.uniform(0.8, 1.15, 3)
     image = colored(0.45 + 0.6 * blades * clumps + 0.4 * clumps, green)

@@ -38,13 +38,16 @@ _SPREAD_RANGE = (-4.0, 1.5)  # logarithm of the spread of log-depth: 2 % to a fa
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """side: photos are resized to as many pixels as a 4:3 photo of this width has. canonical_focal: see the module. width:
-    channels of the decoder. attention: layers of self-attention over the coarsest features."""
+    """The shape of the depth network."""
 
     side: int = 256
+    """Photos are resized to as many pixels as a 4:3 photo of this width has."""
     canonical_focal: float = 220.0
+    """See the module."""
     width: int = 64
+    """Channels of the decoder."""
     attention: int = 2
+    """Layers of self-attention over the coarsest features."""
 
     def __post_init__(self) -> None:
         if not 64 <= self.side <= 2048:
@@ -57,15 +60,21 @@ class DepthConfig:
 
 @dataclass(frozen=True, eq=False)
 class DepthMaps:
-    """log_depth: natural logarithm of metres for the canonical camera, a cell of 8 pixels each; log_spread: logarithm
-    of its expected absolute error."""
+    """What the depth network says of photos.
+
+    log_depth: natural logarithm of metres for the canonical camera, a cell of 8 pixels each;
+    log_spread: logarithm of its expected absolute error.
+    """
 
     log_depth: Float[Tensor, "B h w"]
     log_spread: Float[Tensor, "B h w"]
 
 
 class DepthNetwork(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1, any size in multiples of 32 -> ``DepthMaps``; new weights are random."""
+    """Metric depth of single photos, as ``DepthMaps``.
+
+    Photos [B, 3, H, W], RGB in 0..1, have any size in multiples of 32; new weights are random.
+    """
 
     def __init__(self, config: DepthConfig | None = None) -> None:
         super().__init__()
@@ -87,7 +96,7 @@ class DepthNetwork(nn.Module):
     def from_pretrained(
         cls, source: str | Path = DEFAULT_WEIGHTS, *, device: torch.device | str = "cpu", offline: bool | None = None
     ) -> DepthNetwork:
-        """Load the bundled weights, or a folder, a file, a hub name, ready to predict.
+        """Load weights, ready to predict. The bundled ones, or a folder, a file, a hub name.
 
         Raises InputError for weights that are missing, damaged or of something else.
         """
@@ -102,12 +111,18 @@ class DepthNetwork(nn.Module):
         return network.eval().to(device)
 
     def save_pretrained(self, folder: str | Path) -> str:
-        """Write a weights folder, filters in half precision (half the space, the same depths to 0.1 %); its id."""
+        """Write a weights folder, and return its id.
+
+        Filters are in half precision (half the space, the same depths to 0.1 %).
+        """
         tensors = {k: v.half() if v.ndim > 1 else v for k, v in self.state_dict().items()}
         return save_weights(folder, DEPTH_METHOD, {"network": asdict(self.config)}, tensors)
 
     def train(self, mode: bool = True) -> DepthNetwork:
-        """As ``nn.Module.train``; the encoder's batch norms keep the statistics they were loaded with."""
+        """As ``nn.Module.train``.
+
+        The encoder's batch norms keep the statistics they were loaded with.
+        """
         super().train(mode)
         self.encoder.eval()
         return self
@@ -137,7 +152,10 @@ class DepthNetwork(nn.Module):
         return FixedNetwork("depth", Look(self, _maps), ("log_depth", "log_spread"), _COARSEST, identity)
 
     def folded(self) -> DepthNetwork:
-        """A copy for prediction: batch norms merged into convolutions, channels-last memory; not for saving."""
+        """A copy for prediction: batch norms merged into convolutions, channels-last memory.
+
+        Not for saving.
+        """
         other = deepcopy(self).eval().requires_grad_(False)
         fold_batch_norms(other)
         return other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -149,21 +167,27 @@ class DepthNetwork(nn.Module):
         return other
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
-        """The one (width, height) that a photo of this size is looked at in."""
+        """The one (width, height) that a photo is looked at in.
+
+        It depends on the photo's own size.
+        """
         scale = self.config.side * (0.75 / (width * height)) ** 0.5
         w, h = (max(1, round(side * scale / _COARSEST)) * _COARSEST for side in (width, height))
         return [(w, h)]
 
     @torch.no_grad()
     def predict(self, view: View) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]]:
-        """Depth in metres, and the spread of its logarithm, of the cells of a photo; they cover all of it."""
+        """Depth in metres, and the spread of its logarithm.
+
+        Of the cells of a photo, which cover all of it.
+        """
         image, camera = self.reduced(view)
         found = self(image[None])
         focal = float(camera.f.log().mean().exp())
         return (found.log_depth[0].exp() * (focal / self.config.canonical_focal)).cpu(), found.log_spread[0].exp().cpu()
 
     def reduced(self, view: View) -> tuple[Float[Tensor, "3 H W"], Camera]:
-        """The photo as the network sees it, in whole multiples of 32 pixels, and its camera."""
+        """The photo as the network sees it, and its camera. In whole multiples of 32 pixels."""
         ((width, height),) = self.sizes_for(*view.size)
         if self._runner is not None:
             width, height = self._runner.size_for(width, height)
@@ -179,7 +203,7 @@ def _maps(network: DepthNetwork, image: Tensor) -> tuple[Tensor, ...]:
 
 
 class Merge(nn.Module):
-    """Two 3x3 convolutions with a shortcut; group norms, because a batch mixes kinds of photos."""
+    """Two 3x3 convolutions with a shortcut. Group norms, because a batch mixes kinds of photos."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -31,13 +31,16 @@ class DepthBatch:
 
 @dataclass(frozen=True)
 class DepthLossConfig:
-    """likelihood, absolute: weights of the two losses of measured depth. scale: of the mean error of each photo. weak: of
-    photos whose depth is only weakly known."""
+    """Weights of the parts of the depth loss."""
 
     likelihood: float = 0.5
+    """Weights of the two losses of measured depth."""
     absolute: float = 0.5
+    """Weights of the two losses of measured depth."""
     scale: float = 0.5
+    """Of the mean error of each photo."""
     weak: float = 0.7
+    """Of photos whose depth is only weakly known."""
 
 
 class DepthTraining(nn.Module):
@@ -60,7 +63,7 @@ class DepthTraining(nn.Module):
 
 
 def depth_loss(maps: DepthMaps, batch: DepthBatch, config: DepthLossConfig) -> Float[Tensor, " B"]:
-    """The loss of each photo; 0 for one of which nothing is known."""
+    """The loss of each photo. 0 for one of which nothing is known."""
     target = batch.target
     if target.shape[-2:] != maps.log_depth.shape[-2:]:
         raise ValueError(f"targets {list(target.shape)} are not on the cells {list(maps.log_depth.shape)}")

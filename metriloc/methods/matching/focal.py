@@ -8,7 +8,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from metriloc.backbones.local import DenseMap
-from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer, nearest_cells
+from metriloc.methods.matching.cells import nearest_cells
+from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.matching.stated_focal import contradiction, contradiction_of_matches, focal_of_matches
 from metriloc.types import SfmMap, View
 

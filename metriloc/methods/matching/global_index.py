@@ -41,8 +41,11 @@ def learned_words(descriptors: Float[Tensor, "n C"], count: int = WORDS, seed: i
 
 
 def vlad(descriptors: Float[Tensor, "n C"], words: Float[Tensor, "K C"]) -> Float[Tensor, " D"]:
-    """One vector of unit length for a photo: the sum of ``descriptor - word`` over the descriptors of each word, each of
-    unit length; zeros for a photo without any. D is K times C."""
+    """One vector of unit length for a photo.
+
+    The sum of ``descriptor - word`` over the descriptors of each word, each of unit length; zeros
+    for a photo without any. D is K times C.
+    """
     known = descriptors.float()
     sums = torch.zeros_like(words)
     if len(known):

@@ -45,7 +45,10 @@ Reader = Callable[[Any, Any, View], Prediction]
 
 
 class HubDepth:
-    """A model of the hub as a depth source: ``source(view)`` is its depth, ``source.seen(view)`` the photo with it."""
+    """A model of the hub as a depth source.
+
+    ``source(view)`` is its depth, ``source.seen(view)`` the photo with it.
+    """
 
     def __init__(self, model: HubModel, *, device: torch.device | str = "cpu") -> None:
         """Raises InputError for a model that predicts no depth in metres, or that cannot be loaded."""
@@ -91,7 +94,10 @@ def read_resized(network: Any, processor: Any, view: View) -> Prediction:
 
 
 def read_prompted(network: Any, processor: Any, view: View) -> Prediction:
-    """PromptDepthAnything: fine depth in the range of the coarse map; without one it knows no metres."""
+    """PromptDepthAnything: fine depth in the range of the coarse map.
+
+    Without one it knows no metres.
+    """
     if view.depth is None or not bool(((view.depth > 0) & view.depth.isfinite()).any()):
         return Prediction(None)
     values = processor(images=_picture(view), return_tensors="pt")["pixel_values"]

@@ -35,9 +35,10 @@ _GRAY = (0.2989, 0.5870, 0.1140)
 
 
 def load_hub_matcher(name: str) -> Matcher:
-    """A matcher by the name of its model (``OWNER/NAME`` or ``./folder``); SuperPoint alone matches nearest neighbours.
+    """A matcher by the name of its model (``OWNER/NAME`` or ``./folder``).
 
-    Raises InputError for a model of another kind, and for one that is not here or cannot be loaded.
+    SuperPoint alone matches nearest neighbours. Raises InputError for a model of another kind, and
+    for one that is not here or cannot be loaded.
     """
     model = find_hub_model(name)
     if model.kind not in _KINDS:
@@ -87,7 +88,7 @@ def canvases(images: tuple[Tensor, ...], side: int) -> list[Canvas]:
 
 
 class HubKeypoints:
-    """SuperPoint of the hub: keypoints of one photo with descriptors of unit length."""
+    """SuperPoint of the hub. Keypoints of one photo with descriptors of unit length."""
 
     def __init__(self, network: Any, side: int, name: str) -> None:
         self.network, self.side, self.name = network, side, name

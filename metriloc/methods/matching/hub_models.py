@@ -53,7 +53,7 @@ class HubModel:
         return f"{self.kind}-{hashlib.sha256(sums.encode()).hexdigest()[:12]}"
 
     def preprocessing(self) -> Mapping[str, Any]:
-        """What the model says of how photos are brought to it; empty when it says nothing."""
+        """What the model says of how photos are brought to it. Empty when it says nothing."""
         path = self.folder / PREPROCESSOR
         return _read_table(path) if path.is_file() else {}
 
@@ -96,7 +96,10 @@ def find_hub_model(name: str, offline: bool | None = None) -> HubModel:
 
 
 def licenses_of(*names: str) -> tuple[str, ...]:
-    """One sentence for each name that begins with ``hub:``: what the card of the model says of its licence."""
+    """One sentence for each name that begins with ``hub:``.
+
+    What the card of the model says of its licence.
+    """
     models = dict.fromkeys(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
     return tuple(f"{PREFIX}{name}: licence by its card: {find_hub_model(name).license}" for name in models)
 
@@ -120,10 +123,11 @@ def _asks_for_more(config: Any) -> bool:
 
 
 def load_network(model: HubModel, class_name: str, *, max_keypoints: int | None = None) -> Any:
-    """The network of a model, of the class of ``transformers`` with that name, in single precision.
+    """The network of a model of the hub, in single precision.
 
-    max_keypoints: at most so many keypoints, where it detects any. Raises InputError, with the pip command, without
-    ``transformers``, and for tensors that are missing or do not fit.
+    It is of the class of ``transformers`` with that name. max_keypoints: at most so many keypoints,
+    where it detects any. Raises InputError, with the pip command, without ``transformers``, and for
+    tensors that are missing or do not fit.
     """
     transformers = transformers_for(model)
     with _quiet(transformers):
@@ -167,7 +171,10 @@ def load_processor(model: HubModel) -> Any:
 
 
 def transformers_for(model: HubModel) -> Any:
-    """The module ``transformers``; raises InputError, with the pip command, when it is not installed."""
+    """The module ``transformers``.
+
+    Raises InputError, with the pip command, when it is not installed.
+    """
     try:
         return import_module("transformers")
     except ImportError as error:

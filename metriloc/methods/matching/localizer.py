@@ -7,7 +7,6 @@ is all that counts.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,26 +18,23 @@ from torch import Tensor
 from metriloc.backbones.fixed import Swap
 from metriloc.backbones.local import DenseExtractor, DenseMap, descriptors_at
 from metriloc.calibration import Calibration, calibrations_for, judged, that_fit
-from metriloc.geometry import Camera, Pose
+from metriloc.geometry import Pose
 from metriloc.io import InputError
 from metriloc.io.local_features import load_extractor
-from metriloc.io.reference_features import Look, ReferenceFeatures, require_channels
+from metriloc.io.reference_features import Look, ReferenceFeatures
 from metriloc.io.settings import differing_settings
+from metriloc.methods.matching.cells import first_sights, nearest_cells, similarities
 from metriloc.methods.matching.stated_focal import contradiction_of_matches
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.absolute_support import (
     ABSOLUTE_RIVAL,
     PointMatches,
-    ScoreMaps,
     absolute_support,
     has_other_pose,
     pose_covariance,
-    some_in_view,
 )
 from metriloc.types import LocalizationDetails, PoseEstimate, QueryNeeds, SfmMap, Stage, Trace, View
 
-_CHUNK = 1 << 25  # similarities in memory at once
-_RIVAL_CELLS = 16_000
 TIMES = 2.5
 """By how much standard deviations are larger than independent residuals let expect: the threshold cuts off rounding to
 cells; measured."""
@@ -186,37 +182,32 @@ class MatchingLocalizer:
             return PoseEstimate.failure("too_few_points", details)
         described = time.perf_counter()
         seen = self.match_points(query, scene, references, points, descriptors)
-        dense, descriptors, cell, mutual, matches = seen.dense, seen.descriptors, seen.cell, seen.mutual, seen.matches
+        matches = seen.matches
         found = absolute_pose(matches.uv, matches.xyz, query.camera, self.threshold(query), seed)
         timings = {"references": described - start, "query": time.perf_counter() - described}
         inliers = int(found.inliers.sum())
-        statistics = {"inliers": float(inliers), "inlier_ratio": inliers / max(len(matches), 1)}
-        stages = () if found.pose is None else (Stage("pnp", found.pose, -float(inliers), statistics["inlier_ratio"]),)
-        details = LocalizationDetails(
-            tuple(used), len(matches), stages, timings, tuple(messages), statistics, self.setup
+        ratio = inliers / max(len(matches), 1)
+        details = replace(
+            details,
+            num_points=len(matches),
+            stages=() if found.pose is None else (Stage("pnp", found.pose, -float(inliers), ratio),),
+            timings=timings,
+            statistics={"inliers": float(inliers), "inlier_ratio": ratio},
+            setup=self.setup,
         )
         if found.pose is None or inliers < self.config.min_inliers:
             return PoseEstimate.failure(found.reason or "too_few_matches", details)
-        statistics = absolute_support(found.pose, matches, found.inliers, query.camera, max(dense.stride))
-        details = replace(details, statistics=statistics)
-        confidence = torch.tensor(inliers / (inliers + 50.0))
-        alike = _similarities(found.pose, scene.xyz[points], descriptors, dense, query.camera)
-        rival = ABSOLUTE_RIVAL if has_other_pose(found.pose, alike, _NEARLY, seed) else None
-        against = None
-        if not query.focal_is_guessed:
-            asked = descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]]
-            against = contradiction_of_matches(query, *asked, seed)
-        doubts = tuple(doubt for doubt in (rival, against) if doubt is not None)
+        stride = max(seen.dense.stride)
+        statistics = absolute_support(found.pose, matches, found.inliers, query.camera, stride)
         good = matches[found.inliers]
-        spread = pose_covariance(found.pose, good.xyz, good.uv, query.camera, max(dense.stride), TIMES)
         return PoseEstimate(
             found.pose,
             torch.tensor(True),
-            confidence,
+            torch.tensor(inliers / (inliers + 50.0)),
             (None,),
-            localization=(details,),
-            doubts=doubts,
-            covariance=spread,
+            localization=(replace(details, statistics=statistics),),
+            doubts=_doubts(found.pose, query, seen, scene.xyz[points], seed),
+            covariance=pose_covariance(found.pose, good.xyz, good.uv, query.camera, stride, TIMES),
         )
 
     def threshold(self, query: View) -> float:
@@ -261,57 +252,12 @@ class MatchingLocalizer:
         return joined, described, messages, used
 
 
-def _similarities(
-    pose: Pose, xyz: Float[Tensor, "n 3"], descriptors: Tensor, dense: DenseMap, camera: Camera
-) -> ScoreMaps:
-    """Of some of the points in view, to cells of the query that are made larger where there are very many."""
-    index = some_in_view(pose, xyz, camera)
-    dense = dense.pooled(max(1, math.ceil(math.sqrt(dense.size[0] * dense.size[1] / _RIVAL_CELLS))))
-    scores = torch.einsum("nc,chw->nhw", descriptors[index.to(descriptors.device)], dense.descriptors)
-    camera = camera.to(torch.float64)
-    stride, origin, size = (camera.f.new_tensor(pair) for pair in (dense.stride, dense.origin, dense.size))
-    cells = replace(camera, size=size.to(camera.size), f=camera.f / stride, c=(camera.c - origin) / stride)
-    return ScoreMaps(scores, xyz[index], cells)
-
-
-def first_sights(
-    scene: SfmMap, references: Sequence[str], points: Int[Tensor, " n"]
-) -> tuple[Float[Tensor, "n 2"], Int[Tensor, " n"]]:
-    """Pixels of the first reference that sees each point, and which one that is (-1 where none does)."""
-    uv, owner = torch.zeros(len(points), 2, dtype=scene.uv.dtype), torch.full((len(points),), -1)
-    place = torch.full((len(scene.xyz),), -1)
-    for number in reversed(range(len(references))):
-        seen = scene.observations_of(scene.index(references[number]))
-        place.fill_(-1)
-        place[scene.point_index[seen]] = torch.arange(seen.start, seen.stop)
-        here = place[points]
-        uv[here >= 0], owner[here >= 0] = scene.uv[here[here >= 0]], number
-    return uv, owner
-
-
-def nearest_cells(
-    descriptors: Float[Tensor, "n C"], dense: DenseMap
-) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
-    """The most similar cell (x, y) of each descriptor, and whether it chooses it back. Raises InputError for descriptors of
-    another network."""
-    require_channels(descriptors, dense)
-    cells = dense.descriptors.flatten(1)
-    w, _ = dense.size
-    # the largest of each column is found without where it is, which would cost more than the product itself
-    best = torch.full((cells.shape[1],), -2.0, device=cells.device)
-    values, choices = [], []
-    chunk = max(1, _CHUNK // cells.shape[1])
-    for begin in range(0, len(descriptors), chunk):
-        similarity = descriptors[begin : begin + chunk] @ cells
-        value, index = similarity.max(1)
-        values.append(value)
-        choices.append(index)
-        best = torch.maximum(best, similarity.amax(0))
-    value, choice = torch.cat(values), torch.cat(choices)
-    point = torch.arange(len(descriptors), device=cells.device)
-    chosen_back = value == best[choice]
-    # of points that are equally alike, the first
-    owner = torch.full_like(best, len(descriptors), dtype=torch.long)
-    owner.scatter_reduce_(0, choice[chosen_back], point[chosen_back], "amin")
-    mutual = chosen_back & (owner[choice] == point)
-    return torch.stack([choice % w, choice // w], -1).float().cpu(), mutual.cpu()
+def _doubts(pose: Pose, query: View, seen: Matched, xyz: Float[Tensor, "n 3"], seed: int) -> tuple[str, ...]:
+    """Another pose that explains the photo nearly as well, and matches that speak against its focal length."""
+    alike = similarities(pose, xyz, seen.descriptors, seen.dense, query.camera)
+    rival = ABSOLUTE_RIVAL if has_other_pose(pose, alike, _NEARLY, seed) else None
+    if query.focal_is_guessed:
+        return () if rival is None else (rival,)
+    at = seen.mutual
+    against = contradiction_of_matches(query, seen.descriptors[at], seen.dense, seen.cell[at], xyz[at], seed)
+    return tuple(doubt for doubt in (rival, against) if doubt is not None)

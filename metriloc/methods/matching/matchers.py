@@ -49,7 +49,7 @@ class Matches:
 
 
 class Matcher(Protocol):
-    """What feature matching needs: work that belongs to one photo, and work that belongs to two."""
+    """What feature matching needs. Work that belongs to one photo, and work that belongs to two."""
 
     @property
     def name(self) -> str:
@@ -140,7 +140,10 @@ class LightGlueMatcher:
 
 
 class LoftrMatcher:
-    """LoFTR on two photos; it has no keypoints, so nothing of one photo can be kept for another pair."""
+    """LoFTR on two photos.
+
+    It has no keypoints, so nothing of one photo can be kept for another pair.
+    """
 
     name = "loftr"
 

@@ -29,7 +29,10 @@ DEPTHS = "depths"
 
 
 def depth_error_of(name: str) -> DepthError:
-    """By the name that results give the depths; as those of a sensor where nothing is known of them."""
+    """By the name that results give the depths.
+
+    As those of a sensor where nothing is known of them.
+    """
     return DEPTH_ERRORS.get(name, DEPTH_ERRORS["depth map"])
 
 

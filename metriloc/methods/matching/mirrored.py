@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from metriloc.backbones.local import LocalFeatures
 from metriloc.geometry import Pose
-from metriloc.io.view import mirror_view, resize_view
+from metriloc.io.changed_views import mirror_view, resize_view
 from metriloc.methods.matching.localizer import MatchingLocalizer
 from metriloc.methods.matching.matchers import Matcher
 from metriloc.solvers.relative import essential_pose

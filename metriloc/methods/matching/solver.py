@@ -29,9 +29,10 @@ _DEPTH_SIGMA = 0.05  # of the logarithm of a measured depth
 
 
 def setup_of(pair: MatchedPair, solver: Solver, depth_id: str) -> str:
-    """What calibrations call the way a pose is found: the solver, and the depths if there are any.
+    """What calibrations call the way a pose is found.
 
-    A distance or a camera height changes the length alone, of which the result tells its own uncertainty.
+    It is the solver, and the depths if there are any. A distance or a camera height changes the
+    length alone, of which the result tells its own uncertainty.
     """
     if not pair.has_depth:
         return f"solver {solver}, no depth"
@@ -40,7 +41,10 @@ def setup_of(pair: MatchedPair, solver: Solver, depth_id: str) -> str:
 
 
 def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
-    """The best pose that the matches and what is known of the length allow."""
+    """The best pose that matches and known lengths allow.
+
+    What is known of the length has its say.
+    """
     if config.solver in ("pnp", "rigid"):
         return _tested(pair, _from_depth_alone(pair, config, seed), config, seed)
     found = essential_pose(pair.uv0, pair.uv1, pair.cameras, config.max_error_px, seed)

@@ -126,7 +126,10 @@ def pair_contradiction(views: tuple[View, View], found: FocalFactor | None) -> s
 def between_cells(
     descriptors: Float[Tensor, "n C"], dense: DenseMap, cell: Float[Tensor, "n 2"]
 ) -> Float[Tensor, "n 2"]:
-    """Where the similarity peaks near the best cell of each descriptor: a parabola through three cells in each axis."""
+    """Where the similarity peaks near the best cell of each descriptor.
+
+    A parabola through three cells in each axis.
+    """
     size = torch.tensor(dense.size)
     center = cell.long().cpu()
 

@@ -24,9 +24,9 @@ Training only: (7)-(11) and the curriculum of Sec. 3.1.4 (``curriculum.select_pa
 
 from metriloc.methods.mickey.curriculum import Curriculum
 from metriloc.methods.mickey.finding import PoseFinding
-from metriloc.methods.mickey.keypoint_maps import KeypointMaps, Keypoints
+from metriloc.methods.mickey.keypoint_maps import KeypointMaps, Keypoints, MicKeyFeatures
 from metriloc.methods.mickey.loss import PoseLossConfig
-from metriloc.methods.mickey.model import MicKey, MicKeyFeatures
+from metriloc.methods.mickey.model import MicKey
 from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.network_config import MicKeyConfig
 from metriloc.methods.mickey.objective import ObjectiveConfig

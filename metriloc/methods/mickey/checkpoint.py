@@ -50,12 +50,13 @@ _LEFTOVERS = re.compile(r"\.det_head\.(eps|offset_par1|offset_par2|ones_kernel)$
 
 
 def from_official(checkpoint: Mapping[str, Any], dinov2: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The tensors of a released checkpoint under our names, in float32, complete and of consistent shapes.
+    """The tensors of a released checkpoint under our names.
 
-    checkpoint: the Lightning dictionary or its ``state_dict``, with or without the ``compute_matches.`` prefix, with or
-    without backbone tensors. dinov2: backbone tensors (raw DINOv2 or transformers names); they win over the
-    checkpoint's own. Raises ValueError naming the first entry that is missing, unknown or of a wrong shape, or what to
-    supply when there is no backbone.
+    They are float32, complete and of consistent shapes. checkpoint: the Lightning dictionary or its
+    ``state_dict``, with or without the ``compute_matches.`` prefix, with or without backbone
+    tensors. dinov2: backbone tensors (raw DINOv2 or transformers names); they win over the
+    checkpoint's own. Raises ValueError naming the first entry that is missing, unknown or of a
+    wrong shape, or what to supply when there is no backbone.
     """
     tensors = checkpoint.get("state_dict", checkpoint)
     if not isinstance(tensors, Mapping):
@@ -120,9 +121,10 @@ def check_complete(tensors: Mapping[str, Tensor]) -> None:
 
 
 def config_from_weights(tensors: Mapping[str, Tensor], num_heads: int | None = None) -> MicKeyConfig:
-    """The network shape that tensors (under our names) were made for; what shapes do not tell has its default.
+    """The network shape that tensors (under our names) were made for.
 
-    num_heads: of a backbone of unpublished width. Raises ValueError naming a missing entry.
+    What shapes do not tell has its default. num_heads: of a backbone of unpublished width. Raises
+    ValueError naming a missing entry.
     """
     try:
         first, second, third, fourth = (tensors[f"depth_head.block{i}.conv1.weight"].shape[0] for i in (1, 2, 3, 4))
@@ -139,11 +141,12 @@ def config_from_weights(tensors: Mapping[str, Tensor], num_heads: int | None = N
 
 
 def config_from_yaml(values: Mapping[str, Any], backbone: DinoV2Config | None = None) -> MicKeyConfig:
-    """The network of a released ``config.yaml`` (yacs schema, as a mapping); keys it does not use are ignored.
+    """The network of a released ``config.yaml`` (yacs schema, as a mapping).
 
-    backbone: the DINOv2 that the heads sit on; by default the published one of DINOV2.CHANNEL_DIM. Half precision
-    (FLOAT16) becomes ``auto``. Raises ValueError for another model, a Sinkhorn matcher (it never ran upstream), a
-    backbone that does not fit, and values of a wrong kind.
+    Keys it does not use are ignored. backbone: the DINOv2 that the heads sit on; by default the
+    published one of DINOV2.CHANNEL_DIM. Half precision (FLOAT16) becomes ``auto``. Raises
+    ValueError for another model, a Sinkhorn matcher (it never ran upstream), a backbone that does
+    not fit, and values of a wrong kind.
     """
     if _get(values, "MODEL", "MicKey") != "MicKey":
         raise ValueError(f"the configuration is for MODEL {_shown(_get(values, 'MODEL'))}, not MicKey")

@@ -11,10 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Curriculum:
-    """The percentage of pairs to learn from: ``start``, plus ``growth`` every ``every`` optimiser steps, up to ``end``.
+    """The percentage of pairs to learn from.
 
-    Defaults are the published code's: +5 % an epoch of 46,000 pairs at batch 32. ``start == end`` is a constant top-k.
-    Differs from the paper: +10 % every 4,000 steps there (``Curriculum(growth=10, every=4000)``).
+    It is ``start``, plus ``growth`` every ``every`` optimiser steps, up to ``end``. Defaults are
+    the published code's: +5 % an epoch of 46,000 pairs at batch 32. ``start == end`` is a constant
+    top-k. Differs from the paper: +10 % every 4,000 steps there (``Curriculum(growth=10,
+    every=4000)``).
     """
 
     start: float = 30
@@ -29,18 +31,23 @@ class Curriculum:
             raise ValueError(f"Curriculum needs growth >= 0 and every >= 1, got {self.growth} and {self.every}")
 
     def percent(self, step: int) -> float:
-        """Percentage after ``step`` optimiser steps; depends on nothing else, so a resumed run goes on as it was."""
+        """Percentage after ``step`` optimiser steps.
+
+        Depends on nothing else, so a resumed run goes on as it was.
+        """
         return min(self.end, self.start + self.growth * (step // self.every))
 
 
 def select_pairs(
     losses: Float[Tensor, " B"], percent: float | None, usable: Bool[Tensor, " B"] | None = None
 ) -> Bool[Tensor, " B"]:
-    """The pairs with the lowest losses: ``floor(B percent / 100)`` of them, at least one; paper Sec. 3.1.4.
+    """The pairs with the lowest losses.
 
-    Pairs that are not usable or have no finite loss are never chosen; percent None or 100 takes all others.
-    Differs from the published code: of equal losses the first are taken (a strict comparison could leave nothing), and
-    100 % is allowed. Raises ValueError for losses that are not [B] and for a percentage outside 0..100.
+    ``floor(B percent / 100)`` of them, at least one; paper Sec. 3.1.4. Pairs that are not usable or
+    have no finite loss are never chosen; percent None or 100 takes all others. Differs from the
+    published code: of equal losses the first are taken (a strict comparison could leave nothing),
+    and 100 % is allowed. Raises ValueError for losses that are not [B] and for a percentage outside
+    0..100.
     """
     if losses.ndim != 1 or (usable is not None and usable.shape != losses.shape):
         raise ValueError(f"losses and usable must be [B], got {list(losses.shape)}")

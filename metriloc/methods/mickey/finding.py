@@ -11,9 +11,10 @@ from metriloc.solvers.reprojection import PolishConfig
 
 @dataclass(frozen=True)
 class PoseFinding:
-    """How poses are found once the network is trained: settings of ``MicKey``, the published ones by default.
+    """How poses are found once the network is trained.
 
-    longest_side: pixels that photos are resized to from then on, for all but depths; None for those of training.
+    These are settings of ``MicKey``, the published ones by default. longest_side: pixels that
+    photos are resized to from then on, for all but depths; None for those of training.
     """
 
     solver: SolverConfig = SolverConfig()  # noqa: RUF009 - frozen

@@ -23,7 +23,10 @@ RefinementSet = Literal["lagging", "last"]
 
 @dataclass(frozen=True, eq=False)
 class RefinementSets:
-    """mask: the matches of each hypothesis; grown: no longer its minimal set; usable: they fix a pose."""
+    """mask: the matches of each hypothesis.
+
+    grown: no longer its minimal set; usable: they fix a pose.
+    """
 
     mask: Bool[Tensor, "G J S"]
     grown: Bool[Tensor, "G J"]
@@ -67,7 +70,10 @@ def make_hypotheses(
 
 
 def fit_sets(xyz0: Float[Tensor, "G S 3"], xyz1: Float[Tensor, "G S 3"], minimal: Tensor, sets: RefinementSets) -> Pose:
-    """The differentiable fits, Eq. (4): minimal sets by their few points, grown ones by masks over the whole set."""
+    """The differentiable fits, Eq. (4).
+
+    Minimal sets by their few points, grown ones by masks over the whole set.
+    """
     shape = sets.usable.shape
     R = torch.eye(3, dtype=xyz0.dtype, device=xyz0.device).expand(*shape, 3, 3)
     t = xyz0.new_zeros(*shape, 3)

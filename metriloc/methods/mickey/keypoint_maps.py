@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from metriloc.types import View
+
 
 @dataclass(frozen=True, eq=False)
 class KeypointMaps:
@@ -33,11 +35,12 @@ class Keypoints:
 
 
 def spatial_softmax(logits: Float[Tensor, "B 1 h w"], temperature: float, border: int) -> Float[Tensor, "B 1 h w"]:
-    """Keypoint probabilities: sum to 1 over the cells at least ``border`` away from the edge, 0 elsewhere (Sec. 3.1.1).
+    """Keypoint probabilities.
 
-    Differs from the paper: a temperature of 100, and a border. The published code subtracts the mean before the
-    exponential where this subtracts the maximum: the same quotient and gradient, without overflow. A grid that is all
-    border gives zeros, so that no match can be drawn.
+    Sum to 1 over the cells at least ``border`` away from the edge, 0 elsewhere (Sec. 3.1.1).
+    Differs from the paper: a temperature of 100, and a border. The published code subtracts the
+    mean before the exponential where this subtracts the maximum: the same quotient and gradient,
+    without overflow. A grid that is all border gives zeros, so that no match can be drawn.
     """
     inner = interior(logits, border)
     probability = torch.softmax(inner.flatten(1) / temperature, 1).reshape(inner.shape)
@@ -56,7 +59,7 @@ def pad_border(inner: Tensor, like: Tensor, border: int) -> Tensor:
 
 
 def keypoints(maps: KeypointMaps, stride: int) -> Keypoints:
-    """Grid maps -> keypoints: ``uv = stride (offset + [column, row])``, paper Eq. (12).
+    """Grid maps -> keypoints. ``uv = stride (offset + [column, row])``, paper Eq. (12).
 
     Pixels count from the corner of the first pixel here, half a pixel off the intrinsics; the released offsets were
     trained with that and absorb it.
@@ -68,3 +71,34 @@ def keypoints(maps: KeypointMaps, stride: int) -> Keypoints:
     return Keypoints(
         uv.flatten(2).mT, maps.depth.flatten(1), maps.score.flatten(1), maps.descriptor.flatten(2).mT, (h, w)
     )
+
+
+@dataclass(frozen=True, eq=False)
+class MicKeyFeatures:
+    """What MicKey keeps of one photo.
+
+    These are its keypoints, one a cell, the cell's size (width, height) in pixels of the photo, the
+    seconds they took, and the name of the weights.
+    """
+
+    view: View
+    keypoints: Keypoints
+    cell: tuple[float, float]
+    seconds: float
+    weights_id: str = "mickey-unsaved"
+
+    def score_map(self) -> Float[Tensor, "h w"]:
+        """Keypoint probabilities on the grid."""
+        return self.keypoints.score[0].reshape(self.keypoints.grid)
+
+    def depth_map(self) -> Float[Tensor, "h w"]:
+        """Predicted depth on the grid, metres.
+
+        May be zero or negative where the network knows nothing.
+        """
+        return self.keypoints.depth[0].reshape(self.keypoints.grid)
+
+    @property
+    def depth_origin(self) -> str:
+        """The weights that predict it."""
+        return f"predicted by {self.weights_id}"

@@ -30,20 +30,20 @@ _SOFT_POSE = 0.9  # radians and metres
 
 @dataclass(frozen=True)
 class PoseLossConfig:
-    """Which loss of a pose; defaults are the published code's.
-
-    kind: ``vcre`` (Eq. (7)) or ``pose`` (rotation angle plus L1 of the translation). soft_clip: through tanh, scale 80
-    px or 0.9 rad and 0.9 m. vcre_form: ``symmetric`` (mean of both directions, in image 0 and image 1) or ``paper`` (one
-    direction, in image 1). clip_px: both coordinates of a projection are clipped to 0..clip_px, None for no clipping;
-    the paper's raw loss is ``soft_clip=False, vcre_form="paper", clip_px=None``. max_loss: what a useless pose costs
-    (null hypothesis), None for the published value.
-    """
+    """Which loss of a pose; defaults are the published code's."""
 
     kind: LossKind = "vcre"
+    """``vcre`` (Eq. (7)) or ``pose`` (rotation angle plus L1 of the translation)."""
     soft_clip: bool = True
+    """Through tanh, scale 80 px or 0.9 rad and 0.9 m."""
     vcre_form: VcreForm = "symmetric"
+    """``symmetric`` (mean of both directions, in image 0 and image 1) or ``paper`` (one direction,
+    in image 1)."""
     clip_px: float | None = 720.0
+    """Both coordinates of a projection are clipped to 0..clip_px, None for no clipping; the paper's
+    raw loss is ``soft_clip=False, vcre_form="paper", clip_px=None``."""
     max_loss: float | None = None
+    """What a useless pose costs (null hypothesis), None for the published value."""
 
     def __post_init__(self) -> None:
         for name, value, known in (("kind", self.kind, LossKind), ("vcre_form", self.vcre_form, VcreForm)):
@@ -55,9 +55,10 @@ class PoseLossConfig:
 
     @property
     def worst(self) -> float:
-        """The loss of the null hypothesis: 0.8 with soft clipping (87.9 px), else 90 px or 1.5 rad + m.
+        """The loss of the null hypothesis.
 
-        Differs from the paper: 120 px there.
+        0.8 with soft clipping (87.9 px), else 90 px or 1.5 rad + m. Differs from the paper: 120 px
+        there.
         """
         if self.max_loss is not None:
             return self.max_loss
@@ -67,7 +68,7 @@ class PoseLossConfig:
 
 
 def soft_clipped(pixels: float) -> float:
-    """What a VCRE of so many pixels costs with soft clipping: ``tanh(px / 80)``."""
+    """What a VCRE of so many pixels costs with soft clipping. ``tanh(px / 80)``."""
     return math.tanh(pixels / _SOFT_PIXELS)
 
 
@@ -98,8 +99,7 @@ def reprojection_shift(motion: Pose, camera: Camera, clip_px: float | None) -> F
 
 
 def rotation_error(estimated: Pose, true: Pose) -> Float[Tensor, "*b"]:
-    """Angle between two rotations, radians; no gradient within 0.3 degrees of 0 and of half a
-    turn.
+    """Angle between two rotations, radians. No gradient within 0.3 degrees of 0 and of half a turn.
 
     As published, with the published derivative for each entry of ``R``; the error itself is
     ``Pose.angle_to``.

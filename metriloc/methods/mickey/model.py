@@ -9,18 +9,16 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from metriloc.backbones.fixed import Swap
 from metriloc.calibration import CALIBRATION_FILE, Calibration, calibrations_for, judged, that_fit
 from metriloc.geometry import Camera, Pose
 from metriloc.io.weights import load_state_dict_strictly, load_weights, resolve_weights, save_weights
-from metriloc.methods.mickey.keypoint_maps import Keypoints
+from metriloc.methods.mickey.keypoint_maps import MicKeyFeatures
 from metriloc.methods.mickey.matching import MatchProbabilities, scored_match_probabilities
 from metriloc.methods.mickey.network import MicKeyNetwork
 from metriloc.methods.mickey.network_config import Precision
@@ -35,38 +33,23 @@ DEFAULT_WEIGHTS = "metriloc-small"
 """Bundled with metriloc."""
 
 
-@dataclass(frozen=True, eq=False)
-class MicKeyFeatures:
-    """What MicKey keeps of one photo: its keypoints, one a cell, the cell's size (width, height) in pixels of the photo,
-    the seconds they took, and the name of the weights."""
-
-    view: View
-    keypoints: Keypoints
-    cell: tuple[float, float]
-    seconds: float
-    weights_id: str = "mickey-unsaved"
-
-    def score_map(self) -> Float[Tensor, "h w"]:
-        """Keypoint probabilities on the grid."""
-        return self.keypoints.score[0].reshape(self.keypoints.grid)
-
-    def depth_map(self) -> Float[Tensor, "h w"]:
-        """Predicted depth on the grid, metres; may be zero or negative where the network knows nothing."""
-        return self.keypoints.depth[0].reshape(self.keypoints.grid)
-
-    @property
-    def depth_origin(self) -> str:
-        """The weights that predict it."""
-        return f"predicted by {self.weights_id}"
-
-
 class MicKey:
     """A loaded MicKey network with its solver.
 
-    network: weights. solver: settings of the probabilistic Procrustes. polish: settings of the refinement by
-    reprojection error after it, rematch: of the guided matching after that; None (as published) for none. weights_id:
-    recorded with every result. calibrations: of these weights; what they were fitted for has a probability as its
-    confidence, and a verdict. Raises InputError for one of other weights.
+    - network: weights.
+    - solver: settings of the probabilistic Procrustes.
+    - polish: settings of the refinement by reprojection error after it, rematch: of the guided
+      matching after that; None (as published) for none.
+    - weights_id: recorded with every result.
+    - calibrations: of these weights; what they were fitted for has a probability as its confidence,
+      and a verdict.
+
+    Raises InputError for one of other weights.
+
+    >>> mickey = metriloc.MicKey.from_pretrained("metriloc-small")  # which comes with metriloc
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method=mickey)
+    >>> estimate.detail.scale_source
+    'depths that MicKey predicted for the matched keypoints'
     """
 
     name = "mickey"
@@ -98,12 +81,14 @@ class MicKey:
         calibrations: Sequence[Calibration] | None = None,
         offline: bool | None = None,
     ) -> MicKey:
-        """Load the bundled weights, or a folder, a file, a published name (``mickey``, ``mickey_sc``), a hub ``owner/name``.
+        """Load the bundled weights, or others.
 
-        precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere. polish: refine poses by reprojection
-        error, and by guided matching where the weights store settings of it; None for what they store (of the bundled
-        ones both, of the published none). calibrations: None for what lies beside the weights or comes with metriloc for
-        them, ``()`` for bare confidences. offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError,
+        A folder, a file, a published name (``mickey``, ``mickey_sc``), a hub ``owner/name``.
+        precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere. polish: refine
+        poses by reprojection error, and by guided matching where the weights store settings of it;
+        None for what they store (of the bundled ones both, of the published none). calibrations:
+        None for what lies beside the weights or comes with metriloc for them, ``()`` for bare
+        confidences. offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError,
         with the command that gets the weights where they are missing.
         """
         path = resolve_weights(source, offline=offline)
@@ -120,9 +105,10 @@ class MicKey:
         return model.to(device)
 
     def save_pretrained(self, folder: str | Path) -> str:
-        """Write ``config.json`` and ``model.safetensors``; returns the weights id, which the model takes on.
+        """Write ``config.json`` and ``model.safetensors``.
 
-        Calibrations of the weights that it had before are no longer its own.
+        Returns the weights id, which the model takes on. Calibrations of the weights that it had
+        before are no longer its own.
         """
         config = {"network": dataclasses.asdict(self.network.config), "solver": dataclasses.asdict(self.solver)}
         for name, settings in (("polish", self.polish), ("rematch", self.rematch)):
@@ -144,7 +130,10 @@ class MicKey:
 
     @torch.no_grad()
     def extract(self, view: View) -> MicKeyFeatures:
-        """Metric keypoints of one photo, one a cell of the backbone's grid (any size; right and bottom rest unused)."""
+        """Metric keypoints of one photo, one a cell.
+
+        The cells are those of the backbone's grid (any size; right and bottom rest unused).
+        """
         start = time.perf_counter()
         view = view.detach()
         device = next(self.network.parameters()).device
@@ -181,7 +170,7 @@ class MicKey:
     def relative_poses(
         self, reference: View | MicKeyFeatures, queries: Sequence[View | MicKeyFeatures], *, seed: int = 0
     ) -> PoseEstimate:
-        """Many queries against one reference, batch shape (n,); bit-equal to asking one by one.
+        """Many queries against one reference, batch shape (n,). Bit-equal to asking one by one.
 
         ``elements`` of the result are the single estimates, each with its interval, doubts and verdict.
         """

@@ -37,10 +37,11 @@ _LOG_DEPTH_RANGE = (-5.0, 6.0)  # 7 mm to 400 m at the canonical focal length
 
 
 class MicKeyNetwork(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1 without further normalisation -> ``KeypointMaps`` (paper Sec. 3.2).
+    """What MicKey sees in photos, as ``KeypointMaps`` (paper Sec. 3.2).
 
-    Any size is accepted; what does not fill a cell at the right and bottom is cropped away. The heads run in the
-    precision of their weights (float32), the backbone in that of the configuration. New weights are random.
+    Photos are [B, 3, H, W], RGB in 0..1, without further normalisation. Any size is accepted; what
+    does not fill a cell at the right and bottom is cropped away. The heads run in the precision of
+    their weights (float32), the backbone in that of the configuration. New weights are random.
     """
 
     backbone: nn.Module
@@ -84,7 +85,10 @@ class MicKeyNetwork(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> KeypointMaps:
-        """Maps of the photos (resized, if so configured); the heads run in float32 also under autocast."""
+        """Maps of the photos (resized, if so configured).
+
+        The heads run in float32 also under autocast.
+        """
         if self._runner is not None:
             return KeypointMaps(**self._runner(self.prepared(image)))
         features = self.features(image)
@@ -103,7 +107,10 @@ class MicKeyNetwork(nn.Module):
         return self._runner is not None
 
     def fixed(self) -> FixedNetwork:
-        """Backbone and heads in float32, batch norms merged: the maps of an image of whole cells."""
+        """Backbone and heads in float32, batch norms merged.
+
+        The maps of an image of whole cells.
+        """
         folded = self.fold_batch_norms()
         outputs = tuple(field.name for field in dataclasses.fields(KeypointMaps))
 
@@ -118,7 +125,10 @@ class MicKeyNetwork(nn.Module):
         return FixedNetwork("mickey", Look(folded, _maps_of_cells), outputs, self.stride, identity, at)
 
     def detect(self, image: Float[Tensor, "B 3 H W"], camera: Camera) -> Keypoints:
-        """Photos and their cameras [B] -> keypoints in pixels of these photos, depth in metres."""
+        """Photos and their cameras [B] -> keypoints.
+
+        In pixels of these photos, with depth in metres.
+        """
         found, side = self.locate(self(image), image, camera), self.config.depth_side
         if side is None:
             return found
@@ -143,7 +153,10 @@ class MicKeyNetwork(nn.Module):
         return dataclasses.replace(found, uv=uv, depth=depth)
 
     def working_size(self, image: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
-        """(width, height) that photos of this size are resized to: whole cells, the longest side as configured."""
+        """(width, height) that photos of this size are resized to.
+
+        Whole cells, the longest side as configured.
+        """
         width, height = self._resized_size(image.shape[-1], image.shape[-2])
         return (width, height) if self._runner is None else self._runner.size_for(width, height)
 
@@ -155,7 +168,10 @@ class MicKeyNetwork(nn.Module):
         return w, h
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
-        """(width, height) of whole cells of a photo of this size; with a ``depth_side`` those for the depths, too."""
+        """(width, height) of whole cells of a photo of this size.
+
+        With a ``depth_side`` those for the depths, too.
+        """
         w, h = self._resized_size(width, height)
         sizes = [(w - w % self.stride, h - h % self.stride)]
         side = self.config.depth_side
@@ -164,9 +180,10 @@ class MicKeyNetwork(nn.Module):
         return list(dict.fromkeys(sizes))
 
     def looking_at(self, longest_side: int) -> MicKeyNetwork:
-        """These very weights (shared) for photos resized to another longest side; depths stay those of the old one.
+        """These very weights (shared) for photos resized to another longest side.
 
-        Raises ValueError for a network that takes photos as they are.
+        Depths stay those of the old one. Raises ValueError for a network that takes photos as they
+        are.
         """
         config = self.config
         if config.longest_side is None:
@@ -179,9 +196,10 @@ class MicKeyNetwork(nn.Module):
         return other
 
     def features(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """The backbone's feature map, cast back from the backbone's precision to that of the heads.
+        """The backbone's feature map.
 
-        Raises ValueError as ``prepared``, and for half precision on the CPU.
+        It is cast back from the backbone's precision to that of the heads. Raises ValueError as
+        ``prepared``, and for half precision on the CPU.
         """
         image = self.prepared(image)
         dtype = backbone_dtype(self.config, image.device)
@@ -190,7 +208,7 @@ class MicKeyNetwork(nn.Module):
         return features.to(self.depth_head.block1.conv1.weight.dtype)
 
     def prepared(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
-        """The photos as the backbone sees them: at their working size, without what fills no cell.
+        """The photos as the backbone sees them. At their working size, without what fills no cell.
 
         Raises ValueError for an image that is not [B, 3, H, W] of floats or smaller than a cell.
         """
@@ -242,10 +260,10 @@ class MicKeyNetwork(nn.Module):
         return KeypointMaps(torch.sigmoid(self.offset_head(features)), depth, score, descriptor)
 
     def fold_batch_norms(self) -> MicKeyNetwork:
-        """A network for inference whose batch norms are merged into the convolutions; a frozen backbone is shared.
+        """A network for inference whose batch norms are merged into the convolutions.
 
-        The same maps up to rounding, sooner; in channels-last memory. Its state dict has other entries: save the
-        original instead.
+        A frozen backbone is shared. The same maps up to rounding, sooner; in channels-last memory.
+        Its state dict has other entries: save the original instead.
         """
         shared: dict[int, Any] = {id(self._cast): None}
         if not self.config.train_backbone:
@@ -264,9 +282,10 @@ def _maps_of_cells(network: MicKeyNetwork, image: Tensor) -> tuple[Tensor, ...]:
 
 
 def backbone_dtype(config: MicKeyConfig, device: torch.device) -> torch.dtype | None:
-    """The half precision that the backbone runs in on this device; None for that of its weights (float32).
+    """The half precision that the backbone runs in on this device.
 
-    Raises ValueError for fp16 or bf16 on the CPU, where they are 2 to 40 times slower than fp32 and gain nothing.
+    None for that of its weights (float32). Raises ValueError for fp16 or bf16 on the CPU, where
+    they are 2 to 40 times slower than fp32 and gain nothing.
     """
     if config.precision == "auto":
         return torch.float16 if device.type == "cuda" and not config.train_backbone else None

@@ -27,42 +27,55 @@ _RENAMED = {"normalise_descriptors": "normalize_descriptors", "pixel_centres": "
 class MicKeyConfig:
     """Shape of the network; defaults are the released models.
 
-    backbone: of DINOv2, or None when another backbone is handed in. blocks: channels of the four residual blocks; the
-    third is the width of the attention and a multiple of 8. The descriptor head ends in ``descriptor_dim`` instead.
-    use_softmax: spatial softmax of the scores (else a sigmoid each). max_depth: metres for the sigmoid depth option;
-    None for the unbounded linear depth. score_temperature: of the spatial softmax. border: cells of zero score along
-    the edge. match_temperature, use_dustbin: of the matcher. train_backbone: let gradients into the backbone
-    (published: frozen). precision: of the backbone; ``auto`` is fp16 on CUDA (fp32 when it is trained), else fp32.
-
-    Not in the paper, for compact models (off by default): longest_side: pixels that photos are resized to before the
-    backbone. log_depth: the depth head gives the logarithm of the depth. canonical_focal: the depth head speaks for a
-    camera of this focal length (pixels of the resized photo); metres are its depth times the photo's focal length over
-    this one, so that a zoomed photo needs nothing new. depth_side: longest side of the photos of the depth head where it
-    differs, in a pass of its own: keypoints gain from more pixels than a network was trained with, depths lose by them
-    (their logarithms are interpolated; canonical_focal belongs to this size). pixel_centers: keypoints count from the
-    centre of the first pixel.
+    Not in the paper, for compact models and off by default: ``longest_side``, ``log_depth``,
+    ``canonical_focal``, ``pixel_centers``, ``depth_side``.
     """
 
     backbone: DinoV2Config | EfficientNetLiteConfig | None = DinoV2Config()  # noqa: RUF009 - frozen
+    """Of DINOv2, or None when another backbone is handed in."""
     blocks: tuple[int, int, int, int] = (512, 256, 128, 64)
+    """Channels of the four residual blocks; the third is the width of the attention and a multiple
+    of 8. The descriptor head ends in ``descriptor_dim`` instead."""
     descriptor_dim: int = 128
+    """Channels of a descriptor."""
     batch_norm: bool = True
+    """Batch norms in the residual blocks."""
     position_encoding: bool = True
+    """The attention of the heads is told where cells are."""
     descriptor_position_encoding: bool = True
+    """That of the descriptor head is told, too."""
     use_softmax: bool = True
+    """Spatial softmax of the scores (else a sigmoid each)."""
     max_depth: float | None = None
+    """Metres for the sigmoid depth option; None for the unbounded linear depth."""
     normalize_descriptors: bool = True
+    """Descriptors of unit length."""
     score_temperature: float = 100.0
+    """Of the spatial softmax."""
     border: int = 3
+    """Cells of zero score along the edge."""
     match_temperature: float = 0.1
+    """Of the matcher: similarities are divided by it."""
     use_dustbin: bool = True
+    """The matcher may leave keypoints without a partner."""
     train_backbone: bool = False
+    """Let gradients into the backbone (published: frozen)."""
     precision: Precision = "auto"
+    """Of the backbone; ``auto`` is fp16 on CUDA (fp32 when it is trained), else fp32."""
     longest_side: int | None = None
+    """Pixels that photos are resized to before the backbone."""
     log_depth: bool = False
+    """The depth head gives the logarithm of the depth."""
     canonical_focal: float | None = None
+    """The depth head speaks for a camera of this focal length (pixels of the resized photo); metres
+    are its depth times the photo's focal length over this one, so that a zoomed photo needs nothing
+    new."""
     pixel_centers: bool = False
+    """Keypoints count from the centre of the first pixel."""
     depth_side: int | None = None
+    """Longest side of the photos of the depth head where it differs, in a pass of its own:
+    keypoints gain from more pixels than a network was trained with, depths lose by them (their
+    logarithms are interpolated; canonical_focal belongs to this size)."""
 
     def __post_init__(self) -> None:
         whole = all(type(width) is int and 1 <= width <= _MAX_WIDTH for width in self.blocks)

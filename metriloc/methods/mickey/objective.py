@@ -25,31 +25,31 @@ from metriloc.methods.mickey.log_probability import log_match_probability
 from metriloc.methods.mickey.loss import PoseLossConfig, hypothesis_loss, rotation_error, translation_error
 from metriloc.methods.mickey.matching import scored_match_probabilities
 from metriloc.methods.mickey.solver import SolverConfig, usable_matches
-from metriloc.solvers.consensus import draw_minimal_sets, draw_without_replacement
+from metriloc.solvers.draws import draw_minimal_sets, draw_without_replacement
 
 ReinforceScale = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Settings of the objective; defaults are the published code's.
-
-    solver: numbers and thresholds (20 sets of 512 matches, 20 hypotheses of 8 matches). loss: of a pose.
-    null_hypothesis: add one of the fixed loss ``loss.worst`` and the fixed score ``null_score`` times S.
-    score_temperature: of the softmax over hypotheses. refinement_set: the matches of the differentiable fit, ``lagging``
-    (those whose fit gave the most inliers) or ``last`` (those inliers). reinforce: gradient of the draws summed over
-    the chosen pairs, or their ``mean`` as the direct gradient is. baseline: subtract the pair's mean loss (Eq. (11)),
-    else none (Eq. (10)).
-    """
+    """Settings of the objective; defaults are the published code's."""
 
     solver: SolverConfig = SolverConfig(num_hypotheses=20, set_size=512, minimal_size=8)  # noqa: RUF009 - frozen
+    """Numbers and thresholds (20 sets of 512 matches, 20 hypotheses of 8 matches)."""
     loss: PoseLossConfig = PoseLossConfig()  # noqa: RUF009 - frozen
+    """Of a pose."""
     null_hypothesis: bool = True
+    """Add one of the fixed loss ``loss.worst`` and the fixed score ``null_score`` times S."""
     null_score: float = 0.35
+    """Score of the null hypothesis, as a share of the matches of a set."""
     score_temperature: float = 20.0
+    """Of the softmax over hypotheses."""
     refinement_set: RefinementSet = "lagging"
+    """Matches of the last fit: ``lagging``, whose fit gave the most inliers, or ``last``, these."""
     reinforce: ReinforceScale = "sum"
+    """Gradient of the draws summed over pairs, or their ``mean`` as the direct gradient is."""
     baseline: bool = True
+    """Subtract the pair's mean loss (Eq. (11)), else none (Eq. (10))."""
 
     def __post_init__(self) -> None:
         for name, known in (("refinement_set", RefinementSet), ("reinforce", ReinforceScale)):

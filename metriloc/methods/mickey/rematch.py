@@ -35,20 +35,25 @@ _Twice = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class RematchConfig:
-    """rounds: of matching and polishing. pixel_sigma: standard deviation of keypoint positions, pixels of the photo as the
-    network sees it. log_depth_sigma: of the logarithm of a depth. max_epipolar: distance from the epipolar line, in
-    pixel_sigma. max_log_depth: difference of the logarithms of a match's depths. max_shift: between a keypoint and where
-    its partner falls by its depth, as a share of the longest side of the photo. between_cells: temperature of the softmax
-    over the 3 x 3 cells that place the second keypoint. essential: start from the essential matrix of the matches, too."""
+    """Settings of guided matching."""
 
     rounds: int = 3
+    """Of matching and polishing."""
     pixel_sigma: float = 2.0
+    """Standard deviation of keypoint positions, pixels of the photo as the network sees it."""
     log_depth_sigma: float = 0.35
+    """Of the logarithm of a depth."""
     max_epipolar: float = 2.5
+    """Distance from the epipolar line, in pixel_sigma."""
     max_log_depth: float = 0.5
+    """Difference of the logarithms of a match's depths."""
     max_shift: float = 0.3
+    """Between a keypoint and where its partner falls by its depth, as a share of the longest side
+    of the photo."""
     between_cells: float = 0.1
+    """Temperature of the softmax over the 3 x 3 cells that place the second keypoint."""
     essential: bool = True
+    """Start from the essential matrix of the matches, too."""
 
     def __post_init__(self) -> None:
         require_within(self, rounds=(1, 1000))
@@ -82,8 +87,11 @@ def mutual_matches(matches: MatchProbabilities) -> tuple[Int[Tensor, " M"], Int[
 def between_cells(
     first: Keypoints, second: Keypoints, index0: Int[Tensor, " M"], index1: Int[Tensor, " M"], temperature: float
 ) -> Float[Tensor, "M 2"]:
-    """Where in the second photo the first keypoints fall: the mean of the partner and its neighbours on the grid, weighed
-    by how much their descriptors look alike (softmax). A point between two cells looks a little like both."""
+    """Where in the second photo the first keypoints fall.
+
+    The mean of the partner and its neighbours on the grid, weighed by how much their descriptors
+    look alike (softmax). A point between two cells looks a little like both.
+    """
     h, w = second.grid
     offset = torch.arange(-1, 2, device=index1.device)
     row = torch.div(index1, w, rounding_mode="floor")[:, None] + offset.repeat_interleave(3)

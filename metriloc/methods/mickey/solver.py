@@ -16,14 +16,8 @@ from torch import Tensor
 from metriloc.bounds import require_within
 from metriloc.geometry import Pose
 from metriloc.methods.mickey.matching import MatchProbabilities
-from metriloc.solvers.consensus import (
-    best_hypothesis,
-    draw_minimal_sets,
-    draw_without_replacement,
-    more_positive_than,
-    residuals,
-    soft_inliers,
-)
+from metriloc.solvers.consensus import best_hypothesis, residuals, soft_inliers
+from metriloc.solvers.draws import draw_minimal_sets, draw_without_replacement, more_positive_than
 from metriloc.solvers.procrustes import RigidFit, kabsch
 from metriloc.types import FailureReason, WinningHypothesis
 
@@ -33,25 +27,28 @@ SCALE_SOURCE = "depths that MicKey predicted for the matched keypoints"
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """Settings of the probabilistic Procrustes; defaults are the published ones.
-
-    num_sets Q: sets of matches drawn; set_size S: matches a set; num_hypotheses J: minimal sets of ``minimal_size`` n a
-    set. soft_inlier_threshold: metres, for choosing the best; inlier_threshold: metres, for refinement, confidence and
-    inlier list. threshold_depth: the median depth, metres, at which the thresholds hold; with any other they grow or
-    shrink in proportion, as errors of predicted depth do; None for thresholds that stay as they are, as published.
-    max_refinements: refits on the inliers. keep_best_refit: return the pose with the most inliers instead of the last
-    refit; off as published.
-    """
+    """Settings of the probabilistic Procrustes; defaults are the published ones."""
 
     num_sets: int = 20
+    """Q: sets of matches that are drawn."""
     num_hypotheses: int = 100
+    """J: minimal sets of a set."""
     set_size: int = 2048
+    """S: matches of a set."""
     minimal_size: int = 3
+    """n: matches of a minimal set."""
     max_refinements: int = 4
+    """Refits on the inliers."""
     inlier_threshold: float = 0.15
+    """Metres, for refinement, confidence and inlier list."""
     soft_inlier_threshold: float = 0.3
+    """Metres, for choosing the best."""
     keep_best_refit: bool = False
+    """Return the pose with the most inliers instead of the last refit; off as published."""
     threshold_depth: float | None = None
+    """The median depth, metres, at which the thresholds hold; with any other they grow or shrink in
+    proportion, as errors of predicted depth do; None for thresholds that stay as they are, as
+    published."""
 
     def __post_init__(self) -> None:
         require_within(self, num_sets=(1, 10_000), num_hypotheses=(1, 10_000), set_size=(3, 1_000_000))
@@ -64,7 +61,10 @@ class SolverConfig:
 
 @dataclass(frozen=True, eq=False)
 class DrawnMatches:
-    """Sets of matches that were drawn, [Q, S]: keypoint indices, match probabilities and points in camera frames."""
+    """Sets of matches that were drawn, [Q, S].
+
+    Keypoint indices, match probabilities and points in camera frames.
+    """
 
     index0: Int[Tensor, "Q S"]
     index1: Int[Tensor, "Q S"]
@@ -133,9 +133,10 @@ def solve(
 
 @torch.no_grad()
 def solve_given_samples(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"], config: SolverConfig) -> Solution:
-    """Everything after the draws: minimal fits, Eq. (4); scores, Eq. (5); refinement, Eq. (6); confidence.
+    """Everything after the draws: minimal fits, Eq. (4).
 
-    Differs from the paper: three thresholds instead of one (0.3 m to choose, 0.15 m to refine and for the confidence).
+    Scores, Eq. (5); refinement, Eq. (6); confidence. Differs from the paper: three thresholds
+    instead of one (0.3 m to choose, 0.15 m to refine and for the confidence).
     """
     unit = threshold_unit(drawn.xyz0, drawn.xyz1, config)
     drawn = replace(drawn, xyz0=drawn.xyz0 / unit, xyz1=drawn.xyz1 / unit)
@@ -169,9 +170,10 @@ def solve_given_samples(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"], conf
 def threshold_unit(
     xyz0: Float[Tensor, "*b S 3"], xyz1: Float[Tensor, "*b S 3"], config: SolverConfig
 ) -> Float[Tensor, "*b 1 1"]:
-    """Length in metres that stands for one metre of the thresholds: 1, or the median depth over ``threshold_depth``.
+    """Length in metres that stands for one metre of the thresholds.
 
-    The median is that of both sets of points, of those in front of their cameras (1 where there are none). No gradient.
+    1, or the median depth over ``threshold_depth``. The median is that of both sets of points, of
+    those in front of their cameras (1 where there are none). No gradient.
     """
     depth = torch.cat([xyz0[..., 2], xyz1[..., 2]], -1).detach()
     if config.threshold_depth is None:
@@ -190,11 +192,11 @@ def fit_minimal_sets(drawn: DrawnMatches, minimal: Int[Tensor, "Q J n"]) -> Rigi
 def refine(
     pose: Pose, xyz0: Float[Tensor, "S 3"], xyz1: Float[Tensor, "S 3"], config: SolverConfig
 ) -> tuple[Pose, tuple[int, ...]]:
-    """Refit on the inliers while their number grows, paper Eq. (6); also the numbers of inliers seen.
+    """Refit on the inliers while their number grows, paper Eq. (6).
 
-    As published, the last refit is returned although it may have lost inliers (``keep_best_refit`` returns the pose
-    with the most), and the first count must exceed the size of the minimal set. A refit that is degenerate (inliers on
-    a line) is not taken.
+    Also the numbers of inliers seen. As published, the last refit is returned although it may have
+    lost inliers (``keep_best_refit`` returns the pose with the most), and the first count must
+    exceed the size of the minimal set. A refit that is degenerate (inliers on a line) is not taken.
     """
     previous = config.minimal_size
     seen: list[tuple[int, Pose]] = []

@@ -21,22 +21,23 @@ _SAME_SURFACE = 0.05  # relative depth difference up to which a projected point 
 
 @dataclass(frozen=True)
 class SupervisionConfig:
-    """Weights of the supervised losses and when they act.
-
-    match: of the mean negative log probability of true matches; unmatched: of keypoints whose true point the other photo
-    does not see falling into the dustbin; depth: of the mean relative depth error. alone: optimiser steps in which only
-    these losses act (the warm-up); until: step from which they no longer act, None for never. offset: of the mean distance
-    (cells) between a keypoint and where its partner's true point falls. log_depth: the depth error is ``|log z / z_true|``,
-    which pulls towards too near no more than towards too far.
-    """
+    """Weights of the supervised losses and when they act."""
 
     match: float = 0.1
+    """Of the mean negative log probability of true matches."""
     unmatched: float = 0.1
+    """Of keypoints whose true point the other photo does not see falling into the dustbin."""
     depth: float = 1.0
+    """Of the mean relative depth error."""
     alone: int = 0
+    """Optimiser steps in which only these losses act (the warm-up)."""
     until: int | None = None
+    """Step from which they no longer act, None for never."""
     offset: float = 0.0
+    """Of the mean distance (cells) between a keypoint and where its partner's true point falls."""
     log_depth: bool = False
+    """The depth error is ``|log z / z_true|``, which pulls towards too near no more than towards
+    too far."""
 
     def __post_init__(self) -> None:
         for name in ("match", "unmatched", "depth", "alone", "offset"):
@@ -96,9 +97,10 @@ def _size(camera: Camera, b: int) -> tuple[int, int]:
 def depth_loss(
     predicted: Float[Tensor, "B N"], true: Float[Tensor, "B N"], logarithmic: bool = False
 ) -> Float[Tensor, ""]:
-    """Mean relative error ``|z / z_true - 1|``, or ``|log z / z_true|``, where the true depth is known (positive).
+    """Mean relative error of depth.
 
-    0 where it is nowhere. logarithmic: of depths that are positive.
+    It is ``|z / z_true - 1|``, or ``|log z / z_true|``, where the true depth is known (positive). 0
+    where it is nowhere. logarithmic: of depths that are positive.
     """
     if predicted.shape != true.shape:
         raise ValueError(f"predicted {list(predicted.shape)} and true depths {list(true.shape)} do not fit together")

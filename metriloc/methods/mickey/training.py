@@ -73,11 +73,12 @@ class PairBatch:
         originals: Sequence[tuple[Camera, Camera]] | None = None,
         original_size: tuple[int, int] | None = None,
     ) -> PairBatch:
-        """Stack pairs of photos of one size; depths are kept where every photo of a side has one of the same size.
+        """Stack pairs of photos of one size.
 
-        originals: the cameras before resizing. original_size: instead of them, (width, height) that all photos had before
-        resizing (of a photo that was cropped and enlarged: of the enlarged one). Raises ValueError for pairs without pose
-        and for photos of many sizes.
+        Depths are kept where every photo of a side has one of the same size. originals: the cameras
+        before resizing. original_size: instead of them, (width, height) that all photos had before
+        resizing (of a photo that was cropped and enlarged: of the enlarged one). Raises ValueError
+        for pairs without pose and for photos of many sizes.
         """
         poses = [pair.cam1_from_cam0 for pair in pairs if pair.cam1_from_cam0 is not None]
         if not pairs or len(poses) < len(pairs):
@@ -169,14 +170,17 @@ class MicKeyTraining(nn.Module):
     def judge(
         self, keypoints: tuple[Keypoints, Keypoints], cameras: tuple[Camera, Camera], truth: Truth, seed: int = 0
     ) -> Objective:
-        """The objective of pairs [B] whose keypoints are known, without selection: for validation and its pictures."""
+        """The objective of pairs [B] whose keypoints are known, without selection.
+
+        For validation and its pictures.
+        """
         device = keypoints[0].uv.device
         config, dustbin = self.network.config, self.network.dustbin if self.network.config.use_dustbin else None
         features = PairFeatures.lifted(*keypoints, cameras, config.match_temperature, dustbin)
         return objective(features, truth, self.config, torch.Generator(device).manual_seed(seed))
 
     def model(self) -> MicKey:
-        """The network as it is, ready to find poses (it goes into evaluation mode)."""
+        """The network as it is, ready to find poses. It goes into evaluation mode."""
         finding = self.finding
         side, network = finding.longest_side, self.network.eval()
         if side is not None:
@@ -192,7 +196,10 @@ class MicKeyTraining(nn.Module):
             self.network.train(mode)
 
     def features(self, batch: PairBatch) -> PairFeatures:
-        """Keypoints of all photos and their points; both photos of the pairs in one pass where their sizes agree."""
+        """Keypoints of all photos and their points.
+
+        Both photos of the pairs in one pass where their sizes agree.
+        """
         network, B = self.network, len(batch)
         if network.working_size(batch.image0) != tuple(batch.image0.shape[:1:-1]):
             raise ValueError(

@@ -18,7 +18,10 @@ _ATTENTION_EPS = 1e-6
 
 
 class Trunk(nn.Module):
-    """One head: Res, Res, Res, self-attention, Res and, if ``outputs`` is given, a 1x1 convolution to its quantity.
+    """One head.
+
+    Res, Res, Res, self-attention, Res and, if ``outputs`` is given, a 1x1 convolution to its
+    quantity.
 
     Without ``outputs`` (descriptors) the last block has no ReLU, so that descriptors may point anywhere.
     Differs from the paper: 1x1 instead of 3x3 for the depth, as in the released weights.
@@ -47,7 +50,10 @@ class Trunk(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm; 1x1 convolution on the shortcut where the width changes."""
+    """Two 3x3 convolutions with batch norm.
+
+    1x1 convolution on the shortcut where the width changes.
+    """
 
     bn1: nn.Module
     bn2: nn.Module

@@ -40,10 +40,11 @@ _OBJECTS = (
 
 
 def read_official(path: str | Path) -> NRENetwork:
-    """The network of a published checkpoint file (a Lightning pickle, a bare state dict, or safetensors), in eval mode.
+    """The network of a published checkpoint file, in eval mode.
 
-    Warns when the file's hyper parameters contradict its tensors. Raises InputError for a file that cannot be read, is
-    no NRE network, is incomplete, or holds NaN.
+    The file is a Lightning pickle, a bare state dict, or safetensors. Warns when the file's hyper
+    parameters contradict its tensors. Raises InputError for a file that cannot be read, is no NRE
+    network, is incomplete, or holds NaN.
     """
     with stand_ins(_OBJECTS, _TABLES):
         content = read_checkpoint(path)
@@ -59,10 +60,11 @@ def read_official(path: str | Path) -> NRENetwork:
 
 
 def from_official(checkpoint: Mapping[str, Any]) -> tuple[NRENetworkConfig, dict[str, Tensor]]:
-    """Which network a checkpoint is of, and its tensors in float32 (names unchanged, complete, of the right shapes).
+    """Which network a checkpoint is of, and its tensors.
 
-    checkpoint: Lightning's dictionary or the bare ``state_dict``. Raises ValueError naming the first entry that is
-    missing, unknown or of a wrong shape.
+    They are float32 (names unchanged, complete, of the right shapes). checkpoint: Lightning's
+    dictionary or the bare ``state_dict``. Raises ValueError naming the first entry that is missing,
+    unknown or of a wrong shape.
     """
     tensors = checkpoint.get("state_dict", checkpoint)
     if not isinstance(tensors, Mapping):

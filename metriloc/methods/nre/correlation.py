@@ -62,10 +62,11 @@ def window_correlation_error(
     window: int = 16,
     chunk: int = CHUNK,
 ) -> CorrelationError:
-    """The same with the softmax over (window + 1)^2 cells around ``centers``: what the fine stage evaluates.
+    """The same with the softmax over (window + 1)^2 cells around ``centers``.
 
-    Windows lie as ``maps.window_gain_maps`` puts them: around the rounded centre, moved inside the map at its border.
-    The error is infinite where a position is not in its window. Raises ValueError for a window below 8.
+    What the fine stage evaluates. Windows lie as ``maps.window_gain_maps`` puts them: around the
+    rounded centre, moved inside the map at its border. The error is infinite where a position is
+    not in its window. Raises ValueError for a window below 8.
     """
     size = _checked(descriptors, features, uv, chunk)
     if centers.shape != uv.shape or window < MIN_WINDOW:

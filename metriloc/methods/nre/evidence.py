@@ -14,9 +14,10 @@ _SCORE_CHUNK = 1 << 15
 
 
 def gain_at(maps: GainMaps, uv: Float[Tensor, "N K 2"], inside: Bool[Tensor, "N K"]) -> Float[Tensor, "N K"]:
-    """Gains of point n at K positions, bilinear: ``ln|Omega| - L_n(uv)`` with the loss maps of paper Eq. (7).
+    """Gains of point n at K positions, bilinear.
 
-    0 where a position is not ``inside`` the feature map, and in cells that are not stored. In the type of the maps.
+    ``ln|Omega| - L_n(uv)`` with the loss maps of paper Eq. (7). 0 where a position is not
+    ``inside`` the feature map, and in cells that are not stored. In the type of the maps.
     """
     # one map after the other, which keeps each in the cache while it is read
     if len(maps) == 0:
@@ -49,7 +50,10 @@ def score_poses(maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, poses
 
 
 def pose_gain(maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, pose: Pose) -> Float[Tensor, " N"]:
-    """How much each point speaks for one pose, nats: 0 (no better than an outlier) to ``ln|Omega|``."""
+    """How much each point speaks for one pose, nats.
+
+    0 (no better than an outlier) to ``ln|Omega|``.
+    """
     return _gain_by_point(maps, xyz.to(pose.dtype), camera.to(pose.dtype), pose[None])[:, 0]
 
 

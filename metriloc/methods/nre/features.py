@@ -40,7 +40,7 @@ class NREFeatures:
         return FixedNetwork(f"nre-{self.level}", look, ("descriptors",), MULTIPLE, self._weights)
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
-        """The nearest whole multiples of 32 pixels; stages look at photos at sizes of their own."""
+        """The nearest whole multiples of 32 pixels. Stages look at photos at sizes of their own."""
         return [nearest_multiples(width, height, MULTIPLE)]
 
     def running_on(self, runner: NetworkRunner) -> NREFeatures:
@@ -56,7 +56,7 @@ class NREFeatures:
 
     @torch.no_grad()
     def dense(self, image: Float[Tensor, "3 H W"]) -> DenseMap:
-        """A descriptor for every ``stride`` pixels; the first cell stands on the first pixel."""
+        """A descriptor for every ``stride`` pixels. The first cell stands on the first pixel."""
         image = image.to(next(self._network.parameters()).device)
         if self._runner is not None:
             return self._elsewhere(image, self._runner)

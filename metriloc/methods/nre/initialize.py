@@ -136,8 +136,11 @@ def rank(maps: GainMaps) -> Int[Tensor, " N"]:
 
 
 def sampling_weights(entropy: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """How likely a point is drawn: 0 for the flattest map to about 1 for the peakiest, linear in the entropy (MSAC-P3P
-    of the published code). All 0 when all entropies are equal."""
+    """How likely a point is drawn.
+
+    0 for the flattest map to about 1 for the peakiest, linear in the entropy (MSAC-P3P of the
+    published code). All 0 when all entropies are equal.
+    """
     sureness = -entropy.double()
     low = sureness.min()
     return (sureness - low) / (sureness.max() - low + 1e-6)
@@ -170,7 +173,10 @@ def draw_triplets(weights: Float[Tensor, " N"], num: int, generator: torch.Gener
 def solve_triplets(
     triplets: Int[Tensor, "S 3"], rays: Float[Tensor, "N 3"], xyz: Float[Tensor, "N 3"]
 ) -> tuple[Pose, Int[Tensor, " K"]]:
-    """``pose = P3P(u_n, argmin_p L_n)`` of triplets of points, paper Eq. (8): all poses and the triplets they are of."""
+    """``pose = P3P(u_n, argmin_p L_n)`` of triplets of points, paper Eq. (8).
+
+    All poses and the triplets they are of.
+    """
     solutions = p3p(rays[triplets], xyz[triplets])
     owner = solutions.valid.nonzero()[:, 0]
     return Pose(solutions.pose.R[solutions.valid], solutions.pose.t[solutions.valid]), owner

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from metriloc.backbones.local import DenseExtractor, DenseMap, descriptors_at
 from metriloc.geometry import Camera, Pose
+from metriloc.io.changed_views import resize_view
 from metriloc.io.reference_features import Look as ReferenceLook
 from metriloc.io.reference_features import ReferenceFeatures, require_channels
-from metriloc.io.view import resize_view
 from metriloc.methods.nre.maps import map_camera
 from metriloc.methods.nre.settings import StageConfig
 from metriloc.types import SfmMap, View
@@ -63,7 +63,7 @@ class StageLook:
         self._query = _resized(query, min(config.longest_side, largest[0], self._reference_side / scale))
 
     def descriptors(self, scene: SfmMap, kept: ReferenceFeatures, weights_id: str) -> Float[Tensor, "N C"]:
-        """Of the points, read in the references; once the query's map was made."""
+        """Of the points, read in the references. Once the query's map was made."""
         parts = []
         for reference in self._seen:
             look = _reference_look(self._features, weights_id, self._config, reference.size, self._reference_side)
@@ -83,8 +83,11 @@ class StageLook:
 
 
 def reference_sides(longest: int) -> tuple[float, ...]:
-    """Longer sides at which references are looked at: from ``longest`` to a quarter of it, thirds of an octave apart, so
-    that a scene appears at most 12 % larger or smaller than in the query."""
+    """Longer sides at which references are looked at.
+
+    From ``longest`` to a quarter of it, thirds of an octave apart, so that a scene appears at most
+    12 % larger or smaller than in the query.
+    """
     return tuple(longest / 2 ** (step / 3) for step in range(_STEPS))
 
 

@@ -40,12 +40,13 @@ _IMPOSSIBLE = -1e4  # stands for the logarithm of 0, where 0 times it must be 0
 
 @dataclass(frozen=True, eq=False)
 class GainMaps:
-    """The loss maps of N points, over a whole feature map (coarse) or in windows of it (fine).
+    """The loss maps of N points.
 
-    log_ratio: ``ln(|Omega| C)`` of the stored cells, float32. origin: (x, y) of the first stored cell in the feature
-    map. size: (w, h) of the feature map. peak_uv: the most probable cell (the first of equals), in the feature map;
-    peak: its log ratio. entropy: of the correspondence map, nats. mass: probability in the stored cells (1 over a whole
-    map).
+    They are over a whole feature map (coarse) or in windows of it (fine). log_ratio: ``ln(|Omega|
+    C)`` of the stored cells, float32. origin: (x, y) of the first stored cell in the feature map.
+    size: (w, h) of the feature map. peak_uv: the most probable cell (the first of equals), in the
+    feature map; peak: its log ratio. entropy: of the correspondence map, nats. mass: probability in
+    the stored cells (1 over a whole map).
     """
 
     log_ratio: Float[Tensor, "N rows columns"]
@@ -78,22 +79,33 @@ class GainMaps:
 
     @property
     def max_gain(self) -> float:
-        """``ln|Omega|``: the loss of an outlier, and the gain of a certain cell. |Omega| counts the cells and *out*."""
+        """The loss of an outlier, and the gain of a certain cell.
+
+        It is ``ln|Omega|``. |Omega| counts the cells and *out*.
+        """
         return log_cardinality(self.size)
 
     def informative(self, min_peak: float = MIN_PEAK) -> Bool[Tensor, " N"]:
-        """Which maps tell one place from another: finite, the peak ``min_peak`` nats above the mean of the stored cells."""
+        """Which maps tell one place from another.
+
+        Finite, the peak ``min_peak`` nats above the mean of the stored cells.
+        """
         mean = self.mass.log() + self.max_gain - math.log(max(1, self.log_ratio[:1].numel()))
         return (self.mass > 0) & (self.peak - mean >= min_peak)
 
     def support(self, gain: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Gains as a share of what a certain, right map would give, 0..1."""
+        """Gains as a share of what a perfect map would give.
+
+        0..1; such a map is certain and right.
+        """
         return gain / self.max_gain
 
     def one_hot(self) -> GainMaps:
-        """All probability on the best cell: NRE becomes a robust reprojection error, paper Eq. (11) (``use_re``).
+        """All probability on the best cell.
 
-        Entropies and peaks stay those of the original maps, so that the ranking of the points does not become arbitrary.
+        NRE becomes a robust reprojection error, paper Eq. (11) (``use_re``). Entropies and peaks
+        stay those of the original maps, so that the ranking of the points does not become
+        arbitrary.
         """
         n, h, w = self.log_ratio.shape
         x, y = (self.peak_uv - self.origin).unbind(-1)
@@ -111,10 +123,11 @@ def log_cardinality(size: tuple[int, int]) -> float:
 def map_camera(
     camera: Camera, size: tuple[int, int], stride: float | tuple[float, float], origin: tuple[float, float] = (0.0, 0.0)
 ) -> Camera:
-    """The camera whose pixels are the (w, h) cells of a feature map: ``cell = (pixel - origin) / stride``.
+    """The camera whose pixels are the cells of a feature map.
 
-    origin: pixel of the first cell's centre; (0, 0) for the NRE networks, (stride - 1) / 2 for features whose cells
-    tile the image. In float64, so that poses are refined in it.
+    There are (w, h), and ``cell = (pixel - origin) / stride``. origin: pixel of the first cell's
+    centre; (0, 0) for the NRE networks, (stride - 1) / 2 for features whose cells tile the image.
+    In float64, so that poses are refined in it.
     """
     if min(stride if isinstance(stride, tuple) else (stride,)) <= 0 or min(size) < 1:
         raise ValueError(f"a map needs a positive stride and at least one cell, got stride {stride} and size {size}")
@@ -128,10 +141,11 @@ def map_camera(
 def log_correspondence(
     descriptors: Float[Tensor, "N C"], features: Float[Tensor, "C h w"], temperature: float = 1.0
 ) -> Float[Tensor, "N h w"]:
-    """``ln C_n``: log-softmax over all cells of descriptor times features, the inlier part of paper Eq. (2).
+    """``ln C_n``.
 
-    Differs from the paper: a temperature, for features that were not trained with this loss. Differentiable, dense: for
-    training and pictures; ``gain_maps`` does the same in chunks.
+    Log-softmax over all cells of descriptor times features, the inlier part of paper Eq. (2).
+    Differs from the paper: a temperature, for features that were not trained with this loss.
+    Differentiable, dense: for training and pictures; ``gain_maps`` does the same in chunks.
     """
     if descriptors.ndim != 2 or features.ndim != 3 or descriptors.shape[1] != features.shape[0]:
         raise ValueError(
@@ -203,11 +217,13 @@ def window_gain_maps(
     temperature: float = 1.0,
     log_mass: Float[Tensor, " N"] | None = None,
 ) -> GainMaps:
-    """Loss maps of (window + 1)^2 cells around predicted positions: the fine stage, in memory O(points x window).
+    """Loss maps of cells around predicted positions.
 
-    The correspondence map is a softmax within the window, times the probability ``exp(log_mass)`` that the point is in
-    the window at all (1 by default). Centers are rounded to cells; at the border of the map the window is moved inside
-    it, so cells that do not exist take no part in the softmax. The caller leaves out points predicted outside.
+    There are (window + 1)^2 a point: the fine stage, in memory O(points x window). The
+    correspondence map is a softmax within the window, times the probability ``exp(log_mass)`` that
+    the point is in the window at all (1 by default). Centers are rounded to cells; at the border of
+    the map the window is moved inside it, so cells that do not exist take no part in the softmax.
+    The caller leaves out points predicted outside.
     """
     n, (channels, h, w) = len(descriptors), features.shape
     if centers.shape != (n, 2) or descriptors.shape != (n, channels):

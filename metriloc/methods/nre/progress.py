@@ -77,7 +77,10 @@ class Progress:
         self.stages.append(Stage(name, refined.pose, refined.cost, support))
 
     def note_evidence(self, maps: GainMaps, xyz: Tensor, camera: Camera, pose: Pose) -> None:
-        """What the confidence is made of: mean evidence a point, and how many points have a good part of it."""
+        """What the confidence is made of.
+
+        Mean evidence a point, and how many points have a good part of it.
+        """
         share = maps.support(pose_gain(maps, xyz, camera, pose)).nan_to_num()
         explained = int((share > 0.25).sum())
         support = float(share.mean())
@@ -115,7 +118,7 @@ class Progress:
 
 
 def course_of(stage: str, maps: GainMaps, refined: Refinement) -> Course:
-    """GNC-IRLS of the pose that won: the share of the evidence that was not gathered, step by step.
+    """GNC-IRLS of the pose that won. The share of the evidence that was not gathered, step by step.
 
     Steps at the end of a sigma that only other start poses still took are left out.
     """

@@ -34,8 +34,11 @@ _NEARLY = math.log(12)  # by how much less probable another cell may be and stil
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """The maps of one stage and the points they are of: of the world, and pixels of the photos (reference, by number)
-    that describe them. camera: whose pixels are the cells."""
+    """The maps of one stage and the points they are of.
+
+    Of the world, and pixels of the photos (reference, by number) that describe them. camera: whose
+    pixels are the cells.
+    """
 
     maps: GainMaps
     xyz: Float[Tensor, "N 3"]

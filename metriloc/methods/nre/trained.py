@@ -41,10 +41,12 @@ _NETWORKS = {
 
 @dataclass(frozen=True)
 class TrainedConfig:
-    """What config.json says of a network. temperature: products of descriptors are divided by it."""
+    """What config.json says of a network."""
 
     architecture: Architecture = "coarse"
+    """Shape of the network."""
     temperature: float = 1.0
+    """Products of descriptors are divided by it."""
 
     def __post_init__(self) -> None:
         if self.architecture not in get_args(Architecture):
@@ -70,10 +72,11 @@ class TrainedConfig:
 
 
 class XFeatNetwork(nn.Module):
-    """XFeat's dense descriptor as a module that can be trained; only the descriptor's layers take gradients.
+    """XFeat's dense descriptor as a module that can be trained.
 
-    Photos [B, 3, H, W] with sides that are multiples of 32 -> unit descriptors [B, 64, H / 8, W / 8]. Random weights until a
-    released file is loaded into ``net``. Raises ImportError, with the pip command, without kornia.
+    Only the descriptor's layers take gradients. Photos [B, 3, H, W] with sides that are multiples
+    of 32 -> unit descriptors [B, 64, H / 8, W / 8]. Random weights until a released file is loaded
+    into ``net``. Raises ImportError, with the pip command, without kornia.
     """
 
     HEADS = ("heatmap_head", "keypoint_head", "fine_matcher")

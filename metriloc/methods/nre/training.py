@@ -35,25 +35,28 @@ RECALL_CELLS = (1, 2, 4)
 
 @dataclass(frozen=True)
 class NRETrainingConfig:
-    """How the loss is made; the paper says only Eq. (10), the rest are choices.
-
-    maps: ``full`` correlates with every cell; ``window`` with a window of ``window`` cells around the true position plus
-    noise of a quarter window, as the fine stage does; ``both`` adds the two, the windows by ``window_weight``.
-    both_directions: also from the second photo to the first. points: used of a pair, at most, a direction.
-    statistics: of batch norms: ``running`` (the stored ones) or ``batch``; statistics_steps: steps that use the batch's
-    first, so that a network without weights gets any. learn_temperature: for descriptors of unit length. chunk: numbers a
-    temporary may hold.
-    """
+    """How the loss is made. The paper says only Eq. (10), the rest are choices."""
 
     maps: Literal["full", "window", "both"] = "full"
+    """``full`` correlates with every cell; ``window`` with a window of ``window`` cells around the
+    true position plus noise of a quarter window, as the fine stage does; ``both`` adds the two, the
+    windows by ``window_weight``."""
     window: int = 16
+    """Cells of the window around a true position."""
     window_weight: float = 1.0
+    """Of the windows beside all cells (``both``)."""
     both_directions: bool = True
+    """Also from the second photo to the first."""
     points: int = 512
+    """Used of a pair, at most, a direction."""
     statistics: Literal["running", "batch"] = "running"
+    """Of batch norms: ``running`` (the stored ones) or ``batch``."""
     statistics_steps: int = 0
+    """Steps that use the batch's first, so that a network without weights gets any."""
     learn_temperature: bool = False
+    """For descriptors of unit length."""
     chunk: int = CHUNK
+    """Numbers a temporary may hold."""
 
     def __post_init__(self) -> None:
         if self.maps not in ("full", "window", "both") or self.statistics not in ("running", "batch"):

@@ -52,7 +52,10 @@ def refine_in_windows(
     temperature: float = 1.0,
     config: WindowConfig | None = None,
 ) -> WindowRefinement:
-    """The fine stage: loss maps in windows around the reprojections of one pose, GNC-IRLS on them, windows centred anew.
+    """The fine stage.
+
+    Loss maps in windows around the reprojections of one pose, GNC-IRLS on them, windows centred
+    anew.
 
     camera: of this feature map (``map_camera``). start: ``cam_from_world``, batch shape (). Points that the pose sees
     outside the map are left out. Descriptors and features may be on another device than the rest; maps come to the rest.

@@ -47,9 +47,10 @@ class Iteration:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """pose: where the loop ended, in the precision of the start; where it failed, where it was before that.
+    """Where the loop ended, and how.
 
-    failed: too few valid points, or no step could be computed. failed_at: the iteration, -1 where none did.
+    pose: in the precision of the start; where it failed, where it was before that. failed: too few
+    valid points, or no step could be computed. failed_at: the iteration, -1 where none did.
     """
 
     pose: Pose
@@ -104,7 +105,7 @@ def align(
 
 
 def evaluate(problem: AlignmentProblem, pose: Pose, config: CostConfig) -> Linearization:
-    """The cost at a pose of the world, computed as ``align`` does: around the camera's centre."""
+    """The cost at a pose of the world, computed as ``align`` does. Around the camera's centre."""
     origin = pose.center().detach()
     local = _recentered(problem, origin)
     return config.linearize(local, _shifted(pose, origin, local.features.dtype))

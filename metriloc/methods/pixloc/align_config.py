@@ -16,7 +16,10 @@ from metriloc.methods.pixloc.cost import (
 
 
 class DampingRule(Protocol):
-    """Damping of one's own: what the diagonal of the normal matrix grows by, anew in every iteration."""
+    """Damping of one's own.
+
+    What the diagonal of the normal matrix grows by, anew in every iteration.
+    """
 
     def __call__(
         self, index: int, at: Linearization, H: Float[Tensor, "B 6 6"], /
@@ -27,7 +30,7 @@ class DampingRule(Protocol):
 
 @dataclass(frozen=True)
 class AlignConfig:
-    """Settings of the loop; defaults are those of the released models at inference."""
+    """Settings of the loop. Defaults are those of the released models at inference."""
 
     cost: CostConfig = field(default_factory=CostConfig)
     """How a level is measured."""

@@ -79,10 +79,12 @@ def _named(content: Mapping[str, Any]) -> Any:
 
 
 def from_official(content: Mapping[str, Any], source: str = "the PixLoc checkpoint") -> tuple[PixLocNetwork, Settings]:
-    """Network and settings of a checkpoint's content: ``{"model": ..., "conf": ...}``, the tensors alone, or S2DNet's file.
+    """Network and settings of a checkpoint's content.
 
-    The encoder is inferred from the tensors. source: how errors call it. Raises ValueError naming the first tensor that is
-    missing, unexpected or of another shape, and for a configuration that this library cannot follow.
+    That is ``{"model": ..., "conf": ...}``, the tensors alone, or S2DNet's file. The encoder is
+    inferred from the tensors. source: how errors call it. Raises ValueError naming the first tensor
+    that is missing, unexpected or of another shape, and for a configuration that this library
+    cannot follow.
     """
     tensors = _named(content)
     if not isinstance(tensors, Mapping) or not any(key.startswith("extractor.") for key in tensors):

@@ -49,7 +49,7 @@ class RobustCost:
 
 
 class RobustLoss(Protocol):
-    """A robust cost of one's own; it must be monotone, and its weight be 0 or more."""
+    """A robust cost of one's own. It must be monotone, and its weight be 0 or more."""
 
     def __call__(self, x: Float[Tensor, "*b"], /) -> Loss:
         """Value, weight and curvature at squared residuals."""
@@ -78,7 +78,7 @@ class CostConfig:
         require_flags(self, "normalize_features")
 
     def linearize(self, problem: AlignmentProblem, pose: Pose) -> Linearization:
-        """The cost of every observation at poses, and what its normal equations are made of."""
+        """The cost of every observation at poses. And what its normal equations are made of."""
         return linearize(problem, pose, self)
 
 

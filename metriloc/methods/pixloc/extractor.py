@@ -116,13 +116,19 @@ class NetworkExtractor:
         return FixedNetwork("pixloc", module, tuple(names), side, self._weights)
 
     def sizes_for(self, width: int, height: int, image_scales: Sequence[int] = (1,)) -> list[tuple[int, int]]:
-        """(width, height) of whole cells of a photo of this size, at each of the scales that it is looked at in."""
+        """(width, height) of whole cells of a photo of this size.
+
+        At each of the scales that it is looked at in.
+        """
         cell = self._extractor.smallest_side
         targets = (self.resize.target(width, height, scale) for scale in sorted(image_scales))
         return list(dict.fromkeys((w - w % cell, h - h % cell) for w, h in targets))
 
     def running_on(self, runner: NetworkRunner) -> NetworkExtractor:
-        """The same settings and weights, the maps made by another runtime of what fills whole cells."""
+        """The same settings and weights on another runtime.
+
+        It makes the maps of what fills whole cells.
+        """
         other = copy(self)
         other._runner = runner
         return other

@@ -39,22 +39,30 @@ _RIDGE = 1e-6
 
 @dataclass(frozen=True)
 class GNNetConfig:
-    """margin_positive, margin_negative: of the hinges. window: of the true point, as a fraction of the longer side,
-    where no negative is taken (None: taken everywhere). top_negatives: how many of the nearest pixels to choose among;
-    0: any pixel, the window included, as published. disturbance: of the start of the Gauss-Newton step, cells.
-    curvature_weight: of ``log 2 pi - log det H / 2``. two_view: the alignment that the metrics report."""
+    """Settings of the losses of GN-Net."""
 
     margin_positive: float = 0.2
+    """Margin of the hinge of true pairs."""
     margin_negative: float = 1.0
+    """Margin of the hinge of others."""
     window: float | None = 0.1
+    """Of the true point, as a fraction of the longer side, where no negative is taken (None: taken
+    everywhere)."""
     top_negatives: int = 200
+    """How many of the nearest pixels to choose among; 0: any pixel, the window included, as
+    published."""
     disturbance: float = 1.0
+    """Of the start of the Gauss-Newton step, cells."""
     curvature_weight: float = 1.0
+    """Of ``log 2 pi - log det H / 2``."""
     gauss_newton_weight: float = 0.1
+    """Of the term of the Gauss-Newton step."""
     contrastive_weight: float = 1.0
+    """Of the two hinges."""
     two_view: TwoViewConfig = field(
         default_factory=lambda: TwoViewConfig(align=AlignConfig(num_iters=15, damping="fixed"))
     )
+    """The alignment that the metrics report."""
 
     def __post_init__(self) -> None:
         if self.top_negatives < 0 or self.disturbance < 0:
@@ -214,7 +222,7 @@ class GNNet(nn.Module):
         return self.network(batch.reference), self.network(batch.query)
 
     def training_step(self, batch: TwoViewBatch, step: int, generator: torch.Generator) -> StepOutput:
-        """Loss of one batch; the metrics of the alignment are computed in evaluation mode only."""
+        """Loss of one batch. The metrics of the alignment are computed in evaluation mode only."""
         reference, query = self(batch)
         strides, draws = self.network.extractor.strides, []
         for fmap in query.features:

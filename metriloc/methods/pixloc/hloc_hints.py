@@ -13,9 +13,10 @@ from metriloc.methods.pixloc.selection import Hints, MapMatches
 
 
 def map_matches(logged: LoggedQuery, ids: MapIds) -> MapMatches:
-    """Matches of a log by the indices of a map; those with points or images that the map lacks are left out.
+    """Matches of a log by the indices of a map.
 
-    The number of inliers stays the log's: it says how sure hloc was.
+    Those with points or images that the map lacks are left out. The number of inliers stays the
+    log's: it says how sure hloc was.
     """
     entries = [
         (ids.image_of[image], ids.point_of[point], inlier)

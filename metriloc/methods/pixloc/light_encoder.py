@@ -25,9 +25,13 @@ _STRIDE = 16
 
 @dataclass(frozen=True)
 class LightEncoderConfig:
-    """first: channels of an own convolution at full resolution; 0: none, the photo itself stands for that map."""
+    """Shape of the light encoder.
+
+    0: none, the photo itself stands for that map.
+    """
 
     first: int = 0
+    """Channels of an own convolution at full resolution."""
 
     def __post_init__(self) -> None:
         require_within(self, first=(0, 16_384))
@@ -51,7 +55,10 @@ class LightEncoder(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> LightEncoder:
-        """As ``nn.Module.train``; the published part stays in evaluation mode (only its batch norms know)."""
+        """As ``nn.Module.train``.
+
+        The published part stays in evaluation mode (only its batch norms know).
+        """
         super().train(mode)
         self.stem.eval()
         self.blocks.eval()

@@ -53,7 +53,7 @@ class Tools:
 
 
 class Localization:
-    """One query on its way through the stages; ``run`` never raises for what the data hold."""
+    """One query on its way through the stages. ``run`` never raises for what the data hold."""
 
     def __init__(
         self,

@@ -80,9 +80,10 @@ class Lookup(NamedTuple):
 
 
 def look_up(table: FeatureTable, uv: Float[Tensor, "B N 2"], config: Interpolation) -> Lookup:
-    """Features and their spatial derivatives at pixels of the maps; zeros outside, as ``geometry.sample`` gives them.
+    """Features and their spatial derivatives at pixels of the maps.
 
-    Differentiable with respect to maps, confidences and pixels.
+    Zeros outside, as ``geometry.sample`` gives them. Differentiable with respect to maps,
+    confidences and pixels.
     """
     if config.mode == "cubic":
         return _look_up_cubic(table, uv, config.pad)

@@ -37,10 +37,21 @@ DEFAULT_WEIGHTS = "pixloc-small"
 class PixLoc:
     """A localiser: features, alignment and a store of reference features.
 
-    extractor: of features. align: settings of the loop. config: choices about references and points. cache: folder for
-    reference features; None keeps them in memory only. calibrations: of these weights; what they were fitted for has a
-    probability as its confidence, and a verdict. kept: reference features of a bundle. Raises InputError for a calibration
-    of other weights.
+    - extractor: of features.
+    - align: settings of the loop.
+    - config: choices about references and points.
+    - cache: folder for reference features; None keeps them in memory only.
+    - calibrations: of these weights; what they were fitted for has a probability as its confidence,
+      and a verdict.
+    - kept: reference features of a bundle.
+
+    Raises InputError for a calibration of other weights.
+
+    >>> pixloc = metriloc.PixLoc.from_pretrained("pixloc-small")  # which comes with metriloc
+    >>> start = metriloc.read_map("map").cam_from_world[0]
+    >>> estimate = metriloc.localize("query.jpg", "map", method=pixloc, init=start)
+    >>> f"{float(estimate.pose.center_distance(start)):.2f}"
+    '0.00'
     """
 
     name = METHOD
@@ -80,10 +91,11 @@ class PixLoc:
         calibrations: Sequence[Calibration] | None = None,
         offline: bool | None = None,
     ) -> PixLoc:
-        """Load the bundled weights, or a folder, a file, a hub name; settings that are not given are those stored with them.
+        """Load the bundled weights, or a folder, a file, a hub name.
 
-        calibrations: None for what lies beside the weights or comes with metriloc for them, ``()`` for bare confidences.
-        Raises InputError for weights that are missing, damaged or of something else.
+        Settings that are not given are those stored with them. calibrations: None for what lies
+        beside the weights or comes with metriloc for them, ``()`` for bare confidences. Raises
+        InputError for weights that are missing, damaged or of something else.
         """
         path = resolve_weights(source, offline=offline)
         weights = load_weights(path, method=cls.name)
@@ -145,7 +157,10 @@ class PixLoc:
         )
 
     def with_kept(self, kept: ReferenceFeatures) -> PixLoc:
-        """The same localizer with reference features in float16, from a bundle where that has them."""
+        """The same localizer with reference features in float16.
+
+        They are from a bundle where that has them.
+        """
         return PixLoc(
             self.extractor,
             self.align,
@@ -174,7 +189,10 @@ class PixLoc:
 
     @property
     def needs(self) -> QueryNeeds:
-        """Lists of references as they are, which it may rank by matches, and hints."""
+        """What it wants beside a query and a map.
+
+        Lists of references as they are, which it may rank by matches, and hints.
+        """
         config = self.config
         matches = config.points != "all" or config.rank_by_inliers
         return QueryNeeds(config.num_references, whole_lists=True, hints=True, matches=matches)
@@ -220,7 +238,7 @@ class PixLoc:
         *,
         hints: Sequence[Hints | None] | None = None,
     ) -> PoseEstimate:
-        """Several queries, batch shape (n,); each by itself, so that none depends on the others."""
+        """Several queries, batch shape (n,). Each by itself, so that none depends on the others."""
         count = len(queries)
         inits = [None] * count if inits is None else inits
         hints = [None] * count if hints is None else hints

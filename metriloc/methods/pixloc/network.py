@@ -29,7 +29,10 @@ from metriloc.methods.pixloc.pyramid import FeaturePyramid, check_image, with_tu
 
 
 class PyramidEncoder(Protocol):
-    """What the U-Net stands on: normalised photos -> maps at strides 1, 2, 4, ...; must also be an ``nn.Module``."""
+    """What the U-Net stands on.
+
+    Normalised photos -> maps at strides 1, 2, 4, ...; must also be an ``nn.Module``.
+    """
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -43,22 +46,24 @@ class PyramidEncoder(Protocol):
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Shape of the U-Net; defaults are pixloc_megadepth. pixloc_cmu has ``encoder=VGG16``.
-
-    encoder: a VGG, a ResNet, the light one, or None when another is handed in. decoder: widths from coarse to fine, or
-    None for none. levels: log2 of the strides that are put out; channels: of each. batch_norm: in the decoder.
-    confidences: put out one a cell. checkpointed: less memory in training, more time (of a ResNet in the decoder alone).
-    freeze_batch_norm: keep its statistics in training.
-    """
+    """Shape of the U-Net; defaults are pixloc_megadepth. pixloc_cmu has ``encoder=VGG16``."""
 
     encoder: VGGConfig | ResNetConfig | LightEncoderConfig | None = field(default_factory=VGGConfig)
+    """A VGG, a ResNet, the light one, or None when another is handed in."""
     decoder: tuple[int, ...] | None = (64, 64, 64, 32)
+    """Widths from coarse to fine, or None for none."""
     levels: tuple[int, ...] = (0, 2, 4)
+    """Log2 of the strides that are put out."""
     channels: tuple[int, ...] = (32, 128, 128)
+    """Of the maps of each level."""
     batch_norm: bool = True
+    """Batch norms in the decoder."""
     confidences: bool = True
+    """Put out how far each cell can be trusted."""
     checkpointed: bool = False
+    """Less memory in training, more time (of a ResNet in the decoder alone)."""
     freeze_batch_norm: bool = False
+    """Keep its statistics in training."""
 
     def __post_init__(self) -> None:
         require_all_within(self, 0, 10, "levels")
@@ -160,7 +165,11 @@ class UNet(nn.Module):
         return self
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
-        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        """The maps of every level, and confidences.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the
+        coarsest cell.
+        """
         check_image(image, self.smallest_side)
         maps = self.encoder(normalize_imagenet(image))
         depth = len(maps) - 1
@@ -179,9 +188,10 @@ class UNet(nn.Module):
         return FeaturePyramid(features, confidences)
 
     def fold_batch_norms(self) -> UNet:
-        """A copy for inference whose norms are merged into the convolutions, in channels-last memory.
+        """A copy for inference whose norms are merged into the convolutions.
 
-        The same maps up to rounding. Its state dict has other entries: save the original instead.
+        It is in channels-last memory. The same maps up to rounding. Its state dict has other
+        entries: save the original instead.
         """
         folded = copy.deepcopy(self).eval().requires_grad_(False)
         fold_batch_norms(folded)
@@ -208,13 +218,16 @@ class LearnedDamping(nn.Module):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """extractor: shape of the U-Net, or of other features. learned_damping: hold one ``LearnedDamping`` a level
-    (``shared_damping``: one for all). damping_range: log10 of the least and the largest factor."""
+    """Everything that is learned: features and damping."""
 
     extractor: UNetConfig | S2DNetConfig | GaussianConfig = field(default_factory=UNetConfig)
+    """Shape of the U-Net, or of other features."""
     learned_damping: bool = True
+    """Hold one ``LearnedDamping`` a level."""
     shared_damping: bool = False
+    """One for all levels."""
     damping_range: tuple[float, float] = (-6.0, 5.0)
+    """Log10 of the least and the largest factor."""
 
     def __post_init__(self) -> None:
         require_flags(self, "learned_damping", "shared_damping")
@@ -250,7 +263,10 @@ def _make_extractor(
 
 
 class PixLocNetwork(nn.Module):
-    """Everything of PixLoc that is learned: the feature extractor and the damping factors, finest level first."""
+    """Everything of PixLoc that is learned.
+
+    That is the feature extractor and the damping factors, finest level first.
+    """
 
     def __init__(self, config: NetworkConfig | None = None, encoder: PyramidEncoder | None = None) -> None:
         super().__init__()
@@ -268,7 +284,7 @@ class PixLocNetwork(nn.Module):
         return len(self.extractor.strides)
 
     def damping(self, level: int) -> Float[Tensor, " 6"] | None:
-        """Factors of a level (0 is the finest); None when they are not learned."""
+        """Factors of a level (0 is the finest). None when they are not learned."""
         if isinstance(self.optimizer, LearnedDamping):
             return self.optimizer()
         if isinstance(self.optimizer, nn.ModuleList) and len(self.optimizer):

@@ -32,13 +32,16 @@ _VGG16_WIDTHS = (64, 128, 256, 512, 512)
 
 @dataclass(frozen=True)
 class S2DNetConfig:
-    """Shape of S2DNet. layers: taps ``conv{block}_{n}`` or ``relu{block}_{n}`` of VGG-16, from fine to coarse; channels: of
-    each map; hidden: of the layer before."""
+    """Shape of S2DNet."""
 
     layers: tuple[str, ...] = ("conv1_2", "conv3_3", "conv5_3")
+    """Taps ``conv{block}_{n}`` or ``relu{block}_{n}`` of VGG-16, from fine to coarse."""
     channels: int = 128
+    """Of each map."""
     hidden: int = 64
+    """Of the layer before."""
     confidences: ClassVar[bool] = False
+    """Maps that say how far features can be trusted."""
 
     def __post_init__(self) -> None:
         if not self.layers or any(layer not in _VGG16_LAYERS for layer in self.layers):
@@ -50,9 +53,10 @@ class S2DNetConfig:
 
 
 class S2DNet(nn.Module):
-    """Hypercolumn baseline (Germain et al., 2020): VGG-16 with a small head at each of some layers; no confidences.
+    """Hypercolumn baseline (Germain et al., 2020).
 
-    Every tap but the last is read after its ReLU, whatever its name says, because the released weights were trained so.
+    VGG-16 with a small head at each of some layers; no confidences. Every tap but the last is read
+    after its ReLU, whatever its name says, because the released weights were trained so.
     """
 
     def __init__(self, config: S2DNetConfig | None = None) -> None:
@@ -95,7 +99,10 @@ class S2DNet(nn.Module):
         return self.strides[-1]
 
     def fold_batch_norms(self) -> S2DNet:
-        """A copy for inference whose norms are merged into the convolutions, in channels-last memory."""
+        """A copy for inference whose norms are merged into the convolutions.
+
+        It is in channels-last memory.
+        """
         folded = copy.deepcopy(self).eval().requires_grad_(False)
         for name, head in folded.adaptation_layers.items():
             first, relu, last, norm = head.children()
@@ -104,7 +111,10 @@ class S2DNet(nn.Module):
         return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def load_imagenet(self, tensors: Mapping[str, Tensor]) -> None:
-        """Start from torchvision's VGG-16 (``features.{n}``); ValueError names the first tensor that is missing."""
+        """Start from torchvision's VGG-16 (``features.{n}``).
+
+        ValueError names the first tensor that is missing.
+        """
         own = self.encoder.state_dict()
         missing = [key for key in own if f"features.{key}" not in tensors]
         if missing:
@@ -112,7 +122,11 @@ class S2DNet(nn.Module):
         self.encoder.load_state_dict({key: tensors[f"features.{key}"] for key in own})
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
-        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        """The maps of every level.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the
+        coarsest cell.
+        """
         check_image(image, self.smallest_side)
         current, taps = normalize_imagenet(image), []
         for place, module in enumerate(self.encoder):
@@ -126,10 +140,12 @@ class S2DNet(nn.Module):
 
 @dataclass(frozen=True)
 class GaussianConfig:
-    """Strides of the pyramid, finest first; each a multiple of the one before."""
+    """The blurred photo itself as features."""
 
     strides: tuple[int, ...] = (1, 4, 16)
+    """Of the levels, finest first; each is a multiple of the one before."""
     confidences: ClassVar[bool] = False
+    """Maps that say how far features can be trusted."""
 
     def __post_init__(self) -> None:
         require_all_within(self, 1, 1024, "strides")
@@ -159,7 +175,11 @@ class GaussianPyramid(nn.Module):
         return self
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> FeaturePyramid:
-        """Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the coarsest cell."""
+        """The blurred image of every level.
+
+        Raises ValueError for an image that is not [B, 3, H, W] of floats, or smaller than the
+        coarsest cell.
+        """
         check_image(image, self.smallest_side)
         maps, stride = [], 1
         for target in self.strides:
@@ -176,7 +196,7 @@ class GaussianPyramid(nn.Module):
 
 
 def gaussian_blur(image: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
-    """Blur with a kernel of ``2 ceil(3 sigma) + 1`` taps; the edge is repeated outside."""
+    """Blur with a kernel of ``2 ceil(3 sigma) + 1`` taps. The edge is repeated outside."""
     radius = math.ceil(3 * sigma)
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device) / sigma) ** 2)
     taps = (taps / taps.sum()).expand(image.shape[1], 1, -1)

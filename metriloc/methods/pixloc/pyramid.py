@@ -12,7 +12,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class FeaturePyramid:
-    """Maps from fine to coarse, not normalised, and how much each cell can be trusted (0..1), or None."""
+    """Maps from fine to coarse, not normalised.
+
+    And how much each cell can be trusted (0..1), or None.
+    """
 
     features: tuple[Float[Tensor, "B C h w"], ...]
     confidences: tuple[Float[Tensor, "B 1 h w"], ...] | None

@@ -72,10 +72,11 @@ def observe(
 def combine(
     parts: Sequence[tuple[Observations, Int[Tensor, " m"]]], levels: Sequence[int], average: bool
 ) -> Observations:
-    """Observations of several images -> residuals: of each image those of the points beside it, valid at every level.
+    """Observations of several images -> residuals.
 
-    average: one residual a point, features averaged by confidence and confidences averaged; else one an observation.
-    The result holds the chosen levels only.
+    Of each image those of the points beside it, valid at every level. average: one residual a
+    point, features averaged by confidence and confidences averaged; else one an observation. The
+    result holds the chosen levels only.
     """
     rows = []
     for part, points in parts:
@@ -115,7 +116,10 @@ def _averaged(
 
 
 def by_point(seen: Observations) -> tuple[Int[Tensor, " N"], Int[Tensor, "N K"]]:
-    """Observations gathered by point: the points, and for each the rows of its observations, -1 where it has no more."""
+    """Observations gathered by point.
+
+    The points, and for each the rows of its observations, -1 where it has no more.
+    """
     points, inverse, counts = torch.unique(seen.point_index, return_inverse=True, return_counts=True)
     order = torch.argsort(inverse, stable=True)
     first = counts.cumsum(0) - counts
@@ -181,7 +185,10 @@ class ReferenceStore:
         return found
 
     def build(self, scene: SfmMap, image_scales: Sequence[int], images: Sequence[int] | None = None) -> list[str]:
-        """Compute whatever is missing, all images by default; returns one sentence for every photo that failed."""
+        """Compute whatever is missing, all images by default.
+
+        Returns one sentence for every photo that failed.
+        """
         problems = []
         for image in range(len(scene)) if images is None else images:
             for image_scale in image_scales:

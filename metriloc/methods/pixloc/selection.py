@@ -18,7 +18,7 @@ from metriloc.types import SfmMap
 
 @dataclass(frozen=True, eq=False)
 class MapMatches:
-    """Matches of a query's keypoints with the map, as a matching pipeline (hloc) leaves them.
+    """Matches of a query's keypoints with the map. A matching pipeline (hloc) leaves them so.
 
     One entry for every image of the map that a match came from: image_index, point_index, and whether the match is an
     inlier of that pipeline's pose. num_inliers: matches (not entries) that are.
@@ -85,8 +85,10 @@ def largest_covisible(scene: SfmMap, images: Sequence[int]) -> list[int]:
 def select_points(
     scene: SfmMap, image: int, min_track: int, matches: MapMatches | None = None, only_inliers: bool = True
 ) -> Int[Tensor, " n"]:
-    """Sorted points of an image that at least ``min_track`` observations support: all that it observes, or those that
-    the query was matched to through it."""
+    """Sorted points of an image that at least ``min_track`` observations support.
+
+    All that it observes, or those that the query was matched to through it.
+    """
     if matches is None:
         points = scene.point_index[scene.observations_of(image)]
     else:
@@ -97,8 +99,11 @@ def select_points(
 
 
 def weighted_pose(cam_from_world: Pose, weights: Float[Tensor, " n"]) -> Pose:
-    """A mean of poses: the weighted mean of camera centres, and the rotation whose quaternion is the principal axis of
-    ``sum w q q^T``. Raises ValueError for weights that do not sum to something positive."""
+    """A mean of poses.
+
+    The weighted mean of camera centres, and the rotation whose quaternion is the principal axis of
+    ``sum w q q^T``. Raises ValueError for weights that do not sum to something positive.
+    """
     if cam_from_world.shape != weights.shape or not bool(weights.sum() > 0):
         raise ValueError(
             f"{list(cam_from_world.shape)} poses need as many weights of positive sum, got {weights.tolist()}"

@@ -160,9 +160,10 @@ _NO_SETUP = ("num_references", "min_track", "min_points", "min_reference_inliers
 
 
 def setup_of(config: LocalizeConfig, loop: AlignConfig, identity: str) -> str:
-    """What makes estimates besides the weights, as calibrations name it; how many references there are is not of it.
+    """What makes estimates besides the weights, as calibrations name it.
 
-    identity: of the extractor: the weights, and after a blank the preprocessing.
+    How many references there are is not of it. identity: of the extractor: the weights, and after a
+    blank the preprocessing.
     """
     settings = differing_settings(config, LocalizeConfig(), _NO_SETUP)
     parts = settings, differing_settings(loop, AlignConfig(), ("min_points",)), identity.partition(" ")[2]

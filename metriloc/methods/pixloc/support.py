@@ -31,10 +31,11 @@ _TIMES = 2.0  # standard deviations are larger than independent residuals let ex
 def pixloc_support(
     problems: Sequence[AlignmentProblem], pose: Pose, end: Linearization, cost: CostConfig, seed: int = 0
 ) -> dict[str, float]:
-    """Support of ``pose`` by one problem a level, the finest last; end: the finest one's cost there.
+    """Support of ``pose`` by one problem a level, the finest last.
 
-    distinct_K, beside_K: of level K (0 is the finest), see ``distinctness``, far away and near by; seen: points in view;
-    coverage: share of 8 x 8 fields of the query that points in view lie in, where they are distinct; precision: see
+    end: the finest one's cost there. distinct_K, beside_K: of level K (0 is the finest), see
+    ``distinctness``, far away and near by; seen: points in view; coverage: share of 8 x 8 fields of
+    the query that points in view lie in, where they are distinct; precision: see
     ``precision_from_normal``.
     """
     found: dict[str, float] = {}
@@ -106,7 +107,10 @@ def _shifted(
 
 
 def pixloc_covariance(problem: AlignmentProblem, end: Linearization) -> Float[Tensor, "6 6"] | None:
-    """``covariance_from_normal`` of the finest level's normal equations at the end; None where no point is in view."""
+    """``covariance_from_normal`` of the finest level's normal equations at the end.
+
+    None where no point is in view.
+    """
     H = _normalized(problem, end)
     return None if H is None else covariance_from_normal(H / _TIMES**2)
 

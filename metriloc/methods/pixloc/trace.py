@@ -20,7 +20,7 @@ def trace_of(estimate: PoseEstimate, track: Tracker, extractor: FeatureExtractor
 
 
 def courses(track: Tracker) -> Iterator[Course]:
-    """Stages are called "scale 4, level 2": a course a scale, a phase a level."""
+    """Stages are called "scale 4, level 2". A course a scale, a phase a level."""
     for scale in dict.fromkeys(step.stage.partition(", ")[0] for step in track.steps):
         mine = [step for step in track.steps if step.stage.partition(", ")[0] == scale]
         phases = tuple(step.stage.partition(", ")[2] for step in mine)
@@ -31,7 +31,10 @@ def courses(track: Tracker) -> Iterator[Course]:
 def dense_features(
     extractor: FeatureExtractor, query: View, scene: SfmMap, references: Sequence[str]
 ) -> tuple[DenseFeatures, ...]:
-    """Of the query and the first reference, in full size; none where a photo is too small or cannot be read."""
+    """Of the query and the first reference, in full size.
+
+    None where a photo is too small or cannot be read.
+    """
     try:
         photos = [query, *(load_map_view(scene, scene.index(name)) for name in references[:1])]
     except InputError:

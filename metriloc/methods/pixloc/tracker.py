@@ -35,7 +35,10 @@ class TrackedStep:
 
 @dataclass
 class Tracker:
-    """Collects the iterations of one query, in order; of a batch (training) the first element."""
+    """Collects the iterations of one query, in order.
+
+    Of a batch (training) it takes the first element.
+    """
 
     steps: list[TrackedStep] = field(default_factory=list)
 
@@ -74,7 +77,10 @@ class Tracker:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: a list for each number, an entry an iteration; quaternions are w x y z, NaN is null."""
+        """For JSON: a list for each number, an entry an iteration.
+
+        Quaternions are w x y z, NaN is null.
+        """
         steps = self.steps
         return {
             "stage": [step.stage for step in steps],

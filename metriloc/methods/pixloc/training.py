@@ -59,7 +59,10 @@ class PixLocTraining(nn.Module):
         return self.model.training_step(batch, step, generator)
 
     def localizer_settings(self) -> Settings:
-        """Settings for inference: those given, with the network, cost and damping of the training."""
+        """Settings for inference.
+
+        Those given, with the network, cost and damping of the training.
+        """
         trained = self.two_view
         align = dataclasses.replace(self.settings.align, cost=trained.align.cost, damping=trained.align.damping)
         config = dataclasses.replace(

@@ -56,18 +56,22 @@ class TwoViewBatch:
 
 @dataclass(frozen=True)
 class TwoViewConfig:
-    """align: the loop (published: 15 iterations, learned damping). success_threshold: pixels of a level's cell; a level
-    counts only when the coarser one came nearer than that. max_error: where the error of a sample saturates, pixels.
-    min_points: samples with fewer points in view of truth and start do not count. normalize_features: PixLoc's unit
-    length. relative_translation: report the translation error as a fraction of the true distance."""
+    """Settings of training on two views."""
 
     align: AlignConfig = field(default_factory=lambda: AlignConfig(num_iters=15))
+    """The loop (published: 15 iterations, learned damping)."""
     success_threshold: float = 3.0
+    """Pixels of a level's cell; a level counts only when the coarser one came nearer than that."""
     max_error: float = 50.0
+    """Where the error of a sample saturates, pixels."""
     min_points: int = 10
+    """Samples with fewer points in view of truth and start do not count."""
     normalize_features: bool = True
+    """PixLoc's unit length."""
     relative_translation: bool = True
+    """Report the translation error as a fraction of the true distance."""
     validity: Validity = "correct"
+    """Of projected points, as in ``Camera``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +111,7 @@ def reprojection_error(
 def two_view_loss(
     batch: TwoViewBatch, poses: Sequence[Pose], strides: Sequence[int], config: TwoViewConfig
 ) -> TwoViewLoss:
-    """Reprojection error of every level against the true pose, averaged: PixLoc Eq. (8).
+    """Reprojection error of every level against the true pose, averaged. PixLoc Eq. (8).
 
     poses, strides: coarse to fine. Points count that truth and start both see. A level adds to the loss only if the
     error of the coarser one is below ``success_threshold`` of that one's cells; errors saturate at ``max_error`` without
@@ -141,9 +145,10 @@ def pose_errors(pose: Pose, truth: Pose, relative: bool = False) -> tuple[Float[
 
 
 class TwoViewRefiner(nn.Module):
-    """The network with the loop around it, for training; gradients reach features, confidences and damping factors.
+    """The network with the loop around it, for training.
 
-    Reference and query go through the extractor one after the other, as published: batch norms see them apart.
+    Gradients reach features, confidences and damping factors. Reference and query go through the
+    extractor one after the other, as published: batch norms see them apart.
     """
 
     def __init__(self, network: PixLocNetwork, config: TwoViewConfig | None = None) -> None:
@@ -159,7 +164,10 @@ class TwoViewRefiner(nn.Module):
         return tuple(reversed(self.network.extractor.strides))
 
     def forward(self, batch: TwoViewBatch) -> TwoViewPrediction:
-        """Align every sample, coarse to fine; each level starts where the last ended, without its gradient."""
+        """Align every sample, coarse to fine.
+
+        Each level starts where the last ended, without its gradient.
+        """
         reference, query = self.network(batch.reference), self.network(batch.query)
         starts, poses, failed, pose = [], [], [], batch.init
         for level in reversed(range(self.network.num_levels)):
@@ -172,7 +180,10 @@ class TwoViewRefiner(nn.Module):
         return TwoViewPrediction(tuple(poses), tuple(starts), tuple(failed))
 
     def training_step(self, batch: TwoViewBatch, step: int, generator: torch.Generator) -> StepOutput:
-        """Loss and metrics of one batch, averaged over the samples that count (NaN when none does)."""
+        """Loss and metrics of one batch.
+
+        They are averaged over the samples that count (NaN when none does).
+        """
         prediction = self(batch)
         loss = two_view_loss(batch, prediction.poses, self.strides, self.config)
         return StepOutput(loss.total.mean(), two_view_metrics(batch, prediction, loss, self.config))
@@ -186,7 +197,10 @@ def level_problem(
     stride: int,
     config: TwoViewConfig,
 ) -> AlignmentProblem:
-    """What level ``level`` aligns: reference features at the projected points, interpolated first and normalised after."""
+    """What level ``level`` aligns.
+
+    Reference features at the projected points, interpolated first and normalised after.
+    """
     cost: CostConfig = config.align.cost
     uv, visible = batch.reference_camera.scale(1 / stride).project(batch.xyz, cost.validity)
     found = sample(reference.features[level], uv, cost.mode, cost.pad)
@@ -208,7 +222,10 @@ def level_problem(
 def two_view_metrics(
     batch: TwoViewBatch, prediction: TwoViewPrediction, loss: TwoViewLoss, config: TwoViewConfig
 ) -> Mapping[str, float]:
-    """Means over the samples that count: errors of each level (0 is the coarsest), of the result and of the start."""
+    """Means over the samples that count.
+
+    Errors of each level (0 is the coarsest), of the result and of the start.
+    """
     counted, metrics = loss.counted, {}
     if bool(counted.any()):
         for name, pose in (*enumerate(prediction.poses), ("final", prediction.poses[-1]), ("init", batch.init)):

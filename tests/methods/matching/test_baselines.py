@@ -18,8 +18,9 @@ from metriloc.geometry import Camera, Pose, rotation_angle, so3_exp
 from metriloc.io import InputError, load_view, read_mapfree_poses
 from metriloc.io.local_features import load_extractor
 from metriloc.io.maps import read_map
+from metriloc.methods.matching.cells import nearest_cells
 from metriloc.methods.matching.depth import constant_depth, depth_from_cells, depth_of_method
-from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer, nearest_cells
+from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
 from metriloc.methods.matching.matchers import MATCHERS, load_matcher
 from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
 from metriloc.types import SfmMap, View

@@ -30,7 +30,8 @@ from metriloc.methods.mickey.objective import (
     objective_given_draws,
 )
 from metriloc.methods.mickey.solver import SolverConfig
-from metriloc.solvers.consensus import draw_without_replacement, residuals, soft_inliers
+from metriloc.solvers.consensus import residuals, soft_inliers
+from metriloc.solvers.draws import draw_without_replacement
 from metriloc.solvers.procrustes import kabsch
 
 GOLDEN = ["vcre_soft_null_topk", "vcre_hard_nonull_all"]
