@@ -29,19 +29,21 @@ _MIN_POINTS = 6
 @dataclass(frozen=True)
 class ViewsConfig:
     """pixel_sigma: standard deviation of keypoint positions, pixels. robust_scale, motion_scale: residuals of pixels and
-    of motions beyond this many sigmas lose weight. iterations: at most. times: by how much pixels leave poses less sure
-    than if their residuals were independent; of the covariance alone."""
+    of motions beyond this many sigmas lose weight. iterations: at most; converged: relative decrease of the cost below
+    which it ends (it is a squared sigma or so an observation). times: by how much pixels leave poses less sure than if
+    their residuals were independent; of the covariance alone."""
 
     pixel_sigma: float = 1.0
     robust_scale: float = 1.0
     motion_scale: float = 3.0
     iterations: int = 20
+    converged: float = 1e-4
     times: float = 2.0
 
     def __post_init__(self) -> None:
         positive = (1e-9, 1e9)
         require_within(self, pixel_sigma=positive, robust_scale=positive, motion_scale=positive, times=positive)
-        require_within(self, iterations=(1, 100_000))
+        require_within(self, iterations=(1, 100_000), converged=(0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,8 @@ def refine_views(
     state = _State(cam_from_world.to(torch.float64), xyz.double())
     if len(xyz) < _MIN_POINTS or not bool(state.poses.is_finite().all()) or not len(edges):
         return RefinedViews(state.poses, state.xyz, problem.pixels(state), None, False)
-    state, _, cost = minimize(state, problem.cost, problem.step, problem.config.iterations)
+    asked = problem.config
+    state, _, cost = minimize(state, problem.cost, problem.step, asked.iterations, asked.converged)
     ok = math.isfinite(cost) and bool(state.poses.is_finite().all())
     return RefinedViews(state.poses, state.xyz, problem.pixels(state), problem.covariance(state) if ok else None, ok)
 

@@ -304,6 +304,18 @@ def test_a_kill_at_any_moment_leaves_every_finished_frame(tmp_path: Path, how: s
         assert len(read_tum(tmp_path / "poses.tum.txt")) >= finished + 1
 
 
+@pytest.mark.extras
+def test_evo_reads_the_files_of_a_run(tmp_path: Path) -> None:
+    evo = pytest.importorskip("evo.tools.file_interface", reason="needs evo")
+    run_track(run(), StandIn(), stream(8, without=(5,)), folder=TrackFolder.prepare(tmp_path, ["tum", "kitti"]))
+    found = [POSES[i].inverse() for i in range(8) if i != 5]
+    stamped = evo.read_tum_trajectory_file(tmp_path / "poses.tum.txt")
+    np.testing.assert_allclose(stamped.timestamps, [0.1 * i for i in range(8) if i != 5], atol=1e-9)
+    for path in (stamped, evo.read_kitti_poses_file(tmp_path / "poses.kitti.txt")):
+        assert path.check()[0]
+        np.testing.assert_allclose(path.poses_se3, [pose.matrix().numpy() for pose in found], atol=1e-7)
+
+
 def test_a_folder_of_photos_with_poses_of_a_file(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", [f"{i}.jpg" for i in range(4)])
     (photos / "2.jpg").write_bytes(b"no photo")
