@@ -34,18 +34,20 @@ DRIFT_SHARE, DRIFT_DEGREES = 0.005, 0.1
 class Walk:
     """A folder of frames in order. far: metres from the reference to the newest frame; turned: degrees between them, at
     most. way: metres of the burst, at least. shared: points of the folder's map that both must see; without a map the
-    reference is a frame before the burst."""
+    reference is a frame before the burst. steps: frames of the walk that a burst goes over, at least; where they are fewer
+    than eight, some of its nine come twice."""
 
     folder: str
     far: tuple[float, float]
     way: float = 0.2
     turned: float = 30.0
     shared: int = 0
+    steps: int = 8
 
 
 WALKS = {
     "kitchen": Walk("eval/places/kitchen", (0.3, 1.0), shared=60),
-    "kitchen, 10 cm": Walk("eval/places/kitchen", (0.3, 1.0), way=0.1, shared=60),
+    "kitchen, 10 cm": Walk("eval/places/kitchen", (0.3, 1.0), way=0.1, shared=60, steps=4),
     "office": Walk("eval/places/holo_a", (0.4, 1.5), shared=60),
     "street": Walk("eval/kitti_street1", (5.0, 12.0)),
     "kitchen to tune on": Walk("train/kitchen", (0.3, 1.0)),
@@ -109,10 +111,11 @@ def bursts(poses: Pose, walk: Walk, count: int, together: Callable[[int, int], b
     """(reference, nine frames in order, evenly spread over the way), drawn by a fixed seed."""
     rng, centers, found = random.Random(0), poses.center(), list[tuple[int, list[int]]]()
     for _ in range(20_000):
-        reference, last = rng.randrange(len(centers)), rng.randrange(8, len(centers))
+        reference, last = rng.randrange(len(centers)), rng.randrange(walk.steps, len(centers))
         far = float((centers[reference] - centers[last]).norm())
         first = next(
-            (k for k in range(last - 8, -1, -1) if float((centers[k] - centers[last]).norm()) >= walk.way), None
+            (k for k in range(last - walk.steps, -1, -1) if float((centers[k] - centers[last]).norm()) >= walk.way),
+            None,
         )
         if first is None or last - first > 90 or first <= reference <= last or not walk.far[0] <= far <= walk.far[1]:
             continue

@@ -57,13 +57,16 @@ def track(
     output.check()
     live.check()
     how.check()
-    stream = open_stream(source, device.stream(camera, bag, output.fps))
-    tracker, method = _opened(target, camera, about, how)
-    settings = {key: value for part in (camera, about, device, bag, how) for key, value in asdict(part).items()}
-    settings |= {"every": output.every, "fps": output.fps, "realtime": output.realtime}
-    run = TrackRun(str(target), stream.name, method.name, method.weights_id, settings, tracker.reference, tracker.unit)
-    with hearing_sigterm(), live.opened(f"{target} and {source}") as view:
-        _follow(run, tracker, stream, output, view)
+    with hearing_sigterm():
+        stream = open_stream(source, device.stream(camera, bag, output.fps))
+        tracker, method = _opened(target, camera, about, how)
+        settings = {key: value for part in (camera, about, device, bag, how) for key, value in asdict(part).items()}
+        settings |= {"every": output.every, "fps": output.fps, "realtime": output.realtime}
+        run = TrackRun(
+            str(target), stream.name, method.name, method.weights_id, settings, tracker.reference, tracker.unit
+        )
+        with live.opened(f"{target} and {source}") as view:
+            _follow(run, tracker, stream, output, view)
     if not run.counts["all"]:
         raise InputError(f"{stream.name} held no frame")
     return 0 if run.counts["with a pose"] else EXIT_NO_POSE
