@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from metriloc.cli.terminal import EXIT_NO_POSE, complain, print_lines, text_table
-from metriloc.evaluation.trajectory import Alignment, DeltaUnit, score_trajectory, scored_rows
+from metriloc.evaluation.trajectory import Alignment, DeltaUnit, TrajectoryScore, score_trajectory, scored_rows
 from metriloc.evaluation.trajectory_files import lengths_of, read_frame_times, read_trajectory
 from metriloc.io import prepare_output_folder, write_atomically
 from metriloc.streams.notes import Notes
@@ -46,10 +46,7 @@ def evaluate_trajectory(
         complain("eval trajectory", sentence)
     options: dict[str, Any] = {"max_difference": max_difference, "delta": delta, "delta_unit": delta_unit}
     frames = read_frame_times(estimate, offset)
-    units = {lengths_of(truth)} if align == "sim3" else {lengths_of(estimate), lengths_of(truth)}
-    if len(units) > 1:
-        complain("eval trajectory", "one of the two is in metres and the other in units of a map: see --align sim3")
-    unit = "metre" if units == {"metre"} else "unit of the map"
+    unit = _unit(estimate, truth, align)
     score = score_trajectory(ours, theirs, align=align, frames=frames, **options)
     content = {"estimate": str(estimate), "truth": str(truth), "align": align, "unit": unit, **options}
     content |= score.as_dict()
@@ -59,8 +56,22 @@ def evaluate_trajectory(
     if json_:
         print(json.dumps(content, indent=2, allow_nan=False))
         return 0
+    print_lines(_in_words(score, unit, align, of_frames=bool(frames)))
+    return 0 if len(score.times) else EXIT_NO_POSE
+
+
+def _unit(estimate: Path, truth: Path, align: Alignment) -> str:
+    """Of the lengths that are compared; says where the two have different ones."""
+    units = {lengths_of(truth)} if align == "sim3" else {lengths_of(estimate), lengths_of(truth)}
+    if len(units) > 1:
+        complain("eval trajectory", "one of the two is in metres and the other in units of a map: see --align sim3")
+    return "metre" if units == {"metre"} else "unit of the map"
+
+
+def _in_words(score: TrajectoryScore, unit: str, align: Alignment, of_frames: bool) -> list[str]:
+    """What a person reads. of_frames: whether all frames of the estimate are known."""
     lines = text_table(scored_rows(score, "m" if unit == "metre" else "map units"))
-    asked = "frames have a pose" if frames else "true poses have one beside them"
+    asked = "frames have a pose" if of_frames else "true poses have one beside them"
     lines.append(f"{score.found} of {score.total} {asked} ({score.found_percent:.1f} %)")
     lines.append(f"{len(score.times)} poses compared; alignment: {align}")
     if align == "sim3":
@@ -68,5 +79,4 @@ def evaluate_trajectory(
     if score.lost:
         worst = max(score.lost)
         lines.append(f"lost {len(score.lost)} times; found back after at most {worst[0]:.3f} s ({worst[1]} frames)")
-    print_lines(lines)
-    return 0 if len(score.times) else EXIT_NO_POSE
+    return lines

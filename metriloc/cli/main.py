@@ -1,7 +1,8 @@
 """``metriloc COMMAND ...``: finds the command, runs it, and turns wrong use into one sentence and an exit code.
 
 Only the module of the command that is asked for is imported.
-Exit codes: 0 done; 1 done, but a photo has no pose, or a data set lacks a part; 2 wrong use or bad input; 130 interrupted.
+Exit codes: 0 done; 1 done, but a photo has no pose, or a data set lacks a part; 2 wrong use or bad input; 130 interrupted;
+143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from metriloc.cli.parsing import parsed
-from metriloc.cli.terminal import EXIT_BAD_INPUT, EXIT_INTERRUPTED, complain, printable
+from metriloc.cli.terminal import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, complain, printable
 from metriloc.version import __version__
 
 
@@ -111,6 +112,9 @@ def _run(command: Command, name: str, arguments: Sequence[str]) -> int:
         except (ValueError, OSError, ImportError) as error:
             complain(name, _sentence(error))
             return EXIT_BAD_INPUT
+        except Terminated:
+            print(f"metriloc {name}: ended by SIGTERM", file=sys.stderr)
+            return EXIT_TERMINATED
         except KeyboardInterrupt:
             print(f"metriloc {name}: interrupted", file=sys.stderr)
             return EXIT_INTERRUPTED

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
@@ -14,8 +17,13 @@ EXIT_NO_POSE = 1
 EXIT_BAD_INPUT = 2
 """Wrong use, or a photo or file that cannot be used."""
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 _Item = TypeVar("_Item")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it is heard: ends the work as Ctrl+C does."""
 
 
 class _Result(Protocol):
@@ -93,6 +101,26 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
 def complain(command: str, error: object) -> None:
     """One sentence on standard error."""
     print(f"metriloc {command}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+
+
+@contextmanager
+def hearing_sigterm() -> Iterator[None]:
+    """Within, SIGTERM raises ``Terminated``, so that what is done is written; outside the main thread nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if importlib.util.find_spec("pycolmap") is not None:
+        import pycolmap  # noqa: F401 - whose import takes the signal for itself: it must come before ours
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut off what the first one lets finish
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

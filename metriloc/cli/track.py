@@ -6,23 +6,27 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from metriloc.cli.live import LiveOptions, shown_frames
-from metriloc.cli.terminal import EXIT_NO_POSE, complain, print_lines, printable
+from metriloc.cli.terminal import EXIT_NO_POSE, complain, hearing_sigterm, print_lines, printable
 from metriloc.cli.track_options import DeviceOptions, TargetOptions, TrackOutput, TrackSettings
 from metriloc.io import InputError
 from metriloc.runs.track import run_track
 from metriloc.runs.track_files import TrackFolder
 from metriloc.runs.track_results import TrackedFrame, TrackRun, frame_in_words
 from metriloc.streams.bag import BagOptions
+from metriloc.streams.frames import Stream
 from metriloc.streams.pace import Pace
 from metriloc.streams.source import open_stream
 from metriloc.streams.views import CameraOptions
 from metriloc.tracking import Tracker
-from metriloc.tracking.tracker import is_map
+from metriloc.tracking.tracker import FRAMES, is_map
+
+if TYPE_CHECKING:
+    from metriloc.viz.live import LiveView
 
 
 def track(
@@ -53,47 +57,48 @@ def track(
     output.check()
     live.check()
     how.check()
-    stream = open_stream(source, device.stream(camera, bag, output.fps))
-    tracker, method = _opened(target, camera, about, how)
-    settings = {
-        **asdict(camera),
-        **asdict(about),
-        **asdict(device),
-        **asdict(bag),
-        **asdict(how),
-        "every": output.every,
-    }
-    settings |= {"fps": output.fps, "realtime": output.realtime}
-    run = TrackRun(str(target), stream.name, method.name, method.weights_id, settings, tracker.reference, tracker.unit)
-    folder = None if output.out is None else TrackFolder.prepare(output.out, output.formats, output.photos)
-
-    content = None if tracker.localizer is None else tracker.localizer.scene
-    with live.opened(f"{target} and {source}") as view:
-        show = shown_frames(view, tracker.reference, content, tracker.unit)
-
-        def told(frame: TrackedFrame) -> None:
-            _say(frame, stream.count, output.json)
-            show(frame)
-
-        chosen: dict[str, Any] = {"every": output.every, "pace": Pace() if output.realtime else None}
-        try:
-            run_track(run, tracker, stream, folder=folder, resume=output.resume, told=told, **chosen)
-        finally:
-            _close(run, folder, output.json)
+    with hearing_sigterm():
+        stream = open_stream(source, device.stream(camera, bag, output.fps))
+        tracker, method = _opened(target, camera, about, how)
+        settings = {key: value for part in (camera, about, device, bag, how) for key, value in asdict(part).items()}
+        settings |= {"every": output.every, "fps": output.fps, "realtime": output.realtime}
+        run = TrackRun(
+            str(target), stream.name, method.name, method.weights_id, settings, tracker.reference, tracker.unit
+        )
+        with live.opened(f"{target} and {source}") as view:
+            _follow(run, tracker, stream, output, view)
     if not run.counts["all"]:
         raise InputError(f"{stream.name} held no frame")
     return 0 if run.counts["with a pose"] else EXIT_NO_POSE
+
+
+def _follow(run: TrackRun, tracker: Tracker, stream: Stream, output: TrackOutput, view: LiveView | None) -> None:
+    """To the end of the stream, told and shown frame after frame."""
+    folder = None if output.out is None else TrackFolder.prepare(output.out, output.formats, output.photos)
+    content = None if tracker.localizer is None else tracker.localizer.scene
+    show = shown_frames(view, tracker.reference, content, tracker.unit)
+
+    def told(frame: TrackedFrame) -> None:
+        _say(frame, stream.count, output.json)
+        show(frame)
+
+    chosen: dict[str, Any] = {"every": output.every, "pace": Pace() if output.realtime else None}
+    try:
+        run_track(run, tracker, stream, folder=folder, resume=output.resume, told=told, **chosen)
+    finally:
+        _close(run, folder, output.json)
 
 
 def _opened(target: Path, camera: CameraOptions, about: TargetOptions, how: TrackSettings) -> tuple[Tracker, Any]:
     """The tracker, and the method that it goes by."""
     if is_map(target):
         about.check_map(target)
+        how.check_map(target)
         tracker = Tracker(target, images=about.images, method=how.for_map(), seed=how.seed, device=how.device)
         assert tracker.localizer is not None
         return tracker, tracker.localizer.method
     view, method = about.load(target, camera), how.for_photo()
-    return Tracker(view, method=method, frames=how.frames, seed=how.seed), method
+    return Tracker(view, method=method, frames=how.frames or FRAMES, seed=how.seed), method
 
 
 def _say(frame: TrackedFrame, count: int | None, as_json: bool) -> None:

@@ -94,8 +94,8 @@ class TrackSettings:
     """Against a photo a matcher (aliked+lightglue, xfeat, ...), the best that is here by default; in a map as of localize."""
     weights: str | None = None
     """Weights of the method: folder, file or hub name."""
-    frames: int = 5
-    """Against a photo: how many of the last frames measure together."""
+    frames: int | None = None
+    """Against a photo: how many of the last frames measure together; 5 by default."""
     device: str = "cpu"
     """cpu, cuda, cuda:1, ..."""
     seed: int = 0
@@ -104,8 +104,14 @@ class TrackSettings:
     def check(self) -> None:
         """Raises InputError for numbers that cannot be."""
         require_number("--seed", self.seed, 0, LARGEST_SEED, whole=True)
-        require_number("--frames", self.frames, 1, 100, whole=True)
+        if self.frames is not None:
+            require_number("--frames", self.frames, 1, 100, whole=True)
         require_device(self.device)
+
+    def check_map(self, path: Path) -> None:
+        """Raises InputError for what only a stream against a photo has."""
+        if self.frames is not None:
+            raise InputError(f"--frames {self.frames} is about a stream against a photo, and '{path}' is a map")
 
     def for_photo(self) -> Any:
         """The method against a reference photo."""

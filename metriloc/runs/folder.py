@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metriloc.io import InputError, prepare_output_folder, read_json
+from metriloc.io.map_folders import find_model
 from metriloc.runs.pose_files import checked_formats
 
 if TYPE_CHECKING:
@@ -60,6 +61,17 @@ def fingerprint_of(header: Mapping[str, Any], parts: Iterable[bytes], files: Ite
     for part in (*parts, *(hashlib.sha256(file.read_bytes()).digest() for file in files)):
         digest.update(part)
     return digest.hexdigest()
+
+
+def files_of_map(path: Path) -> list[Path]:
+    """The files that a map is, which a run in it depends on."""
+    return sorted({*path.glob("*"), *find_model(path).glob("*")}) if path.is_dir() else [path]
+
+
+def stamps_of_files(files: Iterable[Path]) -> list[bytes]:
+    """Name, size and time of each that is there: parts of a fingerprint where the content is too much to read."""
+    known = [(os.fsencode(file.name), file.stat()) for file in files if file.is_file()]
+    return [name + f" {status.st_size} {status.st_mtime_ns}".encode() for name, status in known]
 
 
 def saved_entry(folder: Path, photo: Path, fingerprint: Callable[[], str]) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any, TypeAlias
 
 from metriloc.io import InputError, listed_name
 from metriloc.io.intrinsics import camera_as_dict
-from metriloc.io.map_folders import find_model
 from metriloc.io.poses import Naming, visloc_name
-from metriloc.runs.folder import fingerprint_of
+from metriloc.runs.folder import files_of_map, fingerprint_of, stamps_of_files
 from metriloc.runs.outcome import Outcome
 from metriloc.runs.queries import QueryPhoto
 from metriloc.types import FAILED, RELIABLE, MapUnit, SfmMap, Stage
@@ -89,11 +87,7 @@ class LocalizeRun:
 
     def fingerprint(self, photo: QueryPhoto) -> str:
         """Equal exactly when the same photo would be treated in the same way again."""
-        path = Path(self.map_path)
-        within = sorted({*path.glob("*"), *find_model(path).glob("*")}) if path.is_dir() else [path]
-        files = [*within, *self._lists()]
-        known = [(os.fsencode(file.name), file.stat()) for file in files if file.is_file()]
-        parts = (name + f" {status.st_size} {status.st_mtime_ns}".encode() for name, status in known)
+        parts = stamps_of_files([*files_of_map(Path(self.map_path)), *self._lists()])
         return fingerprint_of(self.header(), parts, [photo.path])
 
     def _lists(self) -> list[Path]:

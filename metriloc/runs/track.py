@@ -51,28 +51,20 @@ def run_track(
     - pace: takes frames at their own speed and drops what is late; None takes them all.
     - told: hears every frame.
 
-    Raises InputError where ``resume`` finds another run, and for a stream that breaks; what was found before is written,
-    also after Ctrl+C.
+    Raises InputError where ``resume`` finds another run, where a run is there without it, and for a stream that breaks;
+    what was found before is written, also after Ctrl+C.
     """
     if resume and stream.live:
         raise InputError(f"--resume: {stream.name} begins anew each time, so nothing of it can be skipped")
     done = 0 if folder is None else folder.begin(run, resume)
     frames = _thinned(stream, max(0, done - WARM_UP * every) if done else 0, every)
-    follower, warned = _Follower(tracker), done > 0
+    follower = _Follower(tracker, run, stream.name, folder, told, warned=done > 0)
     try:
         for frame in iter(frames) if pace is None else pace.frames(frames):
             if frame.index < done:
                 follower.follow(frame)
-                continue
-            found = follower.line(frame, stream, folder)
-            if found.view is not None and not warned:
-                warn_if_guessed(found.view)
-                warned = True
-            run.count(found.entry)
-            if folder is not None:
-                folder.write(found.entry)
-            _note(run, found)
-            told(found)
+            else:
+                follower.finish(frame)
     finally:
         run.notes.extend(stream.notes)
         if pace is not None:
@@ -92,9 +84,14 @@ def _thinned(stream: Stream, first: int, every: int) -> Stream:
 
 @dataclass(eq=False)
 class _Follower:
-    """A tracker, and which frame of the stream each of the frames is that it was given."""
+    """A tracker, where its answers go, and which frame of the stream each of the frames is that it was given."""
 
     tracker: FrameTracker
+    run: TrackRun
+    source: str
+    folder: TrackFolder | None
+    told: Callable[[TrackedFrame], None]
+    warned: bool = False
     count: int = 0
     numbers: dict[int, int] = field(default_factory=dict)
 
@@ -116,15 +113,27 @@ class _Follower:
             track = TrackDetails(frame.name, self.count - 1, frame.time, TrackState.LOST)
             return replace(PoseEstimate.failure("degenerate", LocalizationDetails()), track=track), view, said
 
-    def line(self, frame: StreamFrame, stream: Stream, folder: TrackFolder | None) -> TrackedFrame:
+    def finish(self, frame: StreamFrame) -> None:
+        """A new frame: followed, written, counted and told."""
+        found = self.line(frame)
+        if found.view is not None and not self.warned:
+            warn_if_guessed(found.view)
+            self.warned = True
+        self.run.count(found.entry)
+        if self.folder is not None:
+            self.folder.write(found.entry)
+        _note(self.run, found)
+        self.told(found)
+
+    def line(self, frame: StreamFrame) -> TrackedFrame:
         """A frame that was followed, with its line, in which frames have their numbers in the stream."""
         start = time.perf_counter()
         estimate, view, error = self.follow(frame)
         seconds = time.perf_counter() - start
-        kept = None if folder is None or frame.path is not None else folder.photo_path(frame.name)
-        if kept is not None and view is not None and folder is not None:
-            folder.keep_photo(kept, view)
-        photo = str(frame.path or kept or f"{stream.name}#{frame.index}")
+        kept = None if self.folder is None or frame.path is not None else self.folder.photo_path(frame.name)
+        if kept is not None and view is not None and self.folder is not None:
+            self.folder.keep_photo(kept, view)
+        photo = str(frame.path or kept or f"{self.source}#{frame.index}")
         entry = frame_entry(frame, photo, estimate, view, error, seconds)
         track = entry.get("track")
         if track is not None:

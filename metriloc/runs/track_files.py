@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +19,7 @@ import torch
 
 from metriloc.evaluation.trajectory_files import FRAMES_FILE, frame_entries
 from metriloc.geometry import Pose
-from metriloc.io import prepare_output_folder, read_json, write_atomically
+from metriloc.io import InputError, prepare_output_folder, read_json, write_atomically
 from metriloc.io.posed_photos import PosedPhoto, PosedPhotos
 from metriloc.runs.folder import require_same_run
 from metriloc.runs.outcome import Outcome
@@ -35,43 +36,58 @@ RUN_FILE, SUMMARY_FILE, PHOTOS = "run.json", "summary.json", "photos"
 
 @dataclass(eq=False)
 class TrackFolder:
-    """Where ``metriloc track`` writes. formats: of the files of poses; photos: whether frames are kept as JPEGs."""
+    """Where ``metriloc track`` writes. formats: of the files of poses; photos: whether frames are kept as JPEGs; made: the
+    folders that were not there before, the innermost first."""
 
     path: Path
     formats: tuple[str, ...] = USUAL
     photos: bool = False
+    made: tuple[Path, ...] = ()
     _lines: BinaryIO | None = None
 
     @classmethod
     def prepare(cls, path: Path, formats: Sequence[str] | None = None, photos: bool = False) -> TrackFolder:
         """Make the folder. Raises InputError for one that cannot be written and for an unknown format."""
         wanted = checked_formats(USUAL if formats is None else formats)
-        return cls(prepare_output_folder(path), wanted, photos)
+        made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
+        return cls(prepare_output_folder(path), wanted, photos, made)
 
     def begin(self, run: TrackRun, resume: bool) -> int:
         """Ready for lines; the number of frames that an equal run has left, counted into ``run``, 0 where it begins anew.
 
-        Raises InputError, naming what differs, where ``resume`` finds a run with other settings.
+        Raises InputError, naming what differs, where ``resume`` finds a run with other settings, and where a run is there
+        without it.
         """
-        header = json.loads(json.dumps(run.header()))
         file, lines = self.path / RUN_FILE, self.path / FRAMES_FILE
-        done = 0
-        if resume and file.is_file() and lines.is_file():
-            found = read_json(file)
-            found = found if isinstance(found, dict) else {}
-            require_same_run(
-                self.path, {key: found.get(key, {} if key == "settings" else None) for key in header}, header
+        there = file.is_file() and lines.is_file() and lines.stat().st_size > 0
+        if there and not resume:
+            raise InputError(
+                f"'{self.path}' holds a run already: --resume goes on with it; else give another --out, or delete it"
             )
-            _drop_cut_line(lines)
-            if lines.stat().st_size:
-                for entry in frame_entries(lines, Notes()):
-                    run.count(entry)
-                    done = entry["index"] + 1
-        else:
-            (self.path / SUMMARY_FILE).unlink(missing_ok=True)
+        done = self._kept(run) if there else 0
+        if not there:
+            header = {**run.header(), "fingerprint": run.fingerprint()}
             write_atomically(file, json.dumps(header, indent=2) + "\n")
-            lines.unlink(missing_ok=True)
         self._lines = open(lines, "ab")  # noqa: SIM115 - finish closes it
+        return done
+
+    def _kept(self, run: TrackRun) -> int:
+        """The frames of an equal run, counted. Raises InputError for another one."""
+        header = json.loads(json.dumps(run.header()))
+        found = read_json(self.path / RUN_FILE)
+        found = found if isinstance(found, dict) else {}
+        require_same_run(self.path, {key: found.get(key, {} if key == "settings" else None) for key in header}, header)
+        if found.get("fingerprint") != run.fingerprint():
+            raise InputError(
+                f"'{self.path}' holds another run (what it was made with has changed: the photo or map, or a file that an "
+                "option names): give another --out, or leave out --resume"
+            )
+        lines, done = self.path / FRAMES_FILE, 0
+        _drop_cut_line(lines)
+        if lines.stat().st_size:
+            for entry in frame_entries(lines, Notes()):
+                run.count(entry)
+                done = entry["index"] + 1
         return done
 
     def photo_path(self, name: str) -> Path | None:
@@ -91,14 +107,24 @@ class TrackFolder:
         self._lines.flush()
 
     def finish(self, run: TrackRun) -> None:
-        """The summary and the files of poses."""
+        """The summary and the files of poses; of a run without frames nothing is left."""
         if self._lines is None:
             return
         os.fsync(self._lines.fileno())
         self._lines.close()
         self._lines = None
+        if not run.counts["all"]:
+            self._discard()
+            return
         write_atomically(self.path / SUMMARY_FILE, json.dumps(run.summary(), indent=2) + "\n")
         write_pose_files(self.path, self.formats, self._posed(run))
+
+    def _discard(self) -> None:
+        for name in (RUN_FILE, FRAMES_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in self.made:
+            with suppress(OSError):  # something else is in it by now
+                folder.rmdir()
 
     def _posed(self, run: TrackRun) -> PosedPhotos:
         """All frames that have a pose in metres or in units of the map, at their times."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metriloc.io.intrinsics import camera_as_dict
+from metriloc.runs.folder import files_of_map, fingerprint_of, stamps_of_files
 from metriloc.runs.relpose_results import position_in_words
 from metriloc.streams.frames import StreamFrame
 from metriloc.streams.notes import Notes
@@ -17,6 +18,7 @@ from metriloc.version import __version__
 from metriloc.wording import finite_or_none
 
 FORMAT = "metriloc-track-1"
+_LISTS = ("device_poses", "device_mount", "intrinsics", "depth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,14 @@ class TrackRun:
             },
             "reference": None if self.reference is None else _view_entry(self.reference),
         }
+
+    def fingerprint(self) -> str:
+        """Equal exactly when the same frames would be treated in the same way again."""
+        given = [Path(value) for key in _LISTS if (value := self.settings.get(key))]
+        photo = [] if self.reference is None else [Path(self.target)]
+        parts = stamps_of_files(files_of_map(Path(self.target)) if self.reference is None else [])
+        files = [file for file in (*photo, *given) if file.is_file()]
+        return fingerprint_of(self.header(), parts, files)
 
     def summary(self) -> dict[str, Any]:
         """How it went: the content of summary.json."""

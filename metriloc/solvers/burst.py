@@ -204,7 +204,8 @@ def _conclude(
     agreeing = used.seen[:, -1] & (refined.pixels.nan_to_num(nan=0.0).amax(1) <= limit)
     points = int(agreeing.sum())
     placed = int((used.seen[:, newest]).sum()) >= config.min_points or newest not in nothing.denied
-    if points < config.min_points or newest in nothing.strange or not placed:
+    least = max(config.min_points, config.min_share * nothing.tracks)
+    if points < least or newest in nothing.strange or not placed:
         said = "too few points of the reference agree with the frames"
         said = "the newest photo matches none of the frames before it" if newest in nothing.strange else said
         return replace(nothing, said=said, points=points), {}

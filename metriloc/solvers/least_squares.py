@@ -16,7 +16,8 @@ from torch import Tensor
 
 _MIN_DAMPING = 1e-6
 _START_LOOP_DAMPING, _MIN_LOOP_DAMPING, _MAX_LOOP_DAMPING = 1e-4, 1e-9, 1e6
-_CONVERGED = 1e-7  # relative decrease of the cost
+CONVERGED = 1e-7
+"""Relative decrease of the cost."""
 _SINGULAR = 1e-10  # smallest eigenvalue of a system scaled to unit diagonal
 
 State = TypeVar("State")
@@ -65,10 +66,12 @@ def minimize(
     cost_of: Callable[[State], float],
     step: Callable[[State, float], State | None],
     iterations: int,
+    converged: float = CONVERGED,
 ) -> tuple[State, float, float]:
     """Levenberg-Marquardt: the best state, the cost at the start and at the end, which is never larger.
 
-    step: (state, damping) -> where to go from there, None where the damped system has no solution.
+    - step: (state, damping) -> where to go from there, None where the damped system has no solution.
+    - iterations: at most. converged: relative decrease of the cost below which it ends.
     """
     before = cost = cost_of(state)
     damping = _START_LOOP_DAMPING
@@ -76,9 +79,9 @@ def minimize(
         candidate = step(state, damping)
         new_cost = cost_of(candidate) if candidate is not None else float("inf")
         if candidate is not None and new_cost < cost:
-            converged = cost - new_cost < _CONVERGED * cost
+            done = cost - new_cost < converged * cost
             state, cost, damping = candidate, new_cost, max(damping / 10, _MIN_LOOP_DAMPING)
-            if converged:
+            if done:
                 break
         else:
             damping *= 10

@@ -96,9 +96,10 @@ def add_edges(
 ) -> None:
     """Put the edges into normal equations of the left updates of all poses, in place."""
     residual, (J_i, J_j) = edges.residuals(poses), edges.jacobians(poses)
-    blocks, gradient = H.view(len(poses.t), 6, len(poses.t), 6), g.view(len(poses.t), 6)
-    for e, (i, j) in enumerate(zip(edges.i.tolist(), edges.j.tolist(), strict=True)):
-        for a, J_a in ((i, J_i[e]), (j, J_j[e])):
-            gradient[a] += weight[e] * (J_a.mT @ residual[e])
-            for b, J_b in ((i, J_i[e]), (j, J_j[e])):
-                blocks[a, :, b] += weight[e] * (J_a.mT @ J_b)
+    blocks = H.view(len(poses.t), 6, len(poses.t), 6).permute(0, 2, 1, 3)
+    gradient = g.view(len(poses.t), 6)
+    for a, J_a in ((edges.i, J_i), (edges.j, J_j)):
+        weighted = weight[:, None, None] * J_a.mT
+        gradient.index_put_((a,), (weighted @ residual[..., None]).squeeze(-1), accumulate=True)
+        for b, J_b in ((edges.i, J_i), (edges.j, J_j)):
+            blocks.index_put_((a, b), weighted @ J_b, accumulate=True)

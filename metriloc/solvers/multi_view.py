@@ -38,6 +38,8 @@ class ViewsConfig:
     """Residuals of pixels and of motions beyond this many sigmas lose weight."""
     iterations: int = 20
     """So many at most."""
+    converged: float = 1e-4
+    """Relative decrease of the cost below which it ends (it is a squared sigma or so an observation)."""
     times: float = 2.0
     """By how much pixels leave poses less sure than if their residuals were independent; of the
     covariance alone."""
@@ -45,7 +47,7 @@ class ViewsConfig:
     def __post_init__(self) -> None:
         positive = (1e-9, 1e9)
         require_within(self, pixel_sigma=positive, robust_scale=positive, motion_scale=positive, times=positive)
-        require_within(self, iterations=(1, 100_000))
+        require_within(self, iterations=(1, 100_000), converged=(0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,8 @@ def refine_views(
     state = _State(cam_from_world.to(torch.float64), xyz.double())
     if len(xyz) < _MIN_POINTS or not bool(state.poses.is_finite().all()) or not len(edges):
         return RefinedViews(state.poses, state.xyz, problem.pixels(state), None, False)
-    state, _, cost = minimize(state, problem.cost, problem.step, problem.config.iterations)
+    asked = problem.config
+    state, _, cost = minimize(state, problem.cost, problem.step, asked.iterations, asked.converged)
     ok = math.isfinite(cost) and bool(state.poses.is_finite().all())
     return RefinedViews(state.poses, state.xyz, problem.pixels(state), problem.covariance(state) if ok else None, ok)
 

@@ -62,13 +62,11 @@ def bag_stream(
     mount: MountOptions,
     match: MatchConfig,
     *,
-    fps: float | None = None,
     poses: bool = True,
 ) -> Stream:
     """The photos of a bag, with cameras (CameraInfo) and poses (transforms, Odometry, PoseStamped).
 
-    - fps: frames a second, in place of the times in the bag.
-    - poses: whether device poses of the bag are wanted.
+    poses: whether device poses of the bag are wanted.
 
     Raises ImportError without rosbags, and InputError, when it is opened, for a bag without such topics.
     """
@@ -84,7 +82,7 @@ def bag_stream(
         )
         known: dict[str, DevicePoses | None] = {}
         for index, record in enumerate(records):
-            frame = _frame(topic, index, record, options, fps)
+            frame = _frame(topic, index, record, options)
             camera = str(record.head.get("frame", ""))
             if poses and "bad" not in record.head and camera not in known and len(known) < 16:
                 known[camera] = camera_in_tree(tree, camera, config, match, notes, f"'{path}'")
@@ -110,9 +108,8 @@ def _read_tree(records: Iterator[Record], path: str, notes: Notes) -> tuple[Tran
     raise InputError(f"'{path}' ended before its photos")
 
 
-def _frame(topic: str, index: int, record: Record, options: CameraOptions, fps: float | None) -> StreamFrame:
+def _frame(topic: str, index: int, record: Record, options: CameraOptions) -> StreamFrame:
     head, name = record.head, f"{topic.strip('/').replace('/', '_')}_{index:06d}"
-    time = index / fps if fps is not None else float(head["time"])
 
     def load() -> View:
         if "bad" in head:
@@ -123,7 +120,7 @@ def _frame(topic: str, index: int, record: Record, options: CameraOptions, fps: 
             return view_of_jpeg(record.data, name, options, camera, source)
         return view_of_rgb(rgb_of_message(head, record.data, name), name, options, camera, source)
 
-    return StreamFrame(index, name, time, load)
+    return StreamFrame(index, name, float(head["time"]), load)
 
 
 def camera_of_info(info: Mapping[str, Any], topic: str) -> Camera:

@@ -17,10 +17,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +29,7 @@ from metriloc.streams.datasets import is_kitti, is_scene, kitti_stream, mapfree_
 from metriloc.streams.device_poses import MatchConfig
 from metriloc.streams.euroc import euroc_stream, is_euroc
 from metriloc.streams.folder import folder_stream
-from metriloc.streams.frames import Stream
+from metriloc.streams.frames import Stream, StreamFrame
 from metriloc.streams.jpegs import jpeg_stream
 from metriloc.streams.phones import is_stray, stray_stream
 from metriloc.streams.pose_files import MountOptions, read_device_poses
@@ -75,6 +74,7 @@ def open_stream(source: str | Path, options: StreamOptions = StreamOptions(), st
     options.match.check()
     if options.fps is not None and not 0 < options.fps <= MAX_FPS:
         raise InputError(f"--fps {options.fps:g} must be above 0 and at most {MAX_FPS:g} frames a second")
+    _require_use(str(source), options)
     if str(source) == "-":
         stream = jpeg_stream(sys.stdin.buffer if stdin is None else stdin, options.camera, fps=options.fps)
     else:
@@ -84,10 +84,45 @@ def open_stream(source: str | Path, options: StreamOptions = StreamOptions(), st
                 f"'{path}' does not exist: SOURCE is a folder of photos, a video, a ROS bag, or - for JPEGs"
             )
         stream = _of_folder(path, options) if path.is_dir() else _of_file(path, options)
+    if options.fps is not None:
+        stream = _at_rate(stream, options.fps)
     if isinstance(options.device_poses, Path):
         device = read_device_poses(options.device_poses, options.match, options.mount, stream.notes)
-        return dataclasses.replace(stream, device=device)
-    return stream if options.device_poses else dataclasses.replace(stream, device=None)
+        return replace(stream, device=device)
+    return stream if options.device_poses else replace(stream, device=None)
+
+
+def _require_use(source: str, options: StreamOptions) -> None:
+    """Raises InputError for options that nothing here would use."""
+    from_bag = source != "-" and is_bag(Path(source))
+    if not from_bag and options.bag != BagOptions():
+        raise InputError(f"{_given(options.bag, '')} is about a ROS bag, and '{source}' is none")
+    if options.device_poses is not True and (options.bag.device_topic or options.bag.device_frame is not None):
+        why = "--device-poses takes their place" if options.device_poses else "--no-device-poses does without"
+        raise InputError(f"{_given(replace(options.bag, topic=''), '')} is about device poses in the bag, and {why}")
+    told = isinstance(options.device_poses, Path) or (from_bag and options.device_poses is True)
+    for settings in (options.mount, options.match):
+        if not told and settings != type(settings)():
+            raise InputError(
+                f"{_given(settings, 'device-')} is about the poses of --device-poses or of a ROS bag, and there are none"
+            )
+
+
+def _given(settings: BagOptions | MountOptions | MatchConfig, prefix: str) -> str:
+    """The first option that is not as by default, as it was typed."""
+    named = ((field.name, getattr(settings, field.name)) for field in fields(settings))
+    usual = type(settings)()
+    name, value = next((name, value) for name, value in named if value != getattr(usual, name))
+    return f"--{prefix}{name.replace('_', '-')} {value}"
+
+
+def _at_rate(stream: Stream, fps: float) -> Stream:
+    """So many frames a second, whatever times the stream has."""
+
+    def frames() -> Iterator[StreamFrame]:
+        return (replace(frame, time=frame.index / fps) for frame in stream.open())
+
+    return replace(stream, open=frames)
 
 
 def _of_file(path: Path, options: StreamOptions) -> Stream:
@@ -103,7 +138,7 @@ def _of_file(path: Path, options: StreamOptions) -> Stream:
 
 def _bag(path: Path, options: StreamOptions) -> Stream:
     poses = options.device_poses is True
-    return bag_stream(path, options.camera, options.bag, options.mount, options.match, fps=options.fps, poses=poses)
+    return bag_stream(path, options.camera, options.bag, options.mount, options.match, poses=poses)
 
 
 _Form = tuple[Callable[[Path], bool], Callable[[Path, StreamOptions], Stream]]

@@ -32,9 +32,10 @@ MOTION = "motion of the device"
 """What results call metres that the device's way tells."""
 ENOUGH = 0.1
 """Standard deviation of the logarithm of a distance up to which motion alone is asked."""
+UNMODELED = 0.03
+"""Standard deviation of the logarithm of a distance, of what neither pixels nor drift explain."""
 UNTESTED = "how sure metres of a device's motion are is not fitted to real streams yet"
 """The doubt of each answer whose metres the device's way tells: with two frames, intervals held too few distances."""
-_UNMODELED = 0.03  # standard deviation of the logarithm, of what neither pixels nor drift explain; assumed
 _WIDER = 2.0  # times the inlier threshold, for matches that the refinement may look at
 _NEWEST = 0.7  # share of the matches of the best frame with which the newest speaks for itself
 _ITERATIONS = 2000
@@ -267,7 +268,7 @@ class PhotoWindow:
         sources = []
         if math.isfinite(fit.log_sigma):
             # a focal length that is off makes all that is triangulated as much too near or too far
-            sigma = math.hypot(fit.log_sigma, newest.features.view.focal_sigma, _UNMODELED)
+            sigma = math.hypot(fit.log_sigma, newest.features.view.focal_sigma, UNMODELED)
             sources.append(ScaleSource(MOTION, math.log(float(pose.distance())), sigma))
         if fit.log_sigma > ENOUGH or self.reference.view.depth is not None:
             sources += self._depth_sources(newest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -173,11 +174,17 @@ def test_a_walk_in_a_map_seen_live(
         ((REFERENCE, EXAMPLE, "--k-size", 3, 4), "--k-size 3 4 says nothing without --k"),
         ((REFERENCE, EXAMPLE, "--device-gap", -1), "--device-gap -1"),
         ((REFERENCE, EXAMPLE, "--device-poses", "gone.txt"), "'gone.txt' does not exist"),
+        ((REFERENCE, EXAMPLE, "--topic", "/camera"), f"--topic /camera is about a ROS bag, and '{EXAMPLE}' is none"),
+        ((REFERENCE, EXAMPLE, "--device-axes", "ros"), "--device-axes ros is about the poses of --device-poses"),
+        ((REFERENCE, EXAMPLE, "--device-offset", 2), "--device-offset 2.0 is about the poses of --device-poses"),
+        ((REFERENCE, "a.bag", "--no-device-poses", "--device-topic", "/odom"), "--no-device-poses does without"),
+        ((REFERENCE, "a.bag", "--no-device-poses", "--device-mount", "m.txt"), "--device-mount m.txt is about the"),
         ((REFERENCE, EXAMPLE, "--device-poses", REFERENCE), "is not a text file"),
         ((REFERENCE, EXAMPLE, "--no-device-poses", "--device-poses", "a.txt"), "contradict"),
         ((REFERENCE, EXAMPLE, "--images", EXAMPLE), "--images"),
         ((REFERENCE, EXAMPLE, "--method", "mickey2"), "mickey2"),
         ((EXAMPLE, EXAMPLE, "--depth", "a.png"), "--depth is about a reference photo"),
+        ((EXAMPLE, EXAMPLE, "--frames", 5), "--frames 5 is about a stream against a photo"),
     ],
 )
 def test_wrong_use_is_one_sentence(
@@ -186,3 +193,43 @@ def test_wrong_use_is_one_sentence(
     assert run(*arguments) == 2
     told = capsys.readouterr().err
     assert said in told and told.count("\n") == 1
+
+
+CHILD = """
+import sys, time
+sys.path[:0] = [{root!r}, {tests!r}, {runs!r}]
+from types import SimpleNamespace
+from test_track import StandIn, stream
+import metriloc.cli.track as command
+from metriloc.cli.main import main
+import pycolmap  # as maps do, which takes SIGTERM for itself
+
+class Slow(StandIn):
+    reference, localizer, unit = None, SimpleNamespace(scene=None), "metre"
+
+    def add_frame(self, frame):
+        time.sleep(0.02)
+        return super().add_frame(frame)
+
+command._opened = lambda *_: (Slow(), SimpleNamespace(name="stand-in", weights_id="none"))
+command.open_stream = lambda *_: stream(2000)
+main(["track", "map", "photos", "--out", {out!r}])
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_is_one_sentence_and_leaves_what_was_found(tmp_path: Path) -> None:
+    tests = Path(__file__).resolve().parents[1]
+    code = CHILD.format(root=str(tests.parent), tests=str(tests), runs=str(tests / "runs"), out=str(tmp_path / "out"))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], **pipes)
+    assert process.stdout is not None
+    for _ in range(10):
+        process.stdout.readline()
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and said.splitlines()[-1] == "metriloc track: ended by SIGTERM"
+    assert "SIGTERM" not in "".join(said.splitlines()[:-1]) and "@" not in said  # no stack
+    entries = (tmp_path / "out" / "frames.jsonl").read_text().splitlines()
+    assert len(entries) >= 10 and [json.loads(line)["index"] for line in entries] == list(range(len(entries)))
+    assert 10 <= json.loads((tmp_path / "out" / "summary.json").read_text())["frames"]["all"] == len(entries)

@@ -161,16 +161,38 @@ def test_a_run_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     assert without == [{k: v for k, v in entry.items() if k != "seconds"} for entry in lines(tmp_path / "whole")]
 
 
-def test_another_run_is_refused_and_a_new_one_begins_anew(tmp_path: Path) -> None:
+def test_another_run_is_refused(tmp_path: Path) -> None:
     run_track(run(), StandIn(), stream(4), folder=TrackFolder.prepare(tmp_path))
     with pytest.raises(InputError, match=r"holds another run \(seed: 0, now 1\)"):
         run_track(run(seed=1), StandIn(), stream(4), folder=TrackFolder.prepare(tmp_path), resume=True)
     assert len(lines(tmp_path)) == 4
-    run_track(run(seed=1), StandIn(), stream(2), folder=TrackFolder.prepare(tmp_path))
-    assert len(lines(tmp_path)) == 2
+    with pytest.raises(InputError, match="holds a run already: --resume goes on with it"):
+        run_track(run(seed=1), StandIn(), stream(2), folder=TrackFolder.prepare(tmp_path))
+    assert len(lines(tmp_path)) == 4 and json.loads((tmp_path / "run.json").read_text())["settings"]["seed"] == 0
     live = Stream("standard input", lambda: iter(()), live=True)
     with pytest.raises(InputError, match="begins anew each time"):
         run_track(run(), StandIn(), live, folder=TrackFolder.prepare(tmp_path), resume=True)
+
+
+def test_what_a_run_was_made_with_must_be_as_it_was(tmp_path: Path) -> None:
+    device = tmp_path / "device.txt"
+    device.write_text("0 0 0 0 0 0 0 1\n")
+    for _ in range(2):
+        one = run(device_poses=device)
+        run_track(one, StandIn(), stream(3), folder=TrackFolder.prepare(tmp_path / "out"), resume=True)
+        assert one.counts["all"] == 3
+    device.write_text("0 1 0 0 0 0 0 1\n")
+    with pytest.raises(InputError, match="what it was made with has changed"):
+        one = run(device_poses=device)
+        run_track(one, StandIn(), stream(3), folder=TrackFolder.prepare(tmp_path / "out"), resume=True)
+
+
+def test_a_stream_without_frames_leaves_nothing(tmp_path: Path) -> None:
+    run_track(run(), StandIn(), stream(0), folder=TrackFolder.prepare(tmp_path / "new" / "out"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine.txt").write_text("kept")
+    run_track(run(), StandIn(), stream(0), folder=TrackFolder.prepare(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_what_a_tracker_raises_costs_one_frame(tmp_path: Path) -> None:
@@ -280,6 +302,18 @@ def test_a_kill_at_any_moment_leaves_every_finished_frame(tmp_path: Path, how: s
     assert [entry["index"] for entry in lines(tmp_path)][: finished + 1] == list(range(finished + 1))
     if how == signal.SIGINT:
         assert len(read_tum(tmp_path / "poses.tum.txt")) >= finished + 1
+
+
+@pytest.mark.extras
+def test_evo_reads_the_files_of_a_run(tmp_path: Path) -> None:
+    evo = pytest.importorskip("evo.tools.file_interface", reason="needs evo")
+    run_track(run(), StandIn(), stream(8, without=(5,)), folder=TrackFolder.prepare(tmp_path, ["tum", "kitti"]))
+    found = [POSES[i].inverse() for i in range(8) if i != 5]
+    stamped = evo.read_tum_trajectory_file(tmp_path / "poses.tum.txt")
+    np.testing.assert_allclose(stamped.timestamps, [0.1 * i for i in range(8) if i != 5], atol=1e-9)
+    for path in (stamped, evo.read_kitti_poses_file(tmp_path / "poses.kitti.txt")):
+        assert path.check()[0]
+        np.testing.assert_allclose(path.poses_se3, [pose.matrix().numpy() for pose in found], atol=1e-7)
 
 
 def test_a_folder_of_photos_with_poses_of_a_file(tmp_path: Path) -> None:
