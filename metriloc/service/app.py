@@ -274,16 +274,15 @@ def _add_facts(app: FastAPI, desk: Desk) -> None:
     async def readyz() -> dict[str, str]:
         """Whether its models are in memory."""
         if not desk.ready:
-            broken = desk.models.broken or desk.decoders.broken
-            raise Problem(503, broken or "the models are being loaded", retry_after="2")
+            raise Problem(503, desk.broken or "the models are being loaded", retry_after="2")
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["service"], responses=_PROBLEM, dependencies=[_needs("read")])
     async def metrics() -> Response:
         """For Prometheus."""
-        for pool, children in (("decoding", desk.decoders), ("models", desk.models)):
-            desk.metrics.waiting.labels(pool).set(children.waiting)
-            desk.metrics.busy.labels(pool).set(children.busy)
+        for pool in desk.pools:
+            desk.metrics.waiting.labels(pool.name).set(pool.waiting)
+            desk.metrics.busy.labels(pool.name).set(pool.busy)
         for what, number in (await asyncio.to_thread(desk.records.counts)).items():
             desk.metrics.stored.labels(what).set(number)
         return Response(desk.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
