@@ -16,6 +16,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from metriloc.service.audit import Audit
+from metriloc.service.blobs import UnreachableError
 from metriloc.service.bodies import AnchorBody, JobBody, MapBody, ProblemBody, anchor_body, map_body
 from metriloc.service.config import ServiceConfig
 from metriloc.service.desk import Asked, Desk
@@ -100,6 +101,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
         (HTTPException, on_http_error),
         (RequestValidationError, on_wrong_request),
         (sa.exc.OperationalError, _on_database),
+        (UnreachableError, _on_files),
         (Exception, on_defect),
     ):
         app.add_exception_handler(kind, handler)
@@ -126,10 +128,14 @@ async def _on_database(request: Request, error: Exception) -> Response:
     return problem_response(503, NO_DATABASE, {"Retry-After": "5"})
 
 
+async def _on_files(request: Request, error: Exception) -> Response:
+    return problem_response(503, str(error), {"Retry-After": "5"})
+
+
 def _needs(scope: Scope) -> Any:
     """A dependency: the caller's token has the scope, where tokens are needed."""
 
-    def check(request: Request, _: Annotated[Any, Depends(_bearer)] = None) -> None:
+    async def check(request: Request, _: Annotated[Any, Depends(_bearer)] = None) -> None:
         caller: Caller = request.state.caller
         if caller.token is not None and scope not in caller.token.scopes:
             raise Problem(403, f"this token has no scope {scope!r}")

@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from metriloc.io import InputError
+from metriloc.service.blobs import UnreachableError
 
 _LOG = logging.getLogger("metriloc.service")
 
@@ -36,6 +37,8 @@ def _answered(work: Callable[[Any], Any], content: Any) -> tuple[str, Any]:
         return "done", work(content)
     except (InputError, MemoryError) as error:
         return "refused", _sentence(error)
+    except UnreachableError as error:
+        return "ended", _sentence(error)
     except Exception as error:
         _LOG.exception("a job failed")
         return "failed", _sentence(error)

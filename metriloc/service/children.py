@@ -273,7 +273,7 @@ def _tell(job: _Job, said: tuple[str, Any], begun: float) -> None:
     if kind == "done":
         job.future.set_result(Done(answer, begun - job.since, time.perf_counter() - begun))
     else:
-        job.future.set_exception(InputError(answer) if kind == "refused" else JobFailedError(answer))
+        job.future.set_exception({"refused": InputError, "ended": JobEndedError}.get(kind, JobFailedError)(answer))
 
 
 def _how_it_ended(code: int | None) -> str:

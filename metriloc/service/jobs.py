@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from metriloc.service.blobs import digest_of
+from metriloc.service.blobs import UnreachableError, digest_of
 from metriloc.service.decoders import Known, Upload, passing_files
 from metriloc.service.desk import Asked, Desk, cost_of
 from metriloc.service.devices import DevicePoses
@@ -145,6 +145,8 @@ class Jobs:
             return self._desk.blobs.path(blob)
         except KeyError:
             raise Problem(404, "a photo of the job is gone") from None
+        except UnreachableError as error:
+            raise Problem(503, str(error), retry_after="5") from None
 
     def _next(self) -> dict[str, Any] | None:
         """The job that waits longest, which is this service's now; also one whose service is gone."""
