@@ -100,7 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         raise SystemExit(EXIT_BAD_INPUT)
     command = COMMANDS[name]
-    raise SystemExit(_run(getattr(importlib.import_module(command.module), command.function), name, rest))
+    try:
+        code = _run(getattr(importlib.import_module(command.module), command.function), name, rest)
+    except KeyboardInterrupt:  # which also ends imports that take long
+        print(f"metriloc {name}: interrupted", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    raise SystemExit(code)
 
 
 def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str]) -> int:
@@ -111,9 +116,6 @@ def _run(function: Callable[..., int | None], name: str, arguments: Sequence[str
         except (ValueError, OSError, ImportError) as error:
             complain(name, _sentence(error))
             return EXIT_BAD_INPUT
-        except KeyboardInterrupt:
-            print(f"metriloc {name}: interrupted", file=sys.stderr)
-            return EXIT_INTERRUPTED
 
 
 def _sentence(error: BaseException) -> str:
