@@ -27,7 +27,7 @@ _LOG = logging.getLogger("metriloc.service")
 _STARTS = 5
 """So many failed starts in a row, and who waits is told; it is tried again all the same."""
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["metriloc.service.decoding"])
+_CONTEXT.set_forkserver_preload(["metriloc.service.poses"])  # imported once for all of them
 
 
 class JobEndedError(Exception):
