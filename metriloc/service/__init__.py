@@ -9,7 +9,9 @@ A request goes through these files, from the outside in:
 | ``app.py`` | the API: one function a route |
 | ``desk.py``, ``jobs.py`` | what each route does: decode, find, store; now, or when there is time |
 | ``admission.py``, ``line.py`` | who is let in, and who is told to come again |
+| ``decoders.py`` | uploads to files of plain numbers |
 | ``children.py``, ``child.py`` | processes that do one job after the other, killed at their time limit |
 | ``decoding.py``, ``poses.py`` | what runs in them: untrusted files; models |
 | ``records.py``, ``blobs.py`` | what is stored: rows, and files by their hash |
+| ``problems.py``, ``wording.py`` | what is said where something is wrong |
 """

@@ -17,9 +17,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
+from metriloc.children import how_it_ended
 from metriloc.io import InputError
 from metriloc.service.child import serve_jobs
 
@@ -145,8 +147,6 @@ class Children:
 
     # -- in a thread for each process ---------------------------------------------------------------------------------
     def _attend(self, number: int) -> None:
-        # what is started from here, and what that starts, is ended by us, never by Ctrl+C
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         failures = 0
         while not self._closing:
             process, connection = self._begin(number)
@@ -175,7 +175,7 @@ class Children:
             target=serve_jobs, args=(theirs, self._make), name=f"metriloc-{self.name}", daemon=True
         )
         try:
-            process.start()
+            _start(process)
         except (OSError, EOFError) as error:  # what starts processes was killed, too; the next time it is there again
             self._why = f"it could not be started ({type(error).__name__})"
             ours.close()
@@ -250,7 +250,7 @@ class Children:
                 _tell(jobs.popleft(), said, begun)
         except (EOFError, OSError):
             process.join(5)
-            jobs.popleft().future.set_exception(JobEndedError(_how_it_ended(process.exitcode)))
+            jobs.popleft().future.set_exception(JobEndedError(f"its process {how_it_ended(process.exitcode or 0)}"))
             return False
         finally:
             self._busy -= 1
@@ -276,13 +276,11 @@ def _tell(job: _Job, said: tuple[str, Any], begun: float) -> None:
         job.future.set_exception({"refused": InputError, "ended": JobEndedError}.get(kind, JobFailedError)(answer))
 
 
-def _how_it_ended(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"its process ended with code {code}"
-    try:
-        return f"its process was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"its process was ended by signal {-code}"
+def _start(process: Any) -> None:
+    """So that what is started, and what that starts, is ended by us and never hears Ctrl+C."""
+    resource_tracker.ensure_running()  # which lets this thread hear it again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    process.start()
 
 
 def _end(process: Any) -> None:
