@@ -79,6 +79,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        desk.start()
         tasks = [asyncio.create_task(_sweep(desk)), asyncio.create_task(jobs.work())]
         yield
         for task in tasks:

@@ -26,8 +26,7 @@ from metriloc.io import InputError
 from metriloc.service.child import serve_jobs
 
 _LOG = logging.getLogger("metriloc.service")
-_STARTS = 5
-"""So many failed starts in a row, and who waits is told; it is tried again all the same."""
+_STARTS = 5  # so many fail in a row, and who waits is told; it is tried again all the same
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["metriloc.service.poses"])  # imported once for all of them
 
@@ -63,7 +62,7 @@ class _Job:
 
 
 class Children:
-    """So many processes, each with ``make()`` in it, a function that is called with what a job holds.
+    """So many processes from ``start`` to ``close``, each with the function of ``make()``, called with what a job holds.
 
     - name: what the log calls them.
     - make: makes that function, in the process; must be picklable, and may take ``start_seconds``.
@@ -87,8 +86,13 @@ class Children:
         self.broken: str | None = None
         self.pids: dict[int, int] = {}
         self._threads = [threading.Thread(target=self._attend, args=(i,), daemon=True) for i in range(count)]
+
+    def start(self) -> Children:
+        """Start them, unless they are. Until ``close``, they hold up the end of this process."""
         for thread in self._threads:
-            thread.start()
+            if thread.ident is None:
+                thread.start()
+        return self
 
     @property
     def ready(self) -> bool:
@@ -134,7 +138,8 @@ class Children:
         self.stop()
         end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+            if thread.ident is not None:
+                thread.join(max(0.0, end - time.monotonic()))
         for pid in list(self.pids.values()):
             _kill(pid)
 

@@ -85,6 +85,11 @@ class Desk:
         """Whether a process that places photos has nothing to do."""
         return self.ready and self.placing.room.is_idle
 
+    def start(self) -> None:
+        """Start all processes, unless they are."""
+        for pool in self.pools:
+            pool.start()
+
     def wait(self) -> None:
         """Until all processes can work. Raises InputError when they never will."""
         for pool in reversed(self.pools):
@@ -144,10 +149,11 @@ class Desk:
     # -- maps ---------------------------------------------------------------------------------------------------------
     async def make_map(self, name: str, bundle: Path) -> dict[str, Any]:
         """A row of a new map. bundle: its file, which is moved. Raises Problem."""
-        with self.leaving.entered("maps"), passing_files() as files:
-            files.append(bundle)
-            facts = await self.leaving.ask(NewMap(bundle, name))
-            return await asyncio.to_thread(self._keep, "maps", bundle, {"name": name, **facts})
+        with passing_files() as files:
+            files.append(bundle)  # gone, too, where there is no room for it
+            with self.leaving.entered("maps"):
+                facts = await self.leaving.ask(NewMap(bundle, name))
+                return await asyncio.to_thread(self._keep, "maps", bundle, {"name": name, **facts})
 
     # -- rows ---------------------------------------------------------------------------------------------------------
     async def find(self, kind: Kind, id: str) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def run_server(config: ServiceConfig, ready: Callable[[], None] = lambda: None) 
     app = create_app(config)
     desk = app.state.desk
     try:
+        desk.start()
         desk.wait()
     except BaseException:  # also Ctrl+C
         desk.close()

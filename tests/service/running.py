@@ -41,7 +41,7 @@ class Running:
         )
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
 
-    def wait(self, seconds: float = 120) -> Running:
+    def wait(self, seconds: float = 300) -> Running:
         """Until it answers."""
         end = time.monotonic() + seconds
         while True:
