@@ -58,6 +58,7 @@ def line_of(task: PairTask, place: str, kind: str, estimate: PoseEstimate, secon
         "interval": estimate.distance_interval,
         "verdict": estimate.verdict,
         "messages": details.messages,
+        "sources": [asdict(source) for source in details.metres_sources],
     }
 
 

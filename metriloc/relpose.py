@@ -12,9 +12,10 @@ import torch
 from metriloc.auto import WithRival
 from metriloc.choose import MethodChoice, MethodName, choose_method, polished, require_used
 from metriloc.io import InputError, Photo, as_view, turn_view
-from metriloc.io.arguments import require_method, require_number, require_seed
+from metriloc.io.arguments import require_camera_height, require_method, require_number, require_seed
 from metriloc.io.photos import check_shared_K
 from metriloc.methods.matching.model import FeatureMatching, ImageFeatures
+from metriloc.methods.matching.pair import CameraHeight
 from metriloc.polish import Polished, PolishName
 from metriloc.turns import holds, turned_back
 from metriloc.types import PhotoFeatures, PoseEstimate, RelativePoseMethod, View
@@ -33,7 +34,7 @@ def relative_pose(
     depth: str | Path | None = None,
     depth_scale: float | None = None,
     distance: float | None = None,
-    camera_height: float | None = None,
+    camera_height: CameraHeight | None = None,
     polish: PolishName | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
@@ -46,7 +47,8 @@ def relative_pose(
     - depth: depth map of the reference (metres come from it); depth_scale: its units a metre where they are not
       millimetres (5000 for TUM).
     - distance: metres between the two cameras, if known.
-    - camera_height: metres of both above the ground, for cameras that stand upright and know it (robots, tripods).
+    - camera_height: metres of both above the ground, for cameras that stand upright and know it (robots, tripods), or
+      ``handheld``, the usual height in a hand, which is weighed with predicted depth where a ground is seen.
     - polish: ``nre`` or ``pixloc`` make the pose more exact on the pair, with points lifted by the reference's depth; for
       a reference with a depth map. ``matches``: MicKey's own.
     - seed: same seed, same answer (on one machine, with as many threads).
@@ -55,7 +57,7 @@ def relative_pose(
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
     """
     require_number("distance", distance)
-    require_number("camera_height", camera_height)
+    require_camera_height(camera_height)
     require_seed(seed)
     require_method(method, "relative_pose")
     reference = as_view(reference, K=K, fov=fov, depth=depth, depth_scale=depth_scale, name="reference")
@@ -82,7 +84,7 @@ def method_for(
     *,
     depth_map: bool = False,
     distance: float | None = None,
-    camera_height: float | None = None,
+    camera_height: CameraHeight | None = None,
     polish: PolishName | None = None,
 ) -> RelativePoseMethod:
     """The method of a call: the default, one by its name, or a loaded one, with what is known of the photos.
@@ -90,8 +92,8 @@ def method_for(
     Raises InputError for what the method would not use.
     """
     if method is None or isinstance(method, str):
-        known: dict[str, float | None] = {"distance": distance, "camera_height": camera_height}
-        return choose_method(MethodChoice(method or "auto", depth_map=depth_map, polish=polish, **known))  # type: ignore[arg-type]
+        known: dict[str, Any] = {"distance": distance, "camera_height": camera_height}
+        return choose_method(MethodChoice(method or "auto", depth_map=depth_map, polish=polish, **known))
     if depth_map:
         require_used(MethodChoice(method.name, depth_map=True))
     if distance is not None or camera_height is not None:
@@ -121,14 +123,14 @@ def as_seen(view: View, features: PhotoFeatures) -> View:
     return replace(view, camera=seen.camera, intrinsics_source=seen.intrinsics_source, focal_sigma=seen.focal_sigma)
 
 
-def _knowing(method: RelativePoseMethod, **lengths: float | None) -> RelativePoseMethod:
+def _knowing(method: RelativePoseMethod, **lengths: float | str | None) -> RelativePoseMethod:
     """A loaded method with lengths that are known. Raises InputError for one that has no use for them."""
     if isinstance(method, WithRival):
         method = method.matching
     known = {name: value for name, value in lengths.items() if value is not None}
     if not isinstance(method, FeatureMatching):
         name, value = next(iter(known.items()))
-        raise InputError(f"{name} {value:g} is used by feature matching only, and this method is {method.name}")
+        raise InputError(f"{name} {value} is used by feature matching only, and this method is {method.name}")
     return method.knowing(**known)
 
 

@@ -26,7 +26,7 @@ class _Setting:
 _SETTINGS: Mapping[str, _Setting] = {
     "weights": _Setting("weights {!r}", ("mickey", "matching")),
     "distance": _Setting("distance {:g}", ("matching",), _OWN_METRES),
-    "camera_height": _Setting("camera height {:g}", ("matching",), _OWN_METRES),
+    "camera_height": _Setting("camera height {}", ("matching",), _OWN_METRES),
     "solver": _Setting("solver {}", ("matching",), "MicKey has its own; only matching lets one choose"),
     "depth": _Setting("depth source {}", ("matching",), _OWN_DEPTH),
     "depth_map": _Setting("the depth map of the reference", ("matching",), _OWN_DEPTH),

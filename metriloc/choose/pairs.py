@@ -16,6 +16,7 @@ from metriloc.io import InputError
 from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.matchers import MatcherName, best_matcher
 from metriloc.methods.matching.model import FeatureMatching, MatchingConfig
+from metriloc.methods.matching.pair import CameraHeight
 from metriloc.methods.matching.solver import Solver
 from metriloc.methods.mickey import MicKey
 from metriloc.methods.mickey.model import DEFAULT_WEIGHTS as MICKEY_WEIGHTS
@@ -45,20 +46,21 @@ class MethodChoice:
     """A method and its settings, as a command names them.
 
     weights: folder, file, bundled, published or hub name (MicKey; ``metriloc-small`` by default), or file (keypoints of a
-    matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both above the ground, if
-    known (matching). solver: of matching. depth: where matching has its metres from: ``file`` (the depth map beside a
-    photo), ``none``, ``constant:METRES``, ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish: what
-    makes poses more exact, see ``PolishName``; with None, MicKey does as its weights say. precision: of MicKey.
-    calibration: file that turns the confidence into a probability, or ``none``; by default the one beside MicKey's weights,
-    or the one that comes with metriloc for these weights. runtime: what runs the networks: ``torch``, ``onnx`` or
-    ``onnx:FOLDER``. depth_map: the reference comes with one; ``auto`` is matching
-    then. of_data: photos are of a data set that was read with the depth maps that ``file:NAME`` names.
+    matcher). distance: metres between the cameras, if known (matching). camera_height: metres of both above the
+    ground, if known, or ``handheld`` for the usual height of cameras in hands (matching). solver: of matching. depth:
+    where matching has its metres from: ``file`` (the depth map beside a photo), ``none``, ``constant:METRES``,
+    ``mickey:WEIGHTS`` (its predicted depth), or ``hub:OWNER/NAME``. polish: what makes poses more exact, see
+    ``PolishName``; with None, MicKey does as its weights say. precision: of MicKey. calibration: file that turns the
+    confidence into a probability, or ``none``; by default the one beside MicKey's weights, or the one that comes with
+    metriloc for these weights. runtime: what runs the networks: ``torch``, ``onnx`` or ``onnx:FOLDER``. depth_map:
+    the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with the
+    depth maps that ``file:NAME`` names.
     """
 
     name: str = "auto"
     weights: str | None = None
     distance: float | None = None
-    camera_height: float | None = None
+    camera_height: CameraHeight | None = None
     solver: Solver = "auto"
     depth: str = "file"
     polish: PolishName | None = None

@@ -14,8 +14,9 @@ from metriloc.choose import MethodName
 from metriloc.fusion.pairs import FusedPairs, motion_of
 from metriloc.geometry import Pose
 from metriloc.io import InputError, Photo, as_view, read_reference_poses
-from metriloc.io.arguments import require_method, require_number, require_seed
+from metriloc.io.arguments import require_camera_height, require_method, require_seed
 from metriloc.io.photos import check_shared_K
+from metriloc.methods.matching.pair import CameraHeight
 from metriloc.polish import PolishName
 from metriloc.relpose import as_seen, method_for, relative_pose_by_turns
 from metriloc.solvers.consistency import MOST_WITNESSES
@@ -91,7 +92,7 @@ def relative_pose_many(
     K: Sequence[Any] | None = None,
     fov: float | None = None,
     method: RelativePoseMethod | MethodName | str | None = None,
-    camera_height: float | None = None,
+    camera_height: CameraHeight | None = None,
     polish: PolishName | None = None,
     seed: int = 0,
 ) -> PoseEstimate:
@@ -110,7 +111,7 @@ def relative_pose_many(
     >>> estimate = metriloc.relative_pose_many(["a.jpg", "b.jpg", "c.jpg"], "query.jpg", poses="poses.txt")
     >>> [(said.name, said.used) for said in estimate.detail.references]
     """
-    require_number("camera_height", camera_height)
+    require_camera_height(camera_height)
     require_seed(seed)
     require_method(method, "relative_pose")
     if isinstance(references, str | bytes | PathLike | View) or len(references) < 2:

@@ -73,10 +73,20 @@ def require_pose(name: str, value: Pose | None) -> None:
         raise InputError(f"{name}: {error}") from error
 
 
-def require_metres(name: str, value: float | None) -> None:
+def require_metres(name: str, value: float | str | None) -> None:
     """Raises InputError when a value, other than None, is no positive length between photos of one place."""
+    if isinstance(value, str):
+        raise InputError(f"{name} must be a positive number of metres, got {_shown(value)}")
     if value is not None and not 0 < value <= FARTHEST:
         raise InputError(f"{name} must be a positive number of metres, at most {FARTHEST:,.0f}, got {value:g}")
+
+
+def require_camera_height(value: object) -> None:
+    """Raises InputError when a value, other than None, is neither a number nor ``handheld``."""
+    if isinstance(value, str) and value != "handheld":
+        raise InputError(f"camera_height must be metres or 'handheld', got {_shown(value)}")
+    if not isinstance(value, str):
+        require_number("camera_height", value)
 
 
 def _shown(value: object) -> str:

@@ -79,8 +79,9 @@ class MethodSettings:
     """Folder, file, published name or hub name 'owner/name' of the weights."""
     distance: float | None = None
     """Metres between the two cameras, if known (matching without a depth map)."""
-    camera_height: float | None = None
-    """Metres of both cameras above the ground, if known and upright: robots, tripods (matching)."""
+    camera_height: float | Literal["handheld"] | None = None
+    """Metres of both cameras above the ground, if known and upright: robots, tripods (matching); handheld: the usual height
+    in a hand, weighed with predicted depth where a ground is seen."""
     solver: Solver = "auto"
     """Of matching: essential matrix, pnp, rigid (3D-3D), or auto."""
     depth_source: str = "file"

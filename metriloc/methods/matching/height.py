@@ -1,4 +1,4 @@
-"""Metres from the height of the camera above the ground, where the ground is seen: robots, tripods, vehicles.
+"""Metres from the height of the camera above the ground, where the ground is seen: robots, tripods, hands.
 
 The matches are triangulated in the unit of the pose. The depths of a photo, brought to that unit, add the ground where
 there is nothing to match: of them only the shape counts.
@@ -7,19 +7,24 @@ there is nothing to match: of them only the shape counts.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from metriloc.geometry import Pose, sample_depth
-from metriloc.methods.matching.pair import Fit, MatchedPair
+from metriloc.methods.matching.pair import CameraHeight, Fit, MatchedPair
 from metriloc.solvers.ground import Ground, find_ground
-from metriloc.solvers.scales import ScaleSource
+from metriloc.solvers.scales import ScaleSource, fuse_scales
 from metriloc.solvers.two_view import parallax_angles, triangulated_depth
 from metriloc.types import View
 
 NO_GROUND = "no ground is seen below the camera, so that its height says nothing of the metres"
+HANDHELD = 1.3
+"""Metres above the ground at which people hold cameras."""
+_HANDHELD_SIGMA = 0.22  # of the logarithm of that
+_FAR_OFF = 2.0  # standard deviations from all else, beyond which what is seen is a table, or its camera in no hand
 _DOWN = (0.0, 1.0, 0.0)
 _GRID = (40, 20)  # places across and down the lower half of a photo at which its depths are asked
 _LEAST_PARALLAX = math.radians(0.5)  # of matches whose depth is worth something
@@ -29,10 +34,10 @@ _SHAPE = 0.1  # by how much a depth map bends the ground
 _AGREE = math.log(1.25)  # heights above the ground of one camera at two places
 
 
-def height_source(pair: MatchedPair, fit: Fit, metres: float, seed: int) -> ScaleSource | None:
+def height_source(pair: MatchedPair, fit: Fit, height: CameraHeight, seed: int) -> ScaleSource | None:
     """What a camera height says of the length of ``fit.pose``, None where no ground is seen.
 
-    metres: of the reference and the query above the ground. Where both photos see a ground, at heights that differ by
+    height: of the reference and the query above the ground. Where both photos see a ground, at heights that differ by
     more than a quarter, one of them is none, and nobody knows which.
     """
     pose = fit.pose
@@ -51,10 +56,28 @@ def height_source(pair: MatchedPair, fit: Fit, metres: float, seed: int) -> Scal
     if max(logs) - min(logs) > _AGREE:
         return None
     weights = [1 / (ground.sigma**2 + _SHAPE**2) for ground in found]
-    height = sum(w * log for w, log in zip(weights, logs, strict=True)) / sum(weights)
-    sigma = math.hypot(_SIGMA, 1 / math.sqrt(sum(weights)), max(logs) - min(logs))
-    name = f"camera height of {metres:g} m"
-    return ScaleSource(name, math.log(float(pose.distance()) * metres) - height, sigma)
+    seen_height = sum(w * log for w, log in zip(weights, logs, strict=True)) / sum(weights)
+    metres, known = (HANDHELD, _HANDHELD_SIGMA) if height == "handheld" else (height, _SIGMA)
+    sigma = math.hypot(known, 1 / math.sqrt(sum(weights)), max(logs) - min(logs))
+    name = f"{'usual' if height == 'handheld' else 'camera'} height of {metres:g} m"
+    return ScaleSource(name, math.log(float(pose.distance()) * metres) - seen_height, sigma)
+
+
+def words_on(height: ScaleSource | None, stated: CameraHeight, others: Sequence[ScaleSource]) -> tuple[str, ...]:
+    """Why a camera height is not used; empty where it is, or where nobody asked for the usual one and no ground is seen.
+
+    What looks like ground may be a table, and not all cameras are in a hand: where the usual height lies far off what
+    the other sources say, it gives way, because it is a mere habit.
+    """
+    if stated != "handheld":
+        return () if height is not None else (NO_GROUND,)
+    if height is None or not others:
+        return ()
+    found = fuse_scales(others)
+    off = height.log_length - found.log_length
+    if abs(off) <= _FAR_OFF * math.hypot(height.sigma, found.sigma):
+        return ()
+    return (f"what looks like ground lies {HANDHELD * math.exp(-off):.2g} m below the cameras: it is not used",)
 
 
 def _ground(

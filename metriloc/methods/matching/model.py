@@ -27,7 +27,7 @@ from metriloc.methods.matching.hub_matchers import load_hub_matcher
 from metriloc.methods.matching.hub_models import PREFIX as HUB
 from metriloc.methods.matching.matchers import LightGlueMatcher, Matcher, NearestMatcher, load_matcher
 from metriloc.methods.matching.mirrored import MIRRORED, looks_mirrored
-from metriloc.methods.matching.pair import DEPTH_MAP
+from metriloc.methods.matching.pair import DEPTH_MAP, CameraHeight
 from metriloc.methods.matching.repeated import repeats_itself
 from metriloc.methods.matching.solver import MatchedPair, Solver, SolvingConfig, fit_pair, setup_of
 from metriloc.solvers.joint import DepthError
@@ -46,8 +46,8 @@ class MatchingConfig:
     """Settings of feature matching.
 
     max_error_px: inlier threshold of epipolar errors, in pixels of a photo whose longer side has 640 (it grows with the
-    photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. camera_height: metres of
-    both above the ground, for cameras that stand upright and know it (robots, tripods). solver: see ``Solver``.
+    photo). min_inliers: fewer are no pose. distance: metres between the two cameras, if known. camera_height: see
+    ``CameraHeight``, of cameras that stand upright. solver: see ``Solver``.
     depth_name: what the result calls the depths of the depth source; depth_id: what calibrations call it; depth_error:
     how they err, None for what is known of depths of that name; depth_origin: what captions say of it.
     """
@@ -55,7 +55,7 @@ class MatchingConfig:
     max_error_px: float = 1.5
     min_inliers: int = 12
     distance: float | None = None
-    camera_height: float | None = None
+    camera_height: CameraHeight | None = None
     solver: Solver = "auto"
     depth_name: str = DEPTH_MAP
     depth_id: str = DEPTH_MAP
@@ -63,8 +63,9 @@ class MatchingConfig:
     depth_origin: str = "predicted"
 
     def __post_init__(self) -> None:
-        for name, metres in (("distance", self.distance), ("camera_height", self.camera_height)):
-            require_metres(name, metres)
+        require_metres("distance", self.distance)
+        if self.camera_height != "handheld":
+            require_metres("camera_height", self.camera_height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,7 @@ class FeatureMatching:
         found = calibrations_for(cls.name, loaded.weights_id) if calibrations is None else calibrations
         return cls(loaded, config, depth_source, found)
 
-    def knowing(self, **known: float | None) -> FeatureMatching:
+    def knowing(self, **known: CameraHeight | None) -> FeatureMatching:
         """The same with other lengths in its configuration: ``distance``, ``camera_height``."""
         config = dataclasses.replace(self.config, **known)  # type: ignore[arg-type]
         return FeatureMatching(self.matcher, config, self.depth_source, self.calibrations)

@@ -22,6 +22,8 @@ Solver = Literal["auto", "essential", "pnp", "rigid"]
 essential: the same without PnP; pnp: points lifted by the reference's depth; rigid: points lifted in both (3D-3D)."""
 
 
+CameraHeight = float | Literal["handheld"]
+"""Metres of both cameras above the ground; handheld: what is usual of cameras in hands, see ``height.HANDHELD``."""
 DEPTH_MAP = "depth map"
 """What results call depths that came with a photo."""
 
@@ -29,15 +31,15 @@ DEPTH_MAP = "depth map"
 @dataclass(frozen=True)
 class SolvingConfig:
     """solver: see ``Solver``. max_error_px: inlier threshold in pixels of the photos. distance: metres between the
-    cameras, if known. camera_height: metres of both above the ground, if known. rigid_error: relative error of depths up
-    to which the rigid solver counts a match. depth_name: what the depths of a photo are called where the result says
-    where its metres come from; depth_error: how they err, None for what is known of depths of that name.
+    cameras, if known. camera_height: see ``CameraHeight``. rigid_error: relative error of depths up to which the rigid
+    solver counts a match. depth_name: what the depths of a photo are called where the result says where its metres come
+    from; depth_error: how they err, None for what is known of depths of that name.
     """
 
     solver: Solver = "auto"
     max_error_px: float = 1.5
     distance: float | None = None
-    camera_height: float | None = None
+    camera_height: CameraHeight | None = None
     rigid_error: float = 0.1
     depth_name: str = DEPTH_MAP
     depth_error: DepthError | None = None

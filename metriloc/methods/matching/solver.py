@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metriloc.geometry import Pose
-from metriloc.methods.matching.height import NO_GROUND, height_source
+from metriloc.methods.matching.height import NO_GROUND, height_source, words_on
 from metriloc.methods.matching.joint import ONLY_TURNED, fit_with_depths
 from metriloc.methods.matching.metres import DEPTHS, distance_source, in_metres
 from metriloc.methods.matching.misfit import misfits, sigma_of, told, widened
@@ -65,11 +65,10 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
         sources.append(distance_source(config.distance))
     if config.camera_height is not None and observable:
         height = height_source(pair, fit, config.camera_height, seed)
-        if height is None:
-            fit = dataclasses.replace(fit, messages=(*fit.messages, NO_GROUND))
-            missing = NO_GROUND if not pair.has_depth else missing
-        else:
-            sources.append(height)
+        said = words_on(height, config.camera_height, sources)
+        missing = NO_GROUND if height is None and not pair.has_depth else missing
+        sources += [height] if height is not None and not said else []
+        fit = dataclasses.replace(fit, messages=(*fit.messages, *said))
     if sources:
         return _measured(fit, pose, sources)
     return fit if fit.metric else dataclasses.replace(fit, scale_source=missing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 from metriloc.choose import MethodChoice, choose_method
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
-from metriloc.methods.matching.height import NO_GROUND
+from metriloc.methods.matching.height import HANDHELD, NO_GROUND
 from metriloc.methods.matching.model import MatchingConfig
-from metriloc.methods.matching.pair import Fit, MatchedPair, SolvingConfig
+from metriloc.methods.matching.pair import CameraHeight, Fit, MatchedPair, SolvingConfig
 from metriloc.methods.matching.solver import fit_pair
+from metriloc.relpose import relative_pose
 from metriloc.types import View
 
 SIZE = (640, 480)
@@ -55,7 +57,7 @@ def pair_of(generator: torch.Generator, *, floor: bool, factors: tuple[float | N
     return MatchedPair(uv0, uv1, torch.ones(len(uv0)), *views)
 
 
-def solved(pair: MatchedPair, metres: float = HEIGHT) -> Fit:
+def solved(pair: MatchedPair, metres: CameraHeight = HEIGHT) -> Fit:
     return fit_pair(pair, SolvingConfig(camera_height=metres, depth_name="predicted depth"), 0)
 
 
@@ -78,6 +80,43 @@ def test_the_shape_of_wrong_depths_shows_the_floor_that_nothing_matches(generato
     assert height.share > 0.6  # surer than what a network predicts
     assert fit.pose is not None and not fit.doubts
     assert float(fit.pose.distance()) == pytest.approx(float(TRUTH.distance()), rel=0.15)
+
+
+def test_the_usual_height_pulls_predicted_depths_toward_it(generator: torch.Generator) -> None:
+    pair = pair_of(generator, floor=True, factors=(0.65, 0.65))
+    known, usual = solved(pair), solved(pair, "handheld")
+    assert known.pose is not None and usual.pose is not None and not usual.messages
+    (height,) = [s for s in usual.sources if s.name == f"usual height of {HANDHELD:g} m"]
+    assert 0.4 < height.share < 0.9 and height.sigma > 0.2  # a habit is no measurement
+    off = math.log(float(usual.pose.distance() / TRUTH.distance()))
+    assert math.log(0.65) < off < -0.02 and abs(off) < 1.645 * usual.scale_sigma
+    assert abs(off) > abs(math.log(float(known.pose.distance() / TRUTH.distance())))
+
+
+def test_a_table_is_no_ground_and_a_habit_contradicts_nobody(generator: torch.Generator) -> None:
+    """By depths the plane lies 0.5 m below the cameras; a known distance is right, too."""
+    pair = pair_of(generator, floor=True, factors=(0.35, 0.35))
+    without = fit_pair(pair, SolvingConfig(depth_name="predicted depth"), 0)
+    fit = solved(pair, "handheld")
+    assert fit.pose is not None and without.pose is not None
+    assert torch.equal(fit.pose.t, without.pose.t) and not fit.doubts and math.isnan(fit.scale_sigma)
+    (said,) = fit.messages
+    assert said.startswith("what looks like ground lies 0.49 m below the cameras")
+    far = SolvingConfig(camera_height="handheld", distance=3 * float(TRUTH.distance()))
+    fit = fit_pair(pair_of(generator, floor=True, factors=(None, None)), far, 0)
+    assert fit.pose is not None and not fit.doubts
+    assert float(fit.pose.distance()) == pytest.approx(3 * float(TRUTH.distance()), rel=1e-5)
+
+
+def test_the_usual_height_is_taken_where_it_is_asked_for() -> None:
+    def height(**given: Any) -> object:
+        method = choose_method(MethodChoice(**given))
+        return getattr(method, "matching", method).config.camera_height
+
+    assert height() is None and height(camera_height="handheld") == "handheld" and height(camera_height=1.2) == 1.2
+    assert height(name="xfeat", depth="metriloc-depth", camera_height="handheld") == "handheld"
+    with pytest.raises(InputError, match="camera_height must be metres or 'handheld', got 'high'"):
+        relative_pose("a.jpg", "b.jpg", camera_height="high")  # type: ignore[arg-type]
 
 
 def test_facades_alone_pose_as_no_ground(generator: torch.Generator) -> None:
