@@ -51,6 +51,7 @@ class Running:
             except httpx.TransportError:
                 pass
             if time.monotonic() > end or self.process.poll() is not None:
+                self.close()
                 raise RuntimeError(f"the service did not start: {Path(self.log.name).read_text()[-2000:]}")
             time.sleep(0.02)
 
