@@ -119,6 +119,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--method", default="xfeat")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--alone", type=int, default=20, help="requests of each kind of the client that is alone")
     parser.add_argument("--photo", type=Path, default=EXAMPLE / "reference.jpg")
     parser.add_argument("--query", type=Path, default=EXAMPLE / "query.jpg")
     args = parser.parse_args()
@@ -126,14 +127,14 @@ def main() -> int:
         options = ("--workers", str(args.workers), "--threads", "1")
         running = Running(Path(folder) / "data", *options, method=args.method).wait()
         try:
-            return report(Load(running, args.photo.read_bytes(), args.query.read_bytes()), args.seconds, args.workers)
+            load = Load(running, args.photo.read_bytes(), args.query.read_bytes())
+            return report(load, alone(load, args.alone), args.seconds, args.workers)
         finally:
             running.close()
 
 
-def report(load: Load, seconds: float, workers: int) -> int:
-    """The whole test."""
-    quiet = alone(load, 20)
+def report(load: Load, quiet: dict[str, float], seconds: float, workers: int) -> int:
+    """The whole test, beside what a client that is alone waits for."""
     usual = {what: float(np.median(found)) for what, found in load.seconds.items()}
     print("alone: " + ", ".join(f"{what} {1000 * usual[what]:.0f} ms (p99 {1000 * quiet[what]:.0f})" for what in usual))
     # requests as they are mixed below, so that a wait for a long one counts as what it is

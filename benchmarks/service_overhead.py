@@ -1,84 +1,156 @@
-"""What the service costs beyond the library, and what asking in batches saves, in one run.
+"""What the service costs beyond the library, and what taking requests together saves, each in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/service_overhead.py [--method xfeat] [--repeats 20]
+    OMP_NUM_THREADS=1 python benchmarks/service_overhead.py [--method identity] [--repeats 100] [--rounds 5]
 
-Overhead: a photo placed at an anchor, by HTTP on this machine, less what the process with the models worked on it and what
-decoding took, as the service's own numbers tell it. One by one and in batches: the same photos in requests of one,
-and in one request.
+Overhead: a photo placed at an anchor, by HTTP on this machine, and by the library in this process (the same method, the
+reference looked at before, from the bytes of the photo to the JSON), one after the other, over and over. Seconds of the
+clock, which other work on the machine stretches, and of the processor: of all processes of the service, and of this one.
+Upload: the same body to an anchor that is not there, read and refused.
+
+Together: requests of eight clients at a time, to a service whose workers take what waits, and to one whose workers take
+one at a time, by turns; all answers must be the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from service.running import Running
+from service_load import untimed
+
+from metriloc.choose import MethodChoice, choose_method
+from metriloc.io import as_view
+from metriloc.runs.relpose import run_relpose
+from metriloc.runs.relpose_results import RelposeRun
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "metriloc" / "data" / "example"
-_SUM = re.compile(r'metriloc_stage_seconds_sum\{stage="([^"]+)"\} (\S+)')
+REFERENCE, QUERY = ((EXAMPLE / name).read_bytes() for name in ("reference.jpg", "query.jpg"))
+CLIENTS = 8
 
 
-def stages(running: Running) -> dict[str, float]:
-    """Seconds of each stage so far."""
-    return {name: float(value) for name, value in _SUM.findall(running.http.get("/metrics").text)}
+def processor(pids: list[int]) -> float:
+    """Seconds of the processor that these processes took."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
-def processor(running: Running) -> float:
-    """Seconds of the processor that the server took, without its other processes: what no load of others changes."""
-    fields = Path(f"/proc/{running.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def library(method_name: str) -> Callable[[], str]:
+    """The library's own call: the bytes of the query in, the JSON out."""
+    torch.set_num_threads(1)
+    method, name = choose_method(MethodChoice(method_name)), Path("query.jpg")
+    reference = as_view(REFERENCE, fov=60, name="reference.jpg")
+    features = method.extract(reference)
+
+    def call() -> str:
+        run = RelposeRun(reference, method.name, method.weights_id, {"seed": 0})
+        run_relpose(run, method, [name], lambda _: as_view(QUERY, fov=60, name="query.jpg"), reference=features)
+        return json.dumps(run.as_dict(), indent=2)
+
+    return call
+
+
+def timed(call: Callable[[], Any], seconds: list[float]) -> Any:
+    """What it returns, and how long it took, which is kept."""
+    begun = time.perf_counter()
+    made = call()
+    seconds.append(time.perf_counter() - begun)
+    return made
+
+
+def ask(running: Running, id: str) -> Any:
+    """The query at an anchor."""
+    files = [("photo", ("query.jpg", QUERY))]
+    return running.http.post(f"/v1/anchors/{id}/poses", data={"fov": "60"}, files=files)
+
+
+def overhead(running: Running, method: str, repeats: int) -> None:
+    """Print what a request costs beyond the call of the library."""
+    made = running.anchor(REFERENCE).json()
+    print(f"an anchor of 640x480 takes {made['bytes'] / 1e6:.1f} MB")
+    call, id = library(method), made["id"]
+    for _ in range(5):
+        call()
+        ask(running, id).raise_for_status()
+    took: dict[str, list[float]] = {"request": [], "library": [], "upload": []}
+    pids = [running.process.pid, *running.children()]
+    service, own = 0.0, 0.0
+    for _ in range(repeats):
+        begun = processor(pids)
+        timed(lambda: ask(running, id), took["request"]).raise_for_status()
+        service += processor(pids) - begun
+        begun = time.process_time()
+        timed(call, took["library"])
+        own += time.process_time() - begun
+        timed(lambda: ask(running, "0" * 32), took["upload"])
+    took["beyond the library"] = list(np.subtract(took["request"], took["library"]))
+    for name, found in took.items():
+        best, low, median = 1000 * np.array([min(found), np.quantile(found, 0.25), np.median(found)])
+        print(f"{name}: best {best:.1f} ms, lower quarter {low:.1f} ms, median {median:.1f} ms")
+    print(
+        f"of the processor: service {1000 * service / repeats:.1f} ms, library {1000 * own / repeats:.1f} ms a request"
+    )
+
+
+def together(services: dict[str, Running], rounds: int, each: int) -> None:
+    """Print how many requests a second each service answers."""
+    ids = {name: running.anchor(REFERENCE).json()["id"] for name, running in services.items()}
+    answers, rates = set[str](), {name: list[float]() for name in services}
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        for _ in range(rounds):
+            for name, running in services.items():
+                begun = time.perf_counter()
+                found = list(clients.map(lambda _: ask(running, ids[name]), range(each)))  # noqa: B023
+                rates[name].append(each / (time.perf_counter() - begun))
+                answers |= {json.dumps(untimed(one.raise_for_status().json())) for one in found}
+    for name, found in rates.items():
+        print(f"{name}: median {np.median(found):.1f}, best {max(found):.1f} requests a second")
+    print(f"{len(answers)} answer to all of them" if len(answers) == 1 else f"{len(answers)} answers: they differ")
 
 
 def main() -> None:
     """Print a few lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", default="xfeat")
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--method", default="identity")
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--each", type=int, default=80, help="requests of a round")
     args = parser.parse_args()
-    query = ("photo", ("query.jpg", (EXAMPLE / "query.jpg").read_bytes()))
     with tempfile.TemporaryDirectory() as folder:
         running = Running(Path(folder) / "data", "--threads", "1", method=args.method).wait()
         try:
-            made = running.anchor((EXAMPLE / "reference.jpg").read_bytes()).json()
-            at = f"/v1/anchors/{made['id']}/poses"
-            running.http.post(at, files=[query]).raise_for_status()
-            print(f"an anchor of 640x480 takes {made['bytes'] / 1e6:.1f} MB")
-            beyond, decoding, models, whole = [], [], [], []
-            for _ in range(args.repeats):
-                before, begun = stages(running), time.perf_counter()
-                running.http.post(at, files=[query]).raise_for_status()
-                whole.append(time.perf_counter() - begun)
-                took = {name: value - before.get(name, 0.0) for name, value in stages(running).items()}
-                models.append(took["models"])
-                decoding.append(took["decode"])
-                beyond.append(whole[-1] - models[-1] - decoding[-1])
-            begun = processor(running)
-            for _ in range(args.repeats):
-                running.http.post(at, files=[query]).raise_for_status()
-            own = (processor(running) - begun) / args.repeats
-            print(f"processor of the server itself: {1000 * own:.1f} ms a request")
-            for name, found in (("request", whole), ("models", models), ("decoding", decoding), ("beyond", beyond)):
-                print(f"{name}: median {1000 * np.median(found):.1f} ms, best {1000 * min(found):.1f} ms")
-            begun = time.perf_counter()
-            for _ in range(8):
-                running.http.post(at, files=[query]).raise_for_status()
-            single = time.perf_counter() - begun
-            begun = time.perf_counter()
-            running.http.post(at, files=8 * [query]).raise_for_status()
-            batch = time.perf_counter() - begun
-            print(
-                f"8 photos: one by one {8 / single:.1f}, in one request {8 / batch:.1f} a second ({single / batch:.2f}x)"
-            )
+            overhead(running, args.method, args.repeats)
         finally:
             running.close()
+        options = ("--threads", "1", "--queue", "100")
+        services = {
+            f"{size} at a time": Running(
+                Path(folder) / f"data{size}", *options, "--batch", str(size), method=args.method
+            )
+            for size in (8, 1)
+        }
+        try:
+            for one in services.values():
+                one.wait()
+            together(services, args.rounds, args.each)
+        finally:
+            for one in services.values():
+                one.close()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from metriloc.service.audit import Audit
+from metriloc.service.blobs import UnreachableError
 from metriloc.service.bodies import AnchorBody, JobBody, MapBody, ProblemBody, anchor_body, map_body
 from metriloc.service.config import ServiceConfig
 from metriloc.service.desk import Asked, Desk
@@ -78,6 +79,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        desk.start()
         tasks = [asyncio.create_task(_sweep(desk)), asyncio.create_task(jobs.work())]
         yield
         for task in tasks:
@@ -100,6 +102,7 @@ def create_app(config: ServiceConfig) -> FastAPI:
         (HTTPException, on_http_error),
         (RequestValidationError, on_wrong_request),
         (sa.exc.OperationalError, _on_database),
+        (UnreachableError, _on_files),
         (Exception, on_defect),
     ):
         app.add_exception_handler(kind, handler)
@@ -126,10 +129,14 @@ async def _on_database(request: Request, error: Exception) -> Response:
     return problem_response(503, NO_DATABASE, {"Retry-After": "5"})
 
 
+async def _on_files(request: Request, error: Exception) -> Response:
+    return problem_response(503, str(error), {"Retry-After": "5"})
+
+
 def _needs(scope: Scope) -> Any:
     """A dependency: the caller's token has the scope, where tokens are needed."""
 
-    def check(request: Request, _: Annotated[Any, Depends(_bearer)] = None) -> None:
+    async def check(request: Request, _: Annotated[Any, Depends(_bearer)] = None) -> None:
         caller: Caller = request.state.caller
         if caller.token is not None and scope not in caller.token.scopes:
             raise Problem(403, f"this token has no scope {scope!r}")
@@ -274,16 +281,15 @@ def _add_facts(app: FastAPI, desk: Desk) -> None:
     async def readyz() -> dict[str, str]:
         """Whether its models are in memory."""
         if not desk.ready:
-            broken = desk.models.broken or desk.decoders.broken
-            raise Problem(503, broken or "the models are being loaded", retry_after="2")
+            raise Problem(503, desk.broken or "the models are being loaded", retry_after="2")
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["service"], responses=_PROBLEM, dependencies=[_needs("read")])
     async def metrics() -> Response:
         """For Prometheus."""
-        for pool, children in (("decoding", desk.decoders), ("models", desk.models)):
-            desk.metrics.waiting.labels(pool).set(children.waiting)
-            desk.metrics.busy.labels(pool).set(children.busy)
+        for pool in desk.pools:
+            desk.metrics.waiting.labels(pool.name).set(pool.waiting)
+            desk.metrics.busy.labels(pool.name).set(pool.busy)
         for what, number in (await asyncio.to_thread(desk.records.counts)).items():
             desk.metrics.stored.labels(what).set(number)
         return Response(desk.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

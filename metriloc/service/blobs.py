@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,11 +14,19 @@ from typing import Any, Protocol
 from metriloc.io import InputError
 from metriloc.io.download import file_sha256
 
+_LOG = logging.getLogger("metriloc.service")
 MISSING_FSSPEC = 'features at a URL need fsspec and its package for the address: pip install "metriloc[serve]" s3fs'
 
 
+class UnreachableError(Exception):
+    """Files are kept elsewhere, and that cannot be reached now."""
+
+
 class Blobs(Protocol):
-    """Files called by the SHA-256 of what is in them. Must be picklable: processes with models read them, too."""
+    """Files called by the SHA-256 of what is in them. Must be picklable: processes with models read them, too.
+
+    All of it raises UnreachableError where files are kept elsewhere, and that cannot be reached.
+    """
 
     def put(self, file: Path, digest: str) -> None:
         """Keep a file, which is gone from where it was then. Whole and on the disk when it returns."""
@@ -93,10 +102,22 @@ class RemoteBlobs:
         except (ImportError, ValueError) as error:
             raise InputError(f"--blobs {self.url}: {MISSING_FSSPEC} ({error})") from error
 
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[tuple[Any, str]]:
+        """The file system and the folder; each has errors of its own."""
+        found = self._remote()
+        try:
+            yield found
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            _LOG.error("%s: %s", self.url, error)
+            raise UnreachableError(f"files cannot be reached now ({type(error).__name__})") from error
+
     def put(self, file: Path, digest: str) -> None:
-        system, root = self._remote()
-        system.makedirs(root, exist_ok=True)
-        system.put_file(str(file), f"{root}/{digest}")
+        with self._reached() as (system, root):
+            system.makedirs(root, exist_ok=True)
+            system.put_file(str(file), f"{root}/{digest}")
         self.copies.put(file, digest)
 
     def path(self, digest: str) -> Path:
@@ -104,31 +125,30 @@ class RemoteBlobs:
             return self.copies.path(digest)
         except KeyError:
             pass
-        system, root = self._remote()
         part = self.copies.folder / f"{secrets.token_hex(8)}.part"
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
-            system.get_file(f"{root}/{digest}", str(part))
-        except FileNotFoundError:
-            raise KeyError(digest) from None
-        try:
+            with self._reached() as (system, root):
+                system.get_file(f"{root}/{digest}", str(part))
             if file_sha256(part) != digest:
                 raise InputError(f"the stored file {digest} is damaged")
             self.copies.put(part, digest)
+        except FileNotFoundError:
+            raise KeyError(digest) from None
         finally:
             part.unlink(missing_ok=True)
         return self.copies.path(digest)
 
     def delete(self, digest: str) -> None:
-        system, root = self._remote()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._reached() as (system, root):
             system.rm_file(f"{root}/{digest}")
         self.copies.delete(digest)
 
     def digests(self) -> Iterator[str]:
-        system, root = self._remote()
-        if system.isdir(root):
-            yield from (str(name).rsplit("/", 1)[-1] for name in system.ls(root, detail=False))
+        with self._reached() as (system, root):
+            system.invalidate_cache()  # other machines write there, too
+            found = system.ls(root, detail=False) if system.isdir(root) else []
+        yield from (str(name).rsplit("/", 1)[-1] for name in found)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Processes that do one job at a time: kept for the next, killed at the time limit of a job, replaced when they die.
+"""Processes that do one job after the other: kept for the next, killed at the time limit of a job, replaced when they die.
 
 A job that kills its process costs itself only. The processes end with this one, however it ends: each waits at the other
 end of a pipe.
@@ -17,16 +17,18 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
+from metriloc.children import how_it_ended
 from metriloc.io import InputError
+from metriloc.service.child import serve_jobs
 
 _LOG = logging.getLogger("metriloc.service")
-_STARTS = 5
-"""So many failed starts in a row, and who waits is told; it is tried again all the same."""
+_STARTS = 5  # so many fail in a row, and who waits is told; it is tried again all the same
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["metriloc.service.decoding"])
+_CONTEXT.set_forkserver_preload(["metriloc.service.poses"])  # imported once for all of them
 
 
 class JobEndedError(Exception):
@@ -56,19 +58,27 @@ class _Job:
     seconds: float
     future: Future[Done] = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
+    taken: bool = False
 
 
 class Children:
-    """So many processes, each with ``make()`` in it, a function that is called with what a job holds.
+    """So many processes from ``start`` to ``close``, each with the function of ``make()``, called with what a job holds.
 
     - name: what the log calls them.
     - make: makes that function, in the process; must be picklable, and may take ``start_seconds``.
+    - batch: jobs that a process is given at a time, where so many wait: it goes from one to the next by itself. Each has
+      its own time, and costs itself only, all the same.
     """
 
     def __init__(
-        self, name: str, make: Callable[[], Callable[[Any], Any]], count: int, start_seconds: float = 300
+        self,
+        name: str,
+        make: Callable[[], Callable[[Any], Any]],
+        count: int,
+        start_seconds: float = 300,
+        batch: int = 1,
     ) -> None:
-        self.name, self._make, self._start_seconds = name, make, start_seconds
+        self.name, self._make, self._start_seconds, self._batch = name, make, start_seconds, batch
         self._jobs: deque[_Job] = deque()
         self._change = threading.Condition()
         self._closing, self._ready, self._busy = False, 0, 0
@@ -76,8 +86,13 @@ class Children:
         self.broken: str | None = None
         self.pids: dict[int, int] = {}
         self._threads = [threading.Thread(target=self._attend, args=(i,), daemon=True) for i in range(count)]
+
+    def start(self) -> Children:
+        """Start them, unless they are. Until ``close``, they hold up the end of this process."""
         for thread in self._threads:
-            thread.start()
+            if thread.ident is None:
+                thread.start()
+        return self
 
     @property
     def ready(self) -> bool:
@@ -108,8 +123,8 @@ class Children:
             self._change.notify()
         return job.future
 
-    def close(self, seconds: float = 5) -> None:
-        """End them all; jobs that are begun may take so many seconds, those that wait are given back."""
+    def stop(self) -> None:
+        """Take no more jobs; those that wait are given back."""
         with self._change:
             self._closing = True
             given_back = list(self._jobs)
@@ -117,9 +132,14 @@ class Children:
             self._change.notify_all()
         for job in given_back:
             job.future.set_exception(JobEndedError("the service is shutting down"))
+
+    def close(self, seconds: float = 5) -> None:
+        """End them all; jobs that are begun may take so many seconds, those that wait are given back."""
+        self.stop()
         end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+            if thread.ident is not None:
+                thread.join(max(0.0, end - time.monotonic()))
         for pid in list(self.pids.values()):
             _kill(pid)
 
@@ -146,7 +166,7 @@ class Children:
             self.broken = None
             self._ready += 1
             try:
-                while (job := self._next(process)) is not None and self._work(process, connection, job):
+                while (jobs := self._next(process)) and self._work(process, connection, jobs):
                     pass
             finally:
                 self._ready -= 1
@@ -156,9 +176,11 @@ class Children:
 
     def _begin(self, number: int) -> tuple[Any, Connection | None]:
         ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_serve, args=(theirs, self._make), name=f"metriloc-{self.name}", daemon=True)
+        process = _CONTEXT.Process(
+            target=serve_jobs, args=(theirs, self._make), name=f"metriloc-{self.name}", daemon=True
+        )
         try:
-            process.start()
+            _start(process)
         except (OSError, EOFError) as error:  # what starts processes was killed, too; the next time it is there again
             self._why = f"it could not be started ({type(error).__name__})"
             ours.close()
@@ -168,16 +190,25 @@ class Children:
         self.pids[number] = int(process.pid or 0)
         said: Any = None
         try:
-            said = ours.recv() if ours.poll(self._start_seconds) else ("failed", "it took too long")
+            said = ours.recv() if self._has_said(ours) else ("failed", "it took too long")
         except (EOFError, OSError):
             said = ("failed", "it ended")
         if said == ("ready", ""):
             return process, ours
-        _LOG.error("a process for %s could not start: %s", self.name, said[1])
+        if not self._closing:
+            _LOG.error("a process for %s could not start: %s", self.name, said[1])
         self._why, self._hopeless = said[1], said[0] == "hopeless"
         ours.close()
         _end(process)
         return None, None
+
+    def _has_said(self, connection: Connection) -> bool:
+        """Whether a process that was started says something in time, and while anybody wants to hear it."""
+        end = time.monotonic() + self._start_seconds
+        while not connection.poll(0.1):
+            if self._closing or time.monotonic() > end:
+                return False
+        return True
 
     def _give_back(self) -> None:
         """Nobody waits for what cannot start."""
@@ -188,49 +219,73 @@ class Children:
         for job in waiting:
             job.future.set_exception(JobEndedError(self.broken))
 
-    def _next(self, process: Any) -> _Job | None:
-        """The job that waits longest; None where there will be none, or the process has died meanwhile."""
+    def _next(self, process: Any) -> deque[_Job]:
+        """Jobs that wait longest; none where there will be none, or the process has died meanwhile."""
         with self._change:
             while not self._closing and process.is_alive():
-                if not self._jobs:
-                    self._change.wait(1)
-                    continue
-                job = self._jobs.popleft()
-                if job.future.set_running_or_notify_cancel():  # not where who asked has gone
+                if taken := self._taken():
                     self._busy += 1
-                    return job
-        return None
+                    return taken
+                self._change.wait(1)
+        return deque()
 
-    def _work(self, process: Any, connection: Connection, job: _Job) -> bool:
-        """Whether the process can take another job."""
-        begun = time.perf_counter()
+    def _taken(self) -> deque[_Job]:
+        """One, or a fair part of many."""
+        share = max(1, min(self._batch, len(self._jobs) // len(self._threads)))
+        taken: deque[_Job] = deque()
+        while self._jobs and len(taken) < share:
+            job = self._jobs.popleft()
+            if job.taken or job.future.set_running_or_notify_cancel():  # not where who asked has gone
+                job.taken = True
+                taken.append(job)
+        return taken
+
+    def _work(self, process: Any, connection: Connection, jobs: deque[_Job]) -> bool:
+        """Whether the process can take more jobs."""
         try:
-            connection.send(job.content)
-            if not connection.poll(job.seconds):
-                process.kill()
-                job.future.set_exception(JobEndedError(f"it took longer than {job.seconds:g} s", late=True))
-                return False
-            kind, answer = connection.recv()
+            connection.send([job.content for job in jobs])
+            while jobs:
+                begun = time.perf_counter()
+                if not connection.poll(jobs[0].seconds):
+                    process.kill()
+                    job = jobs.popleft()
+                    job.future.set_exception(JobEndedError(f"it took longer than {job.seconds:g} s", late=True))
+                    return False
+                said = connection.recv()
+                _tell(jobs.popleft(), said, begun)
         except (EOFError, OSError):
             process.join(5)
-            job.future.set_exception(JobEndedError(_how_it_ended(process.exitcode)))
+            jobs.popleft().future.set_exception(JobEndedError(f"its process {how_it_ended(process.exitcode or 0)}"))
             return False
         finally:
             self._busy -= 1
-        if kind == "done":
-            job.future.set_result(Done(answer, begun - job.since, time.perf_counter() - begun))
-        else:
-            job.future.set_exception(InputError(answer) if kind == "refused" else JobFailedError(answer))
+            self._put_back(jobs)
         return True
 
+    def _put_back(self, jobs: deque[_Job]) -> None:
+        """What was not begun waits again, before all others."""
+        with self._change:
+            if not self._closing:
+                self._jobs.extendleft(reversed(jobs))
+                self._change.notify()
+                return
+        for job in jobs:
+            job.future.set_exception(JobEndedError("the service is shutting down"))
 
-def _how_it_ended(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"its process ended with code {code}"
-    try:
-        return f"its process was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"its process was ended by signal {-code}"
+
+def _tell(job: _Job, said: tuple[str, Any], begun: float) -> None:
+    kind, answer = said
+    if kind == "done":
+        job.future.set_result(Done(answer, begun - job.since, time.perf_counter() - begun))
+    else:
+        job.future.set_exception({"refused": InputError, "ended": JobEndedError}.get(kind, JobFailedError)(answer))
+
+
+def _start(process: Any) -> None:
+    """So that what is started, and what that starts, is ended by us and never hears Ctrl+C."""
+    resource_tracker.ensure_running()  # which lets this thread hear it again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    process.start()
 
 
 def _end(process: Any) -> None:
@@ -242,34 +297,3 @@ def _end(process: Any) -> None:
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
-
-
-# -- in the process ---------------------------------------------------------------------------------------------------
-def _serve(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the service, which ends us
-    try:
-        work = make()
-    except Exception as error:
-        hopeless = isinstance(error, InputError | ImportError)  # what is missing stays so
-        connection.send(("hopeless" if hopeless else "failed", _sentence(error)))
-        return
-    try:
-        connection.send(("ready", ""))
-        while True:
-            connection.send(_answered(work, connection.recv()))
-    except (EOFError, OSError):
-        return  # the service is gone
-
-
-def _answered(work: Callable[[Any], Any], content: Any) -> tuple[str, Any]:
-    try:
-        return "done", work(content)
-    except (InputError, MemoryError) as error:
-        return "refused", _sentence(error)
-    except Exception as error:
-        _LOG.exception("a job failed")
-        return "failed", _sentence(error)
-
-
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

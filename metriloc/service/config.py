@@ -55,9 +55,12 @@ class ServiceConfig:
     threads: int | None = None
     """Of each process with models; by default as many as there are processors, as of other commands."""
     workers: int = 1
-    """Processes that hold the models; each needs their memory."""
+    """Processes that place photos; one more makes anchors and looks at maps. Each needs the memory of the models."""
     queue: int | None = None
-    """Requests that may wait for a worker; more are told when to come again (503). As many as workers by default."""
+    """Requests that may wait for a worker, however long that takes; more are told when to come again (503). By default
+    as many as are answered within twice the time that they take alone."""
+    batch: int = 8
+    """Most requests that a worker takes from the queue at a time."""
     decode_seconds: float = 20
     """After which a process that decodes a file is killed."""
     solve_seconds: float = 120
@@ -96,6 +99,7 @@ class ServiceConfig:
             ("workers", self.workers, 1),
             ("threads", self.threads, 1),
             ("queue", self.queue, 0),
+            ("batch", self.batch, 1),
             ("photos", self.photos, 1),
             ("connections", self.connections, 1),
             ("uploads", self.uploads, 1),
@@ -122,8 +126,3 @@ class ServiceConfig:
     def needs_token(self) -> bool:
         """Whether requests must bring a token."""
         return self.require_token or not self.is_local
-
-    @property
-    def waiting(self) -> int:
-        """Requests that may wait for a worker."""
-        return self.workers if self.queue is None else self.queue

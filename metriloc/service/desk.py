@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import sqlalchemy as sa
 
-from metriloc.io import InputError
 from metriloc.service.blobs import digest_of
-from metriloc.service.children import Children, Done, JobEndedError, JobFailedError
 from metriloc.service.config import MEBIBYTE, ServiceConfig
-from metriloc.service.decoding import Decoder, Encoded
+from metriloc.service.decoders import Decoders, Known, Upload, passing_files
+from metriloc.service.decoding import Encoded
 from metriloc.service.devices import DevicePoses
+from metriloc.service.line import Line
 from metriloc.service.metrics import Metrics
 from metriloc.service.poses import (
     Answer,
@@ -36,17 +34,7 @@ from metriloc.service.spool import Spool
 from metriloc.service.storage import open_storage
 
 _DAY = 86400.0
-Upload: TypeAlias = tuple[str, Callable[[], Awaitable[bytes]]]
-"""The name of a file and what reads it, which lies on the disk until then."""
 _GONE = {"anchors": "there is no such anchor", "maps": "there is no such map"}
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a request says of the cameras of its photos. k: fx, fy, cx, cy in pixels; fov: degrees."""
-
-    k: tuple[float, float, float, float] | None = None
-    fov: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Asked:
     """What a request asks of photos. distance: metres to the anchor; report: HTML, too; devices: where the
     device says that its camera was."""
 
-    known: Known = Known()
+    known: Known = field(default_factory=Known)
     seed: int = 0
     distance: float | None = None
     report: bool = False
@@ -68,12 +56,14 @@ class Desk:
         self.config, self.metrics = config, Metrics()
         self.records, self.blobs = open_storage(config)
         self._spool = Spool(config.data / "spool")
-        self._in_hand, self._seconds = 0, 1.0
-        self.decoders = Children("decoding", Decoder(self.spool, config.megapixels), max(1, config.workers))
+        self.decoders = Decoders(self.spool, config, self.metrics)
         models = Models(
             self.spool, self.blobs, config.method, config.localizer, config.device, config.runtime, config.threads
         )
-        self.models = Children("models", models, config.workers)
+        self.placing = Line("poses", models, config.workers, config, self.metrics)
+        # what takes a moment does not wait behind what takes long
+        self.leaving = Line("anchors", models, 1, config, self.metrics)
+        self.pools = (self.decoders.children, self.placing.children, self.leaving.children)
 
     @property
     def spool(self) -> Path:
@@ -83,17 +73,34 @@ class Desk:
     @property
     def ready(self) -> bool:
         """Whether all processes can work."""
-        return self.models.ready and self.decoders.ready
+        return all(pool.ready for pool in self.pools)
+
+    @property
+    def broken(self) -> str | None:
+        """Why processes cannot start; None where they can."""
+        return next((pool.broken for pool in self.pools if pool.broken is not None), None)
 
     @property
     def idle(self) -> bool:
-        """Whether a process with models has nothing to do."""
-        return self.ready and self.models.busy + self.models.waiting < self.config.workers
+        """Whether a process that places photos has nothing to do."""
+        return self.ready and self.placing.room.is_idle
+
+    def start(self) -> None:
+        """Start all processes, unless they are."""
+        for pool in self.pools:
+            pool.start()
+
+    def wait(self) -> None:
+        """Until all processes can work. Raises InputError when they never will."""
+        for pool in reversed(self.pools):
+            pool.wait()
 
     def close(self) -> None:
-        """End all processes."""
-        self.decoders.close(1)
-        self.models.close(self.config.shutdown_seconds)
+        """End all processes; nobody waits for them any more."""
+        for pool in self.pools:
+            pool.stop()
+        for pool in self.pools:
+            pool.close(1)
         self.records.close()
         self._spool.close()
 
@@ -102,16 +109,17 @@ class Desk:
         self, photo: Upload, known: Known, depth: Upload | None, depth_scale: float | None, distance: float | None
     ) -> dict[str, Any]:
         """A row of a new anchor. Raises Problem."""
-        with self._room(), self.files() as files:
-            photo_file = await self._photo(photo, known, files)
+        with self.leaving.entered("anchors"), passing_files() as files:
+            photo_file = await self.decoders.photo(photo, known, files)
             if photo_file.path is None:
                 raise Problem(422, photo_file.error)
             depth_path, depth_name = None, ""
             if depth is not None:
                 depth_name = depth[0]
-                depth_path = await self._decoded(Encoded("depth", depth_name, await depth[1](), depth_scale), files)
+                depth_file = Encoded("depth", depth_name, await depth[1](), depth_scale)
+                depth_path = await self.decoders.file(depth_file, files)
             job = NewAnchor(photo_file, depth_path, depth_name, distance)
-            made = (await self._ask_models(job, 1)).answer
+            made = await self.leaving.ask(job)
             files.append(made.path)
             told: dict[str, Any] = {"k": known.k, "fov": known.fov, "distance": distance}
             if depth is not None:
@@ -121,14 +129,14 @@ class Desk:
     async def place(self, kind: Kind, id: str, photos: Sequence[Upload], asked: Asked) -> str:
         """The JSON of photos at an anchor or in a map. Raises Problem."""
         row = await self.find(kind, id)
-        with self._room(), self.files() as files:
-            return await self.answer(kind, row, await self.decode(photos, asked.known, files), asked)
+        with self.placing.entered(cost_of(kind, asked), len(photos)), passing_files() as files:
+            return await self.answer(kind, row, await self.decoders.photos(photos, asked.known, files), asked)
 
     async def answer(self, kind: Kind, row: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Asked) -> str:
         """The same of photos that are decoded, at the anchor or in the map of a row."""
         job = placing_at(row, photos, asked) if kind == "anchors" else placing_in(row, photos, asked)
         try:
-            answer: Answer = (await self._ask_models(job, len(photos))).answer
+            answer: Answer = await self.placing.ask(job, len(photos))
         except Problem as problem:
             if problem.status_code == 422:
                 await self.find(kind, row["id"])  # it may have been deleted meanwhile
@@ -141,10 +149,11 @@ class Desk:
     # -- maps ---------------------------------------------------------------------------------------------------------
     async def make_map(self, name: str, bundle: Path) -> dict[str, Any]:
         """A row of a new map. bundle: its file, which is moved. Raises Problem."""
-        with self._room(), self.files() as files:
-            files.append(bundle)
-            facts = (await self._ask_models(NewMap(bundle, name), 1)).answer
-            return await asyncio.to_thread(self._keep, "maps", bundle, {"name": name, **facts})
+        with passing_files() as files:
+            files.append(bundle)  # gone, too, where there is no room for it
+            with self.leaving.entered("maps"):
+                facts = await self.leaving.ask(NewMap(bundle, name))
+                return await asyncio.to_thread(self._keep, "maps", bundle, {"name": name, **facts})
 
     # -- rows ---------------------------------------------------------------------------------------------------------
     async def find(self, kind: Kind, id: str) -> dict[str, Any]:
@@ -197,84 +206,10 @@ class Desk:
         if self.records.total(rows) + size > self.config.quota_mebibytes * MEBIBYTE:
             raise Problem(507, f"the service is full: it keeps at most {self.config.quota_mebibytes} MiB")
 
-    # -- the way of a request -----------------------------------------------------------------------------------------
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        """As long as a request is in hand. Raises Problem where too many are."""
-        if self._in_hand >= self.config.workers + self.config.waiting:
-            self.metrics.refused()
-            seconds = max(1, math.ceil(self._in_hand * self._seconds / self.config.workers))
-            raise Problem(503, f"too many requests wait: come again in {seconds} s", retry_after=str(seconds))
-        self._in_hand += 1
-        try:
-            yield
-        finally:
-            self._in_hand -= 1
 
-    @contextmanager
-    def files(self) -> Iterator[list[Path]]:
-        """Files that live as long as a request."""
-        files: list[Path] = []
-        try:
-            yield files
-        finally:
-            for file in files:
-                file.unlink(missing_ok=True)
-
-    async def decode(self, photos: Sequence[Upload], known: Known, files: list[Path]) -> tuple[PhotoFile, ...]:
-        return tuple(await asyncio.gather(*(self._photo(photo, known, files) for photo in photos)))
-
-    async def _photo(self, photo: Upload, known: Known, files: list[Path]) -> PhotoFile:
-        name, read = photo
-        made = PhotoFile(name, k=known.k, fov=known.fov)
-        try:
-            return replace(made, path=await self._decoded(Encoded("photo", name, await read()), files))
-        except Problem as problem:
-            if problem.status_code != 422:
-                raise
-            return replace(made, error=str(problem.detail))
-
-    async def _decoded(self, file: Encoded, files: list[Path]) -> Path:
-        try:
-            done = await self._ask_decoders(file)
-        except InputError as error:
-            raise Problem(422, str(error)) from None
-        except JobEndedError as ended:
-            if "shutting down" in str(ended):
-                raise Problem(503, str(ended), retry_after="5") from None
-            raise Problem(422, f"'{file.name}' could not be decoded: {ended}") from None
-        except JobFailedError:
-            raise Problem(422, f"'{file.name}' could not be decoded") from None
-        self.metrics.took("decode", done.worked)
-        path: Path = done.answer
-        files.append(path)
-        return path
-
-    async def _ask_decoders(self, file: Encoded) -> Done:
-        """Twice, where a process ends that may not have ended because of this file."""
-        seconds = self.config.decode_seconds
-        try:
-            return await asyncio.wrap_future(self.decoders.submit(file, seconds))
-        except JobEndedError as ended:
-            if ended.late:
-                raise
-            return await asyncio.wrap_future(self.decoders.submit(file, seconds))
-
-    async def _ask_models(self, job: Any, photos: int) -> Done:
-        try:
-            done = await asyncio.wrap_future(self.models.submit(job, self.config.solve_seconds * photos))
-        except InputError as error:
-            raise Problem(422, str(error)) from None
-        except JobEndedError as ended:
-            if ended.late:
-                raise Problem(504, f"the photo was given up: {ended}") from None
-            raise Problem(503, f"nothing was stored or answered: {ended}; try again", retry_after="2") from None
-        except JobFailedError:
-            raise Problem(500, "the service failed on this request; its log tells more") from None
-        self._seconds += 0.2 * (done.worked - self._seconds)
-        self.metrics.took("queue", done.waited)
-        self.metrics.took("models", done.worked)
-        return done
+def cost_of(kind: Kind, asked: Asked) -> str:
+    """What takes about as long a photo."""
+    return f"{kind} with reports" if asked.report else kind
 
 
 def placing_at(anchor: dict[str, Any], photos: tuple[PhotoFile, ...], asked: Asked) -> Placing:

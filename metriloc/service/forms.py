@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 from metriloc.io import InputError
 from metriloc.io.arguments import FARTHEST, LARGEST_SEED
-from metriloc.service.desk import Known, Upload
+from metriloc.service.decoders import Known, Upload
 from metriloc.service.devices import DevicePoses, parse_device_poses
 from metriloc.service.problems import Problem
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from metriloc.service.blobs import digest_of
-from metriloc.service.desk import Asked, Desk, Known, Upload
+from metriloc.service.blobs import UnreachableError, digest_of
+from metriloc.service.decoders import Known, Upload, passing_files
+from metriloc.service.desk import Asked, Desk, cost_of
 from metriloc.service.devices import DevicePoses
 from metriloc.service.poses import PhotoFile
 from metriloc.service.problems import Problem
@@ -39,8 +40,8 @@ class Jobs:
         """A new job. Raises Problem."""
         await self._desk.find(kind, id)
         async with self._accepting:
-            with self._desk.files() as files:
-                decoded = await self._desk.decode(photos, asked.known, files)
+            with passing_files() as files:
+                decoded = await self._desk.decoders.photos(photos, asked.known, files)
                 return await asyncio.to_thread(self._keep, kind, id, decoded, asked)
 
     def _keep(self, kind: Kind, id: str, photos: Sequence[PhotoFile], asked: Asked) -> dict[str, Any]:
@@ -136,13 +137,16 @@ class Jobs:
         listed = asked["devices"]
         devices = None if listed is None else DevicePoses(listed["convention"], tuple(map(tuple, listed["matrices"])))
         told = Asked(known, asked["seed"], asked["distance"], asked["report"], devices)
-        return await self._desk.answer(asked["kind"], row, tuple(photos), told)
+        with self._desk.placing.entered(cost_of(asked["kind"], told), len(photos), bounded=False):
+            return await self._desk.answer(asked["kind"], row, tuple(photos), told)
 
     def _path(self, blob: str) -> Path:
         try:
             return self._desk.blobs.path(blob)
         except KeyError:
             raise Problem(404, "a photo of the job is gone") from None
+        except UnreachableError as error:
+            raise Problem(503, str(error), retry_after="5") from None
 
     def _next(self) -> dict[str, Any] | None:
         """The job that waits longest, which is this service's now; also one whose service is gone."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+
+from metriloc.service.wording import mistake_in_words, refusal_in_words
 
 NO_DATABASE = "the database cannot be reached now"
 MEDIA_TYPE = "application/problem+json"
@@ -36,21 +37,16 @@ def problem_response(status: int, detail: str, headers: Mapping[str, str] | None
 async def on_http_error(request: Request, error: Exception) -> Response:
     """A handler of FastAPI, also for what it raises itself."""
     assert isinstance(error, HTTPException)
-    return problem_response(error.status_code, str(error.detail), error.headers)
+    said = str(error.detail) if isinstance(error, Problem) else refusal_in_words(request, error)
+    return problem_response(error.status_code, said, error.headers)
 
 
 async def on_wrong_request(request: Request, error: Exception) -> Response:
     """A handler of FastAPI for forms and addresses that do not fit: the first thing that is wrong, in words."""
     assert isinstance(error, RequestValidationError)
-    return problem_response(422, _in_words(error.errors()))
+    return problem_response(422, mistake_in_words(error.errors()[0]))
 
 
 async def on_defect(request: Request, error: Exception) -> Response:
     """A handler of FastAPI for what should not have happened; the log tells more."""
     return problem_response(500, "the service failed on this request; its log tells more")
-
-
-def _in_words(errors: Sequence[Any]) -> str:
-    first = errors[0]
-    where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return f"{where}: {first['msg']}"

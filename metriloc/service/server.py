@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import tempfile
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -83,12 +84,14 @@ def run_server(config: ServiceConfig, ready: Callable[[], None] = lambda: None) 
     """Serve until the process is told to stop. ready: called when its models are there. Raises InputError for what cannot
     be."""
     check_address(config)
+    # processes that are killed are replaced, this one, too, and nothing leaks: nobody need be warned
+    warnings.filterwarnings("ignore", "resource_tracker: process died unexpectedly", UserWarning)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     app = create_app(config)
     desk = app.state.desk
     try:
-        desk.models.wait()
-        desk.decoders.wait()
+        desk.start()
+        desk.wait()
     except BaseException:  # also Ctrl+C
         desk.close()
         raise

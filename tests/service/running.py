@@ -41,7 +41,7 @@ class Running:
         )
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
 
-    def wait(self, seconds: float = 120) -> Running:
+    def wait(self, seconds: float = 300) -> Running:
         """Until it answers."""
         end = time.monotonic() + seconds
         while True:
@@ -51,6 +51,7 @@ class Running:
             except httpx.TransportError:
                 pass
             if time.monotonic() > end or self.process.poll() is not None:
+                self.close()
                 raise RuntimeError(f"the service did not start: {Path(self.log.name).read_text()[-2000:]}")
             time.sleep(0.02)
 

@@ -118,12 +118,12 @@ def test_photos_that_are_none(started: Started, data: bytes, words: str) -> None
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"fov": "180"}, "fov"),
-        ({"fov": "nan"}, "fov"),
+        ({"fov": "180"}, "fov must be below 180, got '180'"),
+        ({"fov": "nan"}, "fov must be "),
         ({"k": "1 2 3"}, "k is four numbers"),
         ({"k": "nan nan nan nan"}, "K"),
         ({"k": "1 1 1 1", "fov": "60"}, "k and fov are both given"),
-        ({"distance": "-1"}, "distance"),
+        ({"distance": "-1"}, "distance must be above 0, got '-1'"),
         ({"distance": "0.5"}, "identity has none"),
         ({"depth_scale": "5000"}, "without a depth map"),
         ({"fow": "60"}, "there is no field 'fow': the fields are depth, depth_scale, distance, fov, k, photo"),
@@ -136,14 +136,29 @@ def test_fields_that_cannot_be(started: Started, fields: dict[str, str], words: 
 def test_requests_that_cannot_be(started: Started) -> None:
     client = started(method="identity", photos=3)
     id = anchor(client)
-    problem(client.post("/v1/anchors"), 422, "photo")
-    problem(client.post("/v1/anchors", data={"photo": "../../etc/passwd"}), 422, "photo")
-    problem(client.get("/v1/anchors/../../etc/passwd"), 404, "Not Found")
-    problem(client.get("/v1/anchors/nobody"), 422, "id")
-    problem(client.get("/v1/anchors", params={"count": 10**9}), 422, "count")
-    problem(client.put("/v1/anchors"), 405, "Method Not Allowed")
+    problem(client.post("/v1/anchors"), 422, "photo is missing")
+    problem(
+        client.post("/v1/anchors", data={"photo": "../../etc/passwd"}),
+        422,
+        "photo is a file (multipart/form-data), got",
+    )
+    problem(client.get("/v1/anchors/../../etc/passwd"), 404, "there is nothing at '/etc/passwd'")
+    problem(
+        client.get("/v1/anchors/nobody"),
+        422,
+        "id is 32 digits and letters from a to f, as it was returned, got 'nobody'",
+    )
+    problem(client.get("/v1/anchors", params={"count": 10**9}), 422, "count must be at most 1000, got '1000000000'")
+    problem(client.put("/v1/anchors"), 405, "PUT is not for this address")
     problem(client.post(f"/v1/anchors/{id}/poses", files=4 * photo()), 413, "at most 3 photos")
-    problem(client.post(f"/v1/anchors/{id}/poses", files=photo(), data={"seed": "-1"}), 422, "seed")
+    problem(client.post(f"/v1/anchors/{id}/poses", files=photo(), data={"seed": "-1"}), 422, "seed must be at least 0")
+    sent = {"seed": "x" * 100}
+    problem(client.post(f"/v1/anchors/{id}/poses", files=photo(), data=sent), 422, "seed is a whole number, got 'xx")
+    problem(
+        client.post(f"/v1/anchors/{id}/poses", files=photo(), data={"report": "2"}), 422, "is true or false, got '2'"
+    )
+    as_file = [*photo(), ("fov", ("a.txt", b"60"))]
+    problem(client.post("/v1/anchors", files=as_file), 422, "fov is a number, got a file")
     sent = [*photo(name="../../a.jpg"), *photo(name="c:\\x\\a.jpg"), *photo(name="\x1b[31m")]
     found = client.post(f"/v1/anchors/{id}/poses", files=sent).json()
     assert [entry["query"] for entry in found["queries"]] == ["a.jpg", "2-a.jpg", "[31m"]
@@ -165,7 +180,11 @@ def test_bodies_are_bounded(started: Started) -> None:
     chunks = itertools.chain([first], (bytes(2**16) for _ in range(32)))  # nobody says how many
     head = {"content-type": "multipart/form-data; boundary=x"}
     problem(client.post("/v1/anchors", content=chunks, headers=head), 413, "larger than 1 MiB")
-    problem(client.post("/v1/anchors", content=b"no form", headers=head), 400, "multipart")
+    problem(
+        client.post("/v1/anchors", content=b"no form", headers=head),
+        400,
+        "the body is no form (multipart/form-data) that can be read",
+    )
     problem(client.post("/v1/anchors", headers={**head, "content-length": "-1"}), 413, "larger")
 
 
@@ -238,7 +257,7 @@ def test_numbers_for_prometheus(started: Started) -> None:
     for wanted in (
         'metriloc_verdicts_total{verdict="uncalibrated",what="anchor"}',
         'metriloc_stage_seconds_bucket{le="0.1",stage="decode"}',
-        'metriloc_queue_jobs{pool="models"} 0.0',
+        'metriloc_queue_jobs{pool="poses"} 0.0',
         'route="/v1/anchors/{id}/poses",status="200"',
     ):
         assert wanted in text, wanted

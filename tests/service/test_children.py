@@ -39,7 +39,7 @@ def never() -> Callable[[Any], Any]:
 
 @pytest.fixture(scope="module")
 def children() -> Iterator[Children]:
-    made = Children("tests", make, 1)
+    made = Children("tests", make, 1).start()
     yield made
     made.close()
 
@@ -69,6 +69,29 @@ def test_what_dies_or_takes_too_long_costs_itself(children: Children) -> None:
     assert late.value.late and answer(children, "pid") != pid
 
 
+def test_jobs_that_are_taken_together_cost_themselves_only() -> None:
+    made = Children("batches", make, 1, batch=8).start()
+    answer(made, "pid")
+    first = made.submit("sleep", 0.5)
+    while not first.running():
+        time.sleep(0.01)
+    jobs = ["a", "refuse", "b", "die", "c", "sleep", "d", "fail", "e"]  # which wait together
+    futures = {job: made.submit(job, 60 if job != "sleep" else 0.5) for job in jobs}
+    with pytest.raises(JobEndedError):
+        first.result(60)
+    assert [futures[job].result(120).answer for job in "abcde"] == list("abcde")
+    for job, error, words in (
+        ("refuse", InputError, "no photo"),
+        ("die", JobEndedError, "ended by SIGSEGV"),
+        ("sleep", JobEndedError, "it took longer"),
+        ("fail", JobFailedError, "a defect"),
+    ):
+        with pytest.raises(error, match=words):
+            futures[job].result(60)
+    assert isinstance(answer(made, "pid"), int) and made.busy == made.waiting == 0
+    made.close()
+
+
 def test_jobs_of_who_has_left_are_not_begun(children: Children) -> None:
     long, gone, last = (children.submit(job, 1) for job in ("sleep", "pid", "pid"))
     assert gone.cancel()
@@ -78,7 +101,7 @@ def test_jobs_of_who_has_left_are_not_begun(children: Children) -> None:
 
 
 def test_what_cannot_start_is_said() -> None:
-    broken = Children("broken", never, 1)
+    broken = Children("broken", never, 1).start()
     future = broken.submit("pid", 1)
     with pytest.raises(JobEndedError, match="no process for broken can start: there are no weights"):
         future.result(120)
@@ -87,7 +110,7 @@ def test_what_cannot_start_is_said() -> None:
 
 
 def test_closing_gives_back_what_waits() -> None:
-    made = Children("closing", make, 1)
+    made = Children("closing", make, 1).start()
     answer(made, "pid")
     begun, waits = made.submit("sleep", 60), made.submit("pid", 60)
     while not begun.running():

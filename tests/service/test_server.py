@@ -82,6 +82,18 @@ def test_killed_processes_cost_its_requests_only(running: Running) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_ctrl_c_while_it_starts_says_one_line(tmp_path: Path, seconds: float) -> None:
+    starting = Running(tmp_path / "data")
+    while not starting.children() and starting.process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.killpg(starting.process.pid, signal.SIGINT)  # as a terminal does: all its processes hear it
+    assert starting.process.wait(60) == 130
+    starting.close()
+    assert (tmp_path / "data.log").read_text() == "metriloc serve: interrupted\n"
+
+
 def kill_after(running: Running, acknowledged: list[str], enough: int, seconds: float) -> None:
     end = time.monotonic() + 120
     while len(acknowledged) < enough and time.monotonic() < end:
