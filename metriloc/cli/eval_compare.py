@@ -73,7 +73,7 @@ def evaluate_compare(
         drawn = compared_pictures(
             [chosen.tasks[i] for i in most_different(scores[0], scores[1], count)], solvers, pictures
         )
-        print(f"written to {printable(pictures)}: {len(drawn)} pictures")
+        print(f"written to {printable(pictures)}: {len(drawn)} picture{'s' * (len(drawn) != 1)}")
     if out is not None:
         title, figures = f"{names[0]} against {names[1]}", [picture_figure(picture) for picture in drawn]
         told = [*sentences, *vcre_note(compared)]
@@ -103,4 +103,4 @@ def _solver(folder: Path, device: str, size: tuple[int, int] | None) -> tuple[Pa
 
 def _wins(what: str, field: str, scores: list[PairScores], names: list[str]) -> str:
     first, second, ties = wins(getattr(scores[0], field), getattr(scores[1], field))
-    return f"{what}: {names[0]} is better on {first} pairs, {names[1]} on {second}, {ties} equal"
+    return f"{what}: {names[0]} is better on {first} pair{'s' * (first != 1)}, {names[1]} on {second}, {ties} equal"
