@@ -56,9 +56,9 @@ def relative_pose(
     Returns ``query_from_reference`` with ``details[0].metric`` telling whether it is in metres; ``success=False`` with
     a reason where the photos do not fix a pose. Raises InputError (a ValueError) for files that cannot be used.
 
-    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", distance=0.61)
-    >>> print(estimate.pose.center(), estimate.verdict)
-    tensor([ 0.5769, -0.1596,  0.1175]) reliable
+    >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", distance=0.61, method="xfeat")
+    >>> round(float(estimate.pose.distance()), 2), estimate.verdict
+    (0.61, 'reliable')
     """
     require_number("distance", distance)
     require_camera_height(camera_height)
@@ -138,7 +138,8 @@ def _knowing(method: RelativePoseMethod, **lengths: CameraHeight | None) -> Rela
     known = {name: value for name, value in lengths.items() if value is not None}
     if not isinstance(method, FeatureMatching):
         name, value = next(iter(known.items()))
-        raise InputError(f"{name} {value} is used by feature matching only, and this method is {method.name}")
+        shown = value if isinstance(value, str) else f"{value:g}"
+        raise InputError(f"{name} {shown} is used by feature matching only, and this method is {method.name}")
     return method.knowing(**known)
 
 

@@ -78,7 +78,7 @@ def load(
     Returns a ``RelativePoseMethod`` or an ``AbsolutePoseMethod``. Raises InputError for a wrong name, with the list of
     names, and for weights that are missing, with the command that gets them.
 
-    >>> method = metriloc.load("aliked+lightglue", depth="metriloc-small")
+    >>> method = metriloc.load("xfeat", depth="metriloc-small")
     >>> estimate = metriloc.relative_pose("reference.jpg", "query.jpg", method=method)
     >>> bool(estimate.success), estimate.detail.metric
     (True, True)

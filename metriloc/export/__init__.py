@@ -3,7 +3,7 @@
 A file is for images of one size. What surrounds a network (bringing photos to that size, keypoints, matching, poses) is
 torch's as ever, so a method gives the same poses up to rounding.
 
->>> method = metriloc.load("mickey", runtime="onnx")
+>>> method = metriloc.load("mickey", runtime="onnx")  # doctest: +SKIP
 """
 
 from metriloc.export.conformance import check_file

@@ -239,7 +239,7 @@ def test_wrong_requests(tmp_path: Path, generator: torch.Generator) -> None:
         scene.evaluation_pairs(0)
     with pytest.raises(ValueError, match=r"no overlap is above 0.8 and below 0.4"):
         scene.training_pairs(0.8, 0.4)
-    with pytest.raises(InputError, match=r"overlaps.npz' does not exist: make it"):
+    with pytest.raises(InputError, match=r"overlaps.npz' does not exist: metriloc overlaps makes it"):
         scene.training_pairs()
     with pytest.raises(InputError, match=r"has no photo 'seq0/frame_00009.jpg'"):
         scene.posed.index("seq0/frame_00009.jpg")

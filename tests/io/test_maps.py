@@ -72,8 +72,11 @@ def test_old_golden_models(shared: Shared) -> None:
 
 
 def test_what_is_no_model(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(InputError, match="holds no COLMAP model"):
+    with pytest.raises(InputError, match="absent' does not exist: give the folder of a COLMAP model"):
         read_map(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no COLMAP model"):
+        read_map(tmp_path / "empty")
     (folder / "points3D.bin").unlink()
     with pytest.raises(InputError, match=r"holds no points3D\.bin"):
         read_map(folder)
