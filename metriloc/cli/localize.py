@@ -17,7 +17,7 @@ from metriloc.choose.for_maps import method_of_bundle
 from metriloc.cli.live import LiveOptions, shown_queries, titled
 from metriloc.cli.localize_options import OutputOptions, PixLocOptions, assignments_for, check_matches
 from metriloc.cli.made import Assignments
-from metriloc.cli.terminal import complain, exit_code, numbered, print_lines, printable, progress_bar
+from metriloc.cli.terminal import complain, exit_code, hearing_sigterm, numbered, print_lines, printable, progress_bar
 from metriloc.export.runtime import on_runtime
 from metriloc.io import InputError
 from metriloc.io.bundles import Bundle
@@ -32,6 +32,7 @@ from metriloc.types import AbsolutePoseMethod, View, needs_of
 from metriloc.wording import short_names
 
 
+@hearing_sigterm()
 def localize(
     scene: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="MAP")] = None,
     query: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="QUERY...")] = (),

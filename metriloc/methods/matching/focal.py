@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
-from metriloc.backbones.local import DenseMap
 from metriloc.methods.matching.cells import nearest_cells
 from metriloc.methods.matching.localizer import LocalizingConfig, MatchingLocalizer
-from metriloc.methods.matching.stated_focal import contradiction, contradiction_of_matches, focal_of_matches
+from metriloc.methods.matching.stated_focal import (
+    CellMatches,
+    contradiction,
+    contradiction_of_matches,
+    focal_of_matches,
+)
 from metriloc.types import SfmMap, View
 
 _EXACT = 0.03  # relative standard deviation; what the first reference says alone is enough
@@ -27,7 +29,7 @@ def with_estimated_focal(
     ``intrinsics_source`` then says so, and ``focal_sigma`` how exact the focal length is.
     """
     matches = _matches(query, scene, references, matching)
-    fit = None if matches is None else focal_of_matches(query, *matches, seed)
+    fit = None if matches is None else focal_of_matches(query, matches, seed)
     if fit is None:
         return query
     focal, count = float(fit.camera.f.mean()), int(fit.inliers.sum())
@@ -51,17 +53,15 @@ def focal_contradiction(
     The first reference is asked alone, because that costs a third; the others where it says too little, or contradicts.
     """
     matches = _matches(query, scene, references[:1], matching)
-    fit = None if matches is None else focal_of_matches(query, *matches, seed)
+    fit = None if matches is None else focal_of_matches(query, matches, seed)
     if fit is not None and fit.sigma <= _EXACT and contradiction(query, fit) is None:
         return None
     matches = _matches(query, scene, references, matching)
-    return None if matches is None else contradiction_of_matches(query, *matches, seed)
+    return None if matches is None else contradiction_of_matches(query, matches, seed)
 
 
-def _matches(
-    query: View, scene: SfmMap, references: Sequence[str], matching: MatchingLocalizer
-) -> tuple[Tensor, DenseMap, Tensor, Tensor] | None:
-    """Descriptors, the photo, cells and points of the mutual matches; None without a usable reference."""
+def _matches(query: View, scene: SfmMap, references: Sequence[str], matching: MatchingLocalizer) -> CellMatches | None:
+    """The mutual matches; None without a usable reference."""
     # also in a map of one photo
     tracks = int(scene.track_lengths().max()) if len(scene.point_index) else 1
     matching = matching.with_settings(LocalizingConfig(min_track=min(LocalizingConfig().min_track, tracks)))
@@ -71,4 +71,4 @@ def _matches(
     dense = matching.features.dense(query.image)
     descriptors = descriptors.to(dense.descriptors)
     cell, mutual = nearest_cells(descriptors, dense)
-    return descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]]
+    return CellMatches(descriptors[mutual], dense, cell[mutual], scene.xyz[points[mutual]])

@@ -23,6 +23,9 @@ from metriloc.types import View
 NO_GROUND = "no ground is seen below the camera, so that its height says nothing of the metres"
 HANDHELD = 1.3
 """Metres above the ground at which people hold cameras."""
+HABIT = "habit"
+"""What kind of source the usual height is: it makes no interval narrower."""
+NO_OTHER = "the usual height of a camera tells no metres by itself: say the height, or give depths (a depth source)"
 _HANDHELD_SIGMA = 0.22  # of the logarithm of that
 _FAR_OFF = 2.0  # standard deviations from all else, beyond which what is seen is a table, or its camera in no hand
 _DOWN = (0.0, 1.0, 0.0)
@@ -59,20 +62,24 @@ def height_source(pair: MatchedPair, fit: Fit, height: CameraHeight, seed: int) 
     seen_height = sum(w * log for w, log in zip(weights, logs, strict=True)) / sum(weights)
     metres, known = (HANDHELD, _HANDHELD_SIGMA) if height == "handheld" else (height, _SIGMA)
     sigma = math.hypot(known, 1 / math.sqrt(sum(weights)), max(logs) - min(logs))
-    name = f"{'usual' if height == 'handheld' else 'camera'} height of {metres:g} m"
-    return ScaleSource(name, math.log(float(pose.distance()) * metres) - seen_height, sigma)
+    name, kin = (
+        (f"usual height of {metres:g} m", HABIT) if height == "handheld" else (f"camera height of {metres:g} m", "")
+    )
+    return ScaleSource(name, math.log(float(pose.distance()) * metres) - seen_height, sigma, kin)
 
 
 def words_on(height: ScaleSource | None, stated: CameraHeight, others: Sequence[ScaleSource]) -> tuple[str, ...]:
-    """Why a camera height is not used; empty where it is, or where nobody asked for the usual one and no ground is seen.
+    """Why a camera height is not used; empty where it is.
 
     What looks like ground may be a table, and not all cameras are in a hand: where the usual height lies far off what
-    the other sources say, it gives way, because it is a mere habit.
+    the other sources say, it gives way, because it is a mere habit; and by itself it tells nothing.
     """
+    if height is None:
+        return (NO_GROUND,)
     if stated != "handheld":
-        return () if height is not None else (NO_GROUND,)
-    if height is None or not others:
         return ()
+    if not others:
+        return (NO_OTHER,)
     found = fuse_scales(others)
     off = height.log_length - found.log_length
     if abs(off) <= _FAR_OFF * math.hypot(height.sigma, found.sigma):

@@ -24,7 +24,7 @@ from metriloc.io.local_features import load_extractor
 from metriloc.io.reference_features import Look, ReferenceFeatures
 from metriloc.io.settings import differing_settings
 from metriloc.methods.matching.cells import first_sights, nearest_cells, similarities
-from metriloc.methods.matching.stated_focal import contradiction_of_matches
+from metriloc.methods.matching.stated_focal import CellMatches, contradiction_of_matches
 from metriloc.solvers.absolute import absolute_pose
 from metriloc.solvers.absolute_support import (
     ABSOLUTE_RIVAL,
@@ -259,5 +259,6 @@ def _doubts(pose: Pose, query: View, seen: Matched, xyz: Float[Tensor, "n 3"], s
     if query.focal_is_guessed:
         return () if rival is None else (rival,)
     at = seen.mutual
-    against = contradiction_of_matches(query, seen.descriptors[at], seen.dense, seen.cell[at], xyz[at], seed)
+    matches = CellMatches(seen.descriptors[at], seen.dense, seen.cell[at], xyz[at])
+    against = contradiction_of_matches(query, matches, seed)
     return tuple(doubt for doubt in (rival, against) if doubt is not None)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metriloc.geometry import Pose
-from metriloc.methods.matching.height import NO_GROUND, height_source, words_on
+from metriloc.methods.matching.height import HABIT, height_source, words_on
 from metriloc.methods.matching.joint import ONLY_TURNED, fit_with_depths
 from metriloc.methods.matching.metres import DEPTHS, distance_source, in_metres
 from metriloc.methods.matching.misfit import misfits, sigma_of, told, widened
@@ -70,7 +70,7 @@ def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
     if config.camera_height is not None and observable:
         height = height_source(pair, fit, config.camera_height, seed)
         said = words_on(height, config.camera_height, sources)
-        missing = NO_GROUND if height is None and not pair.has_depth else missing
+        missing = said[0] if said and not pair.has_depth else missing
         sources += [height] if height is not None and not said else []
         fit = dataclasses.replace(fit, messages=(*fit.messages, *said))
     if sources:
@@ -90,10 +90,11 @@ def _doubted(
 def _measured(fit: Fit, pose: Pose, sources: Sequence[ScaleSource]) -> Fit:
     """The fit brought to the length that its sources give it.
 
-    Of depths alone no standard deviation is told: what they are worth depends on the photos, and a calibration knows it;
+    Of depths alone, and a habit, no standard deviation is told: what they are worth depends on the photos, and a
+    calibration knows it;
     not so of depths that do not fit, which are unlike those that it was fitted on.
     """
-    found, alone = in_metres(pose, sources), not fit.misfit and all(source.kin == DEPTHS for source in sources)
+    found, alone = in_metres(pose, sources), not fit.misfit and all(source.kin in (DEPTHS, HABIT) for source in sources)
     return dataclasses.replace(
         fit,
         pose=found.pose,

@@ -13,7 +13,7 @@ from torch import Tensor
 from metriloc.choose import MethodChoice, choose_method
 from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError
-from metriloc.methods.matching.height import HANDHELD, NO_GROUND
+from metriloc.methods.matching.height import HANDHELD, NO_GROUND, NO_OTHER
 from metriloc.methods.matching.model import MatchingConfig
 from metriloc.methods.matching.pair import CameraHeight, Fit, MatchedPair, SolvingConfig
 from metriloc.methods.matching.solver import fit_pair
@@ -89,8 +89,15 @@ def test_the_usual_height_pulls_predicted_depths_toward_it(generator: torch.Gene
     (height,) = [s for s in usual.sources if s.name == f"usual height of {HANDHELD:g} m"]
     assert 0.4 < height.share < 0.9 and height.sigma > 0.2  # a habit is no measurement
     off = math.log(float(usual.pose.distance() / TRUTH.distance()))
-    assert math.log(0.65) < off < -0.02 and abs(off) < 1.645 * usual.scale_sigma
+    assert math.log(0.65) < off < -0.02 and math.isnan(usual.scale_sigma)  # the interval stays that of the depths
     assert abs(off) > abs(math.log(float(known.pose.distance() / TRUTH.distance())))
+
+
+def test_the_usual_height_is_nothing_by_itself(generator: torch.Generator) -> None:
+    fit = solved(pair_of(generator, floor=True, factors=(None, None)), "handheld")
+    assert fit.pose is not None and not fit.metric and not fit.sources
+    assert fit.messages == (NO_OTHER,) and fit.scale_source == NO_OTHER
+    assert solved(pair_of(generator, floor=False, factors=(None, None)), "handheld").messages == (NO_GROUND,)
 
 
 def test_a_table_is_no_ground_and_a_habit_contradicts_nobody(generator: torch.Generator) -> None:
