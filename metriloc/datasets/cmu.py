@@ -21,6 +21,7 @@ from metriloc.geometry import Camera, Pose
 from metriloc.io import InputError, read_text
 from metriloc.io.files import parse_numbers
 from metriloc.io.lists import parse_queries
+from metriloc.io.map_folders import is_photo_in
 from metriloc.io.maps import read_map
 from metriloc.types import SfmMap
 
@@ -116,7 +117,7 @@ def cmu_slice(
     name = f"slice{number}"
     folder = dataset / name / "query"
     known = parse_cmu_poses(read_text(poses), str(poses))
-    names = [query for query in known if (folder / query).is_file()]
+    names = [query for query in known if is_photo_in(folder, query)]
     if not names:
         raise InputError(f"'{folder}' holds none of the {len(known)} photos of '{poses}'")
     cameras = cmu_cameras(names, _cameras(dataset / "intrinsics.txt"), str(dataset / "intrinsics.txt"))

@@ -109,8 +109,8 @@ def holds_any(folder: Path, names: Sequence[str]) -> bool:
 
 
 def is_photo_in(folder: Path, name: str) -> bool:
-    """Whether a folder holds a file of this name, which does not lead out of it."""
-    return _within(name) and (folder / name).is_file()
+    """Whether a folder holds a file of this name, which does not lead out of it; no file has a name that is too long."""
+    return _within(name) and os.path.isfile(folder / name)
 
 
 def photo_in(folder: Path, name: str) -> Path:

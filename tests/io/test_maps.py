@@ -19,6 +19,7 @@ from PIL import Image
 from metriloc.geometry import Camera, Pose, so3_exp
 from metriloc.io import InputError
 from metriloc.io.colmap_files import check_binary_model
+from metriloc.io.map_folders import is_photo_in
 from metriloc.io.maps import load_map_view, map_from_reconstruction, map_from_view, read_map
 from metriloc.types import SfmMap, View
 
@@ -353,6 +354,17 @@ def test_names_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     scene = read_map(text_model(tmp_path / "m", images="1 1 0 0 0 0 0 0 1 ../../secret.png\n\n", points3D=""))
     with pytest.raises(InputError, match=r"secret\.png' is not in"):
         load_map_view(dataclasses.replace(scene, folder=tmp_path), 0)
+
+
+def test_a_name_that_no_file_can_have_is_not_at_hand(tmp_path: Path) -> None:
+    long = f"{'9' * 5000}.png"
+    two = f"1 1 0 0 0 0 0 0 1 a.png\n\n2 1 0 0 0 0 0 1 1 {long}\n\n"
+    text_model(tmp_path / "sparse", images=two, points3D="")
+    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    scene = read_map(tmp_path / "sparse", tmp_path)
+    assert [is_photo_in(tmp_path, name) for name in scene.names] == [name == "a.png" for name in scene.names]
+    with pytest.raises(InputError, match="cannot be read|does not exist|too long"):
+        load_map_view(scene, scene.names.index(long))
 
 
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
