@@ -363,7 +363,7 @@ def test_a_name_that_no_file_can_have_is_not_at_hand(tmp_path: Path) -> None:
     Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
     scene = read_map(tmp_path / "sparse", tmp_path)
     assert [is_photo_in(tmp_path, name) for name in scene.names] == [name == "a.png" for name in scene.names]
-    with pytest.raises(InputError, match="cannot be read|does not exist|too long"):
+    with pytest.raises(InputError, match=r"cannot be read|does not exist|too long"):
         load_map_view(scene, scene.names.index(long))
 
 

@@ -26,6 +26,7 @@ from metriloc.backbones.xfeat import XFeatConfig
 from metriloc.io.download import cache_folder
 from metriloc.io.files import InputError, prepare_output_folder, write_atomically
 from metriloc.io.local_features import load_extractor
+from metriloc.io.map_folders import first_names, is_photo_in
 from metriloc.io.maps import load_map_view
 from metriloc.io.reference_features import Entry, FeatureSource, Key, PhotoHashes
 from metriloc.methods.matching.global_index import GlobalIndex
@@ -219,11 +220,15 @@ class MapRetrieval:
             self._known[folder] = self._load(folder)
         known = self._known[folder]
         images = scene.image_index.unique().tolist()
+        here = [image for image in images if is_photo_in(folder, scene.names[image])]
         found: dict[str, Tensor] = {}
         messages: list[str] = []
+        if len(here) < len(images):
+            absent = [scene.names[image] for image in sorted(set(images) - set(here))]
+            messages.append(f"'{folder}' lacks {len(absent)} of the {len(images)} photos: {first_names(absent)}")
         fresh = 0
         try:
-            for done, image in enumerate(images):
+            for done, image in enumerate(here):
                 name = scene.names[image]
                 try:
                     stamp = _stamp(folder / name)
@@ -238,7 +243,7 @@ class MapRetrieval:
                     self._save(folder)
                     fresh = 0
                 if progress is not None:
-                    progress(done + 1, len(images))
+                    progress(done + 1, len(here))
         finally:
             # also after Ctrl+C: what was found need not be looked for again
             if fresh:

@@ -112,7 +112,10 @@ def test_a_photo_that_is_missing_is_passed_over(tmp_path: Path) -> None:
     found = retrieval(Colors(), None).rank(query, scene, progress=lambda n, total: done.append((n, total)))
     assert found.names[0] == "0.png" and "1.png" not in found.names
     assert len(found.messages) == 1 and "1.png" in found.messages[0]
-    assert done[-1] == (3, 3)
+    assert done[-1] == (2, 2)
+    os.remove(tmp_path / "2.png")
+    found = retrieval(Colors(), None).rank(query, scene)
+    assert found.names == ("0.png",) and found.messages == (f"'{tmp_path}' lacks 2 of the 3 photos: '1.png', '2.png'",)
 
 
 def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
