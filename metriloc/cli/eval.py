@@ -15,7 +15,7 @@ from metriloc.cli.eval_published import evaluate_published
 from metriloc.cli.eval_published_options import PublishedOptions
 from metriloc.cli.eval_run import device_of, solved
 from metriloc.cli.made import Assignments
-from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, text_table
+from metriloc.cli.terminal import EXIT_NO_POSE, hearing_sigterm, print_lines, text_table
 from metriloc.evaluation.absolute import score_absolute
 from metriloc.evaluation.benchmarks import (
     BenchmarkName,
@@ -57,6 +57,7 @@ class RunOptions:
     """Write report.html."""
 
 
+@hearing_sigterm()
 def evaluate(
     method: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="METHOD", help=_METHOD_HELP)],
     benchmark: Annotated[tyro.conf.Positional[BenchmarkName], tyro.conf.arg(metavar="BENCHMARK")],

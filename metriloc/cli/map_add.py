@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, progress_bar
+from metriloc.cli.terminal import EXIT_NO_POSE, hearing_sigterm, print_lines, progress_bar
 from metriloc.io import InputError
 from metriloc.mapping.sharing import RaySharing
 from metriloc.runs.map_add import add_photos
@@ -16,6 +16,7 @@ from metriloc.runs.map_build import summary
 from metriloc.training.processes import worker_from_environment
 
 
+@hearing_sigterm()
 def map_add(
     scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
     photos: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="PHOTOS")] = None,

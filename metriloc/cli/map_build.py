@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from metriloc.cli.eval_run import device_of
-from metriloc.cli.terminal import EXIT_NO_POSE, print_lines, progress_bar
+from metriloc.cli.terminal import EXIT_NO_POSE, hearing_sigterm, print_lines, progress_bar
 from metriloc.io import InputError
 from metriloc.mapping.config import MapConfig
 from metriloc.mapping.facts import MapFacts
@@ -69,6 +69,7 @@ class MapPhotoOptions:
     """Horizontal field of view of all photos, degrees."""
 
 
+@hearing_sigterm()
 def map_build(
     photos: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PHOTOS")],
     out: Path,

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.cli.terminal import print_lines, progress_bar
+from metriloc.cli.terminal import hearing_sigterm, print_lines, progress_bar
 from metriloc.runs.map_bundle import METHODS, bundle_map
 
 
+@hearing_sigterm()
 def map_bundle(
     scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
     out: Path,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from metriloc.cli.terminal import print_lines
+from metriloc.cli.terminal import hearing_sigterm, print_lines
 from metriloc.io import InputError
 from metriloc.io.map_folders import find_model
 from metriloc.io.maps import read_reconstruction
@@ -15,6 +15,7 @@ from metriloc.mapping.export import export_colmap, export_gltf, export_nerfstudi
 from metriloc.opened_map import look_into
 
 
+@hearing_sigterm()
 def map_export(
     scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
     out: Path,

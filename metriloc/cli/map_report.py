@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from metriloc.cli.terminal import print_lines
+from metriloc.cli.terminal import hearing_sigterm, print_lines
 from metriloc.io import InputError, prepare_output_folder, write_atomically
 from metriloc.opened_map import open_map
 from metriloc.version import __version__
@@ -18,6 +18,7 @@ from metriloc.viz.map_report import map_report as report_of
 from metriloc.viz.whole_map import shown_map
 
 
+@hearing_sigterm()
 def map_report(
     scene: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MAP")],
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.html")],

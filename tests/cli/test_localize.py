@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,15 +258,6 @@ def test_the_published_configuration_file_is_read(tmp_path: Path, capsys: pytest
     file.write_text("n_iter: 3\n")
     assert run(*FAST, "--config", file, "--show") == 2
     assert f"'{file}': 'n_iter' is no setting of NRE" in capsys.readouterr().err
-
-
-def test_sigterm_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """pycolmap, which reads maps, takes the signal for itself, and printed its stack."""
-    monkeypatch.setattr("metriloc.cli.localize.QuerySource.open", lambda *_: signal.raise_signal(signal.SIGTERM))
-    before = signal.getsignal(signal.SIGTERM)
-    assert run("map", "photo.jpg") == 143
-    assert capsys.readouterr().err == "metriloc localize: ended by SIGTERM\n"
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_map_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 
 import pytest
 
@@ -56,3 +57,28 @@ def test_wrong_options_end_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("relpose", "a.jpg", "b.jpg", "--no-such-option") == 2
     assert run("relpose", "only-one.jpg") == 2
     assert "no query photo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "inside"),
+    [
+        (("localize", "map", "photo.jpg"), "localize.QuerySource.open"),
+        (("map", "build", "photos", "--out", "map"), "map_build.build_map"),
+        (("map", "add", "map"), "map_add.add_photos"),
+        (("map", "bundle", "map", "--out", "a.metriloc"), "map_bundle.bundle_map"),
+        (("map", "report", "map", "--out", "page.html"), "map_report.open_map"),
+        (("map", "export", "map", "--out", "a.ply", "--format", "ply"), "map_export.look_into"),
+        (("eval", "identity", "mapfree", "--data", "d", "--out", "run"), "eval.load_benchmark"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_sigterm_is_one_sentence(
+    arguments: tuple[str, ...], inside: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pycolmap, which reads maps, takes the signal for itself, and printed its stack."""
+    monkeypatch.setattr(f"metriloc.cli.{inside}", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(*arguments) == 143
+    name = " ".join(arguments[: 2 if arguments[0] == "map" else 1])
+    assert capsys.readouterr().err == f"metriloc {name}: ended by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) is before
