@@ -96,7 +96,7 @@ def test_many_queries_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[s
     broken.write_text("no photo")
     queries = [tmp_path / "a.jpg", broken, tmp_path / "b.jpg"]
     known = ["--k-ref", *camera_of("reference.jpg"), "--k-query", *camera_of("query.jpg")]
-    common = [REFERENCE, *queries, "--depth", DEPTH, *known, "--out", tmp_path / "out"]
+    common = [REFERENCE, *queries, "--depth", DEPTH, *known, "--method", "matching", "--out", tmp_path / "out"]
     assert run(*common) == 2
     assert "broken.jpg" in capsys.readouterr().err
     content = json.loads((tmp_path / "out" / "pose.json").read_text())
@@ -299,7 +299,7 @@ def test_unusual_images_run(mode: str, tmp_path: Path) -> None:
     else:
         photo.convert(mode).save(path)
     known = ["--k-ref", *camera_of("reference.jpg"), "--k-query", *camera_of("query.jpg")]
-    assert run(REFERENCE, path, "--depth", DEPTH, *known) == 0
+    assert run(REFERENCE, path, "--depth", DEPTH, *known, "--method", "matching") == 0
 
 
 def test_blank_photo_has_no_pose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -421,7 +421,7 @@ def test_what_is_said_of_the_camera_wins_and_both_photos_tell(
 def test_a_guessed_focal_length_is_a_doubt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (REFERENCE, QUERY):
         shutil.copy(path, tmp_path / path.name)
-    arguments = [tmp_path / "reference.jpg", tmp_path / "query.jpg", "--depth", DEPTH, "--json"]
+    arguments = [tmp_path / "reference.jpg", tmp_path / "query.jpg", "--depth", DEPTH, "--json", "--method", "matching"]
     assert run(*arguments) == 0
     (query,) = json.loads(capsys.readouterr().out)["queries"]
     assert query["verdict"] == "doubtful" and sum("is a guess" in doubt for doubt in query["doubts"]) == 2
@@ -448,7 +448,7 @@ def test_photos_with_odd_names_keep_their_poses(
         small(QUERY, name)
     out = tmp_path / "out"
     given = [f"./{name}" if str(name).startswith("-") else name for name in names]
-    assert run("reference.jpg", *given, "--fov", 60, "--distance", 0.6, "--out", out) == 0
+    assert run("reference.jpg", *given, "--fov", 60, "--distance", 0.6, "--method", "matching", "--out", out) == 0
     shown = capsys.readouterr()
     assert "\x1b" not in shown.out + shown.err and "new\nline" not in shown.out
     entries = json.loads((out / "pose.json").read_text())["queries"]
@@ -505,7 +505,8 @@ def test_a_method_that_fails_on_one_photo_keeps_the_others(
     out = tmp_path / "out"
     photos = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")]
     small(REFERENCE, tmp_path / "reference.jpg")
-    assert run(tmp_path / "reference.jpg", *photos, "--fov", 60, "--distance", 0.6, "--out", out) == 2
+    how = ["--fov", 60, "--distance", 0.6, "--method", "matching", "--out", out]
+    assert run(tmp_path / "reference.jpg", *photos, *how) == 2
     assert [entry["success"] for entry in json.loads((out / "pose.json").read_text())["queries"]] == [True, False, True]
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("metriloc relpose: ")]
     assert "b.jpg' could not be used: " in said
