@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -12,16 +12,17 @@ import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
 QUICK = "01_two_photos.py"
-"""The others load the same libraries and networks in a process of their own: for the slow half."""
+"""The others load the same networks: for the slow half."""
 
 
 @pytest.mark.parametrize(
     "path", [pytest.param(p, id=p.name, marks=[] if p.name == QUICK else [pytest.mark.slow]) for p in EXAMPLES]
 )
-def test_example(path: Path) -> None:
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"\d\.\d+ (m|m away)\b", done.stdout), done.stdout
+def test_example(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    runpy.run_path(str(path), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert re.search(r"\d\.\d+ (m|m away)\b", printed), printed
 
 
 def test_there_are_many_and_all_are_short() -> None:

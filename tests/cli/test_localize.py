@@ -163,7 +163,8 @@ def test_no_pose_is_told_and_has_its_own_exit_code(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "features.jpg").write_text("of an earlier run of another method")
     options = ["--k", 560, 560, 319.5, 239.5, "--references", "reference.jpg", "--out", tmp_path / "out"]
-    assert run(*known(model), tmp_path / "black.png", *options) == 1
+    options += ["--method", "xfeat-pnp"]
+    assert run(model, "--images", EXAMPLE, tmp_path / "black.png", *options) == 1
     assert "No pose found" in " ".join(capsys.readouterr().out.split())
     (entry,) = json.loads((tmp_path / "out" / "poses.json").read_text())["queries"]
     assert not entry["success"] and entry["reason"] and entry["confidence"] == 0
@@ -274,7 +275,8 @@ def test_a_photo_of_another_place_is_doubted(
 ) -> None:
     noise = (255 * torch.rand(30, 40, 3, generator=generator)).byte().numpy()
     Image.fromarray(noise).resize((640, 480)).save(tmp_path / "noise.png")
-    assert run(*known(model), tmp_path / "noise.png", "--fov", 60, "--json", "--no-html") in (0, 1)
+    options = ("--fov", 60, "--json", "--no-html", "--method", "xfeat-pnp")
+    assert run(model, "--images", EXAMPLE, tmp_path / "noise.png", *options) in (0, 1)
     (entry,) = json.loads(capsys.readouterr().out)["queries"]
     assert "may show another place" in entry["messages"][0]
 
