@@ -29,6 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # small tensors gain nothing from threads, and on a busy machine threads that wait for each other cost minutes
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("METRILOC_SHARED", REPOSITORY.parent / "shared"))
