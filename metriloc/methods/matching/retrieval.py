@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,18 +23,18 @@ from torch import Tensor
 from metriloc.backbones.local import LocalExtractor
 from metriloc.backbones.xfeat import XFeatConfig
 from metriloc.io.download import cache_folder
-from metriloc.io.files import InputError, prepare_output_folder, write_atomically
+from metriloc.io.files import InputError
 from metriloc.io.local_features import load_extractor
 from metriloc.io.map_folders import first_names, is_photo_in
 from metriloc.io.maps import load_map_view
 from metriloc.io.reference_features import Entry, FeatureSource, Key, PhotoHashes
 from metriloc.methods.matching.global_index import GlobalIndex
+from metriloc.methods.matching.retrieval_file import Seen, read_seen, stamp_of, write_seen
 from metriloc.solvers.assignment import mutual_nearest
 from metriloc.types import SfmMap, View
 
 _FORMAT = "1"
 _SAVE_EVERY = 50  # photos; what was computed before an interrupt is kept
-_Stamp = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class MapRetrieval:
         self.source, self._hashes = source, PhotoHashes()
         self.config = config or RetrievalConfig()
         self.cache = None if cache is None else Path(cache)
-        self._known: dict[Path, dict[str, tuple[_Stamp, Tensor]]] = {}
+        self._known: dict[Path, dict[str, Seen]] = {}
         self._index: tuple[tuple[Path, tuple[tuple[str, _Stamp], ...]], GlobalIndex] | None = None
 
     @classmethod
@@ -217,7 +216,7 @@ class MapRetrieval:
             )
         folder = scene.folder.resolve()
         if folder not in self._known:
-            self._known[folder] = self._load(folder)
+            self._known[folder] = read_seen(self._file(folder))
         known = self._known[folder]
         images = scene.image_index.unique().tolist()
         here = [image for image in images if is_photo_in(folder, scene.names[image])]
@@ -231,7 +230,7 @@ class MapRetrieval:
             for done, image in enumerate(here):
                 name = scene.names[image]
                 try:
-                    stamp = _stamp(folder / name)
+                    stamp = stamp_of(folder / name)
                     if name not in known or known[name][0] != stamp:
                         known[name] = (stamp, self._describe(load_map_view(scene, image)))
                         fresh += 1
@@ -240,14 +239,14 @@ class MapRetrieval:
                     continue
                 found[name] = known[name][1]
                 if fresh and fresh % _SAVE_EVERY == 0:
-                    self._save(folder)
+                    write_seen(self._file(folder), known)
                     fresh = 0
                 if progress is not None:
                     progress(done + 1, len(here))
         finally:
             # also after Ctrl+C: what was found need not be looked for again
             if fresh:
-                self._save(folder)
+                write_seen(self._file(folder), known)
         return found, tuple(messages)
 
     def _describe(self, view: View) -> Float[Tensor, "n C"]:
@@ -262,44 +261,7 @@ class MapRetrieval:
         what = json.dumps([_FORMAT, str(folder), self.identity, asdict(self.config)])
         return self.cache / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.safetensors"
 
-    def _load(self, folder: Path) -> dict[str, tuple[_Stamp, Tensor]]:
-        """What an earlier run found; nothing when there is no file, or it is not whole."""
-        from safetensors import SafetensorError, safe_open
-
-        file = self._file(folder)
-        if file is None or not file.is_file():
-            return {}
-        try:
-            with safe_open(file, framework="pt") as content:
-                descriptors = content.get_tensor("descriptors")
-                entries: Any = json.loads(content.metadata()["entries"])
-            parts = descriptors.split([int(count) for _, _, _, count in entries])
-            rows = zip(entries, parts, strict=True)
-            return {str(name): ((int(size), int(time)), part) for (name, size, time, _), part in rows}
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError):
-            return {}  # not a file of ours: look again
-
-    def _save(self, folder: Path) -> None:
-        from safetensors.torch import save
-
-        file, known = self._file(folder), self._known[folder]
-        if file is None or not known:
-            return
-        entries = [[name, *stamp, len(part)] for name, (stamp, part) in known.items()]
-        tensors = {"descriptors": torch.cat([part for _, part in known.values()])}
-        prepare_output_folder(file.parent)
-        write_atomically(file, save(tensors, {"entries": json.dumps(entries)}))
-
 
 def mutual_matches(a: Float[Tensor, "n C"], b: Float[Tensor, "m C"], min_cosine: float = -2.0) -> int:
     """How many rows of two sets of unit vectors are each other's nearest, above that cosine."""
     return len(mutual_nearest(a @ b.mT, min_cosine))
-
-
-def _stamp(path: Path) -> _Stamp:
-    """Size and time of change: what tells that a photo is another one."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from error
-    return status.st_size, status.st_mtime_ns
