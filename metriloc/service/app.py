@@ -107,7 +107,8 @@ def create_app(config: ServiceConfig) -> FastAPI:
     ):
         app.add_exception_handler(kind, handler)
     app.add_middleware(Guard, config=config, records=desk.records, metrics=desk.metrics, audit=audit)
-    _add_anchors(app, desk, jobs)
+    _add_anchors(app, desk)
+    _add_anchor_poses(app, desk, jobs)
     _add_maps(app, desk, jobs)
     _add_jobs(app, jobs)
     _add_facts(app, desk)
@@ -145,7 +146,7 @@ def _needs(scope: Scope) -> Any:
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
-def _add_anchors(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
+def _add_anchors(app: FastAPI, desk: Desk) -> None:
     @app.post("/v1/anchors", status_code=201, tags=["anchors"], responses=_PROBLEM, dependencies=[_needs("write")])
     async def make_anchor(
         response: Response,
@@ -183,6 +184,8 @@ def _add_anchors(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
         """Forget an anchor with all that is kept of it."""
         await desk.remove("anchors", id)
 
+
+def _add_anchor_poses(app: FastAPI, desk: Desk, jobs: Jobs) -> None:
     @app.post("/v1/anchors/{id}/poses", tags=["anchors"], responses=_FOUND, dependencies=[_needs("read")])
     async def place_at_anchor(
         id: ID,
