@@ -3,16 +3,19 @@
     python benchmarks/track.py burst ../shared/data
     python benchmarks/track.py map ../shared/data/eval/places
     python benchmarks/track.py cost ../shared/data/eval/places
+    python benchmarks/track.py memory ../shared/data/eval/places
 
 ``burst``: frames of real walks in order, before a reference photo of the same place; device poses are the true ones with
 drift (0.5 % of the way, 0.1 degrees a metre). ``map``: photos that are not in the map, forth and back, 30 black ones
 among them, and those of another place. ``cost``: seconds of a tracked frame, of one that is searched for, and of the
-network alone. The tables are in docs/tracking.md.
+network alone. ``memory``: of the process, over a stream of 100 times --count frames. The tables are in docs/tracking.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import resource
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -111,6 +114,24 @@ def measure_cost(places: Path, method: str, count: int) -> None:
     print(f"network alone {median(bare):.2f} s; {torch.get_num_threads()} threads")
 
 
+# -- memory -----------------------------------------------------------------------------------------------------------
+def measure_memory(places: Path, method: str, length: int) -> None:
+    """What the process holds, and how many objects, after so many frames in the kitchen's map."""
+    folder = places / "kitchen"
+    whole = read_map(folder / "sparse", folder)
+    order = sorted(range(len(whole)), key=lambda k: whole.names[k])
+    held = order[1::2]
+    views = {k: load_map_view(whole, k) for k in held}
+    tracker, found = Tracker(Localizer(whole.without(held), method=method)), 0
+    for step, k in enumerate(forth_and_back(held, length), 1):
+        found += bool(tracker.add(views[k], whole.cam_from_world[k], step / 7.5).success)
+        if step % (length // 10) == 0:
+            gc.collect()
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            size = pages * resource.getpagesize() / 2**20
+            print(f"{step} frames, {found} found: {size:.0f} MiB, {len(gc.get_objects())} objects", flush=True)
+
+
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of the processor of a call, which others on a busy machine change little, and what it returns."""
     start = time.process_time()
@@ -121,7 +142,7 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["burst", "map", "cost"])
+    parser.add_argument("what", choices=["burst", "map", "cost", "memory"])
     parser.add_argument("data", type=Path)
     parser.add_argument("--walks", nargs="+", default=list(WALKS)[:4], choices=list(WALKS))
     parser.add_argument("--frames", nargs="+", type=int, default=[1, 2, 3, 5, 7, 9])
@@ -139,6 +160,8 @@ def main() -> None:
     elif arguments.what == "map":
         length = 10 * arguments.count
         measure_map(arguments.data, arguments.method or "nre", length, arguments.black, arguments.other)
+    elif arguments.what == "memory":
+        measure_memory(arguments.data, arguments.method or "xfeat-pnp", 100 * arguments.count)
     else:
         measure_cost(arguments.data, arguments.method or "nre", arguments.count)
 
