@@ -45,8 +45,9 @@ def calibration(folder: Path, intercept: float, setup: str, weights_id: str = ""
     return folder / "c.json"
 
 
-def setup_of_nre_xfeat(model: Path) -> str:
-    scene = metriloc.read_map(model, EXAMPLE)
+@pytest.fixture(scope="module")
+def setup_of_nre_xfeat(example_map: Path) -> str:
+    scene = metriloc.read_map(example_map, EXAMPLE)
     method = choose_localizer(LocalizerChoice("nre-xfeat", calibration="none"))
     found = method.localize(metriloc.load_view(EXAMPLE / "query.jpg"), scene, ["reference.jpg"])
     return found.localization[0].setup
@@ -60,8 +61,10 @@ def localized(model: Path, out: Path, *options: object) -> tuple[int, dict[str, 
 
 
 @pytest.mark.slow
-def test_what_failed_is_no_answer_anywhere(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = calibration(tmp_path, -5.0, setup_of_nre_xfeat(model))
+def test_what_failed_is_no_answer_anywhere(
+    model: Path, setup_of_nre_xfeat: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = calibration(tmp_path, -5.0, setup_of_nre_xfeat)
     out = tmp_path / "out"
     code, entry = localized(model, out, "--calibration", file)
     assert code == 1
@@ -78,9 +81,14 @@ def test_what_failed_is_no_answer_anywhere(model: Path, tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize(("intercept", "verdict"), [(5.0, "reliable"), (0.5, "doubtful")])
 def test_verdicts_are_told_and_written(
-    model: Path, tmp_path: Path, intercept: float, verdict: str, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    setup_of_nre_xfeat: str,
+    tmp_path: Path,
+    intercept: float,
+    verdict: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = calibration(tmp_path, intercept, setup_of_nre_xfeat(model))
+    file = calibration(tmp_path, intercept, setup_of_nre_xfeat)
     code, entry = localized(model, tmp_path / "out", "--calibration", file)
     assert code == 0 and entry["success"] and entry["verdict"] == verdict
     assert (entry["doubts"] == []) == (verdict == "reliable")
