@@ -66,7 +66,7 @@ def test_what_failed_is_no_answer_anywhere(
 ) -> None:
     file = calibration(tmp_path, -5.0, setup_of_nre_xfeat)
     out = tmp_path / "out"
-    code, entry = localized(model, out, "--calibration", file)
+    code, entry = localized(model, out, "--calibration", file, "--max-side", 320)  # all four turns fail
     assert code == 1
     assert (entry["success"], entry["verdict"], entry["reason"]) == (False, "failed", "unsupported")
     assert entry["confidence"] == 0 and "2% of the depth" in entry["confidence_is_probability_of"]
