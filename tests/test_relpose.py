@@ -145,7 +145,7 @@ def test_auto_is_the_best_matcher_with_predicted_depth(choice: MethodChoice, set
     assert isinstance(matching, FeatureMatching) and matching.calibrations
     here = "aliked-" if weights_are_here("aliked", "aliked_lightglue") else "xfeat-"
     assert method.weights_id.startswith(here) and "+lightglue-" in method.weights_id
-    found = method.relative_pose(*(metriloc.load_view(path) for path in PHOTOS))
+    found = method.relative_pose(*(metriloc.load_view(path, max_side=320) for path in PHOTOS))
     assert found.details[0].setup.startswith(setup)
     # fitted for the default solver and the bundled depth network
     calibrated = choice.solver == "auto" and choice.depth in ("file", "metriloc-depth", "none")

@@ -91,12 +91,13 @@ def test_output_folder_of_one_query(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_many_queries_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.jpg", "b.jpg"):
-        shutil.copy(QUERY, tmp_path / name)
+        small(QUERY, tmp_path / name)
+    small(REFERENCE, tmp_path / "reference.jpg")
     broken = tmp_path / "broken.jpg"
     broken.write_text("no photo")
     queries = [tmp_path / "a.jpg", broken, tmp_path / "b.jpg"]
-    known = ["--k-ref", *camera_of("reference.jpg"), "--k-query", *camera_of("query.jpg")]
-    common = [REFERENCE, *queries, "--depth", DEPTH, *known, "--method", "matching", "--out", tmp_path / "out"]
+    how = ["--fov", 60, "--distance", 0.6, "--method", "matching", "--out", tmp_path / "out"]
+    common = [tmp_path / "reference.jpg", *queries, *how]
     assert run(*common) == 2
     assert "broken.jpg" in capsys.readouterr().err
     content = json.loads((tmp_path / "out" / "pose.json").read_text())
@@ -118,8 +119,8 @@ def test_many_queries_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(*common, "--resume", "--seed", 1) == 2
     assert "holds another run (seed: 0, now 1)" in capsys.readouterr().err
     assert (tmp_path / "out" / "pose.json").read_bytes() == kept
-    shutil.copy(QUERY, tmp_path / "c.jpg")
-    more = [REFERENCE, tmp_path / "c.jpg", tmp_path / "b.jpg", *common[4:], "--resume"]
+    small(QUERY, tmp_path / "c.jpg")
+    more = [tmp_path / "reference.jpg", tmp_path / "c.jpg", tmp_path / "b.jpg", *common[4:], "--resume"]
     assert run(*more) == 0
     assert "kept 1 pose of earlier queries" in capsys.readouterr().out
     names = [Path(q["query"]).name for q in json.loads((tmp_path / "out" / "pose.json").read_text())["queries"]]
