@@ -107,6 +107,7 @@ def test_a_covariance_is_turned_back(quarters: int, generator: torch.Generator) 
     assert told == pytest.approx(float(step @ torch.linalg.solve(found.covariance, step)), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("method", ["xfeat-pnp", "nre-xfeat", "nre"])
 def test_a_mirrored_photo_is_never_reliable_in_a_map(shared: Callable[[str], Path], method: str) -> None:
@@ -130,6 +131,7 @@ def test_a_mirrored_photo_of_the_map_is_never_reliable(shared: Callable[[str], P
     assert found.verdict == "doubtful" and "mirrored" in found.doubts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("quarters", [1, 3])
 def test_a_query_on_its_side_is_found_in_a_map(shared: Callable[[str], Path], quarters: int) -> None:

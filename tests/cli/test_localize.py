@@ -78,6 +78,7 @@ def test_everything_of_one_query(model: Path, tmp_path: Path, capsys: pytest.Cap
     assert Image.open(out / "maps.jpg").size[0] > 900
 
 
+@pytest.mark.slow
 def test_a_guess_is_warned_of_where_it_is_what_was_used(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_guess_is_warned_of_where_it_is_what_was_used(
         assert ("estimated" in shown.out) is not guessed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["nre-xfeat", "xfeat-pnp"])
 def test_numbers_that_the_map_speaks_against_are_doubted(
     model: Path, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -79,6 +79,7 @@ def test_what_failed_is_no_answer_anywhere(
     assert "too little speaks for any pose" in page and "stood at" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("intercept", "verdict"), [(5.0, "reliable"), (0.5, "doubtful")])
 def test_verdicts_are_told_and_written(
     model: Path,

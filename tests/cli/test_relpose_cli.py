@@ -48,6 +48,7 @@ def mickey_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_json_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(REFERENCE, QUERY, "--method", "matching", "--depth", DEPTH, "--json", "--seed", 3) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -68,6 +69,7 @@ def test_json_tells_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert query["num_inliers"] > 100
 
 
+@pytest.mark.slow
 def test_output_folder_of_one_query(tmp_path: Path) -> None:
     assert run(REFERENCE, QUERY, "--depth", DEPTH, "--out", tmp_path / "out") == 0
     names = {p.name for p in (tmp_path / "out").iterdir()}

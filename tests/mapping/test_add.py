@@ -23,6 +23,7 @@ from metriloc.solvers.similarity import fit_similarity
 pytest.importorskip("pycolmap", reason="maps are made by COLMAP")
 
 
+@pytest.mark.slow
 def test_new_photos_come_in_and_nothing_moves(tmp_path: Path, write_photos: Callable[..., Pose]) -> None:
     poses = write_photos(tmp_path / "photos", 6)
     later = tmp_path / "later"
