@@ -36,6 +36,7 @@ def scene(photos: tuple[View, View]) -> SfmMap:
     return map_from_view(photos[0], spacing=12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "load"),
     [("mickey", metriloc.MicKey.from_pretrained), ("matching", metriloc.FeatureMatching.from_pretrained)],
@@ -54,6 +55,7 @@ def test_two_photos(name: str, load: Callable[..., RelativePoseMethod], photos: 
     assert torch.equal(raw.pose.matrix(), own.pose.matrix())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "load"),
     [
@@ -75,6 +77,7 @@ def test_a_photo_in_a_map(
     assert raw.verdict == "uncalibrated" and torch.equal(raw.pose.matrix(), own.pose.matrix())
 
 
+@pytest.mark.slow
 def test_many_queries_are_judged_as_one(photos: tuple[View, View]) -> None:
     model = metriloc.MicKey.from_pretrained()
     one = model.relative_pose(*photos)

@@ -78,6 +78,7 @@ def test_logs(shared: Shared) -> None:
         refused(lambda path=path: read_log(path), names=path.name)  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_logs_take_little_memory(shared: Shared) -> None:
     code = (
         "import resource, sys; from pathlib import Path; from metriloc.io.hloc import read_log\n"

@@ -48,6 +48,7 @@ def test_one_call(scene: SfmMap, nre: metriloc.NRE) -> None:
     assert float((again.pose.center() - truth.center()).norm()) < 0.02
 
 
+@pytest.mark.slow
 def test_only_a_guess_that_is_used_is_warned_of(scene: SfmMap, nre: metriloc.NRE, tmp_path: Path) -> None:
     (tmp_path / "unknown.jpg").write_bytes((EXAMPLE / "query.jpg").read_bytes())
     with warnings.catch_warnings():
@@ -59,6 +60,7 @@ def test_only_a_guess_that_is_used_is_warned_of(scene: SfmMap, nre: metriloc.NRE
         metriloc.localize(tmp_path / "blank.jpg", scene, references=["reference.jpg"], method="xfeat-pnp")
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("name", ["nre-xfeat", "pixloc", "xfeat-pnp"])
 def test_numbers_that_a_map_speaks_against_are_doubted(shared: Callable[[str], Path], name: str) -> None:

@@ -145,7 +145,7 @@ def test_auto_is_the_best_matcher_with_predicted_depth(choice: MethodChoice, set
     assert isinstance(matching, FeatureMatching) and matching.calibrations
     here = "aliked-" if weights_are_here("aliked", "aliked_lightglue") else "xfeat-"
     assert method.weights_id.startswith(here) and "+lightglue-" in method.weights_id
-    found = method.relative_pose(*(metriloc.load_view(path) for path in PHOTOS))
+    found = method.relative_pose(*(metriloc.load_view(path, max_side=320) for path in PHOTOS))
     assert found.details[0].setup.startswith(setup)
     # fitted for the default solver and the bundled depth network
     calibrated = choice.solver == "auto" and choice.depth in ("file", "metriloc-depth", "none")
@@ -183,6 +183,7 @@ def test_the_calibration_is_for_these_weights_wherever_they_lie(
     assert calibrations_of(choose_method(MethodChoice(weights=str(tmp_path / "other")))) == (own,)
 
 
+@pytest.mark.slow
 def test_one_call_takes_the_units_of_the_depth_map() -> None:
     depth = EXAMPLE / "reference.depth.png"
     method = choose_method(MethodChoice("matching"))
@@ -194,6 +195,7 @@ def test_one_call_takes_the_units_of_the_depth_map() -> None:
         metriloc.relative_pose(metriloc.io.load_view(PHOTOS[0]), PHOTOS[1], method=method, depth_scale=2000)
 
 
+@pytest.mark.slow
 def test_one_call_takes_the_depth_map_or_the_model(bundled: Path) -> None:
     alone = metriloc.relative_pose(*PHOTOS, seed=1)
     assert "depth map" not in alone.details[0].scale_source and alone.details[0].metric
@@ -214,6 +216,7 @@ def run(*arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
+@pytest.mark.slow
 def test_commands_use_the_bundled_model(bundled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     identity = load_weights(bundled, "mickey").weights_id
     assert run("relpose", *PHOTOS, "--json") in (0, 1)
@@ -232,6 +235,7 @@ def test_commands_use_the_bundled_model(bundled: Path, tmp_path: Path, capsys: p
     assert f"metriloc-small comes with metriloc: {bundled}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_demo_shows_the_model_and_one_flag_the_matching(
     bundled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,6 +268,7 @@ def test_options_that_do_not_fit(choice: MethodChoice, says: str) -> None:
         choose_method(choice)
 
 
+@pytest.mark.slow
 def test_methods_are_taken_by_name() -> None:
     folder = Path(metriloc.__file__).parent / "data" / "example"
     photos = folder / "reference.jpg", folder / "query.jpg"
@@ -294,6 +299,7 @@ def test_arguments_of_the_wrong_kind_are_named(arguments: dict[str, Any], words:
         metriloc.relative_pose(**{**usual, **arguments})
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 def test_a_loaded_method_takes_a_known_distance() -> None:
     method = metriloc.load("xfeat")
@@ -307,6 +313,7 @@ def test_a_loaded_method_takes_a_known_distance() -> None:
         metriloc.relative_pose(*PHOTOS, method="xfeat", distance=1e300)
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 def test_numbers_of_another_size_make_doubtful() -> None:
     """K of the photo before it was halved: 45 degrees for 21, and called reliable."""

@@ -78,6 +78,7 @@ def test_one_word_for_the_camera_of_a_photo() -> None:
         load_view(REFERENCE, fov=179.99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -81,8 +81,8 @@ def test_a_photo_that_is_found_at_once_is_not_turned() -> None:
 @pytest.mark.wheels
 def test_a_pair_with_one_photo_on_its_side(shared: Callable[[str], Path]) -> None:
     folder = shared("cases/09_geometry")
-    reference = load_view(folder / "ref.jpg", K=K)
-    turned = load_view(folder / "turned90.jpg", fov=2 * math.degrees(math.atan(240 / 647)))
+    reference = load_view(folder / "ref.jpg", K=K, max_side=400)
+    turned = load_view(folder / "turned90.jpg", fov=2 * math.degrees(math.atan(240 / 647)), max_side=400)
     # the camera did not move: only a depth lets that be an answer
     method = choose_method(MethodChoice("xfeat", depth="metriloc-depth"))
     estimate = relative_pose(reference, turned, method=method)
@@ -107,6 +107,7 @@ def test_a_covariance_is_turned_back(quarters: int, generator: torch.Generator) 
     assert told == pytest.approx(float(step @ torch.linalg.solve(found.covariance, step)), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("method", ["xfeat-pnp", "nre-xfeat", "nre"])
 def test_a_mirrored_photo_is_never_reliable_in_a_map(shared: Callable[[str], Path], method: str) -> None:
@@ -130,6 +131,7 @@ def test_a_mirrored_photo_of_the_map_is_never_reliable(shared: Callable[[str], P
     assert found.verdict == "doubtful" and "mirrored" in found.doubts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.wheels
 @pytest.mark.parametrize("quarters", [1, 3])
 def test_a_query_on_its_side_is_found_in_a_map(shared: Callable[[str], Path], quarters: int) -> None:

@@ -79,6 +79,7 @@ def test_what_is_no_rotation() -> None:
     assert not bool(Pose.from_Rt(np.full((3, 3), np.nan), np.full(3, np.nan)).is_finite())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_a_depth_map_that_knows_nothing_is_told(value: float) -> None:
     pytest.importorskip("kornia")

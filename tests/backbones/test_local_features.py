@@ -97,6 +97,7 @@ def test_pooling_keeps_cells_in_place() -> None:
         dense.pooled(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["xfeat", "aliked", "disk"])
 def test_lightglue_matches_a_shifted_photo(name: str, photo: Tensor) -> None:
     network = extractor(name)

@@ -87,6 +87,7 @@ def listed(folder: Path, *names: str) -> list[object]:
     return ["--queries", folder / "list.txt", "--query-images", folder]
 
 
+@pytest.mark.slow
 def test_failures_are_told_and_the_run_goes_on(solve: Solve, tmp_path: Path) -> None:
     """A photo that is absent, one that is no photo, a black one, a tiny one, and a good one after them all."""
     model = write_map(tmp_path / "sparse", 60)
@@ -204,6 +205,7 @@ def test_files_of_an_alignment(
     assert code == 2 and error.count("\n") == 1 and "needs ffmpeg" in error
 
 
+@pytest.mark.slow
 def test_going_on_minds_lists_and_options(solve: Solve, tmp_path: Path) -> None:
     """Another camera in the list, another option of pixloc: computed again."""
     model, out = write_map(tmp_path / "sparse", 60), tmp_path / "out"

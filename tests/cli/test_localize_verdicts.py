@@ -45,8 +45,9 @@ def calibration(folder: Path, intercept: float, setup: str, weights_id: str = ""
     return folder / "c.json"
 
 
-def setup_of_nre_xfeat(model: Path) -> str:
-    scene = metriloc.read_map(model, EXAMPLE)
+@pytest.fixture(scope="module")
+def setup_of_nre_xfeat(example_map: Path) -> str:
+    scene = metriloc.read_map(example_map, EXAMPLE)
     method = choose_localizer(LocalizerChoice("nre-xfeat", calibration="none"))
     found = method.localize(metriloc.load_view(EXAMPLE / "query.jpg"), scene, ["reference.jpg"])
     return found.localization[0].setup
@@ -60,10 +61,12 @@ def localized(model: Path, out: Path, *options: object) -> tuple[int, dict[str, 
 
 
 @pytest.mark.slow
-def test_what_failed_is_no_answer_anywhere(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = calibration(tmp_path, -5.0, setup_of_nre_xfeat(model))
+def test_what_failed_is_no_answer_anywhere(
+    model: Path, setup_of_nre_xfeat: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = calibration(tmp_path, -5.0, setup_of_nre_xfeat)
     out = tmp_path / "out"
-    code, entry = localized(model, out, "--calibration", file)
+    code, entry = localized(model, out, "--calibration", file, "--max-side", 320)  # all four turns fail
     assert code == 1
     assert (entry["success"], entry["verdict"], entry["reason"]) == (False, "failed", "unsupported")
     assert entry["confidence"] == 0 and "2% of the depth" in entry["confidence_is_probability_of"]
@@ -76,11 +79,17 @@ def test_what_failed_is_no_answer_anywhere(model: Path, tmp_path: Path, capsys: 
     assert "too little speaks for any pose" in page and "stood at" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("intercept", "verdict"), [(5.0, "reliable"), (0.5, "doubtful")])
 def test_verdicts_are_told_and_written(
-    model: Path, tmp_path: Path, intercept: float, verdict: str, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    setup_of_nre_xfeat: str,
+    tmp_path: Path,
+    intercept: float,
+    verdict: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = calibration(tmp_path, intercept, setup_of_nre_xfeat(model))
+    file = calibration(tmp_path, intercept, setup_of_nre_xfeat)
     code, entry = localized(model, tmp_path / "out", "--calibration", file)
     assert code == 0 and entry["success"] and entry["verdict"] == verdict
     assert (entry["doubts"] == []) == (verdict == "reliable")

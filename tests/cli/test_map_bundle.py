@@ -68,6 +68,7 @@ def test_the_command_chooses_the_method_of_a_bundle(made: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["method"] == "xfeat-pnp"
 
 
+@pytest.mark.slow
 def test_the_command_and_a_folder_with_photos(
     example_map: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def case() -> tuple[Any, Any, Pose]:
     return metriloc.load_view(EXAMPLE / "query.jpg"), map_from_view(reference), truth
 
 
+@pytest.mark.slow
 def test_starts_have_the_errors_that_are_wanted() -> None:
     query, scene, truth = case()
     found = basin(Stays(truth), query, scene, ["reference.jpg"], truth, (2.0, 30.0), 6)

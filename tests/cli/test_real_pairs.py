@@ -59,6 +59,7 @@ def test_matches_that_allow_two_poses_are_not_relied_on(
     assert min(found) < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["val/s00000", "val/s00004", "val/s00008", "val/s00014", "scannet_pairs/val/s00012"])
 def test_random_mickey_does_not_crash_and_is_honest(
     scene: str, shared: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -112,6 +112,7 @@ def transformers_names(official: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return renamed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layout", ["transformers folder", "transformers file", "inside", "beside", "torch.hub", "cache"]
 )

@@ -353,6 +353,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_json_gives_a_scene_or_one_sentence(tmp_path: Path, data: st.DataObject) -> None:

@@ -151,6 +151,7 @@ def test_a_crash_of_compiled_code_is_one_sentence(tmp_path: Path, monkeypatch: p
         run_native(NativeJob("map", {}))
 
 
+@pytest.mark.slow
 def test_photos_that_cannot_be_mapped(
     tmp_path: Path, photos: tuple[Path, Pose], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +175,7 @@ def test_photos_that_cannot_be_mapped(
     refused(noise, "could be put together")
 
 
+@pytest.mark.slow
 def test_what_is_no_photo_costs_itself_only(
     tmp_path: Path, photos: tuple[Path, Pose], write_photos: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:

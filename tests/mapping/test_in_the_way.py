@@ -119,6 +119,7 @@ def test_distances_that_contradict_each_other_are_told(
     assert "(90 m) and the distance of 00.png and 01.png (2 m) contradict" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(320, 240), (1, 1)])
 def test_a_photo_that_shows_nothing_costs_itself_only(place: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     shutil.copytree(place / "photos", tmp_path / "photos")

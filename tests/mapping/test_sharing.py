@@ -63,6 +63,7 @@ def test_parts_hold_everything_once(place: Path) -> None:
         assert sum(map(len, firsts)) == len(set().union(*firsts))
 
 
+@pytest.mark.slow
 def test_processes_that_share_make_the_same_map(place: Path, tmp_path: Path) -> None:
     """Two ranks, one after the other: what the first waits for is what the second does."""
     photos, out = place / "photos", tmp_path / "map"

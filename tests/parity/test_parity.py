@@ -233,6 +233,7 @@ def test_commands_in_a_text() -> None:
     assert commands_in("`metriloc eval` a `metriloc demo --out\nX` `pip install x`") == [["demo", "--out", "X"]]
 
 
+@pytest.mark.slow
 def test_fields_of_keys_are_there() -> None:
     keys = [(heading, cells[1]) for heading, cells in ROWS if heading.startswith("Keys of")]
     assert [name for heading, cell in keys for name in absent_fields(heading, cell)] == []

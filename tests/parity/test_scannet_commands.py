@@ -49,6 +49,7 @@ def scannet(tmp_path: Path) -> tuple[str | Path, ...]:
     return "--data", tmp_path / "pairs.txt", "--scans", tmp_path / "scans"
 
 
+@pytest.mark.slow
 def test_pairs_are_evaluated(scannet: tuple[str | Path, ...], tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ("--depth-source", "file:planercnn", "--out", out, "--draws", "5", "--no-html", "--calibration", "none")
@@ -68,6 +69,7 @@ def test_photos_of_another_shape_are_told(
     assert "warning: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_matchers_with_depths_are_a_table(scannet: tuple[str | Path, ...], tmp_path: Path) -> None:
     out = tmp_path / "table"
     words = ("--methods", "xfeat", "--depths", "file", "file:planercnn", "--out", out)

@@ -49,6 +49,7 @@ def test_a_run_from_an_empty_folder(tmp_path: Path) -> None:
     assert (tmp_path / "run/weights/model.safetensors").stat().st_size < 25e6
 
 
+@pytest.mark.slow
 def test_batches_mix_and_repeat(tmp_path: Path) -> None:
     make_scene(tmp_path / "real" / "wall")
     make_overlaps(tmp_path / "real" / "wall")

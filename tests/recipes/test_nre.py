@@ -146,6 +146,7 @@ def test_an_image_without_partners_gives_no_points(data):
     assert len(lonely.draw(LOOK, None, torch.Generator().manual_seed(0))) == 0
 
 
+@pytest.mark.slow
 def test_synthetic_scenes(tmp_path):
     look = Look(128, smallest=0.9, points=40, min_points=20)
     batches = NREBatches(look, batch_size=2, synthetic_share=1.0, scenes=1, pairs_per_scene=1)(tmp_path)

@@ -108,6 +108,7 @@ def test_small_batches_need_a_folder() -> None:
             part(None)
 
 
+@pytest.mark.slow
 def test_small_batches_of_a_new_folder(tmp_path: Path) -> None:
     """Scenes are made when they are missing; starts keep to the limit."""
     how = dataclasses.replace(pixloc_small().batches, scenes=1, pairs_per_scene=1, batch_size=2, points=100)  # type: ignore[type-var]

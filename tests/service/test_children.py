@@ -48,6 +48,7 @@ def answer(children: Children, job: Any, seconds: float = 60) -> Any:
     return children.submit(job, seconds).result(120).answer
 
 
+@pytest.mark.slow
 def test_one_process_does_job_after_job(children: Children) -> None:
     pid = answer(children, "pid")
     assert pid == answer(children, "pid") != os.getpid()
@@ -69,6 +70,7 @@ def test_what_dies_or_takes_too_long_costs_itself(children: Children) -> None:
     assert late.value.late and answer(children, "pid") != pid
 
 
+@pytest.mark.slow
 def test_jobs_that_are_taken_together_cost_themselves_only() -> None:
     made = Children("batches", make, 1, batch=8).start()
     answer(made, "pid")

@@ -102,6 +102,7 @@ def test_inclusion_frequencies_equal_twins(
         assert not same_means(counts_by_rank(ours, rank), other)
 
 
+@pytest.mark.slow
 def test_first_draw_follows_the_weights_through_the_default_split() -> None:
     generator = torch.Generator().manual_seed(3)
     weights = torch.randn(12_000, generator=generator).exp()

@@ -90,6 +90,7 @@ def scene(
     return Scene(pose, cameras, uv0, depth0, uv1, depth1, torch.arange(count) >= wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model1", MODELS)
 @pytest.mark.parametrize("model0", MODELS)
 def test_all_solvers_recover_the_pose_of_distorted_cameras(generator, model0, model1):
@@ -219,6 +220,7 @@ def test_a_plane_is_enough_with_depth_and_usually_without(generator):
 # -- is there a translation? ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 @pytest.mark.parametrize("outliers", [0.0, 0.3])
 def test_pure_rotation_keeps_its_rotation_and_says_that_the_direction_is_unknown(generator, noise, outliers):

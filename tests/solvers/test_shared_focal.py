@@ -26,6 +26,7 @@ def matches(num: int = 300, wrong: float = 0.3, noise: float = 0.3, seed: int = 
     return uv0 + noise * torch.randn(num, 2, generator=g), uv1 + noise * torch.randn(num, 2, generator=g)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.3, 2.0])
 def test_the_true_focal_length_is_found_from_a_wrong_one(factor: float) -> None:
     uv0, uv1 = matches()
@@ -38,6 +39,7 @@ def test_the_true_focal_length_is_found_from_a_wrong_one(factor: float) -> None:
     assert (found.gain > 100) == (factor != 1.0)
 
 
+@pytest.mark.slow
 def test_the_stated_deviation_is_honest() -> None:
     errors = []
     for seed in range(12):

@@ -55,6 +55,7 @@ def walk(writer: BagWriter, poses: list[Pose], *, jpeg: bool = False, odometry: 
             writer.image(TOPIC, time, color(index), "bgr8" if index % 2 else "rgb8")
 
 
+@pytest.mark.slow
 @pytest.mark.extras
 @pytest.mark.parametrize("name", ["walk.bag", "walk"])
 @pytest.mark.parametrize("odometry", [True, False])

@@ -71,6 +71,7 @@ def test_a_device_that_stands_gives_no_metres() -> None:
     assert not last.details[0].metric or last.details[0].scale_sigma > 0.5
 
 
+@pytest.mark.slow
 def test_the_window_keeps_frames_apart_and_few() -> None:
     """Of a slow camera the frames that stay are those that moved; memory is that of the window."""
     true, device = stream(16, way=0.4)

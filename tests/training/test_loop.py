@@ -136,6 +136,7 @@ def numbers(out: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "step_seconds"} for line in lines(out)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_run_interrupted_twice_ends_as_the_uninterrupted_one(tmp_path: Path, workers: int, accumulation: int) -> None:

@@ -41,6 +41,7 @@ def cast(mesh: Mesh, camera: Camera, pose: Pose) -> np.ndarray:
     return np.where(np.isfinite(best), best, 0.0).reshape(height, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
 def test_depth_equals_a_ray_cast_against_every_quad(weights: tuple[float, float, float]) -> None:
     scene = make_scene(4, SyntheticConfig(weights=weights, texture_size=16))

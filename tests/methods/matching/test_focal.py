@@ -49,6 +49,7 @@ def test_focal_lengths_are_contradicted_by_clear_evidence_only() -> None:
     assert pair_contradiction((photo(60.0), photo(60.0, sigma=0.3)), double) is None
 
 
+@pytest.mark.slow
 def test_twice_the_focal_length_is_not_reliable() -> None:
     """The bundled photos, 21 degrees apart: with twice the focal length, 42 degrees were called reliable."""
     pytest.importorskip("kornia")

@@ -136,6 +136,7 @@ def with_depth0(pair: MatchedPair, depth: torch.Tensor) -> MatchedPair:
     return replace(pair, view0=replace(pair.view0, depth=depth), view1=replace(pair.view1, depth=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["noise", "constant", "shuffled"])
 def test_a_foreign_depth_map_is_doubted_and_trusted_less(generator: torch.Generator, kind: str) -> None:
     pair = seen(generator, turned((0.6, -0.1, 0.2)), wrong=0.2, noise=0.03)

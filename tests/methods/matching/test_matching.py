@@ -154,6 +154,7 @@ def test_depth_map_that_knows_nothing_is_said(
     assert "depth map" in estimate.details[0].scale_source and errors(estimate, truth)[0] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_a_distance_wins_over_depths_and_may_contradict_them(
     features: tuple[ImageFeatures, ImageFeatures], method: FeatureMatching, truth: Pose, factor: float

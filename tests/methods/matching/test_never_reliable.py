@@ -29,6 +29,7 @@ def turned(view: View, w: tuple[float, float, float]) -> View:
     return replace(view, image=image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [None, 0.5])
 def test_a_camera_that_only_turned_went_nowhere(distance: float | None) -> None:
     view = load_view(EXAMPLE / "query.jpg")
@@ -38,6 +39,7 @@ def test_a_camera_that_only_turned_went_nowhere(distance: float | None) -> None:
     assert "turned" in " ".join((*estimate.doubts, *estimate.details[0].messages))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["noise", "constant"])
 def test_a_depth_map_of_something_else_gives_no_metres(kind: str) -> None:
     right = [load_view(EXAMPLE / name) for name in ("reference.jpg", "query.jpg")]

@@ -102,6 +102,7 @@ def test_options_of_the_published_config(sample: NreSample) -> None:
     assert errors(method.localize(view, sample.source, sample.source.names), sample.target.cam_from_world)[0] < 0.5
 
 
+@pytest.mark.slow
 def test_a_black_photo_and_a_photo_of_something_else_fail(sample: NreSample) -> None:
     method = localizer("xfeat")
     camera = Camera.from_fov((320, 240), 1.0)

@@ -124,6 +124,7 @@ def test_gradients_are_finite_where_features_are_equal() -> None:
     assert same.grad is not None and torch.isfinite(same.grad).all()
 
 
+@pytest.mark.slow
 def test_training_step(generator: torch.Generator) -> None:
     torch.manual_seed(0)
     extractor = UNetConfig(

@@ -82,6 +82,7 @@ def check(tiny: SimpleNamespace, data: Any, entry: dict[str, Any], expected: str
     torch.testing.assert_close(pose, tiny.golden[expected].to(pose), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "options"),
     [
@@ -116,6 +117,7 @@ def test_recorded_runs_from_retrieval(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["old", "new", "clustered"])
 @pytest.mark.parametrize("tag", ["average", "dup"])
 def test_recorded_runs_from_poses(
@@ -143,6 +145,7 @@ def test_recorded_runs_from_poses(
     assert [stage["name"] for stage in entry["stages"]] == ["start", "scale 1, level 1", "scale 1, level 0"]
 
 
+@pytest.mark.slow
 def test_failures_of_logs_are_told_and_do_not_raise(run: Run, tiny: SimpleNamespace, tmp_path: Path) -> None:
     for layout, changes in (("old", {"PnP_ret": None}), ("old", {"PnP_ret": {"success": False}}), ("clustered", {})):
         log = log_file(tiny, tmp_path, layout, **changes)

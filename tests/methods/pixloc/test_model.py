@@ -58,6 +58,7 @@ def method(tiny: SimpleNamespace, config: LocalizeConfig = BASE, loop: AlignConf
     return PixLoc(tiny.extractor(), loop, config, **kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", RETRIEVAL)
 def test_golden_retrieval(tag: str, tiny: SimpleNamespace, data: Any) -> None:
     golden, (settings, images) = tiny.golden, RETRIEVAL[tag]

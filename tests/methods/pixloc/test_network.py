@@ -42,6 +42,7 @@ def assert_golden(found: FeaturePyramid, golden: dict[str, Any], key: str, confi
             torch.testing.assert_close(trust.float(), golden[f"{key}confidence_{level}"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "encoder"), [("vgg19", VGG19), ("vgg16", VGG16)])
 def test_golden_unet(name: str, encoder: VGGConfig, load: Any, data: Any) -> None:
@@ -58,6 +59,7 @@ def test_golden_unet(name: str, encoder: VGGConfig, load: Any, data: Any) -> Non
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "config"),
@@ -73,6 +75,7 @@ def test_golden_variants(name: str, config: UNetConfig, load: Any, data: Any) ->
     assert_golden(network(golden["image_64x96"].double()), golden, f"{name}/", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_golden_training_mode(checkpointed: bool, load: Any, data: Any) -> None:
     golden = load("unet")

@@ -88,6 +88,7 @@ def make_scene(folder: Path) -> tuple[SfmMap, View, Pose]:
     return scene, View(photo(STEP), camera, name="query"), pose(STEP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "image_scales"), [(None, (1,)), (120, (1,)), (None, (2, 1)), (200, (4, 1))])
 @pytest.mark.parametrize("average", [False, True])
 def test_recovers_the_pose(size: int | None, image_scales: tuple[int, ...], average: bool, tmp_path: Path) -> None:

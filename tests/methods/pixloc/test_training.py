@@ -150,6 +150,7 @@ def training(gnnet: bool = False) -> PixLocTraining:
     return PixLocTraining(PixLocNetwork(network), config, settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gnnet", [False, True])
 def test_a_few_steps_reduce_the_loss(gnnet: bool, generator: torch.Generator) -> None:
     method, found = training(gnnet).train(), batch()
