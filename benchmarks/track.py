@@ -24,6 +24,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from open_localizer import recorded
 from track_bursts import WALKS, drifting, print_bursts
 
 from metriloc import Localizer, Tracker
@@ -89,7 +90,7 @@ def report_stream(name: str, errors: list[Any], states: list[TrackState]) -> Non
 
 # -- cost -------------------------------------------------------------------------------------------------------------
 def measure_cost(places: Path, method: str, count: int) -> None:
-    """Seconds of the processor of a frame, in the median: tracked, searched for, and the network of the method alone."""
+    """Seconds of the processor of a frame, in the median: tracked, searched for, and its networks alone."""
     folder = places / "kitchen"
     whole = read_map(folder / "sparse", folder)
     order = sorted(range(len(whole)), key=lambda k: whole.names[k])
@@ -108,10 +109,14 @@ def measure_cost(places: Path, method: str, count: int) -> None:
         if estimate.track.state is TrackState.TRACKING and not estimate.track.searched:
             tracked.append(seconds)
         lost.append(timed(lambda view=view: Tracker(localizer).add(view))[0])
-    features = getattr(localizer.method, "coarse", None) or localizer.method.features  # type: ignore[attr-defined]
-    bare = [timed(lambda view=view: features.dense(view.image))[0] for view in views]
+    bare = list[float]()
+    for view in views:
+        passes: list[Callable[[], Any]] = []
+        with recorded(passes):
+            Tracker(localizer).add(view)
+        bare.append(timed(lambda passes=passes: [run() for run in passes])[0])
     print(f"tracked {median(tracked):.2f} s ({len(tracked)} frames), searched for {median(lost):.2f} s, ", end="")
-    print(f"network alone {median(bare):.2f} s; {torch.get_num_threads()} threads")
+    print(f"its networks alone {median(bare):.2f} s; {torch.get_num_threads()} threads")
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
