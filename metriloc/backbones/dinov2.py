@@ -167,7 +167,7 @@ class LayerScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; one linear layer gives queries, keys and values, in this order."""
+    """Multi-head self-attention. One linear layer gives queries, keys and values, in this order."""
 
     def __init__(self, config: DinoV2Config) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class Block(nn.Module):
 def interpolate_positions(
     table: Float[Tensor, "1 1+M C"], grid: tuple[int, int], of_registers: bool = False
 ) -> Float[Tensor, "1 1+N C"]:
-    """The square position table at another grid (h, w), in float32; the class position stays as it is.
+    """The square position table at another grid (h, w), in float32. The class position stays as it is.
 
     Bicubic, no antialiasing, and called with scale factors ``(h + 0.1) / side``: torch then uses the factors, not the
     sizes, to map coordinates. This is the rule of the released models; transformers uses sizes, which moves features

@@ -196,7 +196,7 @@ _CLASSIFIER = re.compile(r"^(_conv_head|_bn1|_fc)\.")
 
 
 def encoder_weights(state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published names -> ours, without the classifier, checked key by key against ``expected``."""
+    """The published weights under our names. The classifier is left out; checked key by key against ``expected``."""
     renamed = {}
     for key, value in state_dict.items():
         if _CLASSIFIER.match(key):

@@ -76,7 +76,8 @@ def _check(calibration: Calibration) -> None:
 
 
 def packaged_calibrations(name: str, weights_id: str) -> tuple[Calibration, ...]:
-    """Those in ``data/calibration`` for one method and one set of weights, each for one setup."""
+    """The calibrations that come with metriloc. They lie in ``data/calibration`` and are for one method and one set of
+    weights, each for one setup."""
     return tuple(c for c in _all_packaged() if (c.method, c.weights_id) == (name, weights_id))
 
 

@@ -172,8 +172,8 @@ class Calibration:
 
 
 def camera_doubts(views: Sequence[View]) -> tuple[str, ...]:
-    """A phrase for each photo whose focal length is only a guess, or whose numbers look like those of another size or of
-    pixels that are not square."""
+    """A phrase for each photo whose camera is doubtful. Its focal length is only a guess, or its numbers look like
+    those of another size or of pixels that are not square."""
     guessed = [f"the focal length of '{view.name}' is a guess" for view in views if view.focal_is_guessed]
     sizes = [(view.name, _size_of_the_numbers(view)) for view in views]
     return (
@@ -188,7 +188,8 @@ def camera_doubts(views: Sequence[View]) -> tuple[str, ...]:
 
 
 def depth_doubts(views: Sequence[View]) -> tuple[str, ...]:
-    """A phrase for each photo whose depth map has a median that hardly any scene has: its unit is likely another."""
+    """A phrase for each photo whose depth map is doubtful. It has a median that hardly any scene has: its unit is
+    likely another."""
     found = []
     for view in views:
         depth = torch.zeros(0, 0) if view.depth is None else view.depth

@@ -43,7 +43,7 @@ def kind_of(name: str) -> str:
 
 
 def foreign_settings(name: str) -> tuple[str, ...]:
-    """Fields of ``MethodChoice`` that a method of that name has no use for."""
+    """The fields of ``MethodChoice`` that a method does not use. The method is the one of that name."""
     return tuple(field for field, setting in _SETTINGS.items() if kind_of(name) not in setting.of)
 
 

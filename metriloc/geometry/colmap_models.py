@@ -56,8 +56,8 @@ def colmap_fields(camera: Any) -> tuple[str, int, int, Sequence[float]]:
 def colmap_parameters(
     name: str, params: Sequence[float]
 ) -> tuple[Model, Float[Tensor, "2"], Float[Tensor, "2"], Float[Tensor, " D"] | None]:
-    """Our model, focal lengths, principal point (first pixel's center at 0) and distortion,
-    float64.
+    """The numbers of a COLMAP camera in our terms. They are our model, focal lengths, principal point (first pixel's
+    center at 0) and distortion, float64.
 
     Raises ValueError for a model that is not ours, another number of parameters, and a rational
     FULL_OPENCV.

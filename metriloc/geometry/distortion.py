@@ -172,7 +172,8 @@ def _inside_fisheye(m: Tensor, parameters: Tensor) -> Tensor:
 
 # -- shared -----------------------------------------------------------------------------------------------------------
 def smallest_positive_root(coefficients: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-    """Smallest x > 0 with ``1 + c1 x + c2 x^2 + ... + cn x^n = 0``; infinity where there is none.
+    """The smallest positive root of a polynomial. It is the smallest x > 0 with ``1 + c1 x + c2 x^2 + ... + cn x^n
+    = 0``; infinity where there is none.
 
     Eigenvalues of the companion matrix of the reversed polynomial are 1/x, and that polynomial is monic whatever the
     coefficients are, so vanishing leading coefficients need no special case.

@@ -110,7 +110,7 @@ def turn_view(view: View, quarter_turns: int) -> tuple[View, Pose]:
 
 
 def mirror_view(view: View) -> View:
-    """The photo flipped left to right, with the camera, pose and depth that belong to the mirrored scene."""
+    """The photo flipped left to right. Its camera, pose and depth are those that belong to the mirrored scene."""
     camera = view.camera
     c = torch.stack([camera.size[..., 0] - 1 - camera.c[..., 0], camera.c[..., 1]], -1)
     distortion = camera.distortion
@@ -128,7 +128,7 @@ def mirror_view(view: View) -> View:
 
 
 def mirror_pose(pose: Pose | None) -> Pose | None:
-    """``R' = M R M``, ``t' = M t`` with ``M = diag(-1, 1, 1)``."""
+    """The pose in the mirrored scene. It is ``R' = M R M``, ``t' = M t`` with ``M = diag(-1, 1, 1)``."""
     if pose is None:
         return None
     m = pose.t.new_tensor([-1.0, 1.0, 1.0])

@@ -61,7 +61,7 @@ class ExifData:
 
 @dataclass(frozen=True)
 class ExifFocal:
-    """A focal length in pixels, or None, with one phrase that says where it came from or why it was not used.
+    """A focal length in pixels, or None. One phrase says where it came from or why it was not used.
 
     sigma: relative standard deviation, before anything that EXIF cannot tell.
     """

@@ -48,7 +48,7 @@ class InputError(ValueError):
 
 
 def require_file(path: str | os.PathLike[str]) -> Path:
-    """``path`` as a Path, once it is known to be a regular file with something in it.
+    """The path of a regular file with something in it. It is ``path`` as a Path, once that is known.
 
     Raises InputError when it is missing, a folder, a device, empty, or cannot be looked at.
     """

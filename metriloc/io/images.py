@@ -81,7 +81,7 @@ def read_image(
 
 
 def decode_image(data: bytes, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, name: str = "photo") -> LoadedImage:
-    """An encoded photo in memory, read as ``read_image`` reads a file, with the same limits.
+    """Read an encoded photo in memory. It is read as ``read_image`` reads a file, with the same limits.
 
     - data: the bytes of a JPEG, PNG, ... file.
     - name: what errors call it.
@@ -94,7 +94,7 @@ def decode_image(data: bytes, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *,
 def image_of_pillow(
     image: Image.Image, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, name: str = "photo"
 ) -> LoadedImage:
-    """An opened Pillow image, read as the file it came from would be, EXIF orientation included.
+    """Read an opened Pillow image. It is read as the file it came from would be, EXIF orientation included.
 
     The image itself stays as it is. Raises InputError as ``read_image`` does.
     """
@@ -128,7 +128,8 @@ def _loaded(image: Image.Image, name: Path | str, turn: bool) -> LoadedImage:
 
 
 def upright_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
-    """(width, height) of a photo as it is to be held, from its header. Raises InputError as ``read_image`` does."""
+    """The (width, height) of a photo as it is to be held. It is read from the header. Raises InputError as
+    ``read_image`` does."""
     size, turned = _header(path, max_megapixels)
     return (size[1], size[0]) if turned else size
 
@@ -148,8 +149,7 @@ def _header(path: str | os.PathLike[str], max_megapixels: float) -> tuple[tuple[
 
 
 def open_image(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:
-    """A lazily opened Pillow image of an accepted format whose header promises at most
-    ``max_megapixels``.
+    """A lazily opened Pillow image of an accepted format. Its header promises at most ``max_megapixels``.
 
     name: what errors call it, by default the file.
     """
@@ -258,7 +258,8 @@ def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def require_one_size(paths: Sequence[Path], option: str) -> None:
-    """Raises InputError, naming two photos, when intrinsics that are given for all are for photos of several sizes."""
+    """Refuse intrinsics given for photos of several sizes. Raises InputError, naming two photos, when those that are
+    given for all are for such."""
     first = upright_size(paths[0])
     for path in paths[1:]:
         size = upright_size(path)

@@ -130,7 +130,8 @@ def camera_from_K(K: Sequence[Any] | Tensor, size: tuple[int, int]) -> Camera:
 
 
 def resized_camera(camera: Camera, size: tuple[int, int]) -> Camera:
-    """The camera of the same photo resized to exactly ``size`` (width, height), by the half-pixel rule."""
+    """The camera of the same photo, resized. The photo has exactly ``size`` (width, height) then; by the half-pixel
+    rule."""
     target = camera.size.new_tensor(size)
     return dataclasses.replace(camera.scale(target / camera.size), size=target)
 
@@ -163,7 +164,8 @@ def camera_from_dict(entry: Mapping[str, Any]) -> Camera:
 
 
 def same_aspect(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    """Whether one size can be the other resized with its aspect kept, each side rounded up or down to whole pixels."""
+    """Whether one size can be the other one resized. The aspect is kept, each side rounded up or down to whole
+    pixels."""
     low = max((a[0] - 1) / b[0], (a[1] - 1) / b[1])
     high = min((a[0] + 1) / b[0], (a[1] + 1) / b[1])
     return low < high

@@ -123,7 +123,8 @@ def read_entry(file: Path, image: Path) -> IntrinsicsEntry:
 
 
 def discover_entry(image: Path) -> tuple[Path, IntrinsicsEntry] | None:
-    """The entry of a photo in an ``intrinsics.txt`` beside it or one folder up (Map-free), if such a file lists it.
+    """The entry of a photo in an ``intrinsics.txt`` nearby. The file lies beside it or one folder up (Map-free); None
+    if no such file lists it.
 
     Only a whole name counts as listed here, since nobody pointed at the file. A file of another format that happens to
     have this name is passed over, unless it mentions the photo: then its error is raised.

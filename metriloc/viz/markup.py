@@ -91,7 +91,7 @@ def script_of(*files: str) -> str:
 
 
 def intrinsics_note(**views: View) -> str:
-    """The cameras of photos by their role, and where their intrinsics came from."""
+    """The cameras of photos, and where their intrinsics came from. The photos are told by their role."""
     rows = []
     for role, view in views.items():
         camera = view.camera

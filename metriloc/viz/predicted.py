@@ -13,7 +13,7 @@ _SIDE = 640
 
 
 def drawn_depth(features: PhotoFeatures) -> Rgb | None:
-    """The depth that a method has of a photo, its own or what came with the photo; None without any."""
+    """The depth that a method has of a photo. It is its own or what came with the photo; None without any."""
     view, own = features.view, features.depth_map()
     if own is not None:
         return depth_overlay(own, features.cell, view.size)

@@ -94,8 +94,8 @@ def position_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"
 
 
 def confidence_colors(confidence: float, probability: Float[np.ndarray, " P"]) -> UInt8[np.ndarray, "P 3"]:
-    """One hue for all points, red over yellow to green by the confidence 0..1 of their pose; brightness by the rank of the
-    probability of each match, from 45 % to all of it."""
+    """The colors of points by confidence and probability. One hue for all, red over yellow to green by the confidence
+    0..1 of their pose; brightness by the rank of the probability of each match, from 45 % to all of it."""
     hue = sureness_colors(np.array([confidence]))
     order = np.sort(probability)
     rank = (np.searchsorted(order, probability, "left") + np.searchsorted(order, probability, "right") - 1) / 2
@@ -111,7 +111,8 @@ def sureness_colors(share: Float[np.ndarray, " P"]) -> UInt8[np.ndarray, "P 3"]:
 
 
 def height_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"]:
-    """Blue (low) to yellow (high), over the middle 96 % of the heights; y is down."""
+    """The colors of points by height, blue (low) to yellow (high). They run over the middle 96 % of the heights; y is
+    down."""
     if not len(points):
         return np.zeros((0, 3), np.uint8)
     low, high = np.percentile(-points[:, 1], (2, 98))

@@ -63,7 +63,8 @@ def verdict(estimate: PoseEstimate) -> str:
 
 
 def side(query_from_reference: Pose) -> str:
-    """On which side of the reference camera the query camera stood, the main direction first: "above and behind"."""
+    """On which side of the reference the query stood. It is that of the cameras, the main direction first: "above and
+    behind"."""
     center = [float(v) for v in query_from_reference.center()]
     length = math.hypot(*center)
     if length == 0:
