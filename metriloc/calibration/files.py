@@ -19,7 +19,13 @@ CALIBRATION_FILE = "calibration.json"
 
 
 def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> None:
-    """As JSON."""
+    """As JSON.
+
+    >>> fitted = Calibration("logistic", Target(), ("confidence",), (2.0, 1.5), "mine", "abc", 100, "rooms")
+    >>> save_calibration("calibration.json", fitted)
+    >>> load_calibration("calibration.json") == fitted
+    True
+    """
     write_atomically(path, json.dumps(asdict(calibration), indent=2) + "\n")
 
 
@@ -27,6 +33,10 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read a calibration.
 
     Raises InputError for a file that is no calibration, or one that falls when support grows.
+
+    >>> path = own_data("calibration") / "xfeat-pnp.json"
+    >>> str(load_calibration(path).target)
+    'rotation below 2 degrees, position below 2% of the depth in view'
     """
     try:
         content: dict[str, Any] = read_json(path)

@@ -51,6 +51,9 @@ def require_used(choice: Any) -> None:
     """Refuse a setting that the chosen method would not use.
 
     Raises InputError for one that was given.
+
+    >>> from metriloc.choose import MethodChoice
+    >>> require_used(MethodChoice("xfeat", distance=0.6))  # used, so that nothing is said
     """
     usual = {field.name: field.default for field in fields(choice)}
     values = {name: getattr(choice, name) for name in _SETTINGS}

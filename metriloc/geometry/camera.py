@@ -73,7 +73,14 @@ class Camera:
         distortion: Float[Tensor, "*b D"] | None = None,
         model: Model = "pinhole",
     ) -> Camera:
-        """From calibration matrices without skew and (width, height). Raises ValueError for matrices of no camera."""
+        """From calibration matrices and the size of the image.
+
+        - K: matrices without skew, pixels.
+        - size: (width, height), pixels.
+        - distortion, model: as in ``Camera``.
+
+        Raises ValueError for matrices of no camera.
+        """
         if K.shape[-2:] != (3, 3):
             raise ValueError(f"K must have shape [*b, 3, 3], got {list(K.shape)}")
         require_calibration(K)

@@ -32,7 +32,11 @@ _COLMAP: dict[str, tuple[Model, tuple[int, int, int, int], tuple[int | None, ...
 @dataclass(frozen=True)
 class ColmapCamera:
     """A camera in COLMAP's words. params: in the order of the model, the first pixel's centre at
-    (0.5, 0.5)."""
+    (0.5, 0.5).
+
+    >>> metriloc.Camera.from_colmap(ColmapCamera("SIMPLE_PINHOLE", 640, 480, (500.0, 320.0, 240.0))).f
+    tensor([500., 500.], dtype=torch.float64)
+    """
 
     model: str
     width: int

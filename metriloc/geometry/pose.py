@@ -45,7 +45,11 @@ class Pose:
     def identity(
         cls, shape: Sequence[int] = (), dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Pose:
-        """The motion that moves nothing."""
+        """The motion that moves nothing.
+
+        - shape: batch shape.
+        - dtype, device: as in torch.
+        """
         R = torch.eye(3, dtype=dtype, device=device).expand(*shape, 3, 3)
         return cls(R, torch.zeros(*shape, 3, dtype=dtype, device=device))
 
@@ -66,9 +70,13 @@ class Pose:
 
     @classmethod
     def from_convention(cls, pose: Pose, name: str, *, keep_world: bool = False) -> Pose:
-        """A camera pose as another program writes it -> ``cam_from_world``.
+        """``cam_from_world`` of a camera pose as another program writes it.
 
         The inverse of ``to(name, keep_world=...)``.
+
+        - pose: its numbers, in the direction of that program.
+        - name: one of ``CONVENTIONS``.
+        - keep_world: as in ``to``.
 
         >>> Pose.from_convention(Pose.from_matrix(transform), "arkit")  # doctest: +SKIP
         """

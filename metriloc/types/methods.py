@@ -79,7 +79,11 @@ class RelativePoseMethod(Protocol):
         ...
 
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
-        """``query_from_reference`` of two Views (or their extracted features), batch shape ()."""
+        """``query_from_reference`` of two photos, batch shape ().
+
+        - reference, query: Views, or what ``extract`` made of them.
+        - seed: same seed, same answer.
+        """
         ...
 
 
@@ -143,9 +147,14 @@ class AbsolutePoseMethod(Protocol):
         seed: int = 0,
         trace: bool = False,
     ) -> PoseEstimate:
-        """``cam_from_world`` of the query, batch shape (). references: names of images of the map that probably see the
-        same, the best first; init: a first guess of ``cam_from_world``; trace: keep in ``trace`` of the estimate how it
-        came about."""
+        """``cam_from_world`` of the query, batch shape ().
+
+        - query, scene: the photo and the map.
+        - references: names of images of the map that probably see the same, the best first.
+        - init: a first guess of ``cam_from_world``.
+        - seed: same seed, same answer.
+        - trace: keep in ``trace`` of the estimate how it came about.
+        """
         ...
 
 
@@ -161,6 +170,10 @@ class Trainable(Protocol):
     """What the trainer knows of a method. It must also be an ``nn.Module``."""
 
     def training_step(self, batch: Any, step: int, generator: torch.Generator) -> StepOutput:
-        """The loss of one batch, with gradients. step: optimiser steps done so far (for schedules); generator: the only
-        source of chance, on the CPU."""
+        """The loss of one batch, with gradients.
+
+        - batch: what the source of batches gives.
+        - step: optimiser steps done so far (for schedules).
+        - generator: the only source of chance, on the CPU.
+        """
         ...
