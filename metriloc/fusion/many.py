@@ -36,10 +36,10 @@ class FromMany:
 
     Raises InputError for too many references, and for poses that are not one each, finite and of single cameras.
 
-    >>> others = [metriloc.load_view("query.jpg")]
-    >>> method = FromMany(metriloc.load("identity"), others)
-    >>> method.name
-    'identity'
+    >>> from metriloc.evaluation.identity import IdentityPose
+    >>> method = FromMany(IdentityPose(), [metriloc.load_view("query.jpg")])
+    >>> method.name, len(method.others)
+    ('identity', 1)
     """
 
     def __init__(self, method: RelativePoseMethod, others: Sequence[View], poses: Sequence[Pose] | None = None) -> None:

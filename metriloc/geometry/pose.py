@@ -78,7 +78,9 @@ class Pose:
         - name: one of ``CONVENTIONS``.
         - keep_world: as in ``to``.
 
-        >>> Pose.from_convention(Pose.from_matrix(transform), "arkit")  # doctest: +SKIP
+        >>> transform = torch.eye(4)  # ARCamera.transform
+        >>> Pose.from_convention(Pose.from_matrix(transform), "arkit").angle()
+        tensor(0.)
         """
         convention = convention_named(name)
         theirs = pose.inverse() if convention.camera_to_world else pose

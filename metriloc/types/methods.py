@@ -20,6 +20,10 @@ class PhotoFeatures(Protocol):
     """What a relative-pose method keeps of one photo.
 
     As far as pictures and reports need to know.
+
+    >>> features: PhotoFeatures = metriloc.load("xfeat").extract(metriloc.load_view("reference.jpg"))
+    >>> features.view.size
+    (640, 480)
     """
 
     @property
@@ -96,6 +100,9 @@ class QueryNeeds:
     the matches in them. start: it can begin at a first pose. focal_checked: it asks itself whether the points of the map
     speak against the focal length. truth: ``localize`` takes ``truth``, the true pose, and tells what its stages cost there
     (``LocalizationDetails.costs_at_truth``); the answer does not depend on it.
+
+    >>> QueryNeeds(references=5).references  # the five best ones are enough
+    5
     """
 
     references: int | None = None
@@ -111,6 +118,9 @@ def needs_of(method: object) -> QueryNeeds:
     """What a localizer says of itself in its attribute ``needs``.
 
     The usual where it says nothing.
+
+    >>> needs_of("nothing that says what it needs").start
+    True
     """
     needs = getattr(method, "needs", None)
     return needs if isinstance(needs, QueryNeeds) else QueryNeeds()
@@ -160,14 +170,26 @@ class AbsolutePoseMethod(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StepOutput:
-    """What a method gives the trainer for one batch. loss: to minimise, a scalar; metrics: numbers for the log."""
+    """What a method gives the trainer for one batch. loss: to minimise, a scalar; metrics: numbers for the log.
+
+    >>> StepOutput(torch.tensor(0.5), {"inliers": 12.0}).metrics["inliers"]
+    12.0
+    """
 
     loss: Float[Tensor, ""]
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trainable(Protocol):
-    """What the trainer knows of a method. It must also be an ``nn.Module``."""
+    """What the trainer knows of a method. It must also be an ``nn.Module``.
+
+    >>> class Method(torch.nn.Linear):
+    ...     def training_step(self, batch: Any, step: int, generator: torch.Generator) -> StepOutput:
+    ...         return StepOutput(self(batch).square().mean())
+    >>> method: Trainable = Method(2, 1)
+    >>> method.training_step(torch.zeros(4, 2), 0, torch.Generator()).loss.ndim
+    0
+    """
 
     def training_step(self, batch: Any, step: int, generator: torch.Generator) -> StepOutput:
         """The loss of one batch, with gradients.

@@ -25,7 +25,11 @@ _MAX_LINES, _WIDTH = 120, 960
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What one method says of a pair. note: why it could say nothing, if not for a reason of the estimate."""
+    """What one method says of a pair. note: why it could say nothing, if not for a reason of the estimate.
+
+    >>> Answer("sift", PoseEstimate.failure("too_few_matches")).estimate.reason
+    'too_few_matches'
+    """
 
     method: str
     estimate: PoseEstimate

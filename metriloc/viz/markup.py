@@ -19,7 +19,11 @@ PICTURE_SIDE = 1000
 
 @dataclass(frozen=True)
 class SoftwareFacts:
-    """What would be needed to get the same answer again. The date is a text, e.g. ISO 8601."""
+    """What would be needed to get the same answer again. The date is a text, e.g. ISO 8601.
+
+    >>> SoftwareFacts(version="1.0", method="xfeat", seed=3).seed
+    3
+    """
 
     version: str
     method: str

@@ -30,6 +30,10 @@ def predicted_strip(features: PhotoFeatures) -> Rgb:
 
     They stand from left to right (project page of MicKey). Raises ValueError for features without
     depth.
+
+    >>> features = metriloc.load("mickey").extract(metriloc.load_view("reference.jpg"))
+    >>> predicted_strip(features).shape[0]  # the height of the photo
+    480
     """
     depth = drawn_depth(features)
     if depth is None:

@@ -42,6 +42,12 @@ def scene_picture(
       to green (1) with the confidence of the pose, brighter for the more probable matches (``confidence_colors``).
 
     Raises ValueError for another color, and for ``confidence`` of a scene that has none.
+
+    >>> from metriloc.viz.scene import build_scene
+    >>> from metriloc.evaluation.identity import IdentityPose
+    >>> a, b = metriloc.load_view("reference.jpg"), metriloc.load_view("query.jpg")
+    >>> scene_picture(build_scene(IdentityPose().relative_pose(a, b), a, b), (320, 240)).shape
+    (240, 320, 3)
     """
     from PIL import Image, ImageDraw
 

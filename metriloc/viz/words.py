@@ -43,6 +43,9 @@ def verdict(estimate: PoseEstimate) -> str:
     """The answer in a few sentences.
 
     Distance, turn, confidence and what is doubtful, or why there is no pose.
+
+    >>> verdict(PoseEstimate.failure("too_few_matches")).startswith("No pose")
+    True
     """
     if not has_pose(estimate):
         reason = estimate.reasons[0] or ""
