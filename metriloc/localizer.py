@@ -130,7 +130,15 @@ class Localizer:
         seed: int = 0,
         trace: bool = False,
     ) -> PoseEstimate:
-        """``cam_from_world`` of a photo; all as in ``metriloc.localize``."""
+        """``cam_from_world`` of a photo; all as in ``metriloc.localize``.
+
+        - photo: a file, or what else ``as_view`` takes.
+        - K, fov: its intrinsics, as in ``as_view``.
+        - references: names of images of the map to compare it with; by default those that are found for it.
+        - init: a first guess of ``cam_from_world``.
+        - seed: same seed, same answer.
+        - trace: keep in ``trace`` of the estimate how it came about.
+        """
         require_kind("init", init, Pose, "a Pose")
         require_pose("init", init)
         require_number("seed", seed, 0, LARGEST_SEED, whole=True)
@@ -161,8 +169,13 @@ class Localizer:
     ) -> list[PoseEstimate]:
         """An estimate for each photo, in order, each as ``localize`` finds it.
 
-        K, fov: of all photos. progress: told how many are done. A photo that cannot be read costs itself only: its
-        estimate has the reason ``no_photo`` and says in ``localization[0].messages`` what is wrong with it.
+        - photos: files, or what else ``as_view`` takes.
+        - K, fov: of all photos.
+        - seed: same seed, same answers.
+        - progress: told how many are done.
+
+        A photo that cannot be read costs itself only: its estimate has the reason ``no_photo`` and says in
+        ``localization[0].messages`` what is wrong with it.
         """
         if isinstance(photos, str | bytes | PathLike):
             raise InputError(f"photos must be a list of photos, got {photos!r}: say [{photos!r}]")
@@ -246,8 +259,12 @@ class Localizer:
     ) -> Answer:
         """The whole way of one photo.
 
-        Unknown focal length, quarter turns, second looks, calibration. ask: what a (turned) photo
-        is compared with, from it and ``turned_from_view``. scene: the map without some images.
+        Unknown focal length, quarter turns, second looks, calibration.
+
+        - view: the photo.
+        - ask: what a (turned) photo is compared with, from it and ``turned_from_view``.
+        - scene: the map without some images.
+        - seed, trace: as in ``localize``.
         """
         scene = self.scene if scene is None else scene
         method = suited(self.method, scene)

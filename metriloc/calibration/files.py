@@ -22,8 +22,8 @@ def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> 
     """As JSON.
 
     >>> fitted = Calibration("logistic", Target(), ("confidence",), (2.0, 1.5), "mine", "abc", 100, "rooms")
-    >>> save_calibration("calibration.json", fitted)
-    >>> load_calibration("calibration.json") == fitted
+    >>> save_calibration("own.json", fitted)
+    >>> load_calibration("own.json") == fitted
     True
     """
     write_atomically(path, json.dumps(asdict(calibration), indent=2) + "\n")

@@ -55,7 +55,7 @@ def require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
 
 def suited(method: AnyMethod, scene: SfmMap) -> AnyMethod:
     """The method, suited to how few photos see the points. For a map whose points are all seen by fewer photos than its
-    ``min_track`` wants (a map of one photo, say), it has a ``min_track`` that the best of them have."""
+    ``min_track`` wants (a map of one photo, say), the method has a ``min_track`` that the best of them have."""
     longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
     if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
         return method

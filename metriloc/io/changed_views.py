@@ -63,9 +63,14 @@ def resize_view(view: View, size: tuple[int, int], *, antialias: bool = False) -
 def crop_view(view: View, corner: tuple[int, int], size: tuple[int, int]) -> View:
     """A window of the photo, with camera and depth.
 
-    It has ``size`` (width, height), and its first pixel is at ``corner`` (left, top). A depth map
-    of another resolution is looked up at the window's pixels. Raises InputError when the window is
-    not inside the photo.
+    - view: the photo; a depth map of another resolution is looked up at the window's pixels.
+    - corner: (left, top) of the window's first pixel.
+    - size: (width, height) of the window.
+
+    Raises InputError when the window is not inside the photo.
+
+    >>> crop_view(metriloc.load_view("reference.jpg"), (100, 50), (320, 240)).camera.c.tolist()
+    [219.5, 189.5]
     """
     (left, top), (width, height) = corner, checked_size(size)
     if left < 0 or top < 0 or left + width > view.size[0] or top + height > view.size[1]:
@@ -93,6 +98,10 @@ def turn_view(view: View, quarter_turns: int) -> tuple[View, Pose]:
 
     Camera with its distortion, pose and depth turn with the photo: a point ``X`` of the view's camera frame is at
     ``turned_from_view.transform(X)`` in that of the turned view, and on the same colour. quarter_turns: also negative.
+
+    >>> turned, turned_from_view = turn_view(metriloc.load_view("reference.jpg"), 1)
+    >>> turned.size
+    (480, 640)
     """
     quarters = quarter_turns % 4
     pose, turn = view.cam_from_world, quarter_turn(quarters)

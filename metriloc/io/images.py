@@ -54,7 +54,12 @@ DECODING_ERRORS = (
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
     """An upright photo. rgb: uint8 [H, W, 3]; exif: what the file says of its camera; original_size: (width, height)
-    as stored, before EXIF orientation."""
+    as stored, before EXIF orientation.
+
+    >>> photo = read_image("reference.jpg")
+    >>> photo.original_size, photo.exif.orientation
+    ((640, 480), 1)
+    """
 
     rgb: np.ndarray
     exif: ExifData
@@ -69,12 +74,18 @@ class LoadedImage:
 def read_image(
     path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, upright: bool = True
 ) -> LoadedImage:
-    """Read a photo as 8-bit RGB. Upright as its EXIF orientation says, or as its pixels are stored.
+    """Read a photo as 8-bit RGB.
 
-    The size in the header is checked against ``max_megapixels`` before anything is decoded (Pillow itself stops at
-    179). Raises InputError for a file that is missing, empty, not an image, truncated or too large, for an image whose
-    pixels are no photo (32-bit numbers), for 16 bits of which only 12 are used without the file saying so (nearly black
-    otherwise), and for HEIC without ``pillow_heif``.
+    - path: of the file.
+    - max_megapixels: the size in the header is checked against it before anything is decoded (Pillow itself stops at 179).
+    - upright: whether it is turned as its EXIF orientation says, or stays as its pixels are stored.
+
+    Raises InputError for a file that is missing, empty, not an image, truncated or too large, for an image whose pixels are
+    no photo (32-bit numbers), for 16 bits of which only 12 are used without the file saying so (nearly black otherwise),
+    and for HEIC without ``pillow_heif``.
+
+    >>> read_image("reference.jpg").rgb.shape
+    (480, 640, 3)
     """
     path = require_file(path)
     return _read(path, _head(path), path, max_megapixels, upright)

@@ -124,7 +124,7 @@ def read_reconstruction(folder: Path) -> Any:
 
 
 def map_from_reconstruction(model: Any, name: str = "reconstruction", images: Path | None = None) -> SfmMap:
-    """A map of a ``pycolmap.Reconstruction``. It is the same as that of its files; points that no image with a pose
+    """A map of a ``pycolmap.Reconstruction``. It is what ``read_map`` makes of its files; points that no image with a pose
     observes are kept."""
     cameras = _usable_cameras(model, name)
     _warn_of_lost(model, cameras, name)
@@ -196,7 +196,7 @@ def map_from_view(view: View, spacing: int = 12) -> SfmMap:
 
 
 def image_ids(model: Any) -> list[int]:
-    """COLMAP's ids of the images that a map has. They are in its order: with a pose, and a camera that photos can
+    """COLMAP's ids of the images that a map has. They come in its order, and have a pose, and a camera that photos can
     have."""
     return _images_of(model, _usable_cameras(model, "reconstruction"))
 

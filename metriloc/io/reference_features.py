@@ -47,7 +47,8 @@ def entry_name(key: Key) -> str:
 
 
 def same_photo(made_of: str, asked: str) -> bool:
-    """Whether an entry is good for a photo. It was made of a photo, and this one, or none (""), is at hand."""
+    """Whether what was made of one photo is good for another. The entry was made of a photo, and this one, or none (""), is
+    at hand."""
     return not asked or made_of == asked
 
 

@@ -21,9 +21,10 @@ class PhotoFeatures(Protocol):
 
     As far as pictures and reports need to know.
 
-    >>> features: PhotoFeatures = metriloc.load("xfeat").extract(metriloc.load_view("reference.jpg"))
-    >>> features.view.size
-    (640, 480)
+    >>> from metriloc.evaluation.identity import IdentityPose
+    >>> features: PhotoFeatures = IdentityPose().extract(metriloc.load_view("reference.jpg"))
+    >>> features.view.size, features.depth_map() is None
+    ((640, 480), True)
     """
 
     @property

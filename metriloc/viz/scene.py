@@ -173,9 +173,10 @@ def build_scene(
     Points are inlier matches: from the depth in the reference where it is known and the pose is metric, else triangulated;
     those behind a camera or not finite are left out.
 
-    >>> view = metriloc.load_view("reference.jpg")
-    >>> build_scene(PoseEstimate.failure("no_photo"), view, view) is None
-    True
+    >>> from metriloc.evaluation.identity import IdentityPose
+    >>> a, b = metriloc.load_view("reference.jpg"), metriloc.load_view("query.jpg")
+    >>> [frustum.role for frustum in build_scene(IdentityPose().relative_pose(a, b), a, b).frusta]
+    ['reference', 'query']
     """
     if estimate.pose.shape != ():
         raise ValueError(f"build_scene takes one estimate, got batch shape {tuple(estimate.pose.shape)}")
