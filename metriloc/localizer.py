@@ -130,14 +130,9 @@ class Localizer:
         seed: int = 0,
         trace: bool = False,
     ) -> PoseEstimate:
-        """``cam_from_world`` of a photo; all as in ``metriloc.localize``.
+        """``cam_from_world`` of a photo.
 
-        - photo: a file, or what else ``as_view`` takes.
-        - K, fov: its intrinsics, as in ``as_view``.
-        - references: names of images of the map to compare it with; by default those that are found for it.
-        - init: a first guess of ``cam_from_world``.
-        - seed: same seed, same answer.
-        - trace: keep in ``trace`` of the estimate how it came about.
+        - photo, K, fov, references, init, seed, trace: as in ``metriloc.localize``, with the photo as its query.
         """
         require_kind("init", init, Pose, "a Pose")
         require_pose("init", init)
@@ -167,15 +162,10 @@ class Localizer:
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> list[PoseEstimate]:
-        """An estimate for each photo, in order, each as ``localize`` finds it.
+        """An estimate for each photo, in order, each as ``localize`` finds it. A photo that cannot be read costs itself only:
+        its estimate has the reason ``no_photo`` and says in ``localization[0].messages`` what is wrong with it.
 
-        - photos: files, or what else ``as_view`` takes.
-        - K, fov: of all photos.
-        - seed: same seed, same answers.
-        - progress: told how many are done.
-
-        A photo that cannot be read costs itself only: its estimate has the reason ``no_photo`` and says in
-        ``localization[0].messages`` what is wrong with it.
+        - photos, K, fov, seed: as in ``localize``; K and fov are of all photos. progress: told how many are done.
         """
         if isinstance(photos, str | bytes | PathLike):
             raise InputError(f"photos must be a list of photos, got {photos!r}: say [{photos!r}]")
@@ -201,9 +191,8 @@ class Localizer:
     ) -> PoseEstimate:
         """``rig_from_world`` of photos that cameras of one rig took at once.
 
-        - photos: one of each camera.
+        - photos: one of each camera. K, fov: of all photos, as in ``localize``; a View brings its own camera.
         - cam_from_rig: where each camera is on the rig, lengths in units of the map.
-        - K, fov: of all photos, as in ``localize``; a View brings its own camera.
         - references: names of images that all are compared with; by default each with its own.
 
         Points are matched (XFeat, or the method where it is one of matching), whatever else the method is. A camera that
@@ -257,14 +246,10 @@ class Localizer:
         seed: int = 0,
         trace: bool = False,
     ) -> Answer:
-        """The whole way of one photo.
+        """The whole way of one photo. Unknown focal length, quarter turns, second looks, calibration.
 
-        Unknown focal length, quarter turns, second looks, calibration.
-
-        - view: the photo.
         - ask: what a (turned) photo is compared with, from it and ``turned_from_view``.
-        - scene: the map without some images.
-        - seed, trace: as in ``localize``.
+        - view, scene, seed, trace: the photo, the map without some images, and as in ``localize``.
         """
         scene = self.scene if scene is None else scene
         method = suited(self.method, scene)

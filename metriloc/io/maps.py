@@ -196,8 +196,7 @@ def map_from_view(view: View, spacing: int = 12) -> SfmMap:
 
 
 def image_ids(model: Any) -> list[int]:
-    """COLMAP's ids of the images that a map has. They come in its order, and have a pose, and a camera that photos can
-    have."""
+    """COLMAP's ids of the images that a map has, in its order. All have a pose, and a camera that photos can have."""
     return _images_of(model, _usable_cameras(model, "reconstruction"))
 
 
@@ -230,8 +229,7 @@ def load_map_view(scene: SfmMap, image: int) -> View:
 
 
 def pixels_in(view: View, scene: SfmMap, image: int, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-    """Pixels of an image of the map as pixels of its photo. The photo ``view`` may be of another size (half-pixel
-    rule)."""
+    """Pixels of an image of the map as pixels of its photo. ``view`` may be of another size (half-pixel rule)."""
     scale = view.camera.size.to(uv) / scene.cameras[image].size.to(uv)
     return (uv + 0.5) * scale - 0.5
 

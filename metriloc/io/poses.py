@@ -38,9 +38,8 @@ _TUM_FORM = "'timestamp tx ty tz qx qy qz qw'"
 
 # -- Map-free poses.txt -----------------------------------------------------------------------------------------------
 def parse_mapfree_poses(text: str, file: str = "poses.txt") -> dict[str, Pose | None]:
-    """Image name -> ``cam_from_world`` in file order. None where the quaternion is zero (withheld).
-
-    Raises InputError ``file:line`` for a malformed line or a name that comes twice.
+    """Image name -> ``cam_from_world`` in file order. None where the quaternion is zero (withheld). Raises InputError
+    ``file:line`` for a malformed line or a name that comes twice.
 
     >>> poses = parse_mapfree_poses("a.jpg 1 0 0 0 0 0 2")
     >>> poses["a.jpg"].t.tolist()
@@ -77,10 +76,7 @@ def mapfree_pose_line(name: str, cam_from_world: Pose) -> str:
 
 # -- Map-free submissions ---------------------------------------------------------------------------------------------
 def format_submission_line(name: str, q: list[float], t: list[float], confidence: float) -> str:
-    """``name qw qx qy qz tx ty tz confidence``.
-
-    Six decimals, -0 as -0.000000, the confidence as Python's repr.
-    """
+    """``name qw qx qy qz tx ty tz confidence``. Six decimals, -0 as -0.000000, the confidence as Python's repr."""
     return " ".join([name, *(f"{value:.6f}" for value in [*q, *t]), repr(float(confidence))])
 
 
@@ -105,9 +101,7 @@ def submission_line(name: str, query_from_reference: Pose, confidence: float) ->
 
 
 def listed_name(name: str) -> str:
-    """A name that lists can hold.
-
-    In them blanks separate, ``#`` begins a comment, and all is UTF-8 text.
+    """A name that lists can hold. In them blanks separate, ``#`` begins a comment, and all is UTF-8 text.
 
     >>> listed_name("living room #2.jpg")
     'living_room__2.jpg'
@@ -122,9 +116,8 @@ def visloc_name(image: str, naming: Naming) -> str:
 
 
 def parse_submission(text: str, file: str = "submission") -> dict[str, tuple[Pose, float]]:
-    """Image name -> (``query_from_reference``, confidence) in file order.
-
-    Raises InputError ``file:line`` for a malformed line, a zero quaternion, a negative confidence or a repeated name.
+    """Image name -> (``query_from_reference``, confidence) in file order. Raises InputError ``file:line`` for a
+    malformed line, a zero quaternion, a negative confidence or a repeated name.
 
     >>> pose, confidence = parse_submission("a.jpg 1 0 0 0 0 0 2 0.9")["a.jpg"]
     >>> confidence
@@ -165,9 +158,8 @@ def tum_line(timestamp: float, cam_from_world: Pose) -> str:
 
 
 def parse_tum(text: str, file: str = "trajectory") -> list[tuple[float, Pose]]:
-    """(timestamp in seconds, ``cam_from_world``) in file order, from camera-to-world lines.
-
-    Raises InputError ``file:line`` for a malformed line or a zero quaternion.
+    """(timestamp in seconds, ``cam_from_world``) in file order, from camera-to-world lines. Raises InputError
+    ``file:line`` for a malformed line or a zero quaternion.
 
     >>> time, cam_from_world = parse_tum("0.5 1 2 3 0 0 0 1")[0]
     >>> time, cam_from_world.center().tolist()
@@ -198,10 +190,8 @@ def read_tum(path: str | os.PathLike[str]) -> list[tuple[float, Pose]]:
 
 # -- KITTI and ROS ------------------------------------------------------------------------------------------------------
 def kitti_line(cam_from_world: Pose) -> str:
-    """A line of KITTI's odometry poses. The 3x4 matrix camera to world, row by row, ten digits.
-
-    Raises ValueError for a pose that is not finite or no rotation.
-    """
+    """A line of KITTI's odometry poses. The 3x4 matrix camera to world, row by row, ten digits. Raises ValueError for a
+    pose that is not finite or no rotation."""
     _numbers(cam_from_world, "a line of KITTI")
     world_from_cam = _double(cam_from_world).inverse().matrix()
     return " ".join(f"{value:.9e}" for value in world_from_cam[:3].flatten().tolist())
@@ -210,9 +200,7 @@ def kitti_line(cam_from_world: Pose) -> str:
 def ros_pose_stamped(
     cam_from_world: Pose, *, stamp: float, frame_id: str, keep_world: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """The fields of ``geometry_msgs/PoseStamped``.
-
-    Where a camera stands, its axes forward, left, up (REP 103).
+    """The fields of ``geometry_msgs/PoseStamped``. Where a camera stands, its axes forward, left, up (REP 103).
 
     - cam_from_world: OpenCV axes, as everywhere here.
     - stamp: seconds. frame_id: what the world is called.
@@ -251,9 +239,7 @@ def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, unit: LengthUnit
 
 
 def pose_from_dict(entry: Mapping[str, Any]) -> Pose:
-    """The pose of ``pose_as_dict``, float64, from its matrix.
-
-    InputError when that is not a finite 4x4 matrix.
+    """The pose of ``pose_as_dict``, float64, from its matrix. InputError when that is not a finite 4x4 matrix.
 
     >>> entry = pose_as_dict(Pose.identity(), to_frame="query", from_frame="reference")
     >>> float(pose_from_dict(entry).angle())
