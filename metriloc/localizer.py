@@ -226,8 +226,7 @@ class Localizer:
     def follow(self, view: View, references: Sequence[str], init: Pose | None = None, *, seed: int = 0) -> PoseEstimate:
         """``cam_from_world`` of a stream's next frame. No quarter turns, no second looks.
 
-        - references: images of the map that see the same.
-        - init: where the camera is expected; a method that cannot begin at a pose begins anew.
+        - references: images of the map that see the same. init: where to begin; a method that cannot do so begins anew.
         """
         estimate = suited(self.method, self.scene).localize(view, self.scene, references, init, seed=seed)
         return of_map(estimate, self._opened)
@@ -248,8 +247,7 @@ class Localizer:
     ) -> Answer:
         """The whole way of one photo. Unknown focal length, quarter turns, second looks, calibration.
 
-        - ask: what a (turned) photo is compared with, from it and ``turned_from_view``.
-        - view, scene, seed, trace: the photo, the map without some images, and as in ``localize``.
+        - ask: what a (turned) photo is compared with, from it and ``turned_from_view``. scene: the map without some images.
         """
         scene = self.scene if scene is None else scene
         method = suited(self.method, scene)
