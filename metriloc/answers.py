@@ -40,7 +40,7 @@ def doubted(estimate: PoseEstimate, doubt: str | None) -> PoseEstimate:
 
 
 def of_map(estimate: PoseEstimate, opened: OpenedMap) -> PoseEstimate:
-    """With the unit of the map, and what makes all poses in it doubtful."""
+    """The estimate with the unit of its map. It says, too, what makes all poses in the map doubtful."""
     unit = opened.unit
     details = tuple(replace(d, unit=unit) for d in estimate.localization)
     return doubted(replace(estimate, localization=details), opened.doubt if bool(estimate.success) else None)

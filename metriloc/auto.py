@@ -37,7 +37,8 @@ class WithRival:
         self.name, self.weights_id = matching.name, matching.weights_id
 
     def with_networks(self, swap: Swap) -> WithRival:
-        """The same two with what ``swap`` gives in place of their networks, as far as they let it."""
+        """The same two methods, with other networks. They are what ``swap`` gives in place of theirs, as far as they
+        let it."""
         matching, rival = (
             method.with_networks(swap) if hasattr(method, "with_networks") else method
             for method in (self.matching, self.rival)
@@ -67,7 +68,8 @@ class WithRival:
     def better(
         self, first: PoseEstimate, features0: PhotoFeatures, features1: PhotoFeatures, *, seed: int = 0
     ) -> PoseEstimate:
-        """``first``, the answer of matching, or where little speaks for that the rival's, if it explains more."""
+        """The answer of matching or that of the rival. It is ``first``, the answer of matching; where little speaks for
+        that, the rival's, if it explains more."""
         if enough_agree(first):
             return first
         second = self.rival.relative_pose(features0.view, features1.view, seed=seed)
@@ -81,14 +83,14 @@ class WithRival:
 
 
 def enough_agree(estimate: PoseEstimate) -> bool:
-    """Whether matching has a pose with enough matches behind it that nothing else needs to be asked."""
+    """Whether matching has a pose that enough matches agree with. Then nothing else needs to be asked."""
     return bool(estimate.success) and len(estimate.details[0].inliers) >= ENOUGH
 
 
 def explains_more(
     second: PoseEstimate, first: PoseEstimate, features0: PhotoFeatures, features1: PhotoFeatures
 ) -> bool:
-    """Whether a rival's pose is to be believed rather than that of matching.
+    """Whether to believe a rival's pose rather than that of matching.
 
     It must hold by its own calibration, which calls what is probably wrong a failure. Where matching has a pose, too, both
     are measured by all its matches: the one was fitted to them, so that some agree by chance, and the other never saw them.

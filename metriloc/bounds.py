@@ -12,7 +12,8 @@ _SAMPLES = 64
 
 
 def require_within(owner: object, **limits: tuple[float, float]) -> None:
-    """Raises ValueError when a field of ``owner`` is no number from the first to the second of its limits.
+    """Refuse a field that is no number within its limits. Raises ValueError when a field of ``owner`` is no number from
+    the first to the second of its limits.
 
     Two whole limits ask for a whole number, others for any finite one; None is let through where the field's type has it.
     """
@@ -45,7 +46,8 @@ def _shown(value: object) -> str:
 
 
 def require_all_within(owner: object, low: float, high: float, *names: str, most: int = 100) -> None:
-    """Raises ValueError when a field is no tuple of such numbers (see ``require_within``), or of more than ``most``."""
+    """Refuse a field that is no tuple of numbers within limits. Raises ValueError for one with others (see
+    ``require_within``), or with more than ``most``."""
     for name in names:
         values = getattr(owner, name)
         if values is None and _may_be_none(owner, name):
@@ -65,7 +67,8 @@ def require_flags(owner: object, *names: str) -> None:
 
 
 def require_image_range(image: Tensor, name: str) -> None:
-    """Raises ValueError for an image that is not in 0..1, from at most 64 x 64 of its pixels: this must cost nothing."""
+    """Refuse an image that is not in 0..1. Raises ValueError; looks at no more than 64 x 64 of its pixels, since this
+    must cost nothing."""
     if not image.is_floating_point():
         raise ValueError(
             f"View.image must be floating point in 0..1, got {image.dtype} ({name!r}): divide by its maximum"

@@ -19,7 +19,8 @@ _PARENT = Path(__file__).resolve().parents[1]
 
 
 def child_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs ``main()`` of a module of this very package in a process of its own."""
+    """The command that runs ``main()`` of a module in another process. The module is one of this very package, the
+    process one of its own."""
     code = f"import sys; sys.path.insert(0, {str(_PARENT)!r}); from {module} import main; main()"
     return [sys.executable, "-c", code, *arguments]
 
@@ -33,7 +34,7 @@ def how_it_ended(code: int) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a child that still runs, and close our ends of its pipes."""
+    """Kill a child that still runs. Our ends of its pipes are closed."""
     if process.poll() is None:
         process.kill()
     process.wait()
@@ -43,7 +44,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_words(log: IO[bytes]) -> str:
-    """What an exception that nobody caught said, else the end of what was printed, without the stack."""
+    """What a child said last. It is what an exception that nobody caught said, else the end of what was printed,
+    without the stack."""
     log.seek(0, 2)
     log.seek(max(0, log.tell() - _READ))
     text = log.read().decode("utf-8", "replace")

@@ -28,7 +28,8 @@ def field_docs(kind: type) -> Mapping[str, str]:
 
 
 def documented_fields(target: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """(path, value, what it means) of every field of a configuration and of those in it, in order."""
+    """The fields of a configuration with what they mean. They are (path, value, what it means) of every field and of
+    those in it, in order."""
     docs = field_docs(type(target))
     for field in dataclasses.fields(target):
         value, path = getattr(target, field.name), f"{prefix}{field.name}"

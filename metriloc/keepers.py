@@ -32,8 +32,8 @@ def with_kept(method: AbsolutePoseMethod, kept: ReferenceFeatures) -> AbsolutePo
 
 
 def keepers_of(methods: Sequence[AbsolutePoseMethod], kept: ReferenceFeatures) -> list[KeepsFeatures]:
-    """What looks at the photos of a map for these localizers, and for second looks. Raises InputError for one of somebody's
-    own that keeps nothing, and without XFeat's weights."""
+    """What looks at the photos of a map for its localizers. It keeps what these need, and what second looks need. Raises
+    InputError for one of somebody's own that keeps nothing, and without XFeat's weights."""
     found: list[KeepsFeatures] = [MatchingLocalizer(*map_features(), kept=kept)]
     for method in methods:
         own = with_kept(method, kept)

@@ -130,7 +130,10 @@ class Localizer:
         seed: int = 0,
         trace: bool = False,
     ) -> PoseEstimate:
-        """``cam_from_world`` of a photo; all as in ``metriloc.localize``."""
+        """``cam_from_world`` of a photo.
+
+        - photo, K, fov, references, init, seed, trace: as in ``metriloc.localize``, with the photo as its query.
+        """
         require_kind("init", init, Pose, "a Pose")
         require_pose("init", init)
         require_number("seed", seed, 0, LARGEST_SEED, whole=True)
@@ -159,10 +162,10 @@ class Localizer:
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> list[PoseEstimate]:
-        """An estimate for each photo, in order, each as ``localize`` finds it.
+        """An estimate for each photo, in order, each as ``localize`` finds it. A photo that cannot be read costs itself only:
+        its estimate has the reason ``no_photo`` and says in ``localization[0].messages`` what is wrong with it.
 
-        K, fov: of all photos. progress: told how many are done. A photo that cannot be read costs itself only: its
-        estimate has the reason ``no_photo`` and says in ``localization[0].messages`` what is wrong with it.
+        - photos, K, fov, seed: as in ``localize``; K and fov are of all photos. progress: told how many are done.
         """
         if isinstance(photos, str | bytes | PathLike):
             raise InputError(f"photos must be a list of photos, got {photos!r}: say [{photos!r}]")
@@ -188,9 +191,8 @@ class Localizer:
     ) -> PoseEstimate:
         """``rig_from_world`` of photos that cameras of one rig took at once.
 
-        - photos: one of each camera.
+        - photos: one of each camera. K, fov: of all photos, as in ``localize``; a View brings its own camera.
         - cam_from_rig: where each camera is on the rig, lengths in units of the map.
-        - K, fov: of all photos, as in ``localize``; a View brings its own camera.
         - references: names of images that all are compared with; by default each with its own.
 
         Points are matched (XFeat, or the method where it is one of matching), whatever else the method is. A camera that
@@ -224,8 +226,7 @@ class Localizer:
     def follow(self, view: View, references: Sequence[str], init: Pose | None = None, *, seed: int = 0) -> PoseEstimate:
         """``cam_from_world`` of a stream's next frame. No quarter turns, no second looks.
 
-        - references: images of the map that see the same.
-        - init: where the camera is expected; a method that cannot begin at a pose begins anew.
+        - references: images of the map that see the same. init: where to begin; a method that cannot do so begins anew.
         """
         estimate = suited(self.method, self.scene).localize(view, self.scene, references, init, seed=seed)
         return of_map(estimate, self._opened)
@@ -244,10 +245,9 @@ class Localizer:
         seed: int = 0,
         trace: bool = False,
     ) -> Answer:
-        """The whole way of one photo.
+        """The whole way of one photo. Unknown focal length, quarter turns, second looks, calibration.
 
-        Unknown focal length, quarter turns, second looks, calibration. ask: what a (turned) photo
-        is compared with, from it and ``turned_from_view``. scene: the map without some images.
+        - ask: what a (turned) photo is compared with, from it and ``turned_from_view``. scene: the map without some images.
         """
         scene = self.scene if scene is None else scene
         method = suited(self.method, scene)

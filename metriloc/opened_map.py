@@ -50,8 +50,8 @@ class OpenedMap:
 
 
 def open_map(path: str | Path, images: str | Path | None = None, *, photos_needed: bool = True) -> OpenedMap:
-    """A map from a bundle, a folder with a COLMAP model, or an npz file of the kind of NRE's sample (its photos lie beside
-    it).
+    """Open a map, whatever it is stored as. It is a bundle, a folder with a COLMAP model, or an npz file of the kind of
+    NRE's sample (its photos lie beside it).
 
     images: the folder that the names of a COLMAP model are relative to. photos_needed: refuse a map whose photos are
     nowhere. Raises InputError for what is none of these, and
@@ -70,7 +70,8 @@ def open_map(path: str | Path, images: str | Path | None = None, *, photos_neede
 
 
 def look_into(path: str | Path, images: str | Path | None = None) -> OpenedMap:
-    """A bundle, or a folder with a COLMAP model, whose photos need not be at hand. Raises InputError as ``open_map``."""
+    """Open a map whose photos need not be at hand. It is a bundle, or a folder with a COLMAP model. Raises InputError
+    as ``open_map``."""
     if is_bundle(path):
         return open_bundled_map(path)
     facts = read_facts(path)  # before the photos: a damaged one does not say where they are

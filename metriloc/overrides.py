@@ -35,6 +35,10 @@ def override(
     - aliases: other names of paths, for what is not a field; groups of other names may stand before them.
 
     Raises ValueError for an unknown field, a value of a wrong type, and what the dataclass itself refuses.
+
+    >>> from metriloc.backbones import DinoV2Config
+    >>> override(DinoV2Config(), ["depth=12"]).depth
+    12
     """
     for assignment in assignments:
         given, equals, text = assignment.partition("=")
@@ -64,7 +68,12 @@ def _names(target: Any) -> list[str]:
 
 
 def settable_fields(target: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of every field that ``override`` can set, in order."""
+    """(path, value) of every field that ``override`` can set, in order.
+
+    >>> from metriloc.backbones import EfficientNetLiteConfig
+    >>> dict(settable_fields(EfficientNetLiteConfig()))
+    {'variant': 'lite0', 'stride': 8, 'width': 64}
+    """
     for field in dataclasses.fields(target):
         value, path = getattr(target, field.name), f"{prefix}{field.name}"
         if _is_group(value):

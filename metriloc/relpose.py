@@ -146,8 +146,9 @@ def _knowing(method: RelativePoseMethod, **lengths: CameraHeight | None) -> Rela
 def relative_pose_by_turns(
     method: RelativePoseMethod, features0: PhotoFeatures, features1: PhotoFeatures, *, seed: int = 0
 ) -> PoseEstimate:
-    """``method.relative_pose``; feature matching that finds nothing tries the query turned by quarters, too, in case that
-    it lies on its side. The estimate is for the query as it is, and says in its ``messages`` when that was so."""
+    """The relative pose, tried with the query turned as well. It is ``method.relative_pose``, but feature matching that
+    finds nothing tries the query turned by quarters, too, in case that it lies on its side. The estimate is for the
+    query as it is, and says in its ``messages`` when that was so."""
     if isinstance(method, Polished):
         found = relative_pose_by_turns(method.method, features0, features1, seed=seed)
         return method.polished(found, features0, features1, seed=seed)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def timed(seconds: MutableMapping[str, float], part: str) -> Iterator[None]:
-    """Add the seconds that the ``with`` block takes, also where it raises, to an entry.
+    """Add the seconds of the ``with`` block to an entry. They count also where it raises.
 
     >>> seconds = {}
     >>> with timed(seconds, "nothing"):

@@ -23,7 +23,8 @@ _Answer = TypeVar("_Answer")
 def by_quarter_turns(
     view: View, attempt: Callable[[View, Pose], _Answer], estimate_of: Callable[[_Answer], PoseEstimate]
 ) -> tuple[_Answer, int]:
-    """The answer for a photo as it is or, where that is a failure, the surest one for the photo turned by quarters.
+    """The answer for a photo as it is or turned by quarters. Where the photo as it is fails, it is the surest answer of its
+    turns.
 
     attempt: takes the turned photo and ``turned_from_view``. Returns the answer and the quarter turns against the clock
     that it is for, 0 where all fail or are not sure enough (``TURNED``).
@@ -42,12 +43,13 @@ def by_quarter_turns(
 
 
 def holds(estimate: PoseEstimate) -> bool:
-    """Whether an answer for a turned photo is sure enough to be told."""
+    """Whether an answer for a turned photo is sure enough. Only then is it told."""
     return bool(estimate.success) and float(estimate.confidence) >= TURNED
 
 
 def turned_back(estimate: PoseEstimate, quarters: int, size: tuple[int, int]) -> PoseEstimate:
-    """An estimate for a photo turned by quarters, as one for the photo itself (of ``size``), which says so.
+    """An estimate for a turned photo as one for the photo itself. The photo (of ``size``) was turned by quarters, and the
+    estimate says so.
 
     Its trace is gone: maps and courses are of the turned photo alone.
     """
@@ -104,7 +106,8 @@ class _Back:
 
 
 def pixels_turned_back(uv: Float[Tensor, "n 2"], quarters: int, size: tuple[int, int]) -> Float[Tensor, "n 2"]:
-    """Pixels of a photo turned by quarters against the clock -> pixels of the photo, whose size is (width, height)."""
+    """Pixels of a turned photo as pixels of the photo. It was turned by quarters against the clock, and its size is
+    (width, height)."""
     width, height = size
     u, v = uv.unbind(-1)
     back = ((u, v), (width - 1 - v, u), (width - 1 - u, height - 1 - v), (v, height - 1 - u))[quarters % 4]

@@ -32,7 +32,8 @@ def finite_or_none(value: float) -> float | None:
 
 
 def short_names(paths: Iterable[object]) -> dict[str, str]:
-    """Path -> its file name, or where others have the same name the shortest tail that is its own.
+    """The shortest name that tells each path apart. Path -> its file name, or where others have the same name the
+    shortest tail that is its own.
 
     >>> short_names(["/data/a/1.jpg", "/data/b/1.jpg", "/data/b/2.jpg"])
     {'/data/a/1.jpg': 'a/1.jpg', '/data/b/1.jpg': 'b/1.jpg', '/data/b/2.jpg': '2.jpg'}
@@ -52,7 +53,7 @@ def short_names(paths: Iterable[object]) -> dict[str, str]:
 
 
 def without_folders(sentence: str, paths: Iterable[object]) -> str:
-    """The sentence without the folders of the paths that it names, for a reader who gave those paths.
+    """The sentence without the folders of the paths it names. It is for a reader who gave those paths.
 
     >>> without_folders("/data/a/intrinsics.txt:2 (1.jpg)", ["/data/a/1.jpg"])
     'intrinsics.txt:2 (1.jpg)'
@@ -72,7 +73,7 @@ def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
 def words_of_motion(
     center: Sequence[float], turned: float, metric: bool, source: str, low_high: tuple[float, float] | None
 ) -> list[str]:
-    """How far and how much turned (degrees), and where the metres come from, if that is known.
+    """How far and how much turned, in words. The turn is in degrees; also where the metres come from, if that is known.
 
     >>> words_of_motion([0.3, 0.0, 0.4], 12.0, True, "the depth map", (0.4, 0.6))
     ['0.50 m away (nine times in ten 0.40 m to 0.60 m), turned 12°', 'metres from the depth map']
@@ -97,7 +98,7 @@ def words_of_batch(
     confidence: Sequence[float],
     sources: Sequence[str],
 ) -> list[str]:
-    """How many of a batch have a pose, how far and how sure they are, and where their metres come
+    """A batch in words: how many photos have a pose. Also how far and how sure they are, and where their metres come
     from."""
     failed = sorted({str(reason) for reason, ok in zip(reasons, found, strict=True) if not ok})
     others = f" (else {', '.join(failed)})" if failed else ""

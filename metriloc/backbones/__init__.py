@@ -29,6 +29,10 @@ class FeatureBackbone(Protocol):
 
     Photos [B, 3, H, W], RGB in 0..1 -> features [B, channels, H // stride, W // stride]. stride:
     pixels a cell, in both directions. channels: features a cell. Must also be an ``nn.Module``.
+
+    >>> backbone: FeatureBackbone = EfficientNetLite(EfficientNetLiteConfig(stride=16))
+    >>> backbone.stride, backbone.channels
+    (16, 64)
     """
 
     stride: int

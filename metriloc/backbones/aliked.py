@@ -54,7 +54,7 @@ class AlikedConfig:
 
 
 class Aliked:
-    """ALIKED features of one photo at a time, sparse by calling it, dense (a descriptor a pixel) by ``dense``.
+    """ALIKED features of one photo at a time. Sparse by calling it, dense (a descriptor a pixel) by ``dense``.
 
     weights: the released state dict. Raises ValueError when the weights do not fit and ImportError, with the pip
     command, without kornia.
@@ -81,12 +81,13 @@ class Aliked:
         self._runner: NetworkRunner | None = None
 
     def fixed(self) -> FixedNetwork:
-        """Dense descriptors and keypoint scores of an image of whole multiples of 32 pixels."""
+        """The network with dense descriptors and keypoint scores as outputs. It takes an image of whole multiples of 32
+        pixels."""
         outputs = ("descriptors", "scores")
         return FixedNetwork("aliked", Look(self._model, _dense), outputs, _MULTIPLE, self._weights)
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
-        """The one (width, height) that a photo of this size is padded to."""
+        """The size that a photo is padded to. There is one (width, height) for a photo of this size."""
         return [_padded(*longer_side_size(width, height, self.config.longest_side))]
 
     def running_on(self, runner: NetworkRunner) -> Aliked:
@@ -123,7 +124,8 @@ class Aliked:
 
     @torch.no_grad()
     def dense(self, image: Float[Tensor, "3 H W"]) -> DenseMap:
-        """A descriptor for every pixel of the photo (of the smaller one, if ``longest_side`` shrinks it)."""
+        """A descriptor for every pixel of the photo. It is that of the smaller photo, if ``longest_side`` shrinks
+        it."""
         working = self._resized(image)
         features, _ = self._model.extract_dense_map(working)
         return DenseMap(detached(features[0]), *cells_on_photo(working, image, 1, 0))

@@ -27,7 +27,11 @@ _OFFSET = 0.1  # of the released models, against rounding in the output size
 
 @dataclass(frozen=True)
 class DinoV2Config:
-    """Shape of the transformer; the defaults are ViT-L/14, MicKey's backbone."""
+    """Shape of the transformer; the defaults are ViT-L/14, MicKey's backbone.
+
+    >>> DinoV2Config(embed_dim=384, depth=12, num_heads=6).patch_size  # ViT-S/14
+    14
+    """
 
     embed_dim: int = 1024
     """Channels of a token."""
@@ -71,6 +75,10 @@ class DinoV2(nn.Module):
     Image [B, 3, H, W] -> [B, C, H // 14, W // 14]. Right and bottom remainders are cut away.
     Takes the image as it is: whoever wants ImageNet normalisation does it before (MicKey does not).
     Runs in the precision of its weights (cast the image alike). New weights are random.
+
+    >>> network = DinoV2(DinoV2Config(embed_dim=16, depth=1, num_heads=2))
+    >>> network(torch.zeros(1, 3, 28, 42)).shape
+    torch.Size([1, 16, 2, 3])
     """
 
     def __init__(self, config: DinoV2Config = VIT_L) -> None:
@@ -167,7 +175,7 @@ class LayerScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; one linear layer gives queries, keys and values, in this order."""
+    """Multi-head self-attention. One linear layer gives queries, keys and values, in this order."""
 
     def __init__(self, config: DinoV2Config) -> None:
         super().__init__()
@@ -212,7 +220,7 @@ class Block(nn.Module):
 def interpolate_positions(
     table: Float[Tensor, "1 1+M C"], grid: tuple[int, int], of_registers: bool = False
 ) -> Float[Tensor, "1 1+N C"]:
-    """The square position table at another grid (h, w), in float32; the class position stays as it is.
+    """The square position table at another grid (h, w), in float32. The class position stays as it is.
 
     Bicubic, no antialiasing, and called with scale factors ``(h + 0.1) / side``: torch then uses the factors, not the
     sizes, to map coordinates. This is the rule of the released models; transformers uses sizes, which moves features
@@ -240,6 +248,10 @@ def dinov2_config_from_weights(state_dict: Mapping[str, Tensor], num_heads: int 
     num_heads: not visible in the weights; by default 64 channels a head for the published widths (S 384, B 768,
     L 1024). Raises ValueError for other widths without it, for missing entries, and for the giant's gated MLP, which
     this file does not implement.
+
+    >>> tiny = DinoV2(DinoV2Config(embed_dim=16, depth=1, num_heads=2))
+    >>> dinov2_config_from_weights(tiny.state_dict(), num_heads=2).depth
+    1
     """
     gated = "blocks.0.mlp.w12.weight"
     if gated in state_dict:

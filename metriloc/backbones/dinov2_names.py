@@ -30,6 +30,9 @@ def dinov2_from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tens
 
     It is of ``Dinov2Model`` (5.x names, or 4.x names as in hub files). Raises ValueError for a name
     that no rule knows, and when one of query, key and value is missing.
+
+    >>> list(dinov2_from_transformers({"layernorm.weight": torch.ones(16)}))
+    ['norm.weight']
     """
     renamed = {_official_name(key): value for key, value in state_dict.items()}
     for q_key in [key for key in renamed if ".attn.q." in key]:
@@ -52,5 +55,8 @@ def dinov2_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Official names, from official or transformers names, whichever they are.
 
     A new dict, the same tensors.
+
+    >>> list(dinov2_weights({"embeddings.cls_token": torch.zeros(1, 1, 16), "layernorm.weight": torch.ones(16)}))
+    ['cls_token', 'norm.weight']
     """
     return dict(state_dict) if "pos_embed" in state_dict else dinov2_from_transformers(state_dict)

@@ -40,7 +40,7 @@ class DiskConfig:
 
 
 class Disk:
-    """DISK features of one photo at a time, sparse by calling it, dense (128 channels) by ``dense``.
+    """DISK features of one photo at a time. Sparse by calling it, dense (128 channels) by ``dense``.
 
     weights: the released state dict, bare or under ``extractor``. Raises ValueError when the weights do not fit and
     ImportError, with the pip command, without kornia.
@@ -72,8 +72,8 @@ class Disk:
 
     @torch.no_grad()
     def dense(self, image: Float[Tensor, "3 H W"]) -> DenseMap:
-        """A descriptor for every ``dense_stride`` pixels of the photo (of the smaller one, if ``longest_side`` shrinks
-        it)."""
+        """A descriptor for every ``dense_stride`` pixels of the photo. It is that of the smaller photo, if
+        ``longest_side`` shrinks it."""
         working = self._resized(image)
         height, width = working.shape[2:]
         padded = F.pad(working, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))

@@ -37,7 +37,11 @@ _TAPS = {4: (2, 24), 8: (4, 40), 16: (10, 112), 32: (15, 320)}
 
 @dataclass(frozen=True)
 class EfficientNetLiteConfig:
-    """Shape of the encoder."""
+    """Shape of the encoder.
+
+    >>> EfficientNetLiteConfig(stride=16).width
+    64
+    """
 
     variant: str = "lite0"
     """Of the encoder."""
@@ -61,6 +65,10 @@ class EfficientNetLite(nn.Module):
     batch norms always use the statistics they were loaded with, also in training: what is trained
     on is not what is met later. New weights are random; ``load_imagenet`` puts the published ones
     into the encoder.
+
+    >>> network = EfficientNetLite(EfficientNetLiteConfig(width=32)).eval()
+    >>> network(torch.zeros(1, 3, 64, 96)).shape
+    torch.Size([1, 32, 8, 12])
     """
 
     def __init__(self, config: EfficientNetLiteConfig | None = None) -> None:
@@ -196,7 +204,7 @@ _CLASSIFIER = re.compile(r"^(_conv_head|_bn1|_fc)\.")
 
 
 def encoder_weights(state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published names -> ours, without the classifier, checked key by key against ``expected``."""
+    """The published weights under our names. The classifier is left out; checked key by key against ``expected``."""
     renamed = {}
     for key, value in state_dict.items():
         if _CLASSIFIER.match(key):

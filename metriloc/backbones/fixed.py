@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 class Look(nn.Module):
-    """A network and what is asked of it, as a module that gives a tuple of tensors."""
+    """A network and what is asked of it, as a module. It gives a tuple of tensors."""
 
     def __init__(self, network: nn.Module, look: Callable[[Any, Tensor], tuple[Tensor, ...]]) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Look(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class FixedNetwork:
-    """A network as a function of one image [1, 3, H, W], RGB in 0..1, of whole multiples of ``multiple`` pixels.
+    """A network as a function of one image. It is [1, 3, H, W], RGB in 0..1, of whole multiples of ``multiple`` pixels.
 
     kind: what it is, such as ``mickey``. outputs: names of what the module gives, in order. identity: equal only for equal
     weights and settings, see ``identity_of``. baked: the module for one size (width, height), with what depends on the size
@@ -50,7 +50,8 @@ class FixedNetwork:
 
 
 def identity_of(tensors: Mapping[str, Tensor], settings: object = "") -> str:
-    """Twelve hexadecimal digits, of weights as they were published (not folded) and of settings beside them."""
+    """Twelve hexadecimal digits that name weights and settings. The weights are as they were published (not folded),
+    the settings those beside them."""
     digest = hashlib.sha256(repr(settings).encode())
     for name, tensor in sorted(tensors.items()):
         plain = tensor.detach().cpu().contiguous()
@@ -63,7 +64,7 @@ class NetworkRunner(Protocol):
     """Another runtime's copy of a ``FixedNetwork``, at the sizes that it has."""
 
     def size_for(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) that an image of this size is to be brought to first; mostly its own."""
+        """The (width, height) to bring an image to first. The image is of this size; mostly it is its own."""
         ...
 
     def __call__(self, image: Float[Tensor, "1 3 H W"]) -> Mapping[str, Tensor]:
@@ -80,7 +81,8 @@ class Exportable(Protocol):
         ...
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
-        """(width, height) of the images it makes of a photo of this size; the one that matters most first."""
+        """The (width, height) of the images made of a photo. The photo is of this size; the one that matters most comes
+        first."""
         ...
 
     def running_on(self, runner: NetworkRunner) -> Any:

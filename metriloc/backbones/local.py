@@ -44,7 +44,7 @@ class DenseMap:
         return self.descriptors.shape[2], self.descriptors.shape[1]
 
     def to_cells(self, uv: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
-        """Pixels of the photo -> cells of the map (a cell's centre is at integers)."""
+        """Pixels of the photo as cells of the map. A cell's centre is at integers."""
         return (uv - uv.new_tensor(self.origin)) / uv.new_tensor(self.stride)
 
     def to_pixels(self, cell: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 2"]:
@@ -129,7 +129,8 @@ class DenseExtractor(Protocol):
 
 
 def resize_to_multiple(image: Float[Tensor, "3 H W"], multiple: int) -> Float[Tensor, "1 3 h w"]:
-    """The photo resized (bilinear, antialiased) to the nearest whole multiples of ``multiple``, at least one each."""
+    """The photo resized to the nearest whole multiples of ``multiple``. There is at least one each; bilinear,
+    antialiased."""
     return resized_to(image[None], nearest_multiples(image.shape[2], image.shape[1], multiple))
 
 
@@ -163,14 +164,15 @@ def longer_side_size(width: int, height: int, longest: int | None) -> tuple[int,
 
 
 def pixel_scale(from_image: Tensor, to_image: Tensor) -> tuple[float, float]:
-    """(x, y) pixels of ``to_image`` a pixel of ``from_image`` is wide and high; both cover the same photo."""
+    """How many pixels of ``to_image`` a pixel of ``from_image`` covers. It is (x, y), how wide and high it is there;
+    both images cover the same photo."""
     return to_image.shape[-1] / from_image.shape[-1], to_image.shape[-2] / from_image.shape[-2]
 
 
 def moved_to_photo(
     uv: Float[Tensor, "N 2"], working: Tensor, photo: Tensor, offset: tuple[float, float] = (0.0, 0.0)
 ) -> Float[Tensor, "N 2"]:
-    """Positions in a resized photo -> positions in the photo, by the half-pixel rule. offset is added first."""
+    """Positions in a resized photo as positions in the photo. It goes by the half-pixel rule; offset is added first."""
     scale = uv.new_tensor(pixel_scale(working, photo))
     return (uv + uv.new_tensor(offset) + 0.5) * scale - 0.5
 
@@ -178,7 +180,8 @@ def moved_to_photo(
 def cells_on_photo(
     working: Tensor, photo: Tensor, stride: float, first: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(stride, origin) on the photo of cells that lie every ``stride`` pixels of its resized copy, from ``first`` on."""
+    """The stride and the origin of cells on the photo. The cells lie every ``stride`` pixels of its resized copy, from
+    ``first`` on."""
     sx, sy = pixel_scale(working, photo)
     return (stride * sx, stride * sy), ((first + 0.5) * sx - 0.5, (first + 0.5) * sy - 0.5)
 

@@ -34,12 +34,13 @@ class ResNetConfig:
 
     @property
     def bottleneck(self) -> bool:
-        """Whether blocks are three convolutions, with four times as many channels in the end."""
+        """Whether blocks are three convolutions. They have four times as many channels in the end."""
         return self.layers >= 50
 
 
 class ResNet(nn.Module):
-    """Photos [B, 3, H, W] -> maps at strides 1, 2, 4, 8 and 16 (a ``PyramidEncoder``); the first is the photo itself.
+    """A photo as maps at strides 1, 2, 4, 8 and 16. Photos are [B, 3, H, W], and the first map is the photo itself (a
+    ``PyramidEncoder``).
 
     Columns and rows that do not fill a cell of the coarsest map are cut away at the right and bottom. Differs from the
     published code: ``channels`` are also right for ResNet-18 and 34.

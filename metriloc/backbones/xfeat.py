@@ -51,7 +51,7 @@ class XFeatConfig:
 
 
 class XFeat:
-    """XFeat features of one photo at a time, sparse by calling it, dense (64 channels, stride 8) by ``dense``.
+    """XFeat features of one photo at a time. Sparse by calling it, dense (64 channels, stride 8) by ``dense``.
 
     weights: the state dict of the released ``xfeat.pt`` (128 tensors; names as released or prefixed ``net.``).
     Raises ValueError when the weights do not fit and ImportError, with the pip command, without kornia.
@@ -77,12 +77,13 @@ class XFeat:
         self._runner: NetworkRunner | None = None
 
     def fixed(self) -> FixedNetwork:
-        """Descriptors, keypoint logits and reliabilities of an image of whole multiples of 32 pixels."""
+        """The network with descriptors, keypoint logits and reliabilities as outputs. It takes an image of whole
+        multiples of 32 pixels."""
         outputs = ("descriptors", "keypoints", "reliability")
         return FixedNetwork("xfeat", Look(self._model.net, _outputs), outputs, MULTIPLE, self._weights)
 
     def sizes_for(self, width: int, height: int) -> list[tuple[int, int]]:
-        """The one (width, height) that a photo of this size is looked at in."""
+        """The size that a photo is looked at in. There is one (width, height) for a photo of this size."""
         return [nearest_multiples(*longer_side_size(width, height, self.config.longest_side), MULTIPLE)]
 
     def running_on(self, runner: NetworkRunner) -> XFeat:

@@ -19,7 +19,13 @@ CALIBRATION_FILE = "calibration.json"
 
 
 def save_calibration(path: str | os.PathLike[str], calibration: Calibration) -> None:
-    """As JSON."""
+    """As JSON.
+
+    >>> fitted = Calibration("logistic", Target(), ("confidence",), (2.0, 1.5), "mine", "abc", 100, "rooms")
+    >>> save_calibration("own.json", fitted)
+    >>> load_calibration("own.json") == fitted
+    True
+    """
     write_atomically(path, json.dumps(asdict(calibration), indent=2) + "\n")
 
 
@@ -27,6 +33,10 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read a calibration.
 
     Raises InputError for a file that is no calibration, or one that falls when support grows.
+
+    >>> path = own_data("calibration") / "xfeat-pnp.json"
+    >>> str(load_calibration(path).target)
+    'rotation below 2 degrees, position below 2% of the depth in view'
     """
     try:
         content: dict[str, Any] = read_json(path)
@@ -76,7 +86,8 @@ def _check(calibration: Calibration) -> None:
 
 
 def packaged_calibrations(name: str, weights_id: str) -> tuple[Calibration, ...]:
-    """Those in ``data/calibration`` for one method and one set of weights, each for one setup."""
+    """The calibrations that come with metriloc. They lie in ``data/calibration`` and are for one method and one set of
+    weights, each for one setup."""
     return tuple(c for c in _all_packaged() if (c.method, c.weights_id) == (name, weights_id))
 
 

@@ -34,6 +34,9 @@ class Target:
     vcre_fraction: of the diagonal of the query. center_share: of the median depth of the map's points in view. near_m: a
     position within so many metres has the right direction, whatever ``direction_deg`` says, because the direction between
     two cameras at one place means nothing.
+
+    >>> str(Target(rotation_deg=5.0, center_m=0.25))
+    'rotation below 5 degrees, position below 0.25 m'
     """
 
     rotation_deg: float | None = 5.0
@@ -74,6 +77,10 @@ class Metres:
     of the angle under which the way is seen from the things: over the median parallax of the
     matches, it is a share of the distance. So the interval of a way that is hardly seen at all is
     wide.
+
+    >>> low, high = Metres(low=0.9, high=1.2).interval(distance=2.0, parallax_deg=5.0)
+    >>> round(low, 2), round(high, 2)
+    (1.8, 2.4)
     """
 
     low: float
@@ -88,7 +95,12 @@ class Metres:
             raise ValueError(f"the metres need 0 < low <= high, got {self.low} and {self.high}")
 
     def interval(self, distance: float, parallax_deg: float, focal_sigma: float = 0.0) -> tuple[float, float]:
-        """Metres between which the distance lies nine times in ten."""
+        """Metres between which the distance lies nine times in ten.
+
+        - distance: the estimated one, metres.
+        - parallax_deg: median parallax of the matches, degrees.
+        - focal_sigma: relative standard deviation of the focal length.
+        """
         noise = QUANTILE_90 * math.hypot(self.noise_deg / max(parallax_deg, FLOOR), focal_sigma)
         below, above = self.low - 1, self.high - 1
         if below <= 0:
@@ -106,6 +118,10 @@ class Calibration:
     it was fitted, beyond which nothing is believed. parameters: of a logistic one, the intercept and a weight each, none
     negative; of an isotonic one, pairs (statistic, probability), both rising. method, weights_id, setup: what it was
     fitted for; pairs and source: on what. metres: of the distances, None where nothing is known of them.
+
+    >>> fitted = Calibration("logistic", Target(), ("confidence",), (2.0, 1.5), "mine", "abc", 100, "rooms")
+    >>> round(fitted.probability(0.8, {}), 2)
+    0.84
     """
 
     kind: Kind
@@ -132,7 +148,11 @@ class Calibration:
         return float(np.interp(row[0], knots, values))
 
     def fits(self, method: str, weights_id: str, setup: str) -> bool:
-        """Whether it was fitted for just this."""
+        """Whether it was fitted for just this.
+
+        - method, weights_id: name and weights of the method.
+        - setup: solver and source of metres, as an estimate's details say it.
+        """
         return (self.method, self.weights_id, self.setup) == (method, weights_id, setup)
 
     def apply(self, estimate: PoseEstimate, views: Sequence[View] = ()) -> PoseEstimate:
@@ -172,8 +192,8 @@ class Calibration:
 
 
 def camera_doubts(views: Sequence[View]) -> tuple[str, ...]:
-    """A phrase for each photo whose focal length is only a guess, or whose numbers look like those of another size or of
-    pixels that are not square."""
+    """A phrase for each photo whose camera is doubtful. Its focal length is only a guess, or its numbers look like
+    those of another size or of pixels that are not square."""
     guessed = [f"the focal length of '{view.name}' is a guess" for view in views if view.focal_is_guessed]
     sizes = [(view.name, _size_of_the_numbers(view)) for view in views]
     return (
@@ -188,7 +208,8 @@ def camera_doubts(views: Sequence[View]) -> tuple[str, ...]:
 
 
 def depth_doubts(views: Sequence[View]) -> tuple[str, ...]:
-    """A phrase for each photo whose depth map has a median that hardly any scene has: its unit is likely another."""
+    """A phrase for each photo whose depth map is doubtful. It has a median that hardly any scene has: its unit is
+    likely another."""
     found = []
     for view in views:
         depth = torch.zeros(0, 0) if view.depth is None else view.depth
@@ -213,7 +234,17 @@ def _size_of_the_numbers(view: View) -> tuple[int, int]:
 
 
 def feature_row(confidence: float, statistics: Mapping[str, float], names: Sequence[str]) -> list[float]:
-    """Logarithms of the named statistics. What is not finite counts as nothing at all."""
+    """Logarithms of the named statistics.
+
+    - confidence: the method's own, the statistic ``confidence``.
+    - statistics: the others by name.
+    - names: which to take, in this order.
+
+    What is not finite counts as nothing at all.
+
+    >>> [round(value, 2) for value in feature_row(0.5, {"inliers": 100}, ("inliers", "confidence"))]
+    [4.61, -0.69]
+    """
     values = {"confidence": confidence, **statistics}
     missing = [name for name in names if name not in values]
     if missing:

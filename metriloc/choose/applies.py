@@ -43,7 +43,7 @@ def kind_of(name: str) -> str:
 
 
 def foreign_settings(name: str) -> tuple[str, ...]:
-    """Fields of ``MethodChoice`` that a method of that name has no use for."""
+    """The fields of ``MethodChoice`` that a method does not use. The method is the one of that name."""
     return tuple(field for field, setting in _SETTINGS.items() if kind_of(name) not in setting.of)
 
 
@@ -51,6 +51,9 @@ def require_used(choice: Any) -> None:
     """Refuse a setting that the chosen method would not use.
 
     Raises InputError for one that was given.
+
+    >>> from metriloc.choose import MethodChoice
+    >>> require_used(MethodChoice("xfeat", distance=0.6))  # used, so that nothing is said
     """
     usual = {field.name: field.default for field in fields(choice)}
     values = {name: getattr(choice, name) for name in _SETTINGS}

@@ -51,6 +51,10 @@ def depth_source(
     - of_data: photos are of a data set that was read with the depth maps that ``file:NAME`` names.
 
     Raises InputError for a name that is none, and for weights that are missing or predict no depth.
+
+    >>> source, called = depth_source("constant:2")
+    >>> called["depth_origin"]
+    'set to 2 m'
     """
     kind, value = _kind_of_depth(name)
     if kind == "none" and not value:
@@ -115,6 +119,10 @@ def choose_depth(name: str, device: str = "cpu") -> Callable[[View], DepthPredic
 
     It comes with its keypoints where it has them. The source returns None for a photo that it knows
     nothing of. Raises InputError as ``depth_source``.
+
+    >>> view = metriloc.load_view("reference.jpg")
+    >>> float(choose_depth("constant:2")(view).depth.median())
+    2.0
     """
     require_device(device)
     kind, value = _kind_of_depth(name)
@@ -149,6 +157,10 @@ def predicted_depth(name: str, device: str = "cpu") -> tuple[DepthSource, str]:
 
     Such as ``metriloc-depth``; and what results call it. Raises InputError for a name that predicts
     no depth, and for weights that are missing.
+
+    >>> source, called = predicted_depth("metriloc-depth")
+    >>> source(metriloc.load_view("reference.jpg")).shape
+    torch.Size([480, 640])
     """
     require_device(device)
     source, called = depth_source(name, device)

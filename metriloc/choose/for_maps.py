@@ -42,7 +42,8 @@ def method_of_bundle(bundle: Bundle, device: str) -> AbsolutePoseMethod:
 
 
 def require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
-    """Raises InputError for a method of which a bundle without photos holds no features."""
+    """Refuse a bundle without photos that a method cannot use. Raises InputError for a method of which it holds no
+    features."""
     known = [(entry.name, entry.weights_id) for entry in bundle.manifest.methods]
     if bundle.images is None and (method.name, method.weights_id) not in known:
         names = ", ".join(name for name, _ in known) or "none"
@@ -53,8 +54,8 @@ def require_features(method: AbsolutePoseMethod, bundle: Bundle) -> None:
 
 
 def suited(method: AnyMethod, scene: SfmMap) -> AnyMethod:
-    """The method, for a map whose points are all seen by fewer photos than its ``min_track`` wants (a map of one photo,
-    say) with a ``min_track`` that the best of them have."""
+    """The method, suited to how few photos see the points. For a map whose points are all seen by fewer photos than its
+    ``min_track`` wants (a map of one photo, say), the method has a ``min_track`` that the best of them have."""
     longest = max(1, int(scene.track_lengths().max())) if len(scene.point_index) else 1
     if not isinstance(method, NRE | PixLoc | MatchingLocalizer) or method.config.min_track <= longest:
         return method

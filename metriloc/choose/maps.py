@@ -40,6 +40,9 @@ class LocalizerChoice:
     between them (coarse,fine), for PixLoc a folder, file or hub name instead of the bundled ``pixloc-small``. features: of
     ``nre``. cache: folder where PixLoc keeps features of the map. runtime: what runs the networks: ``torch``, ``onnx``
     or ``onnx:FOLDER``.
+
+    >>> LocalizerChoice("nre", features="xfeat").runtime
+    'torch'
     """
 
     name: str = "xfeat-pnp"
@@ -53,7 +56,11 @@ class LocalizerChoice:
 
 def choose_localizer(choice: LocalizerChoice) -> AbsolutePoseMethod:
     """The localiser that a command names, with its calibration. Raises InputError for an unknown name, an option of
-    another localiser, weights that are missing, and a calibration for other weights."""
+    another localiser, weights that are missing, and a calibration for other weights.
+
+    >>> choose_localizer(LocalizerChoice("pixloc")).name
+    'pixloc'
+    """
     require_cpu(choice.runtime, choice.device)
     return on_runtime(_choose_localizer(choice), choice.runtime)
 
@@ -82,6 +89,9 @@ def note_on_features(choice: LocalizerChoice) -> str:
     """What to install for better features than the default ones.
 
     "" when there is nothing better than those that are here.
+
+    >>> note_on_features(LocalizerChoice("pixloc"))
+    ''
     """
     if choice.name != "nre" or choice.features is not None or choice.weights is not None or best_features() != "xfeat":
         return ""

@@ -9,7 +9,10 @@ from metriloc.io import InputError
 
 
 def require_device(name: str) -> None:
-    """Raises InputError when this machine has no such device."""
+    """Raises InputError when this machine has no such device.
+
+    >>> require_device("cpu")  # is always there
+    """
     names = name.split(",")
     if len(names) > 2:
         raise InputError(f"--device {name}: nre takes two, of its coarse and its fine stage; others one")

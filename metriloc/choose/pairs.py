@@ -37,7 +37,11 @@ HUB_METHOD = f"{HUB}OWNER/NAME"
 
 
 def is_method(name: str) -> bool:
-    """Whether methods for two photos are called so."""
+    """Whether methods for two photos are called so.
+
+    >>> is_method("xfeat"), is_method("magic")
+    (True, False)
+    """
     return name in METHODS or name.startswith(HUB)
 
 
@@ -55,6 +59,9 @@ class MethodChoice:
     metriloc for these weights. runtime: what runs the networks: ``torch``, ``onnx`` or ``onnx:FOLDER``. depth_map:
     the reference comes with one; ``auto`` is matching then. of_data: photos are of a data set that was read with the
     depth maps that ``file:NAME`` names.
+
+    >>> MethodChoice("xfeat", distance=0.6).solver
+    'auto'
     """
 
     name: str = "auto"
@@ -77,6 +84,9 @@ def choose_method(choice: MethodChoice) -> RelativePoseMethod:
 
     Raises InputError for a setting that the method would not use, weights that are missing (with the command to get them),
     a calibration for other weights, and a device that this machine does not have.
+
+    >>> choose_method(MethodChoice("identity")).name
+    'identity'
     """
     require_device(choice.device)
     require_cpu(choice.runtime, choice.device)
@@ -96,6 +106,10 @@ def polished(method: RelativePoseMethod, name: PolishName, device: str = "cpu", 
     - device, runtime: of the localizer.
 
     Raises InputError for another name, and for weights that are missing, with the command to get them.
+
+    >>> method = polished(choose_method(MethodChoice("identity")), "pixloc")
+    >>> method.name, method.called
+    ('identity', 'pixloc')
     """
     if name not in POLISHERS:
         raise InputError(f"polish must be one of {', '.join(POLISHERS)}, got {name!r}")

@@ -35,6 +35,11 @@ class FromMany:
     - poses: ``cam_from_world`` of all references, the one it is asked with first; None where they are not known.
 
     Raises InputError for too many references, and for poses that are not one each, finite and of single cameras.
+
+    >>> from metriloc.evaluation.identity import IdentityPose
+    >>> method = FromMany(IdentityPose(), [metriloc.load_view("query.jpg")])
+    >>> method.name, len(method.others)
+    ('identity', 1)
     """
 
     def __init__(self, method: RelativePoseMethod, others: Sequence[View], poses: Sequence[Pose] | None = None) -> None:
@@ -60,7 +65,11 @@ class FromMany:
         return self.method.extract(view)
 
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
-        """``query_from_reference`` by all references together; batch shape ()."""
+        """``query_from_reference`` by all references together; batch shape ().
+
+        - reference, query: Views, or what ``extract`` made of them.
+        - seed: same seed, same answer.
+        """
         first, asked = (self.extract(value) if isinstance(value, View) else value for value in (reference, query))
         if self._features is None:
             self._features = [self.extract(view) for view in self.others]

@@ -31,7 +31,14 @@ _NO_MATCHES = Correspondences.empty()
 def motion_of(estimate: PoseEstimate, first: int, second: int, views: tuple[View, View]) -> Motion | None:
     """What an estimate says, with its uncertainty.
 
+    - estimate: of one pair.
+    - first, second: numbers of the two cameras.
+    - views: their photos.
+
     None for a failure, and where no way is seen between the cameras.
+
+    >>> motion_of(PoseEstimate.failure("no_photo"), 0, 1, ()) is None
+    True
     """
     if not bool(estimate.success) or not float(estimate.pose.distance()) > 0:
         return None
@@ -61,6 +68,11 @@ class FusedPairs:
     """What each reference says of the query.
 
     And what is known of the references: their poses, or motions between them.
+
+    >>> views = [metriloc.load_view("reference.jpg")]
+    >>> pairs = FusedPairs([PoseEstimate.failure("no_photo")], views, views[0], None, {})
+    >>> pairs.fused().reason
+    'no_photo'
     """
 
     found: Sequence[PoseEstimate]

@@ -73,7 +73,11 @@ class Camera:
         distortion: Float[Tensor, "*b D"] | None = None,
         model: Model = "pinhole",
     ) -> Camera:
-        """From calibration matrices without skew and (width, height). Raises ValueError for matrices of no camera."""
+        """From calibration matrices and the size of the image. Raises ValueError for matrices of no camera.
+
+        - K, size: matrices without skew, and (width, height); pixels.
+        - distortion, model: as in ``Camera``.
+        """
         if K.shape[-2:] != (3, 3):
             raise ValueError(f"K must have shape [*b, 3, 3], got {list(K.shape)}")
         require_calibration(K)
@@ -89,13 +93,11 @@ class Camera:
         height: int | None = None,
         params: Sequence[Real] | None = None,
     ) -> Camera:
-        """One camera from COLMAP's name, size and parameters, float64.
+        """One camera from COLMAP's name, size and parameters, float64. Moves the center of the first pixel from 0.5 to
+        0.
 
-        Moves the center of the first pixel from 0.5 to 0.
-
-        - model: COLMAP's name, with the size and parameters after it; or alone, a dictionary with
-          the entries ``model``, ``width``, ``height`` and ``params``, or an object with such
-          fields (a camera of pycolmap).
+        - model: COLMAP's name, with the size and parameters after it; or alone, a dictionary with the entries
+          ``model``, ``width``, ``height`` and ``params``, or an object with such fields (a camera of pycolmap).
 
         Raises ValueError for models other than pinhole, radtan and fisheye ones, such as FULL_OPENCV with a rational
         part (k4, k5, k6); a map has undistorted copies of their photos (``read_map``).
@@ -280,8 +282,7 @@ class Camera:
         - uv: pixels.
         - depth: along z, metres; its sign is kept, and where it is NaN the point is, too.
 
-        A point is NaN where the distortion has no inverse; neither pixel nor depth has a gradient
-        there.
+        A point is NaN where the distortion has no inverse; neither pixel nor depth has a gradient there.
 
         >>> Camera.from_fov((640, 480), 1.0).lift(torch.tensor([[319.5, 239.5]]), torch.tensor([2.0]))
         tensor([[0., 0., 2.]])

@@ -32,7 +32,11 @@ _COLMAP: dict[str, tuple[Model, tuple[int, int, int, int], tuple[int | None, ...
 @dataclass(frozen=True)
 class ColmapCamera:
     """A camera in COLMAP's words. params: in the order of the model, the first pixel's centre at
-    (0.5, 0.5)."""
+    (0.5, 0.5).
+
+    >>> metriloc.Camera.from_colmap(ColmapCamera("SIMPLE_PINHOLE", 640, 480, (500.0, 320.0, 240.0))).f
+    tensor([500., 500.], dtype=torch.float64)
+    """
 
     model: str
     width: int
@@ -56,8 +60,8 @@ def colmap_fields(camera: Any) -> tuple[str, int, int, Sequence[float]]:
 def colmap_parameters(
     name: str, params: Sequence[float]
 ) -> tuple[Model, Float[Tensor, "2"], Float[Tensor, "2"], Float[Tensor, " D"] | None]:
-    """Our model, focal lengths, principal point (first pixel's center at 0) and distortion,
-    float64.
+    """The numbers of a COLMAP camera in our terms. They are our model, focal lengths, principal point (first pixel's
+    center at 0) and distortion, float64.
 
     Raises ValueError for a model that is not ours, another number of parameters, and a rational
     FULL_OPENCV.

@@ -33,6 +33,9 @@ class Convention:
     - camera_to_world: whether the pose maps points of the camera to the world, and so holds the
       camera's place.
     - note: what it is called there.
+
+    >>> CONVENTIONS["opengl"].axes, CONVENTIONS["opengl"].camera_to_world
+    (('right', 'up', 'back'), False)
     """
 
     axes: tuple[Direction, Direction, Direction]

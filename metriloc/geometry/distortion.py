@@ -24,10 +24,18 @@ _SMALL = 1e-6
 def distort(
     m: Float[Tensor, "*b N 2"], parameters: Float[Tensor, "*b D"], model: Model, validity: Validity = "correct"
 ) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
-    """Ideal normalised points (x/z, y/z) -> distorted ones.
+    """Distort ideal normalised points.
 
-    And whether they lie inside the one-to-one region. validity: ``correct``, or ``pixloc`` for the
-    test of the published PixLoc, whose signs are wrong (comparisons only).
+    - m: (x/z, y/z).
+    - parameters, model: of the lens, as in ``Camera``.
+    - validity: ``correct``, or ``pixloc`` for the test of the published PixLoc, whose signs are wrong (comparisons only).
+
+    Returns the distorted points, and whether they lie inside the one-to-one region.
+
+    >>> k1 = torch.tensor([0.1, 0.0, 0.0, 0.0, 0.0])
+    >>> distorted, inside = distort(torch.tensor([[0.5, 0.0]]), k1, "radtan")
+    >>> distorted, bool(inside)
+    (tensor([[0.5125, 0.0000]]), True)
     """
     if model == "pinhole":
         return m, torch.ones(m.shape[:-1], dtype=torch.bool, device=m.device)
@@ -39,7 +47,16 @@ def distort(
 
 
 def J_distort(m: Float[Tensor, "*b N 2"], parameters: Float[Tensor, "*b D"], model: Model) -> Float[Tensor, "*b N 2 2"]:
-    """Derivative of the distorted point with respect to the ideal one. All terms are included."""
+    """Derivative of the distorted point with respect to the ideal one. All terms are included.
+
+    - m: ideal points (x/z, y/z).
+    - parameters, model: of the lens, as in ``Camera``.
+
+    >>> k1 = torch.tensor([0.1, 0.0, 0.0, 0.0, 0.0])
+    >>> J_distort(torch.tensor([[0.5, 0.0]]), k1, "radtan")
+    tensor([[[1.0750, 0.0000],
+             [0.0000, 1.0250]]])
+    """
     if model == "radtan":
         return _J_radtan(m, parameters)
     if model == "fisheye":
@@ -52,9 +69,16 @@ def undistort(
 ) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
     """Inverse of ``distort`` by Newton's method.
 
-    Invalid where no ideal point inside the one-to-one region was found. Differentiable: the last
-    step is taken outside ``no_grad`` with a fixed Jacobian, which by the implicit function theorem
+    - distorted: points (x/z, y/z) as the lens shows them.
+    - parameters, model: of the lens, as in ``Camera``.
+
+    Returns the ideal points, and whether they are valid: not where no ideal point inside the one-to-one region was found.
+    Differentiable: the last step is taken outside ``no_grad`` with a fixed Jacobian, which by the implicit function theorem
     carries the exact first derivative with respect to points and parameters.
+
+    >>> k1 = torch.tensor([0.1, 0.0, 0.0, 0.0, 0.0])
+    >>> undistort(torch.tensor([[0.5125, 0.0]]), k1, "radtan")[0]
+    tensor([[0.5000, 0.0000]])
     """
     if model == "pinhole":
         return distort(distorted, parameters, model)
@@ -172,7 +196,8 @@ def _inside_fisheye(m: Tensor, parameters: Tensor) -> Tensor:
 
 # -- shared -----------------------------------------------------------------------------------------------------------
 def smallest_positive_root(coefficients: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-    """Smallest x > 0 with ``1 + c1 x + c2 x^2 + ... + cn x^n = 0``; infinity where there is none.
+    """The smallest positive root of a polynomial. It is the smallest x > 0 with ``1 + c1 x + c2 x^2 + ... + cn x^n
+    = 0``; infinity where there is none.
 
     Eigenvalues of the companion matrix of the reversed polynomial are 1/x, and that polynomial is monic whatever the
     coefficients are, so vanishing leading coefficients need no special case.

@@ -21,9 +21,8 @@ from metriloc.geometry.so3 import matrix_from_quaternion, quaternion_from_matrix
 class Pose:
     """A batch of rigid motions ``b_from_a``. Rotation ``R``, and translation ``t`` in metres.
 
-    ``c_from_b @ b_from_a`` is ``c_from_a``, ``b_from_a * xyz_a`` is ``xyz_b``. ``R`` is taken as
-    it is: nothing is normalized. Behaves as a tensor does in ``to``, ``cuda``, ``float``, indexing
-    and ``torch.stack``.
+    ``c_from_b @ b_from_a`` is ``c_from_a``, ``b_from_a * xyz_a`` is ``xyz_b``. ``R`` is taken as it is: nothing is
+    normalized. Behaves as a tensor does in ``to``, ``cuda``, ``float``, indexing and ``torch.stack``.
 
     >>> b_from_a = Pose.from_aa(torch.zeros(3), torch.tensor([0.0, 0.0, 2.0]))
     >>> b_from_a * torch.tensor([[1.0, 0.0, 3.0]])
@@ -45,7 +44,11 @@ class Pose:
     def identity(
         cls, shape: Sequence[int] = (), dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Pose:
-        """The motion that moves nothing."""
+        """The motion that moves nothing.
+
+        - shape: batch shape.
+        - dtype, device: as in torch.
+        """
         R = torch.eye(3, dtype=dtype, device=device).expand(*shape, 3, 3)
         return cls(R, torch.zeros(*shape, 3, dtype=dtype, device=device))
 
@@ -66,11 +69,13 @@ class Pose:
 
     @classmethod
     def from_convention(cls, pose: Pose, name: str, *, keep_world: bool = False) -> Pose:
-        """A camera pose as another program writes it -> ``cam_from_world``.
+        """``cam_from_world`` of a camera pose as another program writes it. The inverse of ``to(name, keep_world=...)``.
 
-        The inverse of ``to(name, keep_world=...)``.
+        - pose: its numbers, in the direction of that program.
+        - name, keep_world: one of ``CONVENTIONS``, and as in ``to``.
 
-        >>> Pose.from_convention(Pose.from_matrix(transform), "arkit")  # doctest: +SKIP
+        >>> Pose.from_convention(Pose.from_matrix(torch.eye(4)), "arkit").angle()
+        tensor(0.)
         """
         convention = convention_named(name)
         theirs = pose.inverse() if convention.camera_to_world else pose
@@ -91,20 +96,15 @@ class Pose:
 
     @classmethod
     def from_tangent(cls, delta: Float[Tensor, "*b 6"]) -> Pose:
-        """``(Exp(dw), dt)`` of ``delta = [dt, dw]``.
-
-        The update that ``J_transform`` linearises (PixLoc; not SE(3)'s exp).
-        """
+        """``(Exp(dw), dt)`` of ``delta = [dt, dw]``. The update that ``J_transform`` linearises (PixLoc; not SE(3)'s
+        exp)."""
         if delta.shape[-1:] != (6,):
             raise ValueError(f"delta must have shape [*b, 6], got {list(delta.shape)}")
         return cls(so3_exp(delta[..., 3:]), delta[..., :3])
 
     @classmethod
     def stack(cls, poses: Sequence[Pose], dim: int = 0) -> Pose:
-        """Poses of one batch shape, stacked as by ``torch.stack``.
-
-        The new batch axis is at ``dim``.
-        """
+        """Poses of one batch shape, stacked as by ``torch.stack``. The new batch axis is at ``dim``."""
         dim = batch_axis(dim, poses[0].shape)
         return cls(torch.stack([p.R for p in poses], dim), torch.stack([p.t for p in poses], dim))
 
@@ -134,11 +134,10 @@ class Pose:
     def to(self, *args: Any, keep_world: bool = False, **kwargs: Any) -> Pose:
         """As ``Tensor.to``; or as another convention writes it, by its name.
 
-        - args: device and dtype; or one name of ``CONVENTIONS`` (``"opengl"``, ``"arkit"``,
-          ``"unity"``, ``"ros"``, ``"colmap"``, ``"nerfstudio"``, ``"opencv"``), alone.
-        - keep_world: with a name, whether the world keeps its axes, as that of a map must. By
-          default it takes those of the convention too, as the world of a relative pose does: it is
-          the reference camera.
+        - args: device and dtype; or one name of ``CONVENTIONS`` (``"opengl"``, ``"arkit"``, ``"unity"``, ``"ros"``,
+          ``"colmap"``, ``"nerfstudio"``, ``"opencv"``), alone.
+        - keep_world: with a name, whether the world keeps its axes, as that of a map must. By default it takes those of
+          the convention too, as the world of a relative pose does: it is the reference camera.
 
         What comes back holds the numbers of that convention, camera to world where it has them so;
         it is for that program, not for this library. Raises ValueError for an unknown name, and

@@ -23,6 +23,11 @@ class Sampled:
     """Values of a map at points, and their derivatives.
 
     Beside them: whether each point lies inside the padded map, and d value / d(x, y).
+
+    >>> ramp = torch.arange(4.0).expand(1, 4, 4)
+    >>> found = sample(ramp, torch.tensor([[1.5, 2.0]]), gradients=True)
+    >>> found.valid, found.gradients
+    (tensor([True]), tensor([[[1., 0.]]]))
     """
 
     values: Float[Tensor, "*b N C"]
@@ -37,10 +42,19 @@ def sample(
     pad: int = 1,
     gradients: bool = False,
 ) -> Sampled:
-    """Interpolate ``fmap`` at ``uv`` (pixels of the map).
+    """Interpolate a map at points.
 
-    valid: ``pad <= x <= W - 1 - pad`` and the same for y (cubic: one more). Gradients are zeros unless asked for.
+    - fmap: the map.
+    - uv: the points, in pixels of the map.
+    - mode: ``linear`` or ``cubic``.
+    - pad: valid are ``pad <= x <= W - 1 - pad`` and the same for y (cubic: one more).
+    - gradients: whether to look them up; they are zeros unless asked for.
+
     Values and gradients are differentiable with respect to map and points.
+
+    >>> ramp = torch.arange(4.0).expand(1, 4, 4)
+    >>> sample(ramp, torch.tensor([[1.5, 2.0]])).values
+    tensor([[1.5000]])
     """
     if fmap.ndim < 3 or uv.ndim < 2 or uv.shape[-1] != 2 or fmap.shape[:-3] != uv.shape[:-2]:
         raise ValueError(
@@ -108,7 +122,12 @@ def _keys(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def J_normalize(x: Float[Tensor, "*b C"]) -> Float[Tensor, "*b C C"]:
-    """Derivative of ``x / |x|``. It is ``(I - n n^T) / |x|`` (no epsilon: NaN at zero)."""
+    """Derivative of ``x / |x|``. It is ``(I - n n^T) / |x|`` (no epsilon: NaN at zero).
+
+    >>> J_normalize(torch.tensor([2.0, 0.0]))
+    tensor([[0.0000, 0.0000],
+            [0.0000, 0.5000]])
+    """
     length = x.norm(dim=-1, keepdim=True)
     n = x / length
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
@@ -124,11 +143,17 @@ def sample_depth(
 ) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
     """Depth in metres at pixels, and whether it is known there.
 
-    The pixels are of an image of ``image_size`` (width, height). The map may have any resolution:
-    it covers the same field of view, so positions scale by the half-pixel rule. Bilinear where the
-    four cells agree; next to a hole (0, negative or not finite) or an edge (relative jump above 5
-    %) the nearest cell, because a mean of two surfaces lies on neither. Unknown depths are returned
-    as 0.
+    - depth: the map, metres. It may have any resolution: it covers the same field of view, so positions scale by the
+      half-pixel rule.
+    - uv: pixels of the image.
+    - image_size: (width, height) of the image.
+
+    Bilinear where the four cells agree; next to a hole (0, negative or not finite) or an edge (relative jump above 5 %) the
+    nearest cell, because a mean of two surfaces lies on neither. Unknown depths are returned as 0.
+
+    >>> depth = torch.tensor([[2.0, 2.0], [2.0, 0.0]])
+    >>> sample_depth(depth, torch.tensor([[0.0, 0.0], [1.0, 1.0]]), (2, 2))
+    (tensor([2., 0.]), tensor([ True, False]))
     """
     if depth.ndim != 2 or uv.ndim != 2 or uv.shape[-1] != 2:
         raise ValueError(f"depth must have shape [h, w] and uv [N, 2], got {list(depth.shape)} and {list(uv.shape)}")

@@ -12,7 +12,11 @@ from torch import Tensor
 
 
 def skew(v: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    """The matrix with ``skew(v) @ x == cross(v, x)``."""
+    """The matrix with ``skew(v) @ x == cross(v, x)``.
+
+    >>> skew(torch.tensor([1.0, 0.0, 0.0])) @ torch.tensor([0.0, 1.0, 0.0])
+    tensor([0., 0., 1.])
+    """
     _require_last(v, 3, "v")
     x, y, z = v.unbind(-1)
     zero = torch.zeros_like(x)
@@ -23,6 +27,11 @@ def so3_exp(w: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrix of the rotation vector ``w`` (radians), by Rodrigues' formula.
 
     Series in place of ``sin(a)/a`` and ``(1-cos(a))/a^2`` near zero keep values and derivatives exact there.
+
+    >>> so3_exp(torch.zeros(3))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.],
+            [0., 0., 1.]])
     """
     _require_last(w, 3, "w")
     squared = (w * w).sum(-1)
@@ -42,6 +51,9 @@ def so3_log(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
     """Rotation vector of ``R``, length in [0, pi].
 
     It goes through the quaternion: well conditioned at 0 and at pi.
+
+    >>> so3_log(so3_exp(torch.tensor([0.1, 0.2, 0.3])))
+    tensor([0.1000, 0.2000, 0.3000])
     """
     q = quaternion_from_matrix(R)
     w, v = q[..., 0], q[..., 1:]
@@ -59,6 +71,9 @@ def rotation_angle(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
     """Angle of a rotation in radians, [0, pi].
 
     Accurate for tiny angles and for half a turn (atan2, not acos).
+
+    >>> rotation_angle(so3_exp(torch.tensor([0.0, 0.3, 0.0])))
+    tensor(0.3000)
     """
     q = quaternion_from_matrix(R)
     squared = (q[..., 1:] ** 2).sum(-1)
@@ -71,6 +86,9 @@ def quaternion_from_matrix(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
     """Unit quaternion (w, x, y, z) of a rotation matrix. It has w >= 0.
 
     Shepperd's method: of the four ways to read the quaternion, the one that divides by its largest component.
+
+    >>> quaternion_from_matrix(torch.eye(3))
+    tensor([1., 0., 0., 0.])
     """
     if R.shape[-2:] != (3, 3):
         raise ValueError(f"R must have shape [*b, 3, 3], got {list(R.shape)}")
@@ -92,7 +110,13 @@ def quaternion_from_matrix(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
 
 
 def matrix_from_quaternion(q: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
-    """Rotation matrix of a quaternion (w, x, y, z) of any length. A zero quaternion gives NaN."""
+    """Rotation matrix of a quaternion (w, x, y, z) of any length. A zero quaternion gives NaN.
+
+    >>> matrix_from_quaternion(torch.tensor([0.0, 0.0, 0.0, 1.0]))  # half a turn about z
+    tensor([[-1.,  0.,  0.],
+            [ 0., -1.,  0.],
+            [ 0.,  0.,  1.]])
+    """
     _require_last(q, 4, "q")
     w, x, y, z = (q / q.norm(dim=-1, keepdim=True)).unbind(-1)
     return torch.stack(
@@ -115,6 +139,11 @@ def closest_rotation(M: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
     """The rotation nearest to ``M`` in the Frobenius norm.
 
     This is orthogonal Procrustes with determinant +1.
+
+    >>> closest_rotation(torch.diag(torch.tensor([2.0, 1.0, 0.9])))
+    tensor([[1., 0., 0.],
+            [0., 1., 0.],
+            [0., 0., 1.]])
     """
     if M.shape[-2:] != (3, 3):
         raise ValueError(f"M must have shape [*b, 3, 3], got {list(M.shape)}")
@@ -130,6 +159,10 @@ def J_transform(xyz_out: Float[Tensor, "*b N 3"]) -> Float[Tensor, "*b N 3 6"]:
     The points are those of ``Pose.from_tangent(delta) @ pose``, at ``delta = 0``, order [t, w].
     ``xyz_out`` are the transformed points p: ``J = [I, -skew(p)]`` (PixLoc supplementary; left
     update).
+
+    >>> about_x = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    >>> J_transform(torch.tensor([[0.0, 0.0, 2.0]])) @ about_x  # what lies ahead moves up
+    tensor([[ 0., -2.,  0.]])
     """
     if xyz_out.ndim < 2 or xyz_out.shape[-1] != 3:
         raise ValueError(f"xyz_out must have shape [*b, N, 3], got {list(xyz_out.shape)}")

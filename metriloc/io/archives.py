@@ -46,8 +46,8 @@ class _CarefulFile(io.FileIO):
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """``zipfile.ZipFile`` to read, which raises BadZipFile also for a table of contents that is huge or no text, or that
-    holds a file without a name."""
+    """A zip file to read. It is a ``zipfile.ZipFile``, which raises BadZipFile also for a table of contents that is
+    huge or no text, or that holds a file without a name."""
     with _CarefulFile(path) as file:
         try:
             archive = zipfile.ZipFile(file)
@@ -61,7 +61,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def extract_members(archive: Path, members: tuple[str, ...], folder: Path, max_bytes: int = 4 * 1024**3) -> list[Path]:
-    """Take files out of a zip by their bare names, whatever folders the archive puts them in.
+    """Take files out of a zip by their bare names. It does not matter what folders the archive puts them in.
 
     Only the names asked for are written, straight into ``folder``, so that no path of the archive is ever used. Raises
     InputError for a damaged or encrypted archive, a missing or repeated member, and one over ``max_bytes``.

@@ -18,7 +18,8 @@ LARGEST_SEED = 2**63 - 1
 
 
 def require_kind(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
-    """Raises InputError when a value, other than None, is not of one of these kinds; ``what`` says which, in words."""
+    """Refuse a value of another kind. Raises InputError when a value, other than None, is not of one of these kinds;
+    ``what`` says which, in words."""
     if value is not None and not isinstance(value, kinds):
         raise InputError(f"{name} must be {what}, got {_shown(value)}")
 
@@ -34,7 +35,8 @@ def require_path(name: str, value: object, other: type | None = None) -> None:
 
 
 def require_method(value: object, verb: str) -> None:
-    """Raises InputError when a value, other than None, is neither a name nor has the method ``verb``."""
+    """Refuse what is no method. Raises InputError when a value, other than None, is neither a name nor has the method
+    ``verb``."""
     if value is not None and not isinstance(value, str) and not hasattr(value, verb):
         raise InputError(f"method must be a name or have {verb}, got {_shown(value)}")
 
@@ -42,7 +44,8 @@ def require_method(value: object, verb: str) -> None:
 def require_number(
     name: str, value: object, least: float | None = None, most: float | None = None, *, whole: bool = False
 ) -> None:
-    """Raises InputError when a value, other than None, is not a finite number, from ``least`` (0 or 1) to ``most``."""
+    """Refuse what is no finite number. Raises InputError when a value, other than None, is not one, from ``least`` (0
+    or 1) to ``most``."""
     if value is None:
         return
     kind = "whole number" if whole else "number"
@@ -58,14 +61,15 @@ def require_number(
 
 
 def require_seed(value: object) -> None:
-    """Raises InputError when a seed is no whole number that random generators take."""
+    """Refuse what is no seed. Raises InputError when it is no whole number that random generators take."""
     if value is None:
         raise InputError("seed must be a whole number, got None: the same seed gives the same answer")
     require_number("seed", value, 0, LARGEST_SEED, whole=True)
 
 
 def require_pose(name: str, value: Pose | None) -> None:
-    """Raises InputError when a pose, other than None, is not finite, or scales, shears or mirrors."""
+    """Refuse a pose that is no rigid motion. Raises InputError when a pose, other than None, is not finite, or scales,
+    shears or mirrors."""
     if value is None:
         return
     if not bool(value.is_finite().all()):
@@ -77,7 +81,8 @@ def require_pose(name: str, value: Pose | None) -> None:
 
 
 def require_metres(name: str, value: float | str | None) -> None:
-    """Raises InputError when a value, other than None, is no positive length between photos of one place."""
+    """Refuse what is no distance between photos. Raises InputError when a value, other than None, is no positive length
+    between photos of one place."""
     if isinstance(value, str):
         raise InputError(f"{name} must be a positive number of metres, got {_shown(value)}")
     if value is not None and not 0 < value <= FARTHEST:
@@ -85,7 +90,8 @@ def require_metres(name: str, value: float | str | None) -> None:
 
 
 def require_camera_height(value: object) -> None:
-    """Raises InputError when a value, other than None, is neither a number nor ``handheld``."""
+    """Refuse what is no camera height. Raises InputError when a value, other than None, is neither a number nor
+    ``handheld``."""
     if isinstance(value, str) and value != "handheld":
         raise InputError(f"camera_height must be metres or 'handheld', got {_shown(value)}")
     if not isinstance(value, str):

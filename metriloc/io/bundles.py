@@ -114,7 +114,7 @@ def is_bundle(path: str | os.PathLike[str]) -> bool:
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """A bundle, once its files are known to be those of its manifest.
+    """Open a bundle. Its files are then known to be those of its manifest.
 
     Of a file, model and photos are unpacked to a temporary folder, which lives as long as the bundle; features stay where
     they are. Raises InputError, one sentence, for anything missing, surplus, changed, packed, or that leads elsewhere.

@@ -41,10 +41,10 @@ def resize_view(view: View, size: tuple[int, int], *, antialias: bool = False) -
 
     The view itself comes back where it has this size already. Raises InputError for a size that is none, or too large.
 
-    >>> view = metriloc.load_view("reference.jpg")  # doctest: +SKIP
-    >>> view.size, view.camera.c.tolist()  # doctest: +SKIP
+    >>> view = metriloc.load_view("reference.jpg")
+    >>> view.size, view.camera.c.tolist()
     ((640, 480), [319.5, 239.5])
-    >>> resize_view(view, (320, 240)).camera.c.tolist()  # doctest: +SKIP
+    >>> resize_view(view, (320, 240)).camera.c.tolist()
     [159.5, 119.5]
     """
     width, height = size = checked_size(size)
@@ -63,9 +63,14 @@ def resize_view(view: View, size: tuple[int, int], *, antialias: bool = False) -
 def crop_view(view: View, corner: tuple[int, int], size: tuple[int, int]) -> View:
     """A window of the photo, with camera and depth.
 
-    It has ``size`` (width, height), and its first pixel is at ``corner`` (left, top). A depth map
-    of another resolution is looked up at the window's pixels. Raises InputError when the window is
-    not inside the photo.
+    - view: the photo; a depth map of another resolution is looked up at the window's pixels.
+    - corner: (left, top) of the window's first pixel.
+    - size: (width, height) of the window.
+
+    Raises InputError when the window is not inside the photo.
+
+    >>> crop_view(metriloc.load_view("reference.jpg"), (100, 50), (320, 240)).camera.c.tolist()
+    [219.5, 189.5]
     """
     (left, top), (width, height) = corner, checked_size(size)
     if left < 0 or top < 0 or left + width > view.size[0] or top + height > view.size[1]:
@@ -93,6 +98,10 @@ def turn_view(view: View, quarter_turns: int) -> tuple[View, Pose]:
 
     Camera with its distortion, pose and depth turn with the photo: a point ``X`` of the view's camera frame is at
     ``turned_from_view.transform(X)`` in that of the turned view, and on the same colour. quarter_turns: also negative.
+
+    >>> turned, turned_from_view = turn_view(metriloc.load_view("reference.jpg"), 1)
+    >>> turned.size
+    (480, 640)
     """
     quarters = quarter_turns % 4
     pose, turn = view.cam_from_world, quarter_turn(quarters)
@@ -110,7 +119,7 @@ def turn_view(view: View, quarter_turns: int) -> tuple[View, Pose]:
 
 
 def mirror_view(view: View) -> View:
-    """The photo flipped left to right, with the camera, pose and depth that belong to the mirrored scene."""
+    """The photo flipped left to right. Its camera, pose and depth are those that belong to the mirrored scene."""
     camera = view.camera
     c = torch.stack([camera.size[..., 0] - 1 - camera.c[..., 0], camera.c[..., 1]], -1)
     distortion = camera.distortion
@@ -128,7 +137,7 @@ def mirror_view(view: View) -> View:
 
 
 def mirror_pose(pose: Pose | None) -> Pose | None:
-    """``R' = M R M``, ``t' = M t`` with ``M = diag(-1, 1, 1)``."""
+    """The pose in the mirrored scene. It is ``R' = M R M``, ``t' = M t`` with ``M = diag(-1, 1, 1)``."""
     if pose is None:
         return None
     m = pose.t.new_tensor([-1.0, 1.0, 1.0])

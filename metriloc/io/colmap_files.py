@@ -34,8 +34,8 @@ class _FaultError(Exception):
 
 
 def check_binary_model(folder: Path) -> None:
-    """Raises InputError, naming the file, when one of a binary model is cut off, too long or not of its kind, and naming
-    the entry for a camera, pose, pixel or point that cannot be."""
+    """Refuse a binary model that is damaged. Raises InputError, naming the file, when one is cut off, too long or not
+    of its kind, and naming the entry for a camera, pose, pixel or point that cannot be."""
     walks: dict[str, Callable[[bytes, int], int]] = {
         "cameras": _camera,
         "images": _image,

@@ -58,7 +58,7 @@ def camera_fault(model: CameraModel, width: float, height: float, params: Sequen
 
 
 def pose_fault(values: Sequence[float]) -> str | None:
-    """What is wrong with a pose qw qx qy qz tx ty tz, in words; None for nothing."""
+    """What is wrong with a pose, in words. Its numbers are qw qx qy qz tx ty tz; None for nothing."""
     if len(values) != 7 or not all(map(math.isfinite, values)):
         return f"a pose that is not seven finite numbers: {' '.join(f'{v:g}' for v in values)}"
     norm = math.hypot(*values[:4])

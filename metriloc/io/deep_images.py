@@ -18,14 +18,14 @@ _MAX_SAMPLE_VALUE = 281
 
 
 def has_16_bits(image: Image.Image) -> bool:
-    """Whether values up to 65535 are stored, as far as the file says; to be asked before the image is loaded."""
+    """Whether values up to 65535 are stored. It is what the file says; to be asked before the image is loaded."""
     arguments = str([tile[3] for tile in getattr(image, "tile", [])])
     # a PGM or PPM with another maximum is stretched by Pillow as it is decoded
     return ";16" in arguments or (image.format == "PPM" and "65535" in arguments)
 
 
 def stated_maximum(image: Image.Image) -> int | None:
-    """MaxSampleValue of a TIFF, when it is not all that 16 bits can hold."""
+    """MaxSampleValue of a TIFF. None when it is all that 16 bits can hold."""
     value = getattr(image, "tag_v2", {}).get(_MAX_SAMPLE_VALUE)
     largest = max(value) if isinstance(value, tuple) and value else value
     return largest if isinstance(largest, int) and 0 < largest < 65535 else None

@@ -50,6 +50,10 @@ def read_depth(
     Raises InputError for a file that is no depth map (8 bits, several channels, another format), is
     damaged or too large, has no valid depth at all, whose floating point values can only be
     millimetres, or whose median is below 1 mm or above 10 km by the scale that is given.
+
+    >>> depth = read_depth("reference.depth.png")
+    >>> depth.shape, round(float(depth.median()), 1)
+    (torch.Size([480, 640]), 3.7)
     """
     path = require_file(path)
     if scale is not None and not 0 < scale < float("inf"):
@@ -84,7 +88,13 @@ def check_depth_covers(
 ) -> None:
     """Refuse a depth map that cannot cover an image.
 
+    - depth: of any resolution.
+    - image_size: (width, height) of the image.
+    - path: what errors call the map.
+
     Raises InputError for aspect ratios more than 2 % (and rounding) apart.
+
+    >>> check_depth_covers(torch.ones(240, 320), (640, 480))  # covers it, so that nothing is said
     """
     h, w = depth.shape
     width, height = image_size

@@ -41,7 +41,8 @@ def cache_folder() -> Path:
 
 
 def is_offline(offline: bool | None = None) -> bool:
-    """The argument if given, else whether METRILOC_OFFLINE (or HF_HUB_OFFLINE) is set to anything but 0."""
+    """Whether nothing may be fetched. It is the argument if given, else whether METRILOC_OFFLINE (or HF_HUB_OFFLINE) is
+    set to anything but 0."""
     if offline is not None:
         return offline
     return any(os.environ.get(name, "0") not in ("", "0") for name in ("METRILOC_OFFLINE", "HF_HUB_OFFLINE"))

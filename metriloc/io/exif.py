@@ -46,6 +46,9 @@ class ExifData:
     orientation: 1..8, as stored. focal_35mm, focal_mm: millimetres. plane_resolution: pixels a millimetre, x and y.
     recorded_size: (width, height) the camera wrote down, pixels. zoom: digital zoom, 1 where absent. make, model: of the
     body. plane_without_unit: a focal-plane resolution is there but not of what unit.
+
+    >>> ExifData(focal_35mm=26.0, make="Fairphone").zoom
+    1.0
     """
 
     orientation: int = 1
@@ -61,7 +64,7 @@ class ExifData:
 
 @dataclass(frozen=True)
 class ExifFocal:
-    """A focal length in pixels, or None, with one phrase that says where it came from or why it was not used.
+    """A focal length in pixels, or None. One phrase says where it came from or why it was not used.
 
     sigma: relative standard deviation, before anything that EXIF cannot tell.
     """
@@ -120,6 +123,10 @@ def focal_from_exif(exif: ExifData, size: tuple[int, int]) -> ExifFocal:
     It comes from the 35-mm equivalent or the sensor. Not used, with the reason in the note: nothing
     recorded, an absurd value, a photo that was cropped, or a digital zoom that the recorded
     equivalent may or may not include.
+
+    >>> focal = focal_from_exif(ExifData(focal_35mm=26.0), (4000, 3000))
+    >>> round(focal.pixels), round(focal.sigma, 3)
+    (3005, 0.019)
     """
     if exif.focal_35mm is not None:
         found = _of_equivalent(exif, exif.focal_35mm, size)

@@ -48,7 +48,7 @@ class InputError(ValueError):
 
 
 def require_file(path: str | os.PathLike[str]) -> Path:
-    """``path`` as a Path, once it is known to be a regular file with something in it.
+    """The path of a regular file with something in it. It is ``path`` as a Path, once that is known.
 
     Raises InputError when it is missing, a folder, a device, empty, or cannot be looked at.
     """
@@ -91,6 +91,9 @@ def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES) -> str:
     """The content of a UTF-8 text file. A byte order mark is dropped.
 
     Raises InputError when it cannot be read, has more than ``limit`` bytes (64 MiB) or 2,000,000 lines, or is not text.
+
+    >>> read_text("intrinsics.txt").splitlines()[0]
+    '# image fx fy cx cy width height'
     """
     path = require_file(path)
     size = path.stat().st_size
@@ -117,7 +120,12 @@ def without_comment(line: str) -> str:
 
 
 def read_json(path: str | os.PathLike[str], limit: int = MAX_JSON_BYTES) -> Any:
-    """What a JSON file holds. Raises InputError for a file as ``read_text`` refuses, and for what is not JSON."""
+    """What a JSON file holds. Raises InputError for a file as ``read_text`` refuses, and for what is not JSON.
+
+    >>> write_atomically("own_settings.json", '{"seed": 3}')
+    >>> read_json("own_settings.json")
+    {'seed': 3}
+    """
     return parse_json(read_text(path, limit), f"'{path}'")
 
 
@@ -156,6 +164,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     It is written under a temporary name in the same folder, then renamed. Text becomes UTF-8. A
     failure, also an interrupt, leaves an older file of that name as it was and no temporary file.
     Raises InputError when the folder does not exist or cannot be written.
+
+    >>> write_atomically("own_note.txt", "done")
+    >>> read_text("own_note.txt")
+    'done'
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
@@ -175,6 +187,9 @@ def prepare_output_folder(path: str | os.PathLike[str]) -> Path:
 
     It is found out now, not after the work, whether it can be written. Raises InputError when it is
     a file or cannot be made or written.
+
+    >>> prepare_output_folder("own/results").is_dir()
+    True
     """
     path = Path(path)
     probe = path / f".{secrets.token_hex(4)}.tmp"

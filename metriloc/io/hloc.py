@@ -174,7 +174,7 @@ class LoggedQuery:
 
 
 def read_log(path: str | os.PathLike[str]) -> dict[str, LoggedQuery]:
-    """Query name -> what an hloc log (``*_logs.pkl``) says of it, old and new layout.
+    """Read a log of hloc. Query name -> what the log (``*_logs.pkl``, old and new layout) says of it.
 
     Raises InputError for a file that is no such log or is inconsistent, naming the query, and for a pickle that wants to
     use anything but plain data and pycolmap's poses and cameras.
@@ -273,7 +273,8 @@ def _rigid(value: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class MapIds:
-    """COLMAP's ids of a model -> indices of the ``SfmMap`` that ``read_map`` makes of it; images with a pose only."""
+    """The ids of a COLMAP model as indices of its map. The map is the ``SfmMap`` that ``read_map`` makes of it; images
+    with a pose only."""
 
     image_of: Mapping[int, int]
     point_of: Mapping[int, int]

@@ -19,7 +19,8 @@ _FRONT_MATTER = re.compile(r"\A\ufeff?---\s*\n(.*?)^---\s*$", re.S | re.M)
 
 
 def hub_snapshot(name: str, patterns: Sequence[str], offline: bool | None = None) -> Path:
-    """The folder with the files of a repository that ``patterns`` name, downloaded unless they are in the hub's cache.
+    """The folder with files of a repository of the hub. They are those that ``patterns`` name, downloaded unless they
+    are in the hub's cache.
 
     Raises InputError when they cannot be had, and, with the pip command, without ``huggingface_hub``.
     """
@@ -45,7 +46,8 @@ def hub_snapshot(name: str, patterns: Sequence[str], offline: bool | None = None
 
 
 def license_of(folder: Path) -> str:
-    """What the card in a folder says of the licence of its weights; ``NO_LICENSE`` where it says nothing."""
+    """What the card in a folder says of the licence. The licence is that of its weights; ``NO_LICENSE`` where it says
+    nothing."""
     path = folder / CARD
     try:
         front = _FRONT_MATTER.match(read_text(path, MAX_CARD_BYTES)) if path.is_file() else None

@@ -54,7 +54,12 @@ DECODING_ERRORS = (
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
     """An upright photo. rgb: uint8 [H, W, 3]; exif: what the file says of its camera; original_size: (width, height)
-    as stored, before EXIF orientation."""
+    as stored, before EXIF orientation.
+
+    >>> photo = read_image("reference.jpg")
+    >>> photo.original_size, photo.exif.orientation
+    ((640, 480), 1)
+    """
 
     rgb: np.ndarray
     exif: ExifData
@@ -69,19 +74,25 @@ class LoadedImage:
 def read_image(
     path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, upright: bool = True
 ) -> LoadedImage:
-    """Read a photo as 8-bit RGB. Upright as its EXIF orientation says, or as its pixels are stored.
+    """Read a photo as 8-bit RGB.
 
-    The size in the header is checked against ``max_megapixels`` before anything is decoded (Pillow itself stops at
-    179). Raises InputError for a file that is missing, empty, not an image, truncated or too large, for an image whose
-    pixels are no photo (32-bit numbers), for 16 bits of which only 12 are used without the file saying so (nearly black
-    otherwise), and for HEIC without ``pillow_heif``.
+    - path: of the file.
+    - max_megapixels: the size in the header is checked against it before anything is decoded (Pillow itself stops at 179).
+    - upright: whether it is turned as its EXIF orientation says, or stays as its pixels are stored.
+
+    Raises InputError for a file that is missing, empty, not an image, truncated or too large, for an image whose pixels are
+    no photo (32-bit numbers), for 16 bits of which only 12 are used without the file saying so (nearly black otherwise),
+    and for HEIC without ``pillow_heif``.
+
+    >>> read_image("reference.jpg").rgb.shape
+    (480, 640, 3)
     """
     path = require_file(path)
     return _read(path, _head(path), path, max_megapixels, upright)
 
 
 def decode_image(data: bytes, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, name: str = "photo") -> LoadedImage:
-    """An encoded photo in memory, read as ``read_image`` reads a file, with the same limits.
+    """Read an encoded photo in memory. It is read as ``read_image`` reads a file, with the same limits.
 
     - data: the bytes of a JPEG, PNG, ... file.
     - name: what errors call it.
@@ -94,7 +105,7 @@ def decode_image(data: bytes, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *,
 def image_of_pillow(
     image: Image.Image, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, *, name: str = "photo"
 ) -> LoadedImage:
-    """An opened Pillow image, read as the file it came from would be, EXIF orientation included.
+    """Read an opened Pillow image. It is read as the file it came from would be, EXIF orientation included.
 
     The image itself stays as it is. Raises InputError as ``read_image`` does.
     """
@@ -128,7 +139,8 @@ def _loaded(image: Image.Image, name: Path | str, turn: bool) -> LoadedImage:
 
 
 def upright_size(path: str | os.PathLike[str], max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
-    """(width, height) of a photo as it is to be held, from its header. Raises InputError as ``read_image`` does."""
+    """The (width, height) of a photo as it is to be held. It is read from the header. Raises InputError as
+    ``read_image`` does."""
     size, turned = _header(path, max_megapixels)
     return (size[1], size[0]) if turned else size
 
@@ -148,8 +160,7 @@ def _header(path: str | os.PathLike[str], max_megapixels: float) -> tuple[tuple[
 
 
 def open_image(source: Path | io.BytesIO, max_megapixels: float, name: Path | str | None = None) -> Image.Image:
-    """A lazily opened Pillow image of an accepted format whose header promises at most
-    ``max_megapixels``.
+    """A lazily opened Pillow image of an accepted format. Its header promises at most ``max_megapixels``.
 
     name: what errors call it, by default the file.
     """
@@ -258,7 +269,8 @@ def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def require_one_size(paths: Sequence[Path], option: str) -> None:
-    """Raises InputError, naming two photos, when intrinsics that are given for all are for photos of several sizes."""
+    """Refuse intrinsics given for photos of several sizes. Raises InputError, naming two photos, when those that are
+    given for all are for such."""
     first = upright_size(paths[0])
     for path in paths[1:]:
         size = upright_size(path)

@@ -42,6 +42,10 @@ class Intrinsics:
     """A camera, and one phrase saying where it came from.
 
     And the relative standard deviation of its focal length.
+
+    >>> found = resolve_intrinsics((640, 480), fov_deg=60)
+    >>> round(float(found.camera.f[0])), found.focal_sigma
+    (554, 0.0)
     """
 
     camera: Camera
@@ -64,16 +68,24 @@ def resolve_intrinsics(
     exif: ExifData | None = None,
     fov_deg: float | None = None,
 ) -> Intrinsics:
-    """The camera of an upright image of ``size`` (width, height).
+    """The camera of an upright image, by the best that is known.
 
-    It is float32 unless ``camera`` is given. In this order: ``K`` (3x3, or fx fy cx cy) or
-    ``camera``; the entry of the photo ``path`` in the file ``intrinsics``; ``fov_deg``, the
-    horizontal field of view in degrees; an ``intrinsics.txt`` beside the photo or one folder up
-    that lists it; ``exif``; a guess of 26 mm equivalent. What the user says wins over what is
-    found. A camera or an entry of another resolution and the same aspect ratio is scaled by the
-    half-pixel rule.
+    It is float32 unless ``camera`` is given. What the user says wins over what is found; in this order:
+
+    - size: (width, height) of the image, pixels.
+    - K, camera: 3x3, or fx fy cx cy; or a camera.
+    - path, intrinsics: the entry of the photo ``path`` in the file ``intrinsics``.
+    - fov_deg: the horizontal field of view in degrees.
+    - path: an ``intrinsics.txt`` beside the photo or one folder up that lists it.
+    - exif: what the file says of its camera.
+
+    Without any of these it is a guess of 26 mm equivalent. A camera or an entry of another resolution and the same aspect
+    ratio is scaled by the half-pixel rule.
 
     Raises InputError, naming the value, for intrinsics that are malformed, contradictory or implausible.
+
+    >>> resolve_intrinsics((640, 480), K=[520, 520, 319.5, 239.5]).camera.f.tolist()
+    [520.0, 520.0]
     """
     if K is not None and camera is not None:
         raise InputError("K and camera are both given: which of the two is meant?")
@@ -108,6 +120,9 @@ def camera_from_K(K: Sequence[Any] | Tensor, size: tuple[int, int]) -> Camera:
 
     It is made of a 3x3 matrix or of fx, fy, cx, cy. Raises InputError for another shape, values
     that are not finite, skew, or a last row that is not 0 0 1.
+
+    >>> camera_from_K([520, 520, 319.5, 239.5], (640, 480)).f.tolist()
+    [520.0, 520.0]
     """
     try:
         values = torch.as_tensor(K, dtype=torch.float64).detach().cpu()
@@ -130,7 +145,8 @@ def camera_from_K(K: Sequence[Any] | Tensor, size: tuple[int, int]) -> Camera:
 
 
 def resized_camera(camera: Camera, size: tuple[int, int]) -> Camera:
-    """The camera of the same photo resized to exactly ``size`` (width, height), by the half-pixel rule."""
+    """The camera of the same photo, resized. The photo has exactly ``size`` (width, height) then; by the half-pixel
+    rule."""
     target = camera.size.new_tensor(size)
     return dataclasses.replace(camera.scale(target / camera.size), size=target)
 
@@ -163,7 +179,8 @@ def camera_from_dict(entry: Mapping[str, Any]) -> Camera:
 
 
 def same_aspect(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    """Whether one size can be the other resized with its aspect kept, each side rounded up or down to whole pixels."""
+    """Whether one size can be the other one resized. The aspect is kept, each side rounded up or down to whole
+    pixels."""
     low = max((a[0] - 1) / b[0], (a[1] - 1) / b[1])
     high = min((a[0] + 1) / b[0], (a[1] + 1) / b[1])
     return low < high

@@ -23,6 +23,10 @@ class IntrinsicsEntry:
     """One line of a list of intrinsics.
 
     It has the image's name as written, fx fy cx cy in pixels, (width, height), and its line number.
+
+    >>> entry = parse_intrinsics("a.jpg 520 520 319.5 239.5 640 480")[0]
+    >>> entry.name, entry.size, entry.line
+    ('a.jpg', (640, 480), 1)
     """
 
     name: str
@@ -41,6 +45,9 @@ def parse_intrinsics(text: str, file: str = FILE_NAME) -> list[IntrinsicsEntry]:
 
     Raises InputError ``file:line`` for a line that is not a name and six finite numbers, a focal length that is not
     positive, or a size that is not a positive whole number.
+
+    >>> [entry.name for entry in parse_intrinsics(read_text("intrinsics.txt"))]
+    ['reference.jpg', 'query.jpg']
     """
     entries = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -82,9 +89,16 @@ def _is_number(text: str) -> bool:
 def find_entry(entries: list[IntrinsicsEntry], image: Path, file: str = FILE_NAME) -> IntrinsicsEntry | None:
     """The entry of a photo.
 
-    It is the one that shares most trailing path components, a fully matched name first. Returns
-    None when no entry has the photo's file name. Raises InputError listing the candidates when
-    several match equally well with different numbers.
+    - entries: of a list of intrinsics.
+    - image: the photo. Its entry is the one that shares most trailing path components, a fully matched name first.
+    - file: what errors call the list.
+
+    Returns None when no entry has the photo's file name. Raises InputError listing the candidates when several match
+    equally well with different numbers.
+
+    >>> entries = parse_intrinsics("room/a.jpg 500 500 319.5 239.5 640 480")
+    >>> find_entry(entries, Path("/data/room/a.jpg")).name
+    'room/a.jpg'
     """
     target = image.absolute().parts
     best: tuple[int, bool] = (0, False)
@@ -123,7 +137,8 @@ def read_entry(file: Path, image: Path) -> IntrinsicsEntry:
 
 
 def discover_entry(image: Path) -> tuple[Path, IntrinsicsEntry] | None:
-    """The entry of a photo in an ``intrinsics.txt`` beside it or one folder up (Map-free), if such a file lists it.
+    """The entry of a photo in an ``intrinsics.txt`` nearby. The file lies beside it or one folder up (Map-free); None
+    if no such file lists it.
 
     Only a whole name counts as listed here, since nobody pointed at the file. A file of another format that happens to
     have this name is passed over, unless it mentions the photo: then its error is raised.

@@ -35,7 +35,8 @@ def parse_names(text: str, file: str = "list") -> list[str]:
 
 
 def parse_queries(text: str, file: str = "queries") -> dict[str, Camera]:
-    """Image name -> camera (float64, first pixel centre at (0, 0)), in file order.
+    """The cameras of the queries by the names of their images. They are float64, first pixel centre at (0, 0), in file
+    order.
 
     Raises InputError ``file:line`` for a malformed line, a camera model that is not supported, a focal length or size
     that is not positive, and a name that comes twice with another camera.
@@ -69,7 +70,8 @@ def parse_queries(text: str, file: str = "queries") -> dict[str, Camera]:
 
 
 def read_queries(pattern: str | os.PathLike[str]) -> dict[str, Camera]:
-    """``parse_queries`` of one file or of all that a pattern with ``*`` matches, in the order of their names.
+    """Read lists of queries, as ``parse_queries`` does. The list is one file, or all that a pattern with ``*`` matches,
+    in the order of their names.
 
     Raises InputError when none matches, and for a name that two files give different cameras.
     """
@@ -86,7 +88,8 @@ def read_queries(pattern: str | os.PathLike[str]) -> dict[str, Camera]:
 
 
 def parse_pairs(text: str, file: str = "pairs") -> dict[str, tuple[str, ...]]:
-    """Query -> reference names in the order of the file, the best first; a repeated line counts once.
+    """The references to look at for each query. Query -> names in the order of the file, the best first; a repeated
+    line counts once.
 
     Raises InputError ``file:line`` for a line that is not two names.
     """

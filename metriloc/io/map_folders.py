@@ -46,7 +46,8 @@ def kind_of_model(folder: Path) -> str | None:
 
 
 def model_within(folder: Path) -> Path | None:
-    """Where a COLMAP model that ``find_model`` would look at lies, whole or not; None where there is none."""
+    """Where a COLMAP model lies in a folder. It is one that ``find_model`` would look at, whole or not; None where
+    there is none."""
     near = [place for top in (folder, folder / "sparse") for place in (top, *_folders(top))]
     kept = [p for p in near if p in (folder, folder / "sparse") or p.name.isdigit()]
     files = [f"{name}.{kind}" for name in _FILES for kind in ("bin", "txt")]
@@ -82,7 +83,8 @@ def stated_photos(model: Path) -> list[Path]:
 
 
 def require_images(folder: Path, model: Path, names: Sequence[str]) -> None:
-    """Raises InputError when a folder of photos holds none of those that a model names."""
+    """Refuse a folder of photos that is not the model's. Raises InputError when it holds none of those that a model
+    names."""
     if not names or holds_any(folder, names):
         return
     near = [folder.parent, *_folders(folder), *_places(model)]
@@ -109,7 +111,7 @@ def holds_any(folder: Path, names: Sequence[str]) -> bool:
 
 
 def is_photo_in(folder: Path, name: str) -> bool:
-    """Whether a folder holds a file of this name, which does not lead out of it; no file has a name that is too long."""
+    """Whether a folder holds a file of this name. The name must not lead out of it; no file has one that is too long."""
     return _within(name) and os.path.isfile(folder / name)
 
 

@@ -35,7 +35,7 @@ _METADATA = "__metadata__"
 
 
 class MappedTensors:
-    """Tensors of a range of a file, each read when it is asked for.
+    """Tensors of a range of a file. Each is read when it is asked for.
 
     start, length: of the range, bytes. Raises InputError for what is no safetensors file, or claims what does not fit.
     """

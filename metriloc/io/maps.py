@@ -62,7 +62,7 @@ def read_map(folder: str | os.PathLike[str], images: str | os.PathLike[str] | No
 
 
 def require_content(scene: SfmMap, place: object) -> None:
-    """Raises InputError for a map without photos, in which nothing can be looked for."""
+    """Refuse a map without photos. Raises InputError, since nothing can be looked for in it."""
     if not len(scene):
         raise InputError(
             f"the map '{place}' is empty (0 photos with a pose, {len(scene.xyz)} points): make it anew with "
@@ -124,7 +124,8 @@ def read_reconstruction(folder: Path) -> Any:
 
 
 def map_from_reconstruction(model: Any, name: str = "reconstruction", images: Path | None = None) -> SfmMap:
-    """The same from a ``pycolmap.Reconstruction``; points that no image with a pose observes are kept."""
+    """A map of a ``pycolmap.Reconstruction``. It is what ``read_map`` makes of its files; points that no image with a pose
+    observes are kept."""
     cameras = _usable_cameras(model, name)
     _warn_of_lost(model, cameras, name)
     ids = _images_of(model, cameras)
@@ -157,7 +158,7 @@ def map_from_reconstruction(model: Any, name: str = "reconstruction", images: Pa
 
 
 def map_from_view(view: View, spacing: int = 12) -> SfmMap:
-    """A map of one photo with a depth map: its pixels are the points.
+    """A map of one photo with a depth map. Its pixels are the points.
 
     view: with ``depth``; the map keeps its pixels, and no file is read. spacing: pixels from one point to the next; 12
     gives some 2,000 points of a photo of 640 x 480. The map's frame is the world of ``cam_from_world``, or the photo's own
@@ -195,12 +196,12 @@ def map_from_view(view: View, spacing: int = 12) -> SfmMap:
 
 
 def image_ids(model: Any) -> list[int]:
-    """COLMAP's ids of the images that a map has, in its order: with a pose, and a camera that photos can have."""
+    """COLMAP's ids of the images that a map has, in its order. All have a pose, and a camera that photos can have."""
     return _images_of(model, _usable_cameras(model, "reconstruction"))
 
 
 def load_map_view(scene: SfmMap, image: int) -> View:
-    """The photo of an image of the map, with its camera and pose.
+    """The photo of an image of the map. It has its camera and pose.
 
     Photos that the map has in memory are taken from there. Pixels of files are taken as they are stored, without EXIF
     orientation, because that is what the camera of the map belongs to. A photo of another size and the same aspect
@@ -228,7 +229,7 @@ def load_map_view(scene: SfmMap, image: int) -> View:
 
 
 def pixels_in(view: View, scene: SfmMap, image: int, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-    """Pixels of an image of the map -> pixels of its photo ``view``, which may be of another size (half-pixel rule)."""
+    """Pixels of an image of the map as pixels of its photo. ``view`` may be of another size (half-pixel rule)."""
     scale = view.camera.size.to(uv) / scene.cameras[image].size.to(uv)
     return (uv + 0.5) * scale - 0.5
 

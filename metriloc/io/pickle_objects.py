@@ -169,7 +169,8 @@ class Settling:
         self.open: set[int] = set()
 
     def value(self, item: Any, depth: int = 0) -> Any:
-        """Raises ValueError for what is nested too deeply, contains itself or was never finished."""
+        """The value of an item. Raises ValueError for what is nested too deeply, contains itself or was never
+        finished."""
         if isinstance(item, PendingArray):
             if item.value is None:
                 raise ValueError("an array was never told what it holds")

@@ -72,7 +72,7 @@ class PosedPhotos:
         return "" if self.unit == "metre" or not self.photos else f"# lengths: {self.unit}\n"
 
     def in_world(self, reference_from_world: Pose) -> PosedPhotos:
-        """The same in a world of its own, in which the camera of the reference is known."""
+        """The same photos in a world of its own. In it the camera of the reference is known."""
         moved = (replace(p, cam_from_world=p.cam_from_world @ reference_from_world) for p in self.photos)
         return PosedPhotos(tuple(moved), None, self.unit)
 
@@ -108,7 +108,7 @@ def names_text(found: PosedPhotos) -> str:
 
 
 def ros_text(found: PosedPhotos) -> str:
-    """A PoseStamped a line as JSON, with the photo and the unit beside its fields."""
+    """The poses as PoseStamped messages, one a line. Each is JSON, with the photo and the unit beside its fields."""
     lines = []
     for photo in found.photos:
         message = ros_pose_stamped(
@@ -182,7 +182,8 @@ def nerfstudio_text(found: PosedPhotos, folder: Path) -> str:
 
 
 def nerfstudio_camera(camera: Any) -> Mapping[str, Any]:
-    """The intrinsics of a frame of ``transforms.json``, principal point from the corner, of a camera of COLMAP's.
+    """The intrinsics of a frame of ``transforms.json``. They are those of a camera of COLMAP's, principal point from
+    the corner.
 
     Raises ValueError for a camera that nerfstudio does not have.
     """

@@ -38,9 +38,12 @@ _TUM_FORM = "'timestamp tx ty tz qx qy qz qw'"
 
 # -- Map-free poses.txt -----------------------------------------------------------------------------------------------
 def parse_mapfree_poses(text: str, file: str = "poses.txt") -> dict[str, Pose | None]:
-    """Image name -> ``cam_from_world`` in file order. None where the quaternion is zero (withheld).
+    """Image name -> ``cam_from_world`` in file order. None where the quaternion is zero (withheld). Raises InputError
+    ``file:line`` for a malformed line or a name that comes twice.
 
-    Raises InputError ``file:line`` for a malformed line or a name that comes twice.
+    >>> poses = parse_mapfree_poses("a.jpg 1 0 0 0 0 0 2")
+    >>> poses["a.jpg"].t.tolist()
+    [0.0, 0.0, 2.0]
     """
     rows: dict[str, list[float]] = {}
     for place, fields in _lines(text, file, 8, _POSE_FORM):
@@ -51,31 +54,44 @@ def parse_mapfree_poses(text: str, file: str = "poses.txt") -> dict[str, Pose | 
 
 
 def read_mapfree_poses(path: str | os.PathLike[str]) -> dict[str, Pose | None]:
-    """``parse_mapfree_poses`` of a file; InputError when it cannot be read."""
+    """``parse_mapfree_poses`` of a file; InputError when it cannot be read.
+
+    >>> with open("own_poses.txt", "w") as file:
+    ...     print(mapfree_pose_line("a.jpg", Pose.identity()), file=file)
+    >>> list(read_mapfree_poses("own_poses.txt"))
+    ['a.jpg']
+    """
     return parse_mapfree_poses(read_text(path), str(path))
 
 
 def mapfree_pose_line(name: str, cam_from_world: Pose) -> str:
-    """A line of ``poses.txt``, ten decimals. Raises ValueError for a pose or a name that it cannot hold."""
+    """A line of ``poses.txt``, ten decimals. Raises ValueError for a pose or a name that it cannot hold.
+
+    >>> mapfree_pose_line("a.jpg", Pose.identity()).split()[:5]
+    ['a.jpg', '1.0000000000', '0.0000000000', '0.0000000000', '0.0000000000']
+    """
     q, t = _numbers(cam_from_world, name)
     return " ".join([_checked_name(name), *(f"{value:.10f}" for value in [*q, *t])])
 
 
 # -- Map-free submissions ---------------------------------------------------------------------------------------------
 def format_submission_line(name: str, q: list[float], t: list[float], confidence: float) -> str:
-    """``name qw qx qy qz tx ty tz confidence``.
-
-    Six decimals, -0 as -0.000000, the confidence as Python's repr.
-    """
+    """``name qw qx qy qz tx ty tz confidence``. Six decimals, -0 as -0.000000, the confidence as Python's repr."""
     return " ".join([name, *(f"{value:.6f}" for value in [*q, *t]), repr(float(confidence))])
 
 
 def submission_line(name: str, query_from_reference: Pose, confidence: float) -> str:
     """A line of a Map-free submission, without the line break.
 
-    A failed pose must be left out of a submission, so ValueError is raised for one that is not finite or no rotation;
-    also for a confidence that is not finite or is negative (it stops the official evaluation), and for a name with
-    blanks or ``#``, which the format cannot hold.
+    - name: of the query, without blanks and ``#``, which the format cannot hold.
+    - query_from_reference: the pose. A failed one must be left out of a submission.
+    - confidence: what the answers of a scene are sorted by.
+
+    Raises ValueError for a pose that is not finite or no rotation, for a confidence that is not finite or is negative (it
+    stops the official evaluation), and for another name.
+
+    >>> submission_line("seq1/frame_00000.jpg", Pose.identity(), 0.5)
+    'seq1/frame_00000.jpg 1.000000 0.000000 0.000000 0.000000 0.000000 0.000000 0.000000 0.5'
     """
     q, t = _numbers(query_from_reference, name)
     confidence = float(confidence)
@@ -85,9 +101,10 @@ def submission_line(name: str, query_from_reference: Pose, confidence: float) ->
 
 
 def listed_name(name: str) -> str:
-    """A name that lists can hold.
+    """A name that lists can hold. In them blanks separate, ``#`` begins a comment, and all is UTF-8 text.
 
-    In them blanks separate, ``#`` begins a comment, and all is UTF-8 text.
+    >>> listed_name("living room #2.jpg")
+    'living_room__2.jpg'
     """
     return "".join("_" if c.isspace() or c == "#" or not c.isprintable() else c for c in name)
 
@@ -99,9 +116,12 @@ def visloc_name(image: str, naming: Naming) -> str:
 
 
 def parse_submission(text: str, file: str = "submission") -> dict[str, tuple[Pose, float]]:
-    """Image name -> (``query_from_reference``, confidence) in file order.
+    """Image name -> (``query_from_reference``, confidence) in file order. Raises InputError ``file:line`` for a
+    malformed line, a zero quaternion, a negative confidence or a repeated name.
 
-    Raises InputError ``file:line`` for a malformed line, a zero quaternion, a negative confidence or a repeated name.
+    >>> pose, confidence = parse_submission("a.jpg 1 0 0 0 0 0 2 0.9")["a.jpg"]
+    >>> confidence
+    0.9
     """
     names: dict[str, float] = {}
     rows: list[list[float]] = []
@@ -125,6 +145,9 @@ def tum_line(timestamp: float, cam_from_world: Pose) -> str:
 
     The pose is inverted, since TUM stores camera to world; nine decimals. Raises ValueError for a
     pose that is not finite or no rotation, or a timestamp that is not finite.
+
+    >>> tum_line(0.5, Pose.identity()).split()[0]
+    '0.500000'
     """
     if not math.isfinite(timestamp):
         raise ValueError(f"the timestamp must be finite, got {timestamp}")
@@ -135,9 +158,12 @@ def tum_line(timestamp: float, cam_from_world: Pose) -> str:
 
 
 def parse_tum(text: str, file: str = "trajectory") -> list[tuple[float, Pose]]:
-    """(timestamp in seconds, ``cam_from_world``) in file order, from camera-to-world lines.
+    """(timestamp in seconds, ``cam_from_world``) in file order, from camera-to-world lines. Raises InputError
+    ``file:line`` for a malformed line or a zero quaternion.
 
-    Raises InputError ``file:line`` for a malformed line or a zero quaternion.
+    >>> time, cam_from_world = parse_tum("0.5 1 2 3 0 0 0 1")[0]
+    >>> time, cam_from_world.center().tolist()
+    (0.5, [1.0, 2.0, 3.0])
     """
     times: list[float] = []
     rows: list[list[float]] = []
@@ -152,16 +178,20 @@ def parse_tum(text: str, file: str = "trajectory") -> list[tuple[float, Pose]]:
 
 
 def read_tum(path: str | os.PathLike[str]) -> list[tuple[float, Pose]]:
-    """``parse_tum`` of a file; InputError when it cannot be read."""
+    """``parse_tum`` of a file; InputError when it cannot be read.
+
+    >>> with open("own_trajectory.txt", "w") as file:
+    ...     print(tum_line(0.5, Pose.identity()), file=file)
+    >>> len(read_tum("own_trajectory.txt"))
+    1
+    """
     return parse_tum(read_text(path), str(path))
 
 
 # -- KITTI and ROS ------------------------------------------------------------------------------------------------------
 def kitti_line(cam_from_world: Pose) -> str:
-    """A line of KITTI's odometry poses. The 3x4 matrix camera to world, row by row, ten digits.
-
-    Raises ValueError for a pose that is not finite or no rotation.
-    """
+    """A line of KITTI's odometry poses. The 3x4 matrix camera to world, row by row, ten digits. Raises ValueError for a
+    pose that is not finite or no rotation."""
     _numbers(cam_from_world, "a line of KITTI")
     world_from_cam = _double(cam_from_world).inverse().matrix()
     return " ".join(f"{value:.9e}" for value in world_from_cam[:3].flatten().tolist())
@@ -170,9 +200,7 @@ def kitti_line(cam_from_world: Pose) -> str:
 def ros_pose_stamped(
     cam_from_world: Pose, *, stamp: float, frame_id: str, keep_world: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """The fields of ``geometry_msgs/PoseStamped``.
-
-    Where a camera stands, its axes forward, left, up (REP 103).
+    """The fields of ``geometry_msgs/PoseStamped``. Where a camera stands, its axes forward, left, up (REP 103).
 
     - cam_from_world: OpenCV axes, as everywhere here.
     - stamp: seconds. frame_id: what the world is called.
@@ -197,16 +225,25 @@ def ros_pose_stamped(
 def pose_as_dict(pose: Pose, *, to_frame: str, from_frame: str, unit: LengthUnit = "metre") -> dict[str, Any]:
     """A pose as plain numbers and words for JSON. It names its frames and units.
 
-    ``matrix`` 4x4, ``quaternion_wxyz``, ``translation``; unit: of the translation. Raises ValueError for a failed pose.
+    - pose: written as ``matrix`` 4x4, ``quaternion_wxyz`` and ``translation``.
+    - to_frame, from_frame: what the two frames are called.
+    - unit: of the translation.
+
+    Raises ValueError for a failed pose.
+
+    >>> pose_as_dict(Pose.identity(), to_frame="query", from_frame="reference")["quaternion_wxyz"]
+    [1.0, 0.0, 0.0, 0.0]
     """
     _numbers(pose, f"{to_frame} from {from_frame}")
     return pose.to_dict(to_frame=to_frame, from_frame=from_frame, unit=unit)
 
 
 def pose_from_dict(entry: Mapping[str, Any]) -> Pose:
-    """The pose of ``pose_as_dict``, float64, from its matrix.
+    """The pose of ``pose_as_dict``, float64, from its matrix. InputError when that is not a finite 4x4 matrix.
 
-    InputError when that is not a finite 4x4 matrix.
+    >>> entry = pose_as_dict(Pose.identity(), to_frame="query", from_frame="reference")
+    >>> float(pose_from_dict(entry).angle())
+    0.0
     """
     try:
         matrix = torch.tensor(entry["matrix"], dtype=torch.float64)

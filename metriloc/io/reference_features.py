@@ -47,12 +47,13 @@ def entry_name(key: Key) -> str:
 
 
 def same_photo(made_of: str, asked: str) -> bool:
-    """Whether an entry that was made of a photo is good where this one, or none (""), is at hand."""
+    """Whether what was made of one photo is good for another. The entry was made of a photo, and this one, or none (""), is
+    at hand."""
     return not asked or made_of == asked
 
 
 class PhotoHashes:
-    """SHA-256 of photos, read again only when their size or time of change is another."""
+    """The SHA-256 of photos. They are read again only when their size or time of change is another."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[int, int, str]] = {}
@@ -104,7 +105,7 @@ class ReferenceFeatures:
         self._view: tuple[SfmMap, str, View] | None = None
 
     def descriptors(self, scene: SfmMap, image: int, look: Look) -> Float[Tensor, "n C"]:
-        """Of all observations of an image, in their order, float32 of what float16 keeps.
+        """The descriptors of all observations of an image. They are in their order, float32 of what float16 keeps.
 
         Raises InputError when the photo is needed and cannot be read.
         """
@@ -163,7 +164,7 @@ class ReferenceFeatures:
 
 
 def descriptor_key(scene: SfmMap, image: int, what: str, hashes: PhotoHashes) -> dict[str, str]:
-    """Of what is seen in a photo of a map at its observations."""
+    """The key of the descriptors of a photo. They are of what is seen in a photo of a map at its observations."""
     camera = scene.cameras[image]
     digest = hashlib.sha256(camera.model.encode())
     for tensor in (camera.size, camera.f, camera.c, camera.distortion, scene.uv[scene.observations_of(image)]):
@@ -172,7 +173,7 @@ def descriptor_key(scene: SfmMap, image: int, what: str, hashes: PhotoHashes) ->
 
 
 def require_channels(descriptors: Float[Tensor, "n C"], dense: DenseMap) -> None:
-    """Raises InputError for descriptors of other networks, which a damaged bundle may hold."""
+    """Refuse descriptors of other networks. Raises InputError for those, which a damaged bundle may hold."""
     if descriptors.shape[1] != len(dense.descriptors):
         raise InputError(
             f"the features kept of the map have {descriptors.shape[1]} channels, those of the photo "

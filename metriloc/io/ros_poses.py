@@ -59,7 +59,8 @@ def messages(found: PosedPhotos) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def ros_covariance_text(found: PosedPhotos) -> str:
-    """A PoseWithCovarianceStamped a line as JSON, with the photo and the unit beside its fields."""
+    """The poses as PoseWithCovarianceStamped messages, one a line. Each is JSON, with the photo and the unit beside its
+    fields."""
     lines = (
         json.dumps({**message, "photo": photo, "unit": found.unit}, allow_nan=False)
         for photo, message in messages(found)
@@ -75,7 +76,8 @@ def require_rosbags() -> None:
 
 
 def bag_files(found: PosedPhotos) -> Mapping[str, bytes]:
-    """File name -> content of a ROS 2 bag with the poses on ``/metriloc/pose`` (sqlite3, version 8).
+    """The files of a ROS 2 bag with the poses. File name -> content; they are on ``/metriloc/pose`` (sqlite3, version
+    8).
 
     Raises ImportError without rosbags.
     """

@@ -38,7 +38,8 @@ class Body:
 
 
 def find_body(make: str, model: str, focal_mm: float) -> Body | None:
-    """The body of exactly this name (case and blanks aside) with this lens, or None: a name that is alike is no match."""
+    """The body of exactly this name with this lens, or None. Case and blanks do not count; a name that is alike is no
+    match."""
     name = _name(make), _name(model)
     for body in BODIES:
         lens = body.focal_mm

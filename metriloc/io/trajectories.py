@@ -58,12 +58,13 @@ class Trajectory:
         return None if near is None else self.poses[near]
 
     def nearest(self, time: float, reach: float) -> int | None:
-        """Which pose is nearest to a time, of those not further away than ``reach`` seconds; None for none."""
+        """Which pose is nearest to a time. It is one of those not further away than ``reach`` seconds; None for
+        none."""
         return nearest_stamp(self.stamps, time, reach)
 
 
 def nearest_stamp(stamps: Sequence[float], time: float, reach: float) -> int | None:
-    """Which of ascending times is nearest to one, of those not further away than ``reach``; None for none."""
+    """Which of ascending times is nearest to one. It is one of those not further away than ``reach``; None for none."""
     right = bisect.bisect_left(stamps, time)
     near = [i for i in (right - 1, right) if 0 <= i < len(stamps) and abs(stamps[i] - time) <= reach]
     return min(near, key=lambda i: abs(stamps[i] - time)) if near else None

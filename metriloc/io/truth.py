@@ -18,10 +18,16 @@ _LINES = "lines 'photo qw qx qy qz tx ty tz'"
 def read_true_poses(path: str | os.PathLike[str], reference: Path, queries: Sequence[Path]) -> dict[str, Pose]:
     """The true ``query_from_reference`` of queries, by their paths as given; float64.
 
-    The file holds Map-free lines, world to camera (where it does not name the reference, that is the world), whose
-    photos are found by their path, a tail of it or the file name; or the 4 x 4 numbers of the matrix of the one query.
-    Raises InputError for a file of another form, a matrix that is no motion, a matrix for several queries, and a file
-    that names none of the queries.
+    - path: a file with Map-free lines, world to camera (where it does not name the reference, that is the world), or with
+      the 4 x 4 numbers of the matrix of the one query.
+    - reference, queries: photos. In lines they are found by their path, a tail of it or the file name.
+
+    Raises InputError for a file of another form, a matrix that is no motion, a matrix for several queries, and a file that
+    names none of the queries.
+
+    >>> _ = Path("own_truth.txt").write_text("query.jpg 1 0 0 0 0 0 0.5")
+    >>> read_true_poses("own_truth.txt", Path("reference.jpg"), [Path("query.jpg")])["query.jpg"].t.tolist()
+    [0.0, 0.0, 0.5]
     """
     text = read_text(path)
     rows = [fields for line in text.split("\n") if (fields := without_comment(line).split())]
@@ -47,6 +53,10 @@ def read_reference_poses(path: str | os.PathLike[str], references: Sequence[Path
 
     The file holds Map-free lines, world to camera, metres; photos are found by their path, a tail of it or the file name.
     Raises InputError for a file of another form, and for references that it does not name.
+
+    >>> _ = Path("own_references.txt").write_text("reference.jpg 1 0 0 0 0 0 0.5")
+    >>> read_reference_poses("own_references.txt", [Path("reference.jpg")])[0].t.tolist()
+    [0.0, 0.0, 0.5]
     """
     text = read_text(path)
     rows = [fields for line in text.split("\n") if (fields := without_comment(line).split())]

@@ -45,7 +45,8 @@ def undistorted_pixels(camera: ColmapCamera, copy: Camera, uv: Float[Tensor, "n 
 def undistorted_photo(
     image: Float[Tensor, "3 H W"], camera: ColmapCamera, copy: Camera
 ) -> tuple[Float[Tensor, "3 h w"], Camera]:
-    """The copy of a photo, black where the photo does not reach, and its camera: ``copy``, scaled as the photo is.
+    """The copy of a photo without distortion, and its camera. The copy is black where the photo does not reach; the
+    camera is ``copy``, scaled as the photo is.
 
     Raises InputError for a photo of another aspect than the camera.
     """

@@ -58,7 +58,7 @@ def is_archive(name: str) -> bool:
 
 
 def unpack(archive: Path, folder: Path, progress: Callable[[int], None] = lambda files: None) -> Unpacked:
-    """Unpack a zip or tar below ``folder``, and the zips in it beside themselves.
+    """Unpack a zip or tar below a folder. The zips in it are unpacked beside themselves.
 
     progress hears the number of files so far. Raises InputError for a damaged or encrypted archive, a path that leads
     out of the folder, and more than this module's limits of files and bytes; what was written until then stays.

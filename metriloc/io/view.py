@@ -119,7 +119,7 @@ def _check_reading(depth: object, depth_scale: float | None, max_side: int | Non
 
 
 def pixels_of(rgb: np.ndarray) -> Float[Tensor, "3 H W"]:
-    """8-bit pixels [H, W, 3] as numbers in 0..1, with no further copy of the photo."""
+    """The 8-bit pixels [H, W, 3] as numbers in 0..1. There is no further copy of the photo."""
     height, width = rgb.shape[:2]
     image = torch.empty(3, height, width)
     for channel, values in zip(image, torch.from_numpy(rgb).unbind(-1), strict=True):
@@ -135,7 +135,13 @@ def view_of_pixels(
     depth_scale: float | None = None,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
 ) -> View:
-    """A View of pixels in 0..1 with their intrinsics and a depth map. depth, depth_scale: as in ``load_view``."""
+    """A View of pixels, with their intrinsics and a depth map.
+
+    - image: the pixels in 0..1.
+    - known: their intrinsics.
+    - name: what errors and results call the photo.
+    - depth, depth_scale, max_megapixels: as in ``load_view``.
+    """
     if depth_scale is not None:
         _check_depth_scale(depth_scale, depth)
     depth_map = None
@@ -154,7 +160,7 @@ def view_of_pixels(
 
 
 def warn_if_guessed(view: View, *, stacklevel: int = 2) -> None:
-    """A ``UserWarning`` where the focal length of a photo is only a guess."""
+    """Warn where the focal length of a photo is a guess. It is a ``UserWarning``."""
     if view.focal_is_guessed:
         warnings.warn(
             f"{view.name}: the intrinsics are {view.intrinsics_source}; distances and angles are only as good as that, "

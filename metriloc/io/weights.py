@@ -108,7 +108,8 @@ def method_of(path: str | Path) -> str | None:
 
 
 def load_weights(path: str | Path, method: str) -> Weights:
-    """Read a weights folder (or a safetensors file with its config.json beside it), made for ``method``.
+    """Read a weights folder that was made for ``method``. It may be a safetensors file with its config.json beside it,
+    too.
 
     Raises InputError for anything missing, malformed, of another method or version, or not finite.
     """

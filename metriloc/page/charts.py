@@ -26,6 +26,10 @@ def line_chart(
 
     - lines: by their name in the legend; a single nameless one has no legend.
     - markers: names of the lines whose points are marked.
+
+    >>> chart = line_chart("Loss", "step", "loss", {"": [(0, 2.0), (1, 1.0)]})
+    >>> "Loss" in chart
+    True
     """
     points = {name: _points(*line) for name, line in lines.items()}
     known = np.concatenate([np.zeros((0, 2)), *(p[np.isfinite(p).all(1)] for p in points.values())])
@@ -96,7 +100,13 @@ def _box(x: float, half: float, five: np.ndarray, number: int, words: Sequence[s
 def spark_line(points: Sequence[tuple[float, float]], width: int = 240, height: int = 40) -> str:
     """The finite points as a small line without axes.
 
-    Lowest to highest value fill the height; "" for fewer than two.
+    - points: (x, y); lowest to highest value fill the height.
+    - width, height: pixels.
+
+    Returns "" for fewer than two points.
+
+    >>> spark_line([(0.0, 1.0), (1.0, 3.0)])[:4]
+    '<svg'
     """
     known = np.array([p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])], float).reshape(-1, 2)
     if len(known) < 2:

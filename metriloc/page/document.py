@@ -18,6 +18,10 @@ def document(title: str, body: str, *, script: str | None = None) -> str:
     - title: text of the tab, escaped here.
     - body: HTML already; what stands between the margins.
     - script: the one script that the page's policy lets run, at the end of the body.
+
+    >>> page = document("Poses", "<p>none yet</p>")
+    >>> page.startswith("<!doctype html>"), "<title>Poses</title>" in page
+    (True, True)
     """
     head = (
         f'<meta charset="utf-8">{policy_tag() if script is None else policy_tag(script)}'
@@ -35,6 +39,9 @@ def escaped(value: object) -> str:
     """Escaped for HTML text and quoted attributes.
 
     What cannot be shown or written as UTF-8 becomes visible.
+
+    >>> escaped("a < b")
+    'a &lt; b'
     """
     shown = "".join(
         c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode()
@@ -47,6 +54,9 @@ def embedded_json(value: Any) -> str:
     """JSON that is safe inside <script>.
 
     It is ASCII only, without <, > or &; ValueError for NaN and infinity.
+
+    >>> "</script>" in embedded_json({"name": "</script>"})
+    False
     """
     text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -20,6 +20,11 @@ class PhotoFeatures(Protocol):
     """What a relative-pose method keeps of one photo.
 
     As far as pictures and reports need to know.
+
+    >>> from metriloc.evaluation.identity import IdentityPose
+    >>> features: PhotoFeatures = IdentityPose().extract(metriloc.load_view("reference.jpg"))
+    >>> features.view.size, features.depth_map() is None
+    ((640, 480), True)
     """
 
     @property
@@ -79,7 +84,11 @@ class RelativePoseMethod(Protocol):
         ...
 
     def relative_pose(self, reference: Any, query: Any, *, seed: int = 0) -> PoseEstimate:
-        """``query_from_reference`` of two Views (or their extracted features), batch shape ()."""
+        """``query_from_reference`` of two photos, batch shape ().
+
+        - reference, query: Views, or what ``extract`` made of them.
+        - seed: same seed, same answer.
+        """
         ...
 
 
@@ -92,6 +101,9 @@ class QueryNeeds:
     the matches in them. start: it can begin at a first pose. focal_checked: it asks itself whether the points of the map
     speak against the focal length. truth: ``localize`` takes ``truth``, the true pose, and tells what its stages cost there
     (``LocalizationDetails.costs_at_truth``); the answer does not depend on it.
+
+    >>> QueryNeeds(references=5).references  # the five best ones are enough
+    5
     """
 
     references: int | None = None
@@ -107,6 +119,9 @@ def needs_of(method: object) -> QueryNeeds:
     """What a localizer says of itself in its attribute ``needs``.
 
     The usual where it says nothing.
+
+    >>> needs_of("nothing that says what it needs").start
+    True
     """
     needs = getattr(method, "needs", None)
     return needs if isinstance(needs, QueryNeeds) else QueryNeeds()
@@ -143,24 +158,45 @@ class AbsolutePoseMethod(Protocol):
         seed: int = 0,
         trace: bool = False,
     ) -> PoseEstimate:
-        """``cam_from_world`` of the query, batch shape (). references: names of images of the map that probably see the
-        same, the best first; init: a first guess of ``cam_from_world``; trace: keep in ``trace`` of the estimate how it
-        came about."""
+        """``cam_from_world`` of the query, batch shape ().
+
+        - query, scene: the photo and the map.
+        - references: names of images of the map that probably see the same, the best first.
+        - init: a first guess of ``cam_from_world``.
+        - seed: same seed, same answer.
+        - trace: keep in ``trace`` of the estimate how it came about.
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class StepOutput:
-    """What a method gives the trainer for one batch. loss: to minimise, a scalar; metrics: numbers for the log."""
+    """What a method gives the trainer for one batch. loss: to minimise, a scalar; metrics: numbers for the log.
+
+    >>> StepOutput(torch.tensor(0.5), {"inliers": 12.0}).metrics["inliers"]
+    12.0
+    """
 
     loss: Float[Tensor, ""]
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trainable(Protocol):
-    """What the trainer knows of a method. It must also be an ``nn.Module``."""
+    """What the trainer knows of a method. It must also be an ``nn.Module``.
+
+    >>> class Method(torch.nn.Linear):
+    ...     def training_step(self, batch: Any, step: int, generator: torch.Generator) -> StepOutput:
+    ...         return StepOutput(self(batch).square().mean())
+    >>> method: Trainable = Method(2, 1)
+    >>> method.training_step(torch.zeros(4, 2), 0, torch.Generator()).loss.ndim
+    0
+    """
 
     def training_step(self, batch: Any, step: int, generator: torch.Generator) -> StepOutput:
-        """The loss of one batch, with gradients. step: optimiser steps done so far (for schedules); generator: the only
-        source of chance, on the CPU."""
+        """The loss of one batch, with gradients.
+
+        - batch: what the source of batches gives.
+        - step: optimiser steps done so far (for schedules).
+        - generator: the only source of chance, on the CPU.
+        """
         ...

@@ -12,7 +12,11 @@ from metriloc.wording import finite_or_none
 
 
 class TrackState(str, Enum):
-    """How a tracker stands after a frame."""
+    """How a tracker stands after a frame.
+
+    >>> TrackState("tracking") is TrackState.TRACKING
+    True
+    """
 
     LOST = "lost"
     """It has no pose."""
@@ -25,7 +29,11 @@ class TrackState(str, Enum):
 
 
 class TrackTrouble(str, Enum):
-    """What was wrong with a frame of a stream. Every one is survived."""
+    """What was wrong with a frame of a stream. Every one is survived.
+
+    >>> TrackTrouble.CLOCK_JUMP.value
+    'clock_jump'
+    """
 
     NO_PHOTO = "no_photo"
     BAD_TIME = "bad_time"
@@ -44,6 +52,9 @@ class Frame:
 
     photo: a file, or what else ``as_view`` takes; None where there is none, and ``error`` says why. time: seconds.
     device_pose: what the device says of its camera: ``cam_from_world`` in a world of its own, metres.
+
+    >>> Frame("0001", photo="query.jpg", time=0.04).time
+    0.04
     """
 
     name: str
@@ -55,7 +66,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class TrackNote:
-    """A trouble, and a sentence on it."""
+    """A trouble, and a sentence on it.
+
+    >>> TrackNote(TrackTrouble.NO_PHOTO, "the photo cannot be read").trouble.value
+    'no_photo'
+    """
 
     trouble: TrackTrouble
     said: str
@@ -68,6 +83,10 @@ class TrackDrift:
     map_from_device: where the device's world lies now. metres_a_metre, degrees_a_metre: drift a metre of the way, as a
     share and in degrees; NaN where the way was too short to tell. way: metres of it, by the device. units_a_metre: units
     of the map a metre of the device.
+
+    >>> drift = TrackDrift(Pose.identity(), metres_a_metre=0.01, degrees_a_metre=0.2, way=12.0)
+    >>> f"{drift.metres_a_metre:.0%} of the way"
+    '1% of the way'
     """
 
     map_from_device: Pose
@@ -97,6 +116,9 @@ class TrackDetails:
     - predicted: where the pose before and the device's motion put this frame. device_pose: as given, where it was usable.
     - smoothed: number and pose of the last frames, as this frame lets them appear.
     - searched: whether the frame was looked for without a start.
+
+    >>> TrackDetails("0001", 1, 0.04, TrackState.TRACKING).to_dict()["state"]
+    'tracking'
     """
 
     name: str

@@ -61,7 +61,7 @@ def shown_steps(camera: Camera, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"]
 def alignment_frames(
     view: View, poses: Sequence[Pose], xyz: Float[Tensor, "N 3"], side: int = 480, most: int = _MAX_FRAMES
 ) -> list[Rgb]:
-    """Pictures of the points under each pose, with a short trail, of one size. Raises ValueError without poses."""
+    """Pictures of the points under each pose. They have a short trail and one size. Raises ValueError without poses."""
     if not poses:
         raise ValueError("an alignment of no step cannot be shown")
     photo, scale = sized_photo(view, side, dim=0.7)
@@ -93,7 +93,8 @@ def alignment_gif(
 
 
 def alignment_video(entry: LocalizedQuery, fps: float | None = None, seconds: float | None = None) -> bytes | None:
-    """An MP4 file of the alignment, every step that shows, 4 seconds without a rate; None where there is nothing to show.
+    """An MP4 file of the alignment. It shows every step that shows, lasts 4 seconds without a rate, and is None where
+    there is nothing to show.
 
     Raises InputError without ffmpeg and when it fails.
     """

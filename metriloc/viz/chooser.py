@@ -58,7 +58,8 @@ def chooser_figure(panels: Sequence[Panel], words: Sequence[str], caption: str, 
 
 
 def words_of_points(marks: Sequence[Mark], uv: Float[np.ndarray, "k n 2"], more: Sequence[str] = ()) -> list[str]:
-    """What is told of each point: how far each stage puts it from the truth, or from the result. uv: pixels of the photo."""
+    """What is told of each point, in words. It is how far each stage puts it from the truth, or from the result. uv:
+    pixels of the photo."""
     goal = next((k for k, mark in enumerate(marks) if mark.label == "truth"), len(marks) - 1)
     told = []
     for number in range(uv.shape[1]):

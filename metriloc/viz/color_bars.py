@@ -32,7 +32,8 @@ def color_bar(
     unit: str = "",
     nothing: str = "nothing",
 ) -> Rgb:
-    """A column with the colors of ``low`` (top) to ``high`` (bottom), which may be the smaller one, and their numbers.
+    """A column of colors with their numbers. They are those of ``low`` (top) to ``high`` (bottom), which may be the
+    smaller one.
 
     - paint: values, one a row, to colors.
     - unit: written behind each number.
@@ -59,7 +60,8 @@ def color_bar(
 
 
 def decimals_of(low: float, high: float, ticks: int) -> int:
-    """Decimals that tell ``ticks`` numbers between two ends apart, as far as four or five digits go."""
+    """Decimals that tell the numbers of a scale apart. They are ``ticks`` numbers between two ends; as far as four or
+    five digits go."""
     step = abs(high - low) / (ticks - 1)
     wanted = 1 - math.floor(math.log10(step)) if step > 0 else 3
     return max(0, min(wanted, 5, 5 - len(str(int(max(abs(low), abs(high)))))))

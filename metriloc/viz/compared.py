@@ -25,7 +25,11 @@ _MAX_LINES, _WIDTH = 120, 960
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What one method says of a pair. note: why it could say nothing, if not for a reason of the estimate."""
+    """What one method says of a pair. note: why it could say nothing, if not for a reason of the estimate.
+
+    >>> Answer("sift", PoseEstimate.failure("too_few_matches")).estimate.reason
+    'too_few_matches'
+    """
 
     method: str
     estimate: PoseEstimate
@@ -63,7 +67,8 @@ def compared_picture(
 def compared_scene(
     reference: View, query: View, answers: Sequence[Answer], true_query_from_reference: Pose | None = None
 ) -> Scene | None:
-    """Reference, truth and the camera of each method with a pose, and the points of the first; None without any pose."""
+    """The scene of several methods' answers for one pair. It has reference, truth and the camera of each method with a
+    pose, and the points of the first; None without any pose."""
     truth = None if true_query_from_reference is None else true_query_from_reference.to("cpu", torch.float64)
     truth = truth if truth is not None and bool(truth.is_finite()) else None
     found = [(k, answer) for k, answer in enumerate(answers) if has_pose(answer.estimate)]
@@ -93,7 +98,8 @@ def compared_scene(
 
 
 def answer_in_words(answer: Answer, true_query_from_reference: Pose | None = None) -> str:
-    """``mickey: 499 inliers, confidence 0.53 (doubtful), off by 5.58° and 0.33 m``, or why there is no pose."""
+    """One method's answer in words. For instance ``mickey: 499 inliers, confidence 0.53 (doubtful), off by 5.58° and
+    0.33 m``, or why there is no pose."""
     estimate = answer.estimate
     if not has_pose(estimate):
         why = answer.note or FAILURES.get(estimate.reasons[0] or "", "the method gave no reason.")

@@ -14,7 +14,8 @@ _BAR, _GAP, _LEFT, _WIDTH = 18, 14, 150, 420
 
 
 def damping_picture(levels: Sequence[tuple[str, Sequence[float]]], low: float, high: float) -> Rgb:
-    """A bar for each parameter of each level, its length the logarithm of the factor.
+    """A picture of the damping of each level. It has a bar for each parameter of each level, its length the logarithm
+    of the factor.
 
     - levels: name and six factors, positive, in the order [t, w].
     - low, high: log10 of the ends of the scale.

@@ -49,7 +49,7 @@ class Eye:
 
 
 def first_eye(scene: Scene) -> Eye:
-    """The eye that has cameras and points in sight, a little above and behind the cameras."""
+    """The eye that has cameras and points in sight. It is a little above and behind the cameras."""
     centers = np.stack([f.center for f in scene.frusta]) if scene.frusta else np.zeros((1, 3))
     main = centers[:2] if scene.is_pair else centers
     between = main.mean(0) if scene.is_pair else np.median(main, 0)

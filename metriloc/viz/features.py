@@ -18,7 +18,8 @@ _FITTED = 20_000  # cells that the components are fitted to
 
 
 def principal_colors(maps: Sequence[Float[Tensor, "C h w"]]) -> list[Rgb]:
-    """The three first principal components of the L2-normalised features of all maps together, as red, green and blue.
+    """Feature maps in color, by their three first principal components. These are of the L2-normalised features of all
+    maps together, as red, green and blue.
 
     What is alike has one colour in all of them. The sign of a component is chosen so that its largest weight is positive.
     """
@@ -43,7 +44,7 @@ def principal_colors(maps: Sequence[Float[Tensor, "C h w"]]) -> list[Rgb]:
 
 
 def level_picture(colors: Rgb, size: tuple[int, int]) -> Rgb:
-    """A map of colors at the size (height, width) of its photo, cell by cell."""
+    """A map of colors at the size of its photo. The size is (height, width); it is drawn cell by cell."""
     from PIL import Image
 
     return np.asarray(Image.fromarray(colors).resize(size[::-1], Image.Resampling.NEAREST))
@@ -65,7 +66,8 @@ def feature_picture(features: Sequence[DenseFeatures], width: int = PICTURE_SIDE
 
 
 def confidence_picture(view: View, confidences: Sequence[Float[Tensor, "h w"]], side: int = PICTURE_SIDE) -> Rgb:
-    """The geometric mean over the levels over the photo, from red (0) over yellow to green (the largest)."""
+    """The confidence of a network over the photo. It is the geometric mean over the levels, from red (0) over yellow to
+    green (the largest)."""
     photo, _ = sized_photo(view, side, dim=0.7)
     logs = [
         F.interpolate(

@@ -130,7 +130,7 @@ class LiveView:
 
     # -- the end --------------------------------------------------------------------------------------------------------
     def save(self, path: Path) -> None:
-        """What is shown as a recording (``.viser``) or as one page for any browser (``.html``).
+        """Save what is shown as a file. It is a recording (``.viser``) or one page for any browser (``.html``).
 
         Raises InputError for another ending and a file that cannot be written.
         """
@@ -242,7 +242,7 @@ class LiveView:
 
 
 def require_saved(path: Path) -> None:
-    """Raises InputError for a file name that no scene can be saved under, and ImportError without viser."""
+    """Refuse a file name that no scene can be saved under. Raises InputError for it, and ImportError without viser."""
     if path.suffix.lower() not in SAVED:
         raise InputError(
             f"'{path}' ends in none of {', '.join(SAVED)}: a recording of viser, or a page for any browser"

@@ -15,7 +15,7 @@ _HINT = "Click a camera for its photo and matches."
 
 
 class CameraPanel:
-    """Facts as text, pictures below, and a button to stand where the camera stood."""
+    """The panel of a camera. It has facts as text, pictures below, and a button to stand where the camera stood."""
 
     def __init__(self, server: Any) -> None:
         self._server, self._lock = server, threading.Lock()

@@ -44,7 +44,8 @@ _FAILURES = {
 
 
 def localization_pictures(entry: LocalizedQuery) -> dict[str, Picture]:
-    """File name -> picture, as far as the method tells what they need. Raises ImportError without matplotlib."""
+    """The pictures of a localization by file name. There are those for which the method tells what they need. Raises
+    ImportError without matplotlib."""
     pictures = {}
     marks = marks_of(entry.details.stages, entry.truth)
     xyz = shown_points(entry)

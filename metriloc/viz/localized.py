@@ -53,8 +53,8 @@ class LocalizedQuery:
 
 
 def pose_errors(pose: Pose, other: Pose) -> tuple[float, float]:
-    """(degrees between two orientations, distance of the two camera centers in units of the
-    map)."""
+    """How far two poses are apart. It is (degrees between two orientations, distance of the two camera centers in units of
+    the map)."""
     a, b = pose.to("cpu", torch.float64), other.to("cpu", torch.float64)
     return math.degrees(float(a.angle_to(b))), float(a.center_distance(b))
 
@@ -83,7 +83,7 @@ def shown_points(entry: LocalizedQuery, count: int = SHOWN_POINTS) -> Float[Tens
 
 @dataclass(frozen=True, eq=False)
 class ReferencePoints:
-    """The references that can be read, and the points they see with the colours they have there."""
+    """The references that can be read, and their points. The points that they see have the colours they have there."""
 
     views: tuple[View, ...]
     xyz: Float[np.ndarray, "n 3"]

@@ -35,7 +35,7 @@ def evidence_picture(view: View, stage: PointMaps, side: int = PICTURE_SIDE) -> 
 
 
 def summed_gain(maps: PointMaps, points: slice = slice(None)) -> Float[Tensor, "h w"]:
-    """The values of all points, or of some, added up, cell by cell of the whole grid."""
+    """The values of points added up. The points are all or some; it goes cell by cell of the whole grid."""
     values, origin = maps.values[points], maps.origin[points]
     w, h = maps.size
     if len(values) == 0:
@@ -51,7 +51,8 @@ def summed_gain(maps: PointMaps, points: slice = slice(None)) -> Float[Tensor, "
 def on_photo(
     cells: Float[Tensor, "n h w"], map_camera: Camera, camera: Camera, shape: tuple[int, int]
 ) -> Float[np.ndarray, "n H W"]:
-    """Values of cells of a whole feature map at the pixels of a picture of the photo, nearest cell; 0 outside.
+    """Values of a feature map on a picture of the photo. They are of cells of the whole map at the pixels of the
+    picture, nearest cell; 0 outside.
 
     The two cameras see the same photo in pixels and in cells, which tells where the cells lie.
     """
@@ -101,7 +102,8 @@ def point_tile(
     photo: Rgb,
     scale: np.ndarray,
 ) -> Rgb:
-    """The map of one point (its place in ``coarse``) over a small photo, its window beside it, and all marks.
+    """The map of one point over a small photo. The point is told by its place in ``coarse``; its window is beside it,
+    and all marks.
 
     - photo, scale: of ``sized_photo``.
     """

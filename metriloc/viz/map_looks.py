@@ -18,7 +18,8 @@ _FEW, _MANY = (235, 70, 60), (90, 220, 110)
 
 
 def look_at_photo(content: SfmMap, image: int) -> tuple[Picture, ...]:
-    """The photo with its points, and its matches with the photo it shares most with; nothing for one that cannot be read."""
+    """The pictures of a photo of a map. It is shown with its points, and its matches with the photo it shares most
+    with; nothing for one that cannot be read."""
     try:
         view = load_map_view(content, image)
     except InputError as error:

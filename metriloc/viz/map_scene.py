@@ -19,8 +19,9 @@ _WAY, _WAY_DOTS = (29, 160, 78), 120
 
 
 def map_scene(entry: LocalizedQuery) -> Scene | None:
-    """References, query and truth, and the points the references see, in the frame of the first reference camera; None
-    where there is no pose (nor any step of an alignment that failed), or no reference can be read."""
+    """The scene of a photo that was looked for in a map. It has references, query and truth, and the points the
+    references see, in the frame of the first reference camera; None where there is no pose (nor any step of an
+    alignment that failed), or no reference can be read."""
     end = _end(entry)
     if end is None:
         return None

@@ -42,7 +42,8 @@ class Mark:
 
 
 def marks_of(stages: Sequence[Stage], truth: Pose | None = None) -> list[Mark]:
-    """A mark for each stage (of equal names the last one) and one for the truth, in the order they are drawn."""
+    """The marks of the stages and of the truth. There is one for each stage (of equal names the last one) and one for
+    the truth, in the order they are drawn."""
     by_name = {stage.name: stage for stage in stages if bool(stage.cam_from_world.is_finite())}
     marks = []
     if truth is not None and bool(truth.is_finite()):
@@ -64,7 +65,7 @@ def project(camera: Camera, cam_from_world: Pose, xyz: Float[Tensor, "N 3"]) -> 
 
 
 def marked_photo(view: View, marks: Sequence[Mark], xyz: Float[Tensor, "N 3"], side: int = PICTURE_SIDE) -> Rgb:
-    """The photo with the points under each pose, a thin line from stage to stage, and a legend below."""
+    """The photo with the points under each pose. It has a thin line from stage to stage, and a legend below."""
     photo, scale = sized_photo(view, side)
     places = [(project(view.camera, mark.cam_from_world, xyz) + 0.5) * scale - 0.5 for mark in marks]
     size = float(np.clip(side / 160, 3, 8))
@@ -80,7 +81,8 @@ def marked_photo(view: View, marks: Sequence[Mark], xyz: Float[Tensor, "N 3"], s
 
 
 def sized_photo(view: View, side: int, dim: float = 1.0) -> tuple[Rgb, Float[np.ndarray, "2"]]:
-    """The photo with its longer side at most ``side``, and the factors (x, y) from its pixels; dim: a grey, darker one."""
+    """The photo reduced, and the factors that reduce it. Its longer side is at most ``side``, the factors are (x, y)
+    from its pixels; dim: a grey, darker one."""
     from PIL import Image
 
     picture = Image.fromarray(rgb_from_image(view.image))
@@ -124,7 +126,8 @@ class Drawing:
             self._draw.line([float(v) for v in ends.ravel()], fill=color, width=max(1, round(width * _SUPERSAMPLING)))
 
     def mark(self, place: np.ndarray, shape: Shape, color: Color, size: float) -> None:
-        """A shape about ``size`` pixels in radius, with a dark rim so that it shows on any photo."""
+        """Draw a shape with a dark rim. It is about ``size`` pixels in radius; the rim is so that it shows on any
+        photo."""
         if not np.isfinite(place).all() or np.abs(place).max() > 1e5:
             return
         x, y = ((place + 0.5) * _SUPERSAMPLING - 0.5).tolist()

@@ -19,7 +19,11 @@ PICTURE_SIDE = 1000
 
 @dataclass(frozen=True)
 class SoftwareFacts:
-    """What would be needed to get the same answer again. The date is a text, e.g. ISO 8601."""
+    """What would be needed to get the same answer again. The date is a text, e.g. ISO 8601.
+
+    >>> SoftwareFacts(version="1.0", method="xfeat", seed=3).seed
+    3
+    """
 
     version: str
     method: str
@@ -91,7 +95,7 @@ def script_of(*files: str) -> str:
 
 
 def intrinsics_note(**views: View) -> str:
-    """The cameras of photos by their role, and where their intrinsics came from."""
+    """The cameras of photos, and where their intrinsics came from. The photos are told by their role."""
     rows = []
     for role, view in views.items():
         camera = view.camera

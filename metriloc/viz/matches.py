@@ -36,6 +36,10 @@ def match_picture(
       one is a long strip.
     - kind: of the matches, for the caption. Matches that are not finite are neither drawn nor
       counted.
+
+    >>> a, b = metriloc.load_view("reference.jpg"), metriloc.load_view("query.jpg")
+    >>> match_picture(a.image, b.image, Correspondences.empty(), height=120).shape[2]
+    3
     """
     from PIL import Image
 

@@ -30,8 +30,8 @@ PAGE_HEIGHT = 720
 
 @dataclass(frozen=True, eq=False)
 class SmallPhoto:
-    """A photo reduced by a whole ``factor`` until its longer side has at most 1,000 pixels or so,
-    as a JPEG."""
+    """A photo reduced for a notebook, as a JPEG. It is reduced by a whole ``factor`` until its longer side has at most
+    1,000 pixels or so."""
 
     jpeg: bytes
     camera: Camera
@@ -61,7 +61,7 @@ class SmallPhoto:
 def with_page(
     estimate: PoseEstimate, reference: View, query: View, method: str = "", weights: str = "", seed: int = 0
 ) -> PoseEstimate:
-    """The estimate of a pair, which shows photos, matches and the 3D view where a notebook
+    """The estimate of a pair, with a page for notebooks. It shows photos, matches and the 3D view where a notebook
     displays it."""
     facts = SoftwareFacts(__version__, method, weights, seed)
     return replace(estimate, page=partial(_pair_page, SmallPhoto.of(reference), SmallPhoto.of(query), facts))
@@ -70,8 +70,8 @@ def with_page(
 def with_map_page(
     estimate: PoseEstimate, query: View, scene: SfmMap, method: str = "", weights: str = "", seed: int = 0
 ) -> PoseEstimate:
-    """The estimate of a photo in a map, which shows both where a notebook displays it; it keeps
-    hold of the map."""
+    """The estimate in a map, with a page for notebooks. It shows the photo and the map where a notebook displays it; it
+    keeps hold of the map."""
     facts = SoftwareFacts(__version__, method, weights, seed)
     return replace(estimate, page=partial(_map_page, SmallPhoto.of(query), scene, facts))
 

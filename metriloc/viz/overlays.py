@@ -29,10 +29,18 @@ def score_overlay(
 ) -> Rgb:
     """The photo in grey under its keypoint scores.
 
-    Violet is low, yellow is high, over the region they belong to. The colors run over the map's own
-    range (``score_range``), which the bar at the right gives in numbers; where scores are not
-    finite, and outside of their region, the photo is bare. Without the bar the picture has the size
-    of the photo. Raises ValueError when map and photo do not fit.
+    Violet is low, yellow is high, over the region they belong to.
+
+    - image: the photo.
+    - score: one a cell, from the top left corner. The colors run over the map's own range (``score_range``); where scores
+      are not finite, and outside of their region, the photo is bare.
+    - cell: pixels of the photo that a cell is wide and high.
+    - bar: whether a bar at the right gives the range in numbers. Without it the picture has the size of the photo.
+
+    Raises ValueError when map and photo do not fit.
+
+    >>> score_overlay(torch.rand(3, 32, 40), torch.rand(4, 5), cell=(8, 8), bar=False).shape
+    (32, 40, 3)
     """
     _require_map(score, "score", cell)
     if image.ndim != 3 or image.shape[0] != 3:
@@ -79,10 +87,18 @@ def depth_overlay(
     percentiles: tuple[float, float] = (2.0, 85.0),
     bar: bool = True,
 ) -> Rgb:
-    """A network's depth map (metres) at the photo's resolution. Near is bright, unknown is black.
+    """A network's depth map at the photo's resolution. Near is bright, unknown is black.
 
-    size: (width, height) of the photo; the picture is then padded with black to it, so that pixels correspond. Without
-    it the picture covers the map's region alone. The colour bar stands right of that.
+    - depth: metres.
+    - cell: pixels of the photo that a cell is wide and high.
+    - size: (width, height) of the photo; the picture is then padded with black to it, so that pixels correspond. Without it
+      the picture covers the map's region alone.
+    - percentiles: of the depths, the ends of the colors.
+    - bar: whether the color bar stands right of that.
+
+    >>> depth = torch.linspace(1, 5, 12).reshape(3, 4)
+    >>> depth_overlay(depth, cell=(8, 8), size=(40, 30), bar=False).shape
+    (30, 40, 3)
     """
     _require_map(depth, "depth", cell)
     cells = depth.detach().float().cpu()
@@ -101,9 +117,16 @@ def depth_overlay(
 
 
 def depth_picture(depth: Float[Tensor, "H W"], percentiles: tuple[float, float] = (2.0, 85.0), bar: bool = True) -> Rgb:
-    """A depth map of any size (metres) as a picture.
+    """A depth map of any size as a picture.
 
-    Near is bright, unknown is black. One pixel a cell; colour bar at the right.
+    Near is bright, unknown is black. One pixel a cell.
+
+    - depth: metres.
+    - percentiles: of the depths, the ends of the colors.
+    - bar: whether a color bar stands at the right.
+
+    >>> depth_picture(torch.linspace(1, 5, 12).reshape(3, 4), bar=False).shape
+    (3, 4, 3)
     """
     return depth_overlay(depth, (1, 1), None, percentiles, bar)
 

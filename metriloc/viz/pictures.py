@@ -23,6 +23,9 @@ class Picture:
 
     It has a title, the pixels, and perhaps a sentence that explains them. plot: it is drawn dark on
     white, and turned round where the page is dark.
+
+    >>> Picture("Query", np.zeros((480, 640, 3), np.uint8), note="as it was taken").title
+    'Query'
     """
 
     title: str
@@ -36,12 +39,20 @@ BACKGROUND, TEXT = (24, 24, 24), (230, 230, 230)
 
 
 def encode_png(picture: Rgb) -> bytes:
-    """The picture as a PNG file in memory (lossless)."""
+    """The picture as a PNG file in memory (lossless).
+
+    >>> encode_png(np.zeros((48, 64, 3), np.uint8))[1:4]
+    b'PNG'
+    """
     return _encode(picture, format="PNG")
 
 
 def encode_jpeg(picture: Rgb, quality: int = 88) -> bytes:
-    """The picture as a JPEG file in memory; quality 1..95."""
+    """The picture as a JPEG file in memory; quality 1..95.
+
+    >>> encode_jpeg(np.zeros((48, 64, 3), np.uint8), quality=90)[:2]  # how a JPEG begins
+    b'\\xff\\xd8'
+    """
     return _encode(picture, format="JPEG", quality=quality)
 
 
@@ -49,6 +60,9 @@ def shrink(picture: Rgb, longest_side: int) -> Rgb:
     """The picture reduced, if it must be.
 
     Then its longer side has at most ``longest_side`` pixels.
+
+    >>> shrink(np.zeros((480, 640, 3), np.uint8), 320).shape
+    (240, 320, 3)
     """
     from PIL import Image
 

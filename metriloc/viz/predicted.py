@@ -13,7 +13,7 @@ _SIDE = 640
 
 
 def drawn_depth(features: PhotoFeatures) -> Rgb | None:
-    """The depth that a method has of a photo, its own or what came with the photo; None without any."""
+    """The depth that a method has of a photo. It is its own or what came with the photo; None without any."""
     view, own = features.view, features.depth_map()
     if own is not None:
         return depth_overlay(own, features.cell, view.size)
@@ -30,6 +30,10 @@ def predicted_strip(features: PhotoFeatures) -> Rgb:
 
     They stand from left to right (project page of MicKey). Raises ValueError for features without
     depth.
+
+    >>> features = metriloc.load("mickey").extract(metriloc.load_view("reference.jpg"))
+    >>> predicted_strip(features).shape[0]  # the height of the photo
+    480
     """
     depth = drawn_depth(features)
     if depth is None:

@@ -25,6 +25,10 @@ class QueryReport:
     """One query of a report.
 
     Its photo, the estimate ``query_from_reference`` (batch shape ()), pictures, the truth if known.
+
+    >>> entry = QueryReport(metriloc.load_view("query.jpg"), PoseEstimate.failure("too_few_matches"))
+    >>> entry.estimate.reason
+    'too_few_matches'
     """
 
     query: View
@@ -35,7 +39,12 @@ class QueryReport:
 
 @dataclass(frozen=True, eq=False)
 class RelposeReport:
-    """Everything the report of one reference and its queries shows."""
+    """Everything the report of one reference and its queries shows.
+
+    >>> report = RelposeReport("Room", metriloc.load_view("reference.jpg"), (), SoftwareFacts("1.0", "xfeat"))
+    >>> len(report.queries)
+    0
+    """
 
     title: str
     reference: View
@@ -44,7 +53,14 @@ class RelposeReport:
 
 
 def relpose_report(report: RelposeReport) -> str:
-    """The whole HTML document. Raises ValueError for an estimate that is not a single one (batch shape ())."""
+    """The whole HTML document. Raises ValueError for an estimate that is not a single one (batch shape ()).
+
+    >>> entry = QueryReport(metriloc.load_view("query.jpg"), PoseEstimate.failure("too_few_matches"))
+    >>> facts = SoftwareFacts("1.0", "xfeat")
+    >>> page = relpose_report(RelposeReport("Room", metriloc.load_view("reference.jpg"), (entry,), facts))
+    >>> "<title>Room</title>" in page
+    True
+    """
     for entry in report.queries:
         if entry.estimate.pose.shape != ():
             shape = tuple(entry.estimate.pose.shape)

@@ -42,6 +42,10 @@ class Frustum:
     the way from the frame before is not known. size: how large it is drawn, beside others. facts:
     names and what is to be told, in words. look: makes the pictures that whoever picks the camera
     wants to see, its photo and matches.
+
+    >>> corners = np.array([[-1.0, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])  # a field of view of 90 degrees
+    >>> Frustum("query", "query", np.zeros(3), corners).size
+    1.0
     """
 
     role: Role
@@ -60,7 +64,11 @@ class Frustum:
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """A line from one place to another. kind: how two photos of a map hold together, or how far a pose is from the truth."""
+    """A line from one place to another. kind: how two photos of a map hold together, or how far a pose is from the truth.
+
+    >>> Link(np.array([[0.0, 0, 0], [1, 0, 0]]), "tie").kind
+    'tie'
+    """
 
     ends: Float[np.ndarray, "2 3"]
     kind: Literal["tie", "weak", "off"]
@@ -68,7 +76,11 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """Where a camera went. Its places in order; NaN where they are not known."""
+    """Where a camera went. Its places in order; NaN where they are not known.
+
+    >>> Way("walk", np.array([[0.0, 0, 0], [0, 0, 1]]), (255, 138, 76)).label
+    'walk'
+    """
 
     label: str
     places: Float[np.ndarray, "n 3"]
@@ -86,6 +98,10 @@ class Scene:
     query camera, in metres if ``metric``, else 1; 0 where there is no such pair. confidence: of the pose, 0..1, None
     where several or none are shown; probability: of the match behind each point, or what ``meaning`` says, 0..1. unit: of
     lengths, where they are neither metres nor baselines.
+
+    >>> scene = Scene((), np.zeros((0, 3)), np.zeros((0, 3), np.uint8), baseline=0.6, metric=True)
+    >>> scene.is_pair, scene.length_unit
+    (False, 'm')
     """
 
     frusta: tuple[Frustum, ...]
@@ -150,9 +166,17 @@ def build_scene(
 ) -> Scene | None:
     """The scene of one relative pose (batch shape ()). None where there is no pose to show.
 
-    Points are inlier matches: from the depth in the reference where it is known and the pose is metric, else
-    triangulated; those behind a camera or not finite are left out, and of many an even selection is kept.
-    The truth is shown as a third frustum (scaled to baseline 1 as well if the estimate has no metres).
+    - estimate, reference, query: the pose and the photos.
+    - true_query_from_reference: shown as a third frustum (scaled to baseline 1 as well if the estimate has no metres).
+    - max_points: of many points an even selection is kept.
+
+    Points are inlier matches: from the depth in the reference where it is known and the pose is metric, else triangulated;
+    those behind a camera or not finite are left out.
+
+    >>> from metriloc.evaluation.identity import IdentityPose
+    >>> a, b = metriloc.load_view("reference.jpg"), metriloc.load_view("query.jpg")
+    >>> [frustum.role for frustum in build_scene(IdentityPose().relative_pose(a, b), a, b).frusta]
+    ['reference', 'query']
     """
     if estimate.pose.shape != ():
         raise ValueError(f"build_scene takes one estimate, got batch shape {tuple(estimate.pose.shape)}")
@@ -206,9 +230,15 @@ def triangulate(
 ) -> Float[Tensor, "*b N 3"]:
     """Midpoints of the shortest segments between two bundles of rays.
 
-    They are in the frame of camera 0. The rays start in their cameras' centres and need no unit
-    length. Least squares over both lengths s, t of ``|s d0 - (c + t d1)|^2``, a 2x2 system. NaN
+    - ray0, ray1: from their cameras' centres, each in the frame of its camera; they need no unit length.
+    - cam1_from_cam0: where the second camera stands.
+
+    They are in the frame of camera 0. Least squares over both lengths s, t of ``|s d0 - (c + t d1)|^2``, a 2x2 system. NaN
     where the rays are parallel or meet behind either camera.
+
+    >>> ray0, ray1 = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[-0.5, 0.0, 1.0]])
+    >>> triangulate(ray0, ray1, Pose.from_aa(torch.zeros(3), torch.tensor([-1.0, 0.0, 0.0])))
+    tensor([[0., 0., 2.]])
     """
     if ray0.shape != ray1.shape or ray0.shape[-1] != 3:
         raise ValueError(f"rays must both have shape [*b, N, 3], got {list(ray0.shape)} and {list(ray1.shape)}")

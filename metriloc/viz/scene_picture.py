@@ -42,6 +42,12 @@ def scene_picture(
       to green (1) with the confidence of the pose, brighter for the more probable matches (``confidence_colors``).
 
     Raises ValueError for another color, and for ``confidence`` of a scene that has none.
+
+    >>> from metriloc.viz.scene import build_scene
+    >>> from metriloc.evaluation.identity import IdentityPose
+    >>> a, b = metriloc.load_view("reference.jpg"), metriloc.load_view("query.jpg")
+    >>> scene_picture(build_scene(IdentityPose().relative_pose(a, b), a, b), (320, 240)).shape
+    (240, 320, 3)
     """
     from PIL import Image, ImageDraw
 
@@ -94,8 +100,8 @@ def position_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"
 
 
 def confidence_colors(confidence: float, probability: Float[np.ndarray, " P"]) -> UInt8[np.ndarray, "P 3"]:
-    """One hue for all points, red over yellow to green by the confidence 0..1 of their pose; brightness by the rank of the
-    probability of each match, from 45 % to all of it."""
+    """The colors of points by confidence and probability. One hue for all, red over yellow to green by the confidence
+    0..1 of their pose; brightness by the rank of the probability of each match, from 45 % to all of it."""
     hue = sureness_colors(np.array([confidence]))
     order = np.sort(probability)
     rank = (np.searchsorted(order, probability, "left") + np.searchsorted(order, probability, "right") - 1) / 2
@@ -111,7 +117,8 @@ def sureness_colors(share: Float[np.ndarray, " P"]) -> UInt8[np.ndarray, "P 3"]:
 
 
 def height_colors(points: Float[np.ndarray, "P 3"]) -> UInt8[np.ndarray, "P 3"]:
-    """Blue (low) to yellow (high), over the middle 96 % of the heights; y is down."""
+    """The colors of points by height, blue (low) to yellow (high). They run over the middle 96 % of the heights; y is
+    down."""
     if not len(points):
         return np.zeros((0, 3), np.uint8)
     low, high = np.percentile(-points[:, 1], (2, 98))

@@ -13,7 +13,8 @@ from metriloc.viz.marks import Mark, marks_of, project
 
 
 def stage_errors(entry: LocalizedQuery) -> str:
-    """A box a stage, in pixels of the photo, to the truth where it is known, else to the last stage; HTML, or nothing."""
+    """A chart of the errors of the stages. It has a box a stage, in pixels of the photo, to the truth where it is
+    known, else to the last stage; HTML, or nothing."""
     marks = marks_of(entry.details.stages, entry.truth)
     goal = next((mark for mark in marks if mark.label == "truth"), marks[-1] if marks else None)
     xyz = _points(entry)

@@ -29,7 +29,7 @@ def two_view_figure(
     seen: tuple[DenseFeatures, DenseFeatures] | None = None,
     title: str = "",
 ) -> str:
-    """The figure as HTML: reference and query side by side; nothing for no points.
+    """The figure of two views as HTML. Reference and query stand side by side; nothing for no points.
 
     - stages, truth: poses ``query_from_reference``.
     - xyz: points in the frame of the reference camera, metres.

@@ -13,7 +13,8 @@ _LEVEL = 0.5
 
 
 def upright_from_world(cam_from_world: Pose, down: Float[Tensor, "3"] | None = None) -> Pose:
-    """Axes in which y is down, as it was for most of the photos, and z where they look on the whole; from their middle.
+    """Axes in which y is down and z forward. y is as it was for most of the photos, z where they look on the whole;
+    they start in their middle.
 
     People hold cameras level: across all photos their x axes have the least share along up, also where they look down. Of
     few photos, or of photos that all look one way, up is the mean of theirs. Poses: batch shape (N,), float64; the identity

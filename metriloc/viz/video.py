@@ -34,7 +34,8 @@ def find_ffmpeg() -> str:
 def encode_video(
     frames: Sequence[Rgb], *, fps: float | None = None, seconds: float | None = None, ffmpeg: str | None = None
 ) -> bytes:
-    """An MP4 file (H.264, constant rate factor 23, yuv420p) of frames of one size; an odd last row or column is cut off.
+    """An MP4 file of frames of one size. It is H.264, constant rate factor 23, yuv420p; an odd last row or column is
+    cut off.
 
     fps: frames a second; or seconds: how long all frames last together (at most 60 frames a second, then it is longer);
     10 frames a second without either. ffmpeg: executable, by default ``find_ffmpeg()``. Raises InputError without ffmpeg
@@ -66,7 +67,7 @@ def encode_video(
 
 
 def encode_gif(frames: Sequence[Rgb], *, fps: float = 10.0, last_ms: int | None = None) -> bytes:
-    """A GIF of frames of one size that begins again when it ends; needs no ffmpeg.
+    """A GIF of frames of one size. It begins again when it ends; needs no ffmpeg.
 
     last_ms: how long the last frame stays, in thousandths of a second; as long as the others by default. Raises
     ValueError without frames.

@@ -61,7 +61,8 @@ def add_grid(server: Any, eye: Eye) -> float:
 
 
 def camera_shape(frustum: Frustum) -> tuple[Float[np.ndarray, "4"], float, float]:
-    """The quaternion (w, x, y, z) of scene_from_camera, the vertical field of view, and width over height."""
+    """The shape of a camera as viser wants it. It is the quaternion (w, x, y, z) of scene_from_camera, the vertical
+    field of view, and width over height."""
     right, down = frustum.corners[1] - frustum.corners[0], frustum.corners[3] - frustum.corners[0]
     width, height = float(np.linalg.norm(right)), float(np.linalg.norm(down))
     x = right / width
@@ -72,13 +73,14 @@ def camera_shape(frustum: Frustum) -> tuple[Float[np.ndarray, "4"], float, float
 
 
 def camera_scale(frustum: Frustum, depth: float) -> float:
-    """What viser must be told for the photo to stand at a depth, or further where the camera is drawn larger."""
+    """The scale of a camera whose photo stands at a depth. Viser must be told it; the photo stands further where the
+    camera is drawn larger."""
     _, fov, aspect = camera_shape(frustum)
     return depth * frustum.size * (math.tan(fov / 2) ** 2 * aspect / 3) ** (1 / 3)
 
 
 def add_camera(server: Any, name: str, frustum: Frustum, depth: float, photo: bool = True) -> Any:
-    """A camera with its photo at a depth, where the outline of a true one has none."""
+    """Add a camera with its photo at a depth. A true one has no photo there, but an outline."""
     wxyz, fov, aspect = camera_shape(frustum)
     return server.scene.add_camera_frustum(
         name,
@@ -116,7 +118,8 @@ def add_points(server: Any, scene: Scene, color: PointColor, size: float) -> Any
 
 
 def point_colors(scene: Scene, color: PointColor) -> UInt8[np.ndarray, "P 3"]:
-    """Those of the photos, red to green by what the scene knows of each, or blue to yellow by height."""
+    """The colors of the points of a scene. They are those of the photos, red to green by what the scene knows of each,
+    or blue to yellow by height."""
     if color == "confidence" and scene.probability is not None:
         return sureness_colors(scene.probability)
     if color == "height":

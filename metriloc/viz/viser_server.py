@@ -30,7 +30,7 @@ def require_viser() -> Any:
 
 
 def start_server(host: str, port: int | None, title: str) -> Any:
-    """A ``viser.ViserServer`` at a port, or at the first free one from ``PORT`` on.
+    """Start a ``viser.ViserServer`` at a port. It may be the first free one from ``PORT`` on.
 
     Pages of other addresses cannot connect to one on this machine, and its button that would publish the view on the
     internet is gone. Raises ImportError without viser, and InputError for a port that is in use and a host that is not one
@@ -70,7 +70,7 @@ def quiet_viser() -> Iterator[None]:
 
 
 def free_port(host: str, port: int | None) -> int:
-    """The port, if it is free, or the first free one from ``PORT`` on.
+    """The port if it is free, or the first free one. The first is counted from ``PORT`` on, where no port is given.
 
     Raises InputError where it is not free, and where the host is none of this machine.
     """

@@ -77,7 +77,8 @@ def shown_map(
 
 
 def center_spread(cam_from_world: Pose, covariance: Float[Tensor, "6 6"], upright: Pose) -> Float[np.ndarray, "3 3"]:
-    """Covariance of where a camera stands, in the scene, of that of its pose (``PoseEstimate.covariance``)."""
+    """The covariance of where a camera stands. It is in the scene, made of that of its pose
+    (``PoseEstimate.covariance``)."""
     # exp(delta) @ pose puts the center at world_from_cam * -t, to first order
     turn = upright.R @ cam_from_world.R.to(upright.R).mT
     return (turn @ covariance.to(upright.R)[:3, :3] @ turn.mT).numpy()

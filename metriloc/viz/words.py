@@ -43,6 +43,9 @@ def verdict(estimate: PoseEstimate) -> str:
     """The answer in a few sentences.
 
     Distance, turn, confidence and what is doubtful, or why there is no pose.
+
+    >>> verdict(PoseEstimate.failure("too_few_matches")).startswith("No pose")
+    True
     """
     if not has_pose(estimate):
         reason = estimate.reasons[0] or ""
@@ -63,7 +66,8 @@ def verdict(estimate: PoseEstimate) -> str:
 
 
 def side(query_from_reference: Pose) -> str:
-    """On which side of the reference camera the query camera stood, the main direction first: "above and behind"."""
+    """On which side of the reference the query stood. It is that of the cameras, the main direction first: "above and
+    behind"."""
     center = [float(v) for v in query_from_reference.center()]
     length = math.hypot(*center)
     if length == 0:
