@@ -82,7 +82,13 @@ class Client:
         depth_scale: float | None = None,
         distance: float | None = None,
     ) -> str:
-        """Leave a reference photo; the id of its anchor. K: fx, fy, cx, cy; all as in ``metriloc.relative_pose``."""
+        """Leave a reference photo; the id of its anchor. All is as in ``metriloc.relative_pose``.
+
+        - photo: a file, or its bytes.
+        - K, fov: fx, fy, cx, cy in pixels, or degrees across.
+        - depth, depth_scale: its depth map, and the units of that a metre.
+        - distance: metres between anchor and queries, if known.
+        """
         told = {"k": _numbers(K), "fov": fov, "depth_scale": depth_scale, "distance": distance}
         files = [("photo", photo)] if depth is None else [("photo", photo), ("depth", depth)]
         return str(self._posted("/v1/anchors", told, files)["id"])
@@ -106,8 +112,12 @@ class Client:
     ) -> dict[str, Any]:
         """Where photos were taken, relative to an anchor, as ``metriloc relpose --json``.
 
-        report: HTML, too, in ``reports``. device_poses: a 4x4 matrix a photo, lists of numbers as the device has them; each
-        entry then says in ``anchor_in_device`` where the anchor's camera is for the device.
+        - anchor: its id.
+        - photos: one, or several of one request.
+        - K, fov, distance, seed: as in ``metriloc.relative_pose``, for all of them.
+        - report: HTML, too, in ``reports``.
+        - device_poses, device_convention: a 4x4 matrix a photo, lists of numbers as the device has them; each entry then
+          says in ``anchor_in_device`` where the anchor's camera is for the device.
 
         ``metriloc.io.pose_from_dict(entry["query_from_reference"])`` is a Pose.
         """
@@ -141,7 +151,8 @@ class Client:
     ) -> dict[str, Any]:
         """Where in a map photos were taken, as ``metriloc localize --json``.
 
-        All is as in ``poses_at``.
+        - map: its id.
+        - photos, K, fov, seed, report: as in ``poses_at``.
         """
         told = {"k": _numbers(K), "fov": fov, "seed": seed, "report": report}
         return self._posted(f"/v1/maps/{map}/poses", told, _many(photos))

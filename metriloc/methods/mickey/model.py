@@ -83,13 +83,14 @@ class MicKey:
     ) -> MicKey:
         """Load the bundled weights, or others.
 
-        A folder, a file, a published name (``mickey``, ``mickey_sc``), a hub ``owner/name``.
-        precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere. polish: refine
-        poses by reprojection error, and by guided matching where the weights store settings of it;
-        None for what they store (of the bundled ones both, of the published none). calibrations:
-        None for what lies beside the weights or comes with metriloc for them, ``()`` for bare
-        confidences. offline: never ask a network (default: METRILOC_OFFLINE). Raises InputError,
-        with the command that gets the weights where they are missing.
+        - source: a folder, a file, a published name (``mickey``, ``mickey_sc``), a hub ``owner/name``.
+        - device, precision: of the backbone; ``auto`` is fp16 on CUDA and fp32 elsewhere.
+        - polish: refine poses by reprojection error, and by guided matching where the weights store settings of it; None
+          for what they store (of the bundled ones both, of the published none).
+        - calibrations: None for what lies beside the weights or comes with them, ``()`` for bare confidences.
+        - offline: never ask a network (default: METRILOC_OFFLINE).
+
+        Raises InputError, with the command that gets the weights where they are missing.
         """
         path = resolve_weights(source, offline=offline)
         weights = load_weights(path, method=cls.name)
@@ -158,8 +159,11 @@ class MicKey:
     ) -> PoseEstimate:
         """``query_from_reference`` in metres, with a confidence in 0..1; batch shape ().
 
-        Photos may differ in size and camera. Fails, with the reason, when fewer matches are possible than the solver
-        needs, when every hypothesis is degenerate, or when the network gave nothing finite.
+        - reference, query: photos, which may differ in size and camera, or what ``extract`` made of them.
+        - seed: same seed, same answer.
+
+        Fails, with the reason, when fewer matches are possible than the solver needs, when every hypothesis is degenerate,
+        or when the network gave nothing finite.
         """
         features0 = reference if isinstance(reference, MicKeyFeatures) else self.extract(reference)
         features1 = query if isinstance(query, MicKeyFeatures) else self.extract(query)
@@ -171,6 +175,9 @@ class MicKey:
         self, reference: View | MicKeyFeatures, queries: Sequence[View | MicKeyFeatures], *, seed: int = 0
     ) -> PoseEstimate:
         """Many queries against one reference, batch shape (n,). Bit-equal to asking one by one.
+
+        - reference, queries: as in ``relative_pose``.
+        - seed: of each of them.
 
         ``elements`` of the result are the single estimates, each with its interval, doubts and verdict.
         """

@@ -119,12 +119,14 @@ class NRE:
     ) -> NRE:
         """The localizer on features that install from PyPI. Or on the published networks.
 
-        features: coarse ones, and fine ones after the plus; None for the best that are here (``best_features``). weights:
-        a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, in any order, or the coarse
-        one alone; or folders that ``NRETraining.save_pretrained`` wrote). config: by default the sizes and temperatures
-        that suit the features. device: of both stages, or two with a comma between, of the coarse and the fine one.
-        calibrations: None for what comes with metriloc for these weights, ``()`` for bare confidences. Raises InputError,
-        with the pip command, when weights are missing, and for unknown features.
+        - features: coarse ones, and fine ones after the plus; None for the best that are here (``best_features``).
+        - weights: a file for each of the features, in order (``nre``: the coarse and the fine checkpoint, in any order, or
+          the coarse one alone; or folders that ``NRETraining.save_pretrained`` wrote).
+        - config: by default the sizes and temperatures that suit the features.
+        - device: of both stages, or two with a comma between, of the coarse and the fine one.
+        - calibrations: None for what comes with metriloc for these weights, ``()`` for bare confidences.
+
+        Raises InputError, with the pip command, when weights are missing, and for unknown features.
         """
         features = features or best_features()
         devices = device.split(",") * 2
@@ -162,11 +164,15 @@ class NRE:
     ) -> PoseEstimate:
         """``cam_from_world`` of the query, batch shape ().
 
-        references: images of the map that probably see the same; each point goes to the first that sees it. init: a first
-        guess, which takes the place of P3P. trace: keep the maps of the stages and how they converged. truth: a pose that
-        the costs of the stages are told at, too; it changes nothing else. Fails with
-        ``no_reference`` when no reference can be read or sees a point, and with the reasons of ``initialize.initialize``
-        and ``refine.refine``. Raises ValueError for a name that the map does not have.
+        - query, scene: the photo, and the map.
+        - references: images of the map that probably see the same; each point goes to the first that sees it.
+        - init: a first guess, which takes the place of P3P.
+        - seed: of P3P's draws.
+        - trace: keep the maps of the stages and how they converged.
+        - truth: a pose that the costs of the stages are told at, too; it changes nothing else.
+
+        Fails with ``no_reference`` when no reference can be read or sees a point, and with the reasons of
+        ``initialize.initialize`` and ``refine.refine``. Raises ValueError for a name that the map does not have.
         """
         setup = differing_settings(self.config, NREConfig(), without=("min_track", "max_points"))
         progress = Progress(setup, trace, truth)

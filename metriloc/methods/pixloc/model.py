@@ -93,9 +93,14 @@ class PixLoc:
     ) -> PixLoc:
         """Load the bundled weights, or a folder, a file, a hub name.
 
-        Settings that are not given are those stored with them. calibrations: None for what lies
-        beside the weights or comes with metriloc for them, ``()`` for bare confidences. Raises
-        InputError for weights that are missing, damaged or of something else.
+        - source: a folder, a file, a hub name.
+        - align, config, resize: settings; those that are not given are stored with the weights.
+        - cache: folder for what is seen in photos of maps; None keeps it in memory.
+        - device: of the network.
+        - calibrations: None for what lies beside the weights or comes with them, ``()`` for bare confidences.
+        - offline: never ask a network (default: METRILOC_OFFLINE).
+
+        Raises InputError for weights that are missing, damaged or of something else.
         """
         path = resolve_weights(source, offline=offline)
         weights = load_weights(path, method=cls.name)
@@ -122,8 +127,12 @@ class PixLoc:
         align: AlignConfig | None = None,
         resize: ResizeConfig | None = None,
     ) -> PixLoc:
-        """The same network with other settings; those that are not given stay. Raises ValueError for levels that the
-        network does not have, and for a size when the features are not a network's."""
+        """The same network with other settings; those that are not given stay.
+
+        - config, align, resize: of localization, alignment and photos.
+
+        Raises ValueError for levels that the network does not have, and for a size when the features are not a network's.
+        """
         stored = self.settings
         if resize is not None and stored.resize is not None:
             resize = replace(stored.resize, size=resize.size)
@@ -211,12 +220,16 @@ class PixLoc:
     ) -> PoseEstimate:
         """``cam_from_world`` of the query (float64), batch shape ().
 
-        references: names of images of the map, the best first; names that the map does not have are passed over. init:
-        a first guess; by default the pose of the first reference, or an average. hints: matches, for ranking and for
-        point selections other than ``all`` (a query without them keeps its order, or fails); similarities, for averaged
-        poses. log: called with the stage's name every iteration. trace: keep every iteration, and features. seed: of the
-        places that the pose is compared with to tell its support. Raises ValueError for an ``init`` that is no single
-        pose.
+        - query, scene: the photo, and the map.
+        - references: names of images of the map, the best first; names that it does not have are passed over.
+        - init: a first guess; by default the pose of the first reference, or an average.
+        - seed: of the places that the pose is compared with to tell its support.
+        - trace: keep every iteration, and features.
+        - hints: matches, for ranking and for point selections other than ``all`` (a query without them keeps its order, or
+          fails); similarities, for averaged poses.
+        - log: called with the stage's name every iteration.
+
+        Raises ValueError for an ``init`` that is no single pose.
         """
         if init is not None and init.shape != ():
             raise ValueError(f"init must be a single pose, got batch shape {tuple(init.shape)}")
@@ -238,7 +251,10 @@ class PixLoc:
         *,
         hints: Sequence[Hints | None] | None = None,
     ) -> PoseEstimate:
-        """Several queries, batch shape (n,). Each by itself, so that none depends on the others."""
+        """Several queries, batch shape (n,). Each by itself, so that none depends on the others.
+
+        - queries, scene, references, inits, hints: one of each a query, as in ``localize``, in one map.
+        """
         count = len(queries)
         inits = [None] * count if inits is None else inits
         hints = [None] * count if hints is None else hints
