@@ -29,7 +29,7 @@ from metriloc.io.map_folders import first_names, is_photo_in
 from metriloc.io.maps import load_map_view
 from metriloc.io.reference_features import Entry, FeatureSource, Key, PhotoHashes
 from metriloc.methods.matching.global_index import GlobalIndex
-from metriloc.methods.matching.retrieval_file import Seen, read_seen, stamp_of, write_seen
+from metriloc.methods.matching.retrieval_file import Seen, Stamp, read_seen, stamp_of, write_seen
 from metriloc.solvers.assignment import mutual_nearest
 from metriloc.types import SfmMap, View
 
@@ -80,7 +80,7 @@ class MapRetrieval:
         self.config = config or RetrievalConfig()
         self.cache = None if cache is None else Path(cache)
         self._known: dict[Path, dict[str, Seen]] = {}
-        self._index: tuple[tuple[Path, tuple[tuple[str, _Stamp], ...]], GlobalIndex] | None = None
+        self._index: tuple[tuple[Path, tuple[tuple[str, Stamp], ...]], GlobalIndex] | None = None
 
     @classmethod
     def from_pretrained(
