@@ -24,7 +24,9 @@ LONGEST = 12
 """Words of a first sentence."""
 _CORE = ("backbones", "calibration", "choose", "fusion", "geometry", "io", "page", "tracking", "types", "viz")
 OPEN = ("metriloc", *(f"metriloc.{room}" for room in _CORE))
-"""Rooms that users come into first: each name has an example, and arguments are a list where there are more than two."""
+"""Rooms that users come into first: each name has an example."""
+PLAIN = {"PosedScene.pair"}
+"""Two numbers of photos and what they share: the first sentence says it all."""
 SLOW = re.compile(r"metriloc\.(relative_pose|localize|Localizer|load|MicKey|NRE|PixLoc|FeatureMatching)\b")
 """What loads networks."""
 
@@ -76,12 +78,14 @@ def test_every_public_name_has_an_example(room: str) -> None:
     assert [name for name, found in documented(module) if ">>> " not in (found.__doc__ or "")] == []
 
 
-@pytest.mark.parametrize("room", OPEN)
+@pytest.mark.parametrize("room", rooms())
 def test_more_than_two_arguments_are_a_list(room: str) -> None:
+    run_in = []
     for name, found in documented(importlib.import_module(room)):
         for own, function in [(name, found), *methods_of(name, found)]:
             if inspect.isfunction(function) and len(set(inspect.signature(function).parameters) - {"self", "cls"}) > 2:
-                assert re.search(r"^ *- ", function.__doc__ or "", re.M), own
+                run_in += [] if re.search(r"^ *- ", function.__doc__ or "", re.M) or own in PLAIN else [own]
+    assert run_in == []
 
 
 def fields_without_docs(tree: ast.Module) -> list[str]:

@@ -180,7 +180,9 @@ def augment_geometry(pair: Pair, how: Geometric, generator: torch.Generator) -> 
 def zoom_view(view: View, share: float, place: tuple[float, float]) -> View:
     """A window of the photo, scaled back to full size.
 
-    It has ``share`` of both sides, at ``place`` (0..1, 0..1) of where it can be.
+    - view: picture, camera and depth follow.
+    - share: of both sides.
+    - place: (0..1, 0..1) of where the window can be.
     """
     if not 0 < share <= 1:
         raise ValueError(f"the share of the sides must be above 0 and at most 1, got {share}")
@@ -206,7 +208,9 @@ def _window_cells(first: int, part: int, side: int, cells: int) -> Tensor:
 def turn_pair(pair: Pair, which: int, angle: float) -> Pair:
     """Turn one camera of a pair about its optical axis.
 
-    ``which``: camera 0 or 1, by ``angle`` radians; picture, depth and poses follow.
+    - pair: picture, depth and poses follow.
+    - which: camera 0 or 1.
+    - angle: radians.
     """
     turned_from_cam = _turn(angle)
     relative = pair.cam1_from_cam0

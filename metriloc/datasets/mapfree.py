@@ -155,8 +155,10 @@ class MapfreeScene:
 def uniform_pairs(scene: PosedScene, count: int, generator: torch.Generator) -> PairList:
     """``count`` ordered pairs of different photos with known poses.
 
-    They are drawn uniformly and with replacement. Raises InputError when fewer than two photos have
-    a pose.
+    - scene, count: whose photos, and how many pairs.
+    - generator: they are drawn uniformly and with replacement.
+
+    Raises InputError when fewer than two photos have a pose.
     """
     usable = scene.cam_from_world.is_finite().nonzero().squeeze(-1).numpy()
     if len(usable) < 2:

@@ -36,7 +36,11 @@ MAX_PHOTOS = 20_000
 def overlap_of_views(view0: View, view1: View, *, points: int = 1024, tolerance: float = TOLERANCE) -> float:
     """The overlap of two views with poses and depth, 0..1. It is the smaller of the two directions.
 
-    points: how many of each photo are looked up. Raises ValueError for a view without pose or depth.
+    - view0, view1: with depth and ``cam_from_world``.
+    - points: how many of each photo are looked up.
+    - tolerance: relative difference of depths up to which both see the same surface.
+
+    Raises ValueError for a view without pose or depth.
     """
     depths = [_Depths.of([_reduced(view)], points) for view in (view0, view1)]
     shares = [_share_seen(a, 0, b, tolerance)[0] for a, b in (depths, depths[::-1])]
@@ -129,7 +133,11 @@ class OverlapRows:
 
 
 def depth_overlap(scene: PosedScene, *, points: int = 512, tolerance: float = TOLERANCE) -> OverlapRows:
-    """From the depth maps of a scene, all read once. points: how many of each photo are looked up in the others.
+    """From the depth maps of a scene, all read once.
+
+    - scene: with photos that have all depth and pose.
+    - points: how many of each photo are looked up in the others.
+    - tolerance: relative difference of depths up to which two photos see the same surface.
 
     Raises InputError for a scene with a photo that has no depth map or no pose.
     """
@@ -184,9 +192,13 @@ def write_overlaps(
 ) -> Path:
     """Make ``overlaps.npz`` (by default in the scene's folder).
 
-    It has every ordered pair of different photos that share. A run that is stopped continues where
-    it last saved, at most ``save_every`` seconds before, as long as photos and kind are the same;
-    the result appears whole or not at all. progress: called with rows done and rows in all.
+    It has every ordered pair of different photos that share. A run that is stopped continues where it last saved, as long as
+    photos and kind are the same; the result appears whole or not at all.
+
+    - scene, rows: the photos, and how their overlaps are made (``depth_overlap``, ``sfm_overlap``).
+    - path: of the file.
+    - save_every: seconds of work that a kill costs at most.
+    - progress: called with rows done and rows in all.
     """
     path = scene.folder / "overlaps.npz" if path is None else Path(path)
     partial = path.with_name(f".{path.name}.partial.npz")

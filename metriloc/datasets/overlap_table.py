@@ -107,6 +107,10 @@ def read_overlaps(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray,
 def overlapping_pairs(scene: PosedScene, path: str | os.PathLike[str], low: float = 0.0, high: float = 1.0) -> PairList:
     """The pairs of a scene with ``low < overlap < high``. Both are strict; in file order.
 
+    - scene: whose photos the file names.
+    - path: ``overlaps.npz``.
+    - low, high: 0..1.
+
     Raises InputError for a file that is missing, malformed, or names photos that the scene does not have.
     """
     if not low < high:

@@ -82,10 +82,14 @@ def read_posed_scenes(root: str | os.PathLike[str]) -> list[PosedScene]:
 def read_colmap(
     model: str | os.PathLike[str], images: str | os.PathLike[str] | None = None, *, scale: float = 1.0
 ) -> PosedScene:
-    """The registered photos of a COLMAP model. scale: metres a unit of the model (COLMAP's own scale is arbitrary).
+    """The registered photos of a COLMAP model.
 
-    images: the folder their names are relative to; by default ``images`` beside the model, or the folder that holds
-    the first photo. Raises InputError for a damaged model and when the photos are not found.
+    - model: its folder.
+    - images: the folder their names are relative to; by default ``images`` beside the model, or the folder that holds the
+      first photo.
+    - scale: metres a unit of the model (COLMAP's own scale is arbitrary).
+
+    Raises InputError for a damaged model and when the photos are not found.
     """
     model = Path(model)
     folder = find_model(model)
@@ -95,7 +99,11 @@ def read_colmap(
 
 
 def scene_from_map(sfm: SfmMap, root: Path, *, scale: float = 1.0) -> PosedScene:
-    """The photos of a map as a scene. ``root``: where to look for them when the map does not say.
+    """The photos of a map as a scene.
+
+    - sfm: the map.
+    - root: where to look for the photos when the map does not say.
+    - scale: metres a unit of the map.
 
     Raises InputError when the map has no image or the first one is not found.
     """

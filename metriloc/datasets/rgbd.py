@@ -79,8 +79,11 @@ def with_depth_folder(
 ) -> PosedScene:
     """The same scene with the depth maps of a folder.
 
-    ``a/b.jpg`` has ``folder/a/b.png`` or ``folder/b.png`` (also .npy, .tiff, .pgm), or none. Raises
-    InputError when the folder does not exist or fits no photo.
+    - scene: ``a/b.jpg`` has ``folder/a/b.png`` or ``folder/b.png`` (also .npy, .tiff, .pgm), or none.
+    - folder: with the depth maps.
+    - depth_format: how their numbers are metres.
+
+    Raises InputError when the folder does not exist or fits no photo.
     """
     folder = Path(folder)
     if not folder.is_dir():

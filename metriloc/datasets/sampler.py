@@ -26,10 +26,13 @@ def scene_balanced_order(
 ) -> Int[Tensor, " n"]:
     """``per_scene`` indices from each scene, shuffled together.
 
-    As in MicKey's published code; scenes lie one after the other. With ``replacement`` they are
-    drawn independently; without, an index comes twice only in scenes that have fewer than
-    ``per_scene`` (all of them once, the rest drawn independently). Empty scenes are passed over.
-    Equals the published order when the generator is in the state of upstream's global one.
+    As in MicKey's published code; equals its order when the generator is in the state of upstream's global one.
+
+    - lengths: how many each scene has; scenes lie one after the other, and empty ones are passed over.
+    - per_scene: how many are taken of each.
+    - generator: of draws and order.
+    - replacement: with it they are drawn independently; without, an index comes twice only in scenes that have fewer than
+      ``per_scene`` (all of them once, the rest drawn independently).
     """
     if per_scene < 1 or any(n < 0 for n in lengths):
         raise ValueError(f"per_scene and lengths must be positive, got {per_scene} and {min(lengths, default=0)}")
@@ -94,8 +97,12 @@ class SceneBalancedSampler:
     def batch(self, step: int, part: int = 0, parts: int = 1) -> list[tuple[int, int]]:
         """One of ``parts`` equal parts of the batch of a step.
 
-        (index of the pair, seed of its augmentation) each; steps count from 0. The parts in order
-        are the whole batch, whatever their number. Raises ValueError when it cannot be cut so.
+        (index of the pair, seed of its augmentation) each. The parts in order are the whole batch, whatever their number.
+
+        - step: from 0.
+        - part, parts: which part (from 0) of how many.
+
+        Raises ValueError when the batch cannot be cut so.
         """
         if step < 0:
             raise ValueError(f"step must not be negative, got {step}")
@@ -141,8 +148,9 @@ class PairBatches:
             )
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Any:
-        """Part ``part`` of ``parts`` of the batch of a step.
+        """One of equal parts of the batch of a step.
 
-        The same arguments give the same batch.
+        - step: from 0. The same arguments give the same batch.
+        - part, parts: which part (from 0) of how many.
         """
         return self.collate([self.dataset[entry] for entry in self.sampler.batch(step, part, parts)])

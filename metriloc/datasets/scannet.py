@@ -90,12 +90,16 @@ def _calibration(K: Tensor, place: str) -> Tensor:
 def read_scannet_pairs(
     path: str | os.PathLike[str], root: str | os.PathLike[str], *, size: tuple[int, int] = COLOR_SIZE
 ) -> list[FramePair]:
-    """The test pairs with the photos below ``root``.
+    """The test pairs with the photos below a folder.
 
-    They come pair by pair, and the first camera is the world. size: of the photos that K belongs
-    to. Depth maps (millimetres) are used as if registered to the photos, as published. Load them
-    with ``EVALUATION_SIZE``, as the published results did. Raises InputError for a malformed list
-    and for turned photos, which the published list does not have.
+    They come pair by pair, and the first camera is the world. Depth maps (millimetres) are used as if registered to the
+    photos, as published. Load them with ``EVALUATION_SIZE``, as the published results did.
+
+    - path: the published list.
+    - root: folder of the photos.
+    - size: of the photos that K belongs to.
+
+    Raises InputError for a malformed list and for turned photos, which the published list does not have.
     """
     found = []
     for pair in parse_scannet_pairs(read_text(path), str(path)):

@@ -16,7 +16,11 @@ Folder = str | os.PathLike[str]
 
 
 def sevenscenes_task(scene: str, dataset: Folder, hloc: Folder) -> LocalizationTask:
-    """One 7-Scenes scene."""
+    """One 7-Scenes scene.
+
+    - scene: its name, such as ``chess``.
+    - dataset, hloc: folders of the photos, and of hloc's models and lists.
+    """
     return _task("7scenes", scene, dataset, hloc)
 
 
@@ -24,6 +28,10 @@ def cambridge_task(scene: str, dataset: Folder, hloc: Folder) -> LocalizationTas
     """One scene of Cambridge Landmarks.
 
     Its models were built at 1024 px, and loading a photo scales the camera.
+
+    - scene: its name, such as ``KingsCollege``.
+    - dataset: folder of the photos.
+    - hloc: folder of hloc's models and lists.
     """
     return _task("cambridge", scene, dataset, hloc)
 
@@ -34,12 +42,20 @@ def aachen_task(dataset: Folder, hloc: Folder) -> LocalizationTask:
 
 
 def cmu_task(slice_number: int, dataset: Folder, hloc: Folder) -> LocalizationTask:
-    """One slice of Extended CMU Seasons; results of all slices are concatenated."""
+    """One slice of Extended CMU Seasons; results of all slices are concatenated.
+
+    - slice_number: 2 to 25.
+    - dataset, hloc: folders of the photos, and of hloc's models and lists.
+    """
     return _task("cmu", str(slice_number), dataset, hloc)
 
 
 def robotcar_task(condition: str, dataset: Folder, hloc: Folder) -> LocalizationTask:
-    """One condition of RobotCar Seasons: ``images/<condition>/{left,right,rear}/*.jpg``; results are concatenated."""
+    """One condition of RobotCar Seasons; results are concatenated.
+
+    - condition: such as ``night``, of ``images/<condition>/{left,right,rear}/*.jpg``.
+    - dataset, hloc: folders of the photos, and of hloc's models and lists.
+    """
     return _task("robotcar", condition, dataset, hloc)
 
 

@@ -162,6 +162,11 @@ def install_map(
     """The largest model, installed as ``target/sparse``.
 
     It is in metres where something tells them, with ``map.json`` beside it.
+
+    - models: what the mapper made.
+    - facts: what is known of the map.
+    - target: its folder.
+    - scale_of: how metres are found in it, and what is to be said of that.
     """
     model = read_reconstruction(models.largest)
     scene = map_from_reconstruction(model, str(models.largest), Path(facts.photos))

@@ -74,7 +74,12 @@ def essential_pose(
 
     Runs at half, once and twice ``max_error_px`` and keeps the pose with the best truncated quadratic score summed over
     thresholds: with few inliers the best pose of a single threshold is often an accident of that threshold.
-    max_iterations: of each run; fewer end sooner on hopeless matches.
+
+    - uv0, uv1: matches, pixels.
+    - cameras: of both photos.
+    - max_error_px: of inliers.
+    - seed: of the draws.
+    - max_iterations: of each run; fewer end sooner on hopeless matches.
 
     Needs six matches (five leave up to ten poses). A pair without parallax still gives its rotation, with
     ``t_observable=False``. Fails with ``degenerate`` on matches along one line in both images.
@@ -115,6 +120,10 @@ def marginal_score(
     """Truncated quadratic score of epipolar errors, summed over four thresholds.
 
     It is what the matches say for any pose.
+
+    - pose: ``1_from_0``.
+    - uv0, uv1, cameras: matches in pixels, and the cameras of both photos.
+    - max_error_px: half, once, twice and four times as much are the thresholds.
     """
     squared, in_front = sampson_errors(pose, uv0, uv1, cameras)
     thresholds = max_error_px * squared.new_tensor([0.5, 1.0, 2.0, 4.0])
@@ -131,7 +140,11 @@ def pnp_from_depth(
 ) -> RelativeFit:
     """Metric pose by P3P LO-RANSAC on lifted points.
 
-    ``depth0`` (metres, 0 where unknown) lifts them from image 0.
+    - uv0, uv1: matches, pixels.
+    - depth0: metres, 0 where unknown; lifts them from image 0.
+    - cameras: of both photos.
+    - max_error_px: of inliers.
+    - seed: of the draws.
     """
     _check_matches(uv0, uv1, depth0)
     xyz = _lifted(uv0, depth0, cameras[0])
@@ -155,9 +168,16 @@ def rigid_from_depths(
 ) -> RelativeFit:
     """Metric pose by robust alignment of both sets of lifted points.
 
-    Inliers lie within ``relative_error`` x depth. 1,000 minimal sets of three, truncated quadratic
-    score, refits on the inliers while they grow. Needs three matches with both depths;
-    ``degenerate`` when the inliers lie on one line. poselib has no such solver: this is our own.
+    1,000 minimal sets of three, truncated quadratic score, refits on the inliers while they grow. poselib has no such
+    solver: this is our own.
+
+    - uv0, uv1: matches, pixels; three with both depths are needed.
+    - depth0, depth1: metres, 0 where unknown.
+    - cameras: of both photos.
+    - relative_error: inliers lie within so much of their depth.
+    - seed: of the draws.
+
+    Fails with ``degenerate`` when the inliers lie on one line.
     """
     _check_matches(uv0, uv1, depth0, depth1)
     xyz = [_lifted(uv, depth, camera) for uv, depth, camera in zip((uv0, uv1), (depth0, depth1), cameras, strict=True)]

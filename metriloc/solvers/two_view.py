@@ -52,11 +52,15 @@ def scale_from_depth(
 ) -> ScaleFit | None:
     """Metres a unit of ``pose.t``.
 
-    It is a robust mean of log(measured depth / triangulated depth) over the matches. depth0,
-    depth1: metres in each camera, 0 or NaN where unknown. Each measurement weighs as the inverse
-    variance of its logarithm, from pixel noise over parallax and depth noise: the triangulated
-    depth of a distant point says little. None when no match has a depth, lies in front of both
-    cameras and has at least a pixel of parallax.
+    It is a robust mean of log(measured depth / triangulated depth) over the matches. Each measurement weighs as the inverse
+    variance of its logarithm, from pixel noise over parallax and depth noise: the triangulated depth of a distant point says
+    little.
+
+    - pose: ``1_from_0``.
+    - uv0, uv1, cameras: matches in pixels, and the cameras of both photos.
+    - depth0, depth1: metres in each camera, 0 or NaN where unknown.
+
+    None when no match has a depth, lies in front of both cameras and has at least a pixel of parallax.
     """
     logs, weights = _log_ratios(pose, uv0, depth0, uv1, cameras)
     if depth1 is not None:
@@ -75,10 +79,12 @@ def scale_from_depth(
 def translation_observable(pose: Pose, uv0: Float[Tensor, "N 2"], uv1: Float[Tensor, "N 2"], cameras: Cameras) -> bool:
     """Whether the direction of ``pose.t`` means anything.
 
-    False when a rotation alone explains the (inlier) matches. The noise is read off the epipolar
-    errors, which a translation cannot hide. The best rotation alone, fitted robustly, must then
-    leave a share of the matches (and six) many times that far from where they are: all of it
-    little, or a near object much (``_PARALLAX``). Points far away or on a small baseline fail this
+    - pose: ``1_from_0``.
+    - uv0, uv1, cameras: (inlier) matches in pixels, and the cameras of both photos.
+
+    False when a rotation alone explains the matches. The noise is read off the epipolar errors, which a translation cannot
+    hide. The best rotation alone, fitted robustly, must then leave a share of the matches (and six) many times that far from
+    where they are: all of it little, or a near object much (``_PARALLAX``). Points far away or on a small baseline fail this
     as a pure rotation does.
     """
     squared, _ = sampson_errors(pose, uv0, uv1, cameras)
@@ -96,8 +102,10 @@ def sampson_errors(
 ) -> tuple[Float[Tensor, " N"], Bool[Tensor, " N"]]:
     """Squared Sampson error in undistorted pixels (float64).
 
-    And whether the point lies in front of both cameras. The length of ``pose.t`` does not matter;
-    without any translation the error is zero for all.
+    And whether the point lies in front of both cameras.
+
+    - pose: ``1_from_0``; the length of ``t`` does not matter, without any translation the error is zero for all.
+    - uv0, uv1, cameras: matches in pixels, and the cameras of both photos.
     """
     ray0, ray1, valid = _rays(uv0, uv1, cameras)
     double = pose.to(torch.float64)
@@ -117,6 +125,9 @@ def parallax_angles(
     """Angle in radians between the two rays of each match.
 
     The rotation is taken out before; 0 for a pure rotation.
+
+    - pose: ``1_from_0``.
+    - uv0, uv1, cameras: matches in pixels, and the cameras of both photos.
     """
     ray0, ray1, _ = _rays(uv0, uv1, cameras)
     turned = ray0 @ pose.R.to(torch.float64).mT

@@ -30,9 +30,11 @@ class BatchSource(Protocol):
     def batch(self, step: int, part: int, parts: int) -> Any:
         """One of equal parts of a step's batch, on the CPU.
 
-        Part ``part`` (0-based) of ``parts``; ``step`` is the optimiser's (0-based). The same
-        arguments give the same batch, whatever was asked before; global generators are not used.
-        Raises ValueError when the batch cannot be cut into so many equal parts.
+        - step: the optimiser's (0-based).
+        - part, parts: which part (0-based) of how many.
+
+        The same arguments give the same batch, whatever was asked before; global generators are not used. Raises
+        ValueError when the batch cannot be cut into so many equal parts.
         """
         ...
 
@@ -59,7 +61,10 @@ class ShuffledBatches:
             )
 
     def indices(self, step: int, part: int, parts: int) -> list[int]:
-        """The samples of one part. ValueError when the batch cannot be cut so."""
+        """The samples of one part. ValueError when the batch cannot be cut so.
+
+        - step, part, parts: as in ``BatchSource.batch``.
+        """
         if self.batch_size % parts or not 0 <= part < parts:
             raise ValueError(f"a batch of {self.batch_size} cannot be cut into {parts} equal parts (part {part})")
         epoch, place = divmod(step, self.length // self.batch_size)
@@ -69,7 +74,10 @@ class ShuffledBatches:
         return order[start : start + size].tolist()
 
     def batch(self, step: int, part: int, parts: int) -> Any:
-        """See ``BatchSource``."""
+        """See ``BatchSource``.
+
+        - step, part, parts: as there.
+        """
         first = part * (self.batch_size // parts)
         indices = self.indices(step, part, parts)
         return self.collate(

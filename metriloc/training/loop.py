@@ -58,13 +58,17 @@ def train(
 ) -> TrainingResult:
     """Train a recipe and write the run folder ``out``.
 
-    It is the same call in every process of a torchrun. data: folder handed to the recipe. resume:
-    go on from the last checkpoint of ``out`` (start, if there is none). init: a checkpoint or
-    safetensors file to take the first weights from. reporter: makes a context, from (steps in all,
-    steps done), that yields what is called after every step (``console.on_the_terminal``). Raises
-    InputError when ``out`` holds a run and ``resume`` is not given, when it holds another run, and
-    for damaged or unfitting files; DivergedError after ``max_bad_steps`` steps in a row without a
-    finite gradient.
+    It is the same call in every process of a torchrun.
+
+    - run, out: the recipe, and the folder.
+    - data: folder handed to the recipe.
+    - resume: go on from the last checkpoint of ``out`` (start, if there is none).
+    - init: a checkpoint or safetensors file to take the first weights from.
+    - reporter: makes a context, from (steps in all, steps done), that yields what is called after every step
+      (``console.on_the_terminal``).
+
+    Raises InputError when ``out`` holds a run and ``resume`` is not given, when it holds another run, and for damaged or
+    unfitting files; DivergedError after ``max_bad_steps`` steps in a row without a finite gradient.
     """
     with ExitStack() as stack:
         processes = stack.enter_context(joined_processes(run.training.device))

@@ -101,7 +101,12 @@ class Exposure:
 
 
 def sample_camera(rng: np.random.Generator, config: SyntheticConfig, size: tuple[int, int]) -> Camera:
-    """A random pinhole camera. Field of view, principal point and pixel aspect are drawn."""
+    """A random pinhole camera. Field of view, principal point and pixel aspect are drawn.
+
+    - rng: of the draws.
+    - config: their limits.
+    - size: (width, height) of its photos.
+    """
     fx = 0.5 * size[0] / math.tan(0.5 * rng.uniform(*config.fov))
     fy = fx * rng.uniform(*config.pixel_aspect)
     offset = rng.uniform(-config.principal_offset, config.principal_offset, 2) * np.array(size)

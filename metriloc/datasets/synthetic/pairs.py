@@ -40,10 +40,10 @@ def sample_pair(
 ) -> Pair:
     """A random pair of views, both with exact depth and pose.
 
-    It lies within ``limits`` (default: of the scene's configuration). size: (width, height),
-    default one of the configuration's. Overlap is measured by ``overlap`` on the returned depths.
-    Raises ValueError when no pair within the limits is found in ``limits.attempts`` tries: they
-    then do not suit this scene.
+    - scene, generator: what they see, and what draws.
+    - limits, size: that it lies within (overlap by ``overlap``), (width, height); by default the scene's configuration's.
+
+    Raises ValueError when no pair within the limits is found in ``limits.attempts`` tries: they then do not suit this scene.
     """
     limits = limits or scene.config.limits
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))

@@ -49,9 +49,13 @@ class SyntheticScene:
     ) -> View:
         """The photo a camera takes.
 
-        Image, exact depth (metres, 0 where the sky is), camera and pose. generator: for the sensor
-        noise, needed if ``exposure.noise`` > 0. Raises ValueError for a batch of cameras or poses,
-        a camera with distortion and a pose that is not finite.
+        Image, exact depth (metres, 0 where the sky is), camera and pose.
+
+        - camera, cam_from_world: of a single photo.
+        - exposure: how it is developed; None for the default.
+        - generator: for the sensor noise, needed if ``exposure.noise`` > 0.
+
+        Raises ValueError for a batch of cameras or poses, a camera with distortion and a pose that is not finite.
         """
         exposure = exposure or Exposure()
         if exposure.noise > 0 and generator is None:
@@ -74,7 +78,11 @@ class SyntheticScene:
     def develop(
         self, visible: Visible, camera: Camera, pose: Pose, exposure: Exposure, generator: torch.Generator | None
     ) -> View:
-        """The photo of what ``look`` found with the same camera and pose."""
+        """The photo of what ``look`` found with the same camera and pose.
+
+        - visible, camera, pose: what ``look`` found, and with what.
+        - exposure, generator: as in ``render``.
+        """
         R = pose.R.double().numpy().astype(np.float32)
         light = paint(visible, self.mesh, self.atlas, self.lightmap, lambda rays: self._sky(rays @ R))
         light *= np.asarray(exposure.balance, dtype=np.float32) * np.float32(exposure.gain * self.gain)

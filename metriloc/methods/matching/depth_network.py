@@ -96,7 +96,11 @@ class DepthNetwork(nn.Module):
     def from_pretrained(
         cls, source: str | Path = DEFAULT_WEIGHTS, *, device: torch.device | str = "cpu", offline: bool | None = None
     ) -> DepthNetwork:
-        """Load weights, ready to predict. The bundled ones, or a folder, a file, a hub name.
+        """Load weights, ready to predict. The bundled ones, or others.
+
+        - source: a bundled name, a folder, a file, a hub name.
+        - device: of the network.
+        - offline: never ask a network.
 
         Raises InputError for weights that are missing, damaged or of something else.
         """

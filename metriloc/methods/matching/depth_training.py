@@ -55,7 +55,11 @@ class DepthTraining(nn.Module):
         return self.network.save_pretrained(folder)
 
     def training_step(self, batch: DepthBatch, step: int, generator: torch.Generator) -> StepOutput:
-        """Mean loss of the photos of a batch."""
+        """Mean loss of the photos of a batch.
+
+        - batch: photos with what is known of their depth.
+        - step, generator: as every ``Trainable`` takes them.
+        """
         maps = self.network(batch.image)
         losses = depth_loss(maps, batch, self.loss)
         error = (maps.log_depth.detach() - batch.target).nanmean((-2, -1)).abs()
@@ -63,7 +67,12 @@ class DepthTraining(nn.Module):
 
 
 def depth_loss(maps: DepthMaps, batch: DepthBatch, config: DepthLossConfig) -> Float[Tensor, " B"]:
-    """The loss of each photo. 0 for one of which nothing is known."""
+    """The loss of each photo. 0 for one of which nothing is known.
+
+    - maps: what the network predicts.
+    - batch: what is known.
+    - config: weights of the terms.
+    """
     target = batch.target
     if target.shape[-2:] != maps.log_depth.shape[-2:]:
         raise ValueError(f"targets {list(target.shape)} are not on the cells {list(maps.log_depth.shape)}")

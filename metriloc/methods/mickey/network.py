@@ -139,7 +139,12 @@ class MicKeyNetwork(nn.Module):
         return dataclasses.replace(found, depth=fine.exp().flatten(1))
 
     def locate(self, maps: KeypointMaps, image: Float[Tensor, "B 3 H W"], camera: Camera) -> Keypoints:
-        """The keypoints of maps that ``forward`` made of these photos, see ``detect``."""
+        """The keypoints of maps that ``forward`` made of these photos, see ``detect``.
+
+        - maps: what ``forward`` returned.
+        - image: the photos, for their size.
+        - camera: of the photos.
+        """
         found = keypoints(maps, self.stride)
         shrink = image.new_tensor(image.shape[:1:-1]) / image.new_tensor(self.working_size(image))
         uv, depth = found.uv, found.depth

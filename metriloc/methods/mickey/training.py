@@ -75,10 +75,12 @@ class PairBatch:
     ) -> PairBatch:
         """Stack pairs of photos of one size.
 
-        Depths are kept where every photo of a side has one of the same size. originals: the cameras
-        before resizing. original_size: instead of them, (width, height) that all photos had before
-        resizing (of a photo that was cropped and enlarged: of the enlarged one). Raises ValueError
-        for pairs without pose and for photos of many sizes.
+        - pairs: depths are kept where every photo of a side has one of the same size.
+        - originals: the cameras before resizing.
+        - original_size: instead of them, (width, height) that all photos had before resizing (of a photo that was cropped and
+          enlarged: of the enlarged one).
+
+        Raises ValueError for pairs without pose and for photos of many sizes.
         """
         poses = [pair.cam1_from_cam0 for pair in pairs if pair.cam1_from_cam0 is not None]
         if not pairs or len(poses) < len(pairs):
@@ -137,11 +139,18 @@ class MicKeyTraining(nn.Module):
         self.supervision = supervision
 
     def forward(self, batch: PairBatch, step: int, generator: torch.Generator) -> StepOutput:
-        """As ``training_step``; wrappers of modules (DDP) call this."""
+        """As ``training_step``; wrappers of modules (DDP) call this.
+
+        - batch, step, generator: as there.
+        """
         return self.training_step(batch, step, generator)
 
     def training_step(self, batch: PairBatch, step: int, generator: torch.Generator) -> StepOutput:
-        """The loss of one batch. step: optimiser steps done so far; generator: on the CPU, the only source of chance.
+        """The loss of one batch.
+
+        - batch: pairs with poses.
+        - step: optimiser steps done so far.
+        - generator: on the CPU, the only source of chance.
 
         Metrics: ``loss_pose`` (the expected pose loss, what the curriculum sorts by), ``rotation_error_deg`` and
         ``translation_error_m`` (expected), ``null_weight`` (0..1), ``soft_inliers`` (share of a set, best hypothesis),
@@ -173,6 +182,10 @@ class MicKeyTraining(nn.Module):
         """The objective of pairs [B] whose keypoints are known, without selection.
 
         For validation and its pictures.
+
+        - keypoints, cameras: of both photos.
+        - truth: true poses.
+        - seed: of the draws.
         """
         device = keypoints[0].uv.device
         config, dustbin = self.network.config, self.network.dustbin if self.network.config.use_dustbin else None

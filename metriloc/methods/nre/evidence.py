@@ -35,8 +35,13 @@ def gain_at(maps: GainMaps, uv: Float[Tensor, "N K 2"], inside: Bool[Tensor, "N 
 def score_poses(maps: GainMaps, xyz: Float[Tensor, "N 3"], camera: Camera, poses: Pose) -> Float[Tensor, "*k"]:
     """The NRE of poses, ``sum_n L_n(reprojection)``, paper Eq. (6) (Eq. (5) with the truncation taken cell by cell).
 
-    camera: of the feature map. A point behind the camera, beyond the fold of the distortion or outside the map costs
-    ``ln|Omega|``; so does every point under a pose that is not finite. Projected in the type of ``poses``.
+    - maps: of the points.
+    - xyz: the points, [N, 3], world.
+    - camera: of the feature map.
+    - poses: ``cam_from_world``; points are projected in their type.
+
+    A point behind the camera, beyond the fold of the distortion or outside the map costs ``ln|Omega|``; so does every point
+    under a pose that is not finite.
     """
     flat = Pose(poses.R.reshape(-1, 3, 3), poses.t.reshape(-1, 3))
     xyz, camera = xyz.to(poses.dtype), camera.to(poses.dtype)

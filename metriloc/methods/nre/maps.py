@@ -125,9 +125,9 @@ def map_camera(
 ) -> Camera:
     """The camera whose pixels are the cells of a feature map.
 
-    There are (w, h), and ``cell = (pixel - origin) / stride``. origin: pixel of the first cell's
-    centre; (0, 0) for the NRE networks, (stride - 1) / 2 for features whose cells tile the image.
-    In float64, so that poses are refined in it.
+    - camera: of the photo; the result is in float64, so that poses are refined in it.
+    - size, stride: (w, h) cells; ``cell = (pixel - origin) / stride``.
+    - origin: pixel of the first cell's centre; (0, 0) for the NRE networks, (stride - 1) / 2 for cells that tile the image.
     """
     if min(stride if isinstance(stride, tuple) else (stride,)) <= 0 or min(size) < 1:
         raise ValueError(f"a map needs a positive stride and at least one cell, got stride {stride} and size {size}")
@@ -163,7 +163,8 @@ def gain_maps(
 ) -> GainMaps:
     """Loss maps over the whole feature map, paper Eq. (7), in chunks of points: no temporary of their size.
 
-    A point whose descriptor or map is not finite gets a map without any gain.
+    - descriptors, features: of the points [N, C]; of the photo [C, h, w]. Where one is not finite there is no gain.
+    - temperature: of the softmax.
     """
     n, (h, w) = len(descriptors), features.shape[1:]
     log_ratio = torch.empty(n, h, w, dtype=torch.float32, device=features.device)
@@ -217,13 +218,12 @@ def window_gain_maps(
     temperature: float = 1.0,
     log_mass: Float[Tensor, " N"] | None = None,
 ) -> GainMaps:
-    """Loss maps of cells around predicted positions.
+    """Loss maps of cells around predicted positions. The fine stage: memory O(points x window), softmax in the window.
 
-    There are (window + 1)^2 a point: the fine stage, in memory O(points x window). The
-    correspondence map is a softmax within the window, times the probability ``exp(log_mass)`` that
-    the point is in the window at all (1 by default). Centers are rounded to cells; at the border of
-    the map the window is moved inside it, so cells that do not exist take no part in the softmax.
-    The caller leaves out points predicted outside.
+    - descriptors, features, temperature, window: as in ``gain_maps``; (window + 1)^2 cells a point.
+    - centers: rounded to cells; at the border of the map the window is moved inside it, so cells that do not exist take no
+      part in the softmax. The caller leaves out points predicted outside.
+    - log_mass: logarithm of the probability that the point is in the window at all (0 by default), which the map is times.
     """
     n, (channels, h, w) = len(descriptors), features.shape
     if centers.shape != (n, 2) or descriptors.shape != (n, channels):

@@ -69,7 +69,11 @@ class ResizeConfig:
         require_flags(self, "enlarge", "antialias")
 
     def target(self, width: int, height: int, image_scale: int) -> tuple[int, int]:
-        """(width, height) that a photo of this size is brought to."""
+        """(width, height) that a photo of this size is brought to.
+
+        - width, height: of the photo.
+        - image_scale: how many times smaller it is looked at.
+        """
         longest = max(width, height)
         wanted = (self.size or longest) // image_scale
         if wanted >= longest and not (self.enlarge and self.size):
@@ -118,7 +122,8 @@ class NetworkExtractor:
     def sizes_for(self, width: int, height: int, image_scales: Sequence[int] = (1,)) -> list[tuple[int, int]]:
         """(width, height) of whole cells of a photo of this size.
 
-        At each of the scales that it is looked at in.
+        - width, height: of the photo.
+        - image_scales: how many times smaller it is looked at; one size for each.
         """
         cell = self._extractor.smallest_side
         targets = (self.resize.target(width, height, scale) for scale in sorted(image_scales))

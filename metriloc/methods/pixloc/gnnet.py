@@ -222,7 +222,11 @@ class GNNet(nn.Module):
         return self.network(batch.reference), self.network(batch.query)
 
     def training_step(self, batch: TwoViewBatch, step: int, generator: torch.Generator) -> StepOutput:
-        """Loss of one batch. The metrics of the alignment are computed in evaluation mode only."""
+        """Loss of one batch. The metrics of the alignment are computed in evaluation mode only.
+
+        - batch: of two views.
+        - step, generator: as every ``Trainable`` takes them.
+        """
         reference, query = self(batch)
         strides, draws = self.network.extractor.strides, []
         for fmap in query.features:
@@ -240,7 +244,11 @@ class GNNet(nn.Module):
 
     @torch.no_grad()
     def metrics(self, batch: TwoViewBatch, reference: FeaturePyramid, query: FeaturePyramid) -> Mapping[str, float]:
-        """Errors of the alignment with these features, coarse to fine, without confidences."""
+        """Errors of the alignment with these features, coarse to fine, without confidences.
+
+        - batch: of two views.
+        - reference, query: their feature maps.
+        """
         config = self.config.two_view
         prediction = self.align(batch, reference, query)
         strides = self.network.extractor.strides
@@ -249,7 +257,11 @@ class GNNet(nn.Module):
 
     @torch.no_grad()
     def align(self, batch: TwoViewBatch, reference: FeaturePyramid, query: FeaturePyramid) -> TwoViewPrediction:
-        """The alignment through all levels."""
+        """The alignment through all levels.
+
+        - batch: of two views.
+        - reference, query: their feature maps.
+        """
         config, strides = self.config.two_view, self.network.extractor.strides
         plain = [FeaturePyramid(pyramid.features, None) for pyramid in (reference, query)]
         pose, poses, starts, failed = batch.init, [], [], []

@@ -45,7 +45,10 @@ class FeatureTable:
         confidence: Float[Tensor, "*b 1 H W"] | None = None,
         normalize: bool = True,
     ) -> FeatureTable:
-        """From channels-first maps; free of copies when their memory is channels-last. normalize: to unit length.
+        """From channels-first maps; free of copies when their memory is channels-last.
+
+        - fmap, confidence: [*b, C, H, W] and [*b, 1, H, W]; None for no confidence.
+        - normalize: to unit length.
 
         Raises ValueError when the shapes do not fit.
         """

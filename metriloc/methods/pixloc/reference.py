@@ -159,9 +159,12 @@ class ReferenceStore:
     def get(self, scene: SfmMap, image: int, image_scale: int) -> Observations:
         """Observations of one image of the map.
 
-        The photo is needed only when they are not kept yet; with a photo at hand, they are used only if it is the one
-        they were made from. Raises InputError when the photo is needed and cannot be read or is too small. When the
-        folder can no longer be written, that is a warning, and features stay in memory.
+        - scene, image: the map, and which of its images.
+        - image_scale: how many times smaller the photo is looked at.
+
+        The photo is needed only when they are not kept yet; with a photo at hand, they are used only if it is the one they were
+        made from. Raises InputError when the photo is needed and cannot be read or is too small. When the folder can no longer
+        be written, that is a warning, and features stay in memory.
         """
         key = self._key(scene, image, image_scale)
         if self.kept is not None:
@@ -186,6 +189,10 @@ class ReferenceStore:
 
     def build(self, scene: SfmMap, image_scales: Sequence[int], images: Sequence[int] | None = None) -> list[str]:
         """Compute whatever is missing, all images by default.
+
+        - scene: the map.
+        - image_scales: how many times smaller photos are looked at.
+        - images: which.
 
         Returns one sentence for every photo that failed.
         """

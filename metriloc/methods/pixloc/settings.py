@@ -130,6 +130,9 @@ class Settings:
 def save_pretrained(network: PixLocNetwork, folder: str | Path, settings: Settings | None = None) -> str:
     """Write ``config.json`` and ``model.safetensors`` of a network; returns the weights id.
 
+    - network, folder: what is written, and where.
+    - settings: that are stored with it.
+
     Raises InputError for a folder that cannot be written, and for a cost or damping of one's own, which no file can hold.
     """
     settings = dataclasses.replace(settings or Settings(), network=network.config)

@@ -183,6 +183,9 @@ class TwoViewRefiner(nn.Module):
         """Loss and metrics of one batch.
 
         They are averaged over the samples that count (NaN when none does).
+
+        - batch: of two views.
+        - step, generator: as every ``Trainable`` takes them.
         """
         prediction = self(batch)
         loss = two_view_loss(batch, prediction.poses, self.strides, self.config)
