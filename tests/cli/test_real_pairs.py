@@ -54,8 +54,11 @@ def test_matches_that_allow_two_poses_are_not_relied_on(
     found = []
     for seed in ("0", "2"):
         options = ("--method", "matching", "--seed", seed)
-        found.append(errors(relpose(folder, *options, "--calibration", "none", capsys=capsys), folder)[0])
-        assert relpose(folder, *options, capsys=capsys)["verdict"] in ("failed", "doubtful")
+        entry = relpose(folder, *options, capsys=capsys)
+        assert entry["verdict"] in ("failed", "doubtful")
+        if not entry["success"]:
+            entry = relpose(folder, *options, "--calibration", "none", capsys=capsys)
+        found.append(errors(entry, folder)[0])
     assert min(found) < 5
 
 
