@@ -46,8 +46,8 @@ def parse_intrinsics(text: str, file: str = FILE_NAME) -> list[IntrinsicsEntry]:
     Raises InputError ``file:line`` for a line that is not a name and six finite numbers, a focal length that is not
     positive, or a size that is not a positive whole number.
 
-    >>> [entry.name for entry in parse_intrinsics(read_text("intrinsics.txt"))]
-    ['reference.jpg', 'query.jpg']
+    >>> " ".join(entry.name for entry in parse_intrinsics(read_text("intrinsics.txt")))
+    'reference.jpg query.jpg'
     """
     entries = []
     for number, line in enumerate(text.split("\n"), 1):
