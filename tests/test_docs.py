@@ -194,3 +194,10 @@ def test_files_for_hosts_and_tools_are_well_formed() -> None:
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert any(step.get("run") == "bash .ci/run" for step in workflow["jobs"]["check"]["steps"])
+
+
+def test_examples_of_docstrings_are_code() -> None:
+    pytest.importorskip("griffe", reason="builds the site (extra docs)")
+    fenced = loaded(ROOT / "tools" / "doc_examples.py").fenced
+    assert fenced("A.\n\n>>> f(1)\n2\n>>> g()\n\nB.") == "A.\n\n```pycon\n>>> f(1)\n2\n>>> g()\n```\n\nB."
+    assert fenced("Nothing >>> here.") == "Nothing >>> here."
